@@ -1,0 +1,52 @@
+"""The one door of lowering to PyTorch's private APIs: a rename upstream is a change of this file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._decomp import global_decomposition_table
+from torch._ops import HigherOrderOperator, OpOverload
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.func import functionalize
+
+__all__ = [
+    "FakeTensor",
+    "FakeTensorMode",
+    "HigherOrderOperator",
+    "OpOverload",
+    "fake_mode",
+    "functional_graph",
+    "is_random",
+    "torch_decomposition",
+]
+
+
+def fake_mode() -> FakeTensorMode:
+    """A fresh mode for tensors without data, of concrete sizes; real constants may meet them."""
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def functional_graph(
+    function: Callable[..., Any], tensors: list[torch.Tensor], mode: FakeTensorMode
+) -> torch.fx.GraphModule:
+    """The ATen graph of `function(*tensors)` on fake tensors of `mode`, without in-place operators.
+
+    Composite operators of torch's dispatcher come apart; views stay views.
+    """
+    with mode, torch.no_grad():
+        return make_fx(functionalize(function, remove="mutations"))(*tensors)
+
+
+def torch_decomposition(target: object) -> Callable[..., Any] | None:
+    """Torch's own decomposition of an operator, or None where it has none."""
+    if not isinstance(target, OpOverload):
+        return None
+    return global_decomposition_table["post_autograd"].get(target)
+
+
+def is_random(target: object) -> bool:
+    """Whether an operator draws random numbers."""
+    return isinstance(target, OpOverload) and torch.Tag.nondeterministic_seeded in target.tags

@@ -1,0 +1,1 @@
+"""Torch's own decompositions that we choose on purpose."""

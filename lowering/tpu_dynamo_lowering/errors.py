@@ -1,0 +1,93 @@
+"""What lowering raises: what was asked, why it cannot be, the user's own line, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch.fx import Node
+from torch.utils import _pytree as pytree
+
+from .source_lines import SourceLine, user_line
+
+
+def describe(value: object) -> str:
+    """A tensor as `float32[2, 3]`, anything else as itself."""
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    return str(value)
+
+
+def describe_call(node: Node) -> str:
+    """The node's operation with the dtypes and shapes of its arguments, as `aten.add.Tensor(float32[2], 1)`."""
+
+    def show(argument: object) -> str:
+        if isinstance(argument, Node):
+            value = argument.meta.get("val")
+            return f"({', '.join(map(describe, value))})" if isinstance(value, list | tuple) else describe(value)
+        if isinstance(argument, list | tuple):
+            return f"[{', '.join(map(show, argument))}]"
+        return str(argument)
+
+    arguments = [show(a) for a in node.args] + [f"{k}={show(v)}" for k, v in node.kwargs.items()]
+    return f"{node.target}({', '.join(arguments)})"
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """One operation that cannot be lowered."""
+
+    operation: str
+    why: str
+    hint: str
+    line: SourceLine | None
+
+    @classmethod
+    def at(cls, node: Node, why: str, hint: str) -> Unsupported:
+        """The refusal of `node`, described by its arguments and its line."""
+        return cls(describe_call(node), why, hint, user_line(node))
+
+    def __str__(self) -> str:
+        place = self.line or "a line that the trace does not know (the operation was added while tracing)"
+        return f"{self.operation}: {self.why}\n  at {place}\n  try: {self.hint}"
+
+
+class UnsupportedOp(NotImplementedError):
+    """Operations of one graph that have no lowering to StableHLO, all of them at once.
+
+    `problems` holds them in the graph's order.
+    """
+
+    def __init__(self, problems: Iterable[Unsupported]):
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        head = "1 operation" if count == 1 else f"{count} operations"
+        super().__init__(f"{head} of this graph cannot be lowered to StableHLO\n" + "\n".join(map(str, self.problems)))
+
+
+class UnsupportedInput(TypeError):
+    """A graph input of a kind that a StableHLO program cannot take."""
+
+
+@dataclass
+class LoweringFailed(RuntimeError):
+    """A stage of lowering failed on a graph that should lower: our mistake or a bug of a library beneath.
+
+    stage: the stage's name. why: what the stage said. line: the user's line, where it is known.
+    artifacts: file name -> text, what is needed to see the failure again.
+    """
+
+    stage: str
+    why: str
+    line: SourceLine | None = None
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        place = f"\n  at {self.line}" if self.line else ""
+        return f"{self.stage} failed: {self.why}{place}"
+
+
+def tensors_of(node: Node) -> list[torch.Tensor]:
+    """The fake tensors that `node` stands for: one, several, or none."""
+    return [v for v in pytree.tree_leaves(node.meta.get("val")) if isinstance(v, torch.Tensor)]

@@ -1,0 +1,139 @@
+"""Expanding a graph until every operator is one that torch-mlir or a kernel lowers."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.fx import Graph, GraphModule, Node
+from torch.utils import _pytree as pytree
+
+from ._torch_compat import FakeTensorMode, functional_graph, is_random, torch_decomposition
+from .errors import Unsupported, UnsupportedOp, tensors_of
+from .table import How, Lowering, choose
+
+# Metadata that says where a node comes from; the nodes that replace it inherit it.
+_ORIGIN = ("stack_trace", "nn_module_stack", "source_fn_stack", "original_aten", "from_node")
+
+
+def expand(graph_module: GraphModule, mode: FakeTensorMode) -> None:
+    """Replace, in place, every operator that has a rewrite or decomposition by what it consists of.
+
+    Equal calls (operator, shapes, dtypes, constants) are traced once, on fake tensors of `mode`. Raises
+    UnsupportedOp with every operator that has no way to StableHLO.
+    """
+    expansion = _Expansion(mode)
+    problems = expansion.expand(graph_module.graph)
+    if problems:
+        raise UnsupportedOp(dict.fromkeys(problems))
+
+
+@dataclass
+class _Expansion:
+    """What is known while one graph is expanded: the bodies of the calls met so far."""
+
+    mode: FakeTensorMode
+    bodies: dict[str, tuple[GraphModule, list[Unsupported]]] = field(default_factory=dict)
+
+    def expand(self, graph: Graph) -> list[Unsupported]:
+        problems: list[Unsupported] = []
+        for node in list(graph.nodes):
+            if node.op != "call_function" or node.target is operator.getitem:
+                continue
+            lowering = choose(node)
+            if lowering is How.TORCH_MLIR or (isinstance(lowering, Lowering) and lowering.how is How.KERNEL):
+                continue
+            function = lowering.function if isinstance(lowering, Lowering) else torch_decomposition(node.target)
+            if function is None:
+                problems.append(_refusal(node))
+                continue
+            body, inner_problems = self.body(function, node)
+            problems += [_within(node, problem) for problem in inner_problems]
+            _inline(graph, node, body)
+        graph.eliminate_dead_code()
+        return problems
+
+    def body(self, function: Callable[..., Any], node: Node) -> tuple[GraphModule, list[Unsupported]]:
+        key = call_key(node)
+        if key not in self.bodies:
+            body = _trace(function, node, self.mode)
+            self.bodies[key] = body, self.expand(body.graph)
+        return self.bodies[key]
+
+
+def _refusal(node: Node) -> Unsupported:
+    if is_random(node.target):
+        return Unsupported.at(
+            node, "operators that draw random numbers have no lowering", "draw the numbers outside and pass them in"
+        )
+    return Unsupported.at(
+        node,
+        "no rewrite, kernel or decomposition says what it means in StableHLO",
+        'compute it outside the compiled function, run such graphs in eager with options={"fallback": "eager"}, '
+        "or open an issue that names the operator",
+    )
+
+
+def _within(node: Node, problem: Unsupported) -> Unsupported:
+    return Unsupported.at(node, f"it consists of {problem.operation}: {problem.why}", problem.hint)
+
+
+def call_key(node: Node) -> str:
+    """Equal for two nodes that call one operator on tensors of equal shapes, dtypes and strides, else equally."""
+    leaves, structure = pytree.tree_flatten((node.args, node.kwargs))
+    parts = []
+    for leaf in leaves:
+        if isinstance(leaf, Node):
+            parts += [f"{v.dtype}{tuple(v.shape)}{v.stride()}" for v in tensors_of(leaf)]
+        else:
+            parts.append(f"{type(leaf).__name__}:{leaf!r}")
+    return f"{node.target}|{structure}|{'|'.join(parts)}"
+
+
+def _trace(function: Callable[..., Any], node: Node, mode: FakeTensorMode) -> GraphModule:
+    leaves, structure = pytree.tree_flatten((node.args, node.kwargs))
+    tensors = [leaf.meta["val"] for leaf in leaves if isinstance(leaf, Node)]
+
+    def call(*inputs: Any) -> Any:
+        given = iter(inputs)
+        args, kwargs = pytree.tree_unflatten([next(given) if isinstance(x, Node) else x for x in leaves], structure)
+        result = function(*args, **kwargs)
+        return tuple(result) if isinstance(result, list) else result
+
+    return functional_graph(call, tensors, mode)
+
+
+def _inline(graph: Graph, node: Node, body: GraphModule) -> None:
+    leaves, _ = pytree.tree_flatten((node.args, node.kwargs))
+    inputs = iter([leaf for leaf in leaves if isinstance(leaf, Node)])
+    copies: dict[Node, Node] = {}
+    result: Any = None
+    with graph.inserting_before(node):
+        for inner in body.graph.nodes:
+            if inner.op == "placeholder":
+                copies[inner] = next(inputs)
+            elif inner.op == "output":
+                result = pytree.tree_map_only(Node, copies.__getitem__, inner.args[0])
+            elif inner.op == "get_attr":
+                copies[inner] = _copy_constant(graph, getattr(body, inner.target))
+            else:
+                copy = copies[inner] = graph.node_copy(inner, copies.__getitem__)
+                copy.meta.update({k: node.meta[k] for k in _ORIGIN if k in node.meta})
+    if isinstance(result, Node):
+        node.replace_all_uses_with(result)
+    else:
+        for user in list(node.users):
+            user.replace_all_uses_with(result[user.args[1]])
+            graph.erase_node(user)
+    graph.erase_node(node)
+
+
+def _copy_constant(graph: Graph, tensor: Any) -> Node:
+    owner = graph.owning_module
+    name = f"_constant{len(owner._buffers)}"
+    owner.register_buffer(name, tensor)
+    copy = graph.get_attr(name)
+    copy.meta["val"] = tensor
+    return copy

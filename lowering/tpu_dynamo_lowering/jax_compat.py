@@ -1,0 +1,172 @@
+"""The one door of lowering to JAX's private APIs and to jaxlib's MLIR bindings."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+from jax._src import sharding_impls
+from jax._src.interpreters import mlir as jax_mlir
+from jaxlib.mlir import ir, passmanager
+from jaxlib.mlir.dialects import stablehlo
+
+MLIRError = ir.MLIRError
+
+
+def lower_function(function: Callable[..., Any], operands: Sequence[jax.ShapeDtypeStruct], platform: str) -> ir.Module:
+    """The StableHLO module whose `@main` is `function` on `operands`, for one platform.
+
+    Initialises no backend, so it works on a machine without the platform. 64-bit types are kept in this call
+    alone: JAX's x64 flag belongs to the user.
+    """
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        closed = jax.make_jaxpr(function)(*operands)
+        return jax_mlir.lower_jaxpr_to_module(
+            "kernel",
+            closed,
+            num_const_args=0,
+            in_avals=closed.in_avals,
+            ordered_effects=[],
+            platforms=[platform],
+            backend=None,
+            axis_context=sharding_impls.ShardingContext(num_devices=1),
+            donated_args=[False] * len(operands),
+            lowering_parameters=jax_mlir.LoweringParameters(),
+        ).module
+
+
+def new_context() -> ir.Context:
+    """An MLIR context with the dialects that JAX and XLA speak."""
+    return jax_mlir.make_ir_context()
+
+
+def parse(bytecode: bytes, context: ir.Context) -> ir.Module:
+    """The module that MLIR bytecode or text holds."""
+    with context:
+        return ir.Module.parse(bytecode)
+
+
+def to_bytecode(module: ir.Module) -> bytes:
+    """The module as MLIR bytecode, locations included."""
+    sink = io.BytesIO()
+    module.operation.write_bytecode(sink)
+    return sink.getvalue()
+
+
+def as_text(bytecode: bytes) -> str:
+    """MLIR bytecode as text, with locations; large constants are elided."""
+    module = parse(bytecode, new_context())
+    return module.operation.get_asm(enable_debug_info=True, large_elements_limit=64)
+
+
+def digest(module: ir.Module) -> str:
+    """SHA-256 of the module without its locations, in hexadecimal."""
+    with module.context:
+        bare = ir.Module.parse(to_bytecode(module))
+        passmanager.PassManager.parse("builtin.module(strip-debuginfo)").run(bare.operation)
+    return hashlib.sha256(to_bytecode(bare)).hexdigest()
+
+
+def operations(module: ir.Module) -> list[Any]:
+    """Every operation of the module, regions included."""
+    found: list[Any] = []
+
+    def collect(operation: Any) -> ir.WalkResult:
+        found.append(operation)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(collect)
+    return found
+
+
+def functions(module: ir.Module) -> dict[str, Any]:
+    """The module's functions by symbol."""
+    return {ir.StringAttr(op.attributes["sym_name"]).value: op for op in module.body.operations}
+
+
+def is_declaration(function: Any) -> bool:
+    """Whether a function has no body."""
+    return not function.regions[0].blocks
+
+
+def move_functions(source: ir.Module, target: ir.Module, main_symbol: str) -> None:
+    """Append `source`'s functions to `target`: `@main` as the private `main_symbol`, the others prefixed by it.
+
+    Both modules live in one context; `source` keeps its functions, renamed.
+    """
+    names = {name: main_symbol if name == "main" else f"{main_symbol}__{name}" for name in functions(source)}
+    with source.context:
+        for operation in operations(source):
+            if operation.operation.name == "func.call":
+                callee = ir.FlatSymbolRefAttr(operation.attributes["callee"]).value
+                operation.attributes["callee"] = ir.FlatSymbolRefAttr.get(names[callee])
+        for name, function in functions(source).items():
+            function.attributes["sym_name"] = ir.StringAttr.get(names[name])
+            function.attributes["sym_visibility"] = ir.StringAttr.get("private")
+            target.body.append(function.operation.clone())
+
+
+def replace_constant(operation: Any) -> None:
+    """Put a stablehlo.constant in the place of a constant of another dialect, of tensor type."""
+    with operation.context, operation.location, ir.InsertionPoint(operation):
+        constant = stablehlo.ConstantOp(operation.attributes["value"])
+    operation.results[0].replace_all_uses_with(constant.result)
+    operation.operation.erase()
+
+
+def replace_broadcasting(operation: Any) -> None:
+    """Put StableHLO's elementwise operation in the place of CHLO's broadcasting one, on operands of one shape.
+
+    All shapes are static. XLA would do the same, but its pass moves constants out of the comparators of sorts,
+    which its export then refuses.
+    """
+    result = ir.RankedTensorType(operation.results[0].type)
+    name = operation.operation.name.removeprefix("chlo.broadcast_")
+    with operation.context, operation.location, ir.InsertionPoint(operation):
+        operands = [_broadcast(operand, result) for operand in operation.operands]
+        if name == "compare":
+            replacement = _compare(operation, operands)
+        else:
+            replacement = ir.Operation.create(f"stablehlo.{name}", results=[result], operands=operands).result
+    operation.results[0].replace_all_uses_with(replacement)
+    operation.operation.erase()
+
+
+def _broadcast(operand: Any, result: ir.RankedTensorType) -> Any:
+    own = ir.RankedTensorType(operand.type)
+    if own.shape == result.shape:
+        return operand
+    dimensions = ir.DenseI64ArrayAttr.get(list(range(result.rank - own.rank, result.rank)))
+    wanted = ir.RankedTensorType.get(result.shape, own.element_type)
+    return stablehlo.BroadcastInDimOp(wanted, operand, dimensions).result
+
+
+def _compare(operation: Any, operands: list[Any]) -> Any:
+    def word(attribute: str) -> str:
+        return str(operation.attributes[attribute]).split()[-1].rstrip(">")
+
+    return stablehlo.CompareOp(
+        *operands,
+        stablehlo.ComparisonDirectionAttr.get(word("comparison_direction")),
+        compare_type=stablehlo.ComparisonTypeAttr.get(word("compare_type")),
+    ).result
+
+
+def element_type(value: Any) -> str:
+    """The element type of an MLIR tensor value, as MLIR prints it."""
+    return str(ir.RankedTensorType(value.type).element_type)
+
+
+def set_precision(operation: Any, precision: str) -> None:
+    """Give a contraction the StableHLO precision `DEFAULT`, `HIGH` or `HIGHEST` for both operands."""
+    with operation.context:
+        attribute = stablehlo.PrecisionAttr.get(precision)
+        operation.attributes["precision_config"] = ir.ArrayAttr.get([attribute, attribute])
+
+
+def dialects(operations_: Iterable[Any]) -> set[str]:
+    """The dialects that the operations belong to."""
+    return {operation.operation.name.partition(".")[0] for operation in operations_}

@@ -1,0 +1,252 @@
+"""Division, remainders, powers, shifts and clamping, with PyTorch's rules for integers, signs and nan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import torch
+from jax import Array, lax
+
+from ..table import kernel
+from .elementwise import promoted
+
+aten = torch.ops.aten
+prims = torch.ops.prims
+
+
+def is_exact(x: Array) -> bool:
+    """Whether an array holds integers or booleans."""
+    return x.dtype == jnp.bool_ or jnp.issubdtype(x.dtype, jnp.integer)
+
+
+def _as_float(x: Array) -> Array:
+    return x.astype(jnp.float32) if is_exact(x) else x
+
+
+def _nonzero(divisor: Array) -> Array:
+    # Eager PyTorch raises for an integer division by zero; a program cannot, and gives what a division by one does.
+    return jnp.where(divisor == 0, jnp.ones_like(divisor), divisor)
+
+
+def _truncated(x: Array, y: Array) -> Array:
+    return lax.div(x, _nonzero(y)) if is_exact(x) else jnp.trunc(x / y)
+
+
+def _floored(x: Array, y: Array) -> Array:
+    if x.dtype == jnp.bool_:
+        return x & y
+    if is_exact(x):
+        return jnp.floor_divide(x, _nonzero(y))
+    # PyTorch's own algorithm (aten/src/ATen/native/BinaryOps.h, div_floor_floating): a plain floor(x / y) is off by
+    # one where the quotient rounds up to an integer.
+    remainder = lax.rem(x, y)
+    quotient = (x - remainder) / y
+    quotient = jnp.where((remainder != 0) & ((y < 0) != (remainder < 0)), quotient - 1, quotient)
+    floored = jnp.floor(quotient)
+    floored = jnp.where(quotient - floored > 0.5, floored + 1, floored)
+    floored = jnp.where(quotient == 0, jnp.copysign(jnp.zeros_like(x), x / y), floored)
+    return jnp.where(y == 0, x / y, floored)
+
+
+@kernel(aten.add.Tensor, aten.add.Scalar)
+def add(self: Array, other: Any, alpha: Any = 1) -> Array:
+    """self + alpha * other; for booleans, whether either is true."""
+    x, y = promoted(self, other)
+    return x | (y if alpha else jnp.zeros_like(y)) if x.dtype == jnp.bool_ else x + jnp.asarray(alpha, x.dtype) * y
+
+
+@kernel(aten.sub.Tensor, aten.sub.Scalar)
+def sub(self: Array, other: Any, alpha: Any = 1) -> Array:
+    """self - alpha * other."""
+    x, y = promoted(self, other)
+    return x - jnp.asarray(alpha, x.dtype) * y
+
+
+@kernel(prims.add.default)
+def prims_add(self: Any, other: Any) -> Array:
+    """Sum of equal dtypes."""
+    return add(self, other)
+
+
+@kernel(prims.sub.default)
+def prims_sub(self: Any, other: Any) -> Array:
+    """Difference of equal dtypes."""
+    return sub(self, other)
+
+
+@kernel(aten.div.Tensor, aten.div.Scalar)
+def div(self: Array, other: Any) -> Array:
+    """True division; integers give floats."""
+    x, y = promoted(self, other)
+    return _as_float(x) / _as_float(y)
+
+
+@kernel(aten.div.Tensor_mode, aten.div.Scalar_mode)
+def div_mode(self: Any, other: Any, *, rounding_mode: str | None) -> Array:
+    """Division that is true, truncated or floored; torch-mlir has no exact floor for floats.
+
+    An integer division by zero, an error in eager PyTorch, gives an unspecified number here.
+    """
+    x, y = promoted(self, other)
+    if rounding_mode is None:
+        return _as_float(x) / _as_float(y)
+    return _truncated(x, y) if rounding_mode == "trunc" else _floored(x, y)
+
+
+@kernel(aten.floor_divide.default, aten.floor_divide.Scalar)
+def floor_divide(self: Any, other: Any) -> Array:
+    """Floored division, integers staying integers."""
+    return _floored(*promoted(self, other))
+
+
+@kernel(prims.div.default)
+def prims_div(self: Any, other: Any) -> Array:
+    """Division of equal dtypes: true for floats, truncated for integers."""
+    x, y = promoted(self, other)
+    return _truncated(x, y) if is_exact(x) else x / y
+
+
+def _remainder(x: Array, y: Array) -> Array:
+    if x.dtype == jnp.bool_:
+        return x & ~y
+    if is_exact(x):
+        return jnp.remainder(x, _nonzero(y))
+    result = lax.rem(x, y)
+    return jnp.where((result != 0) & ((y < 0) != (result < 0)), result + y, result)
+
+
+@kernel(aten.remainder.Tensor, aten.remainder.Scalar, aten.remainder.Scalar_Tensor, prims.remainder.default)
+def remainder(self: Any, other: Any) -> Array:
+    """The remainder with the divisor's sign; torch-mlir's pattern is wrong for integers of opposite signs."""
+    return _remainder(*promoted(self, other))
+
+
+@kernel(aten.fmod.Tensor, aten.fmod.Scalar, prims.fmod.default)
+def fmod(self: Any, other: Any) -> Array:
+    """The remainder with the dividend's sign."""
+    x, y = promoted(self, other)
+    return lax.rem(x, _nonzero(y) if is_exact(x) else y)
+
+
+def _integer_power(base: Array, exponent: Array) -> Array:
+    """Integer powers that wrap around; a negative exponent gives 1, -1 or 0, as PyTorch does."""
+    positive = jnp.maximum(exponent, 0)
+    power = lax.integer_pow(base, 1)
+    result, squared = jnp.ones_like(base), power
+    for bit in range(6 if base.dtype.itemsize == 8 else 5):
+        result = jnp.where((positive >> bit) & 1 == 1, result * squared, result)
+        squared = squared * squared
+    if jnp.issubdtype(exponent.dtype, jnp.unsignedinteger):
+        return result
+    odd = (exponent & 1) == 1
+    inverse = jnp.where(base == 1, 1, jnp.where(base == -1, jnp.where(odd, -1, 1), 0)).astype(base.dtype)
+    return jnp.where(exponent < 0, inverse, result)
+
+
+@kernel(aten.pow.Tensor_Tensor, aten.pow.Scalar)
+def pow(self: Any, exponent: Any) -> Array:
+    """Powers, integers exactly (torch-mlir goes through floats)."""
+    x, y = promoted(self, exponent)
+    return _integer_power(x, y) if is_exact(x) else jnp.power(x, y)
+
+
+@kernel(prims.pow.default)
+def prims_pow(self: Any, other: Any) -> Array:
+    """Powers of equal dtypes."""
+    return pow(self, other)
+
+
+@kernel(aten.pow.Tensor_Scalar)
+def pow_scalar(self: Array, exponent: float) -> Array:
+    """Powers with a known exponent: small whole ones are multiplications, 0.5 a square root."""
+    x, y = promoted(self, exponent)
+    if is_exact(x):
+        return _integer_power(x, y)
+    if isinstance(exponent, int | float) and float(exponent).is_integer() and abs(exponent) <= 4:
+        return lax.integer_pow(x, int(exponent))
+    if exponent == 0.5:
+        return jnp.sqrt(x)
+    if exponent == -0.5 and not jnp.iscomplexobj(x):
+        return lax.rsqrt(x)
+    return jnp.power(x, y)
+
+
+@kernel(aten.bitwise_left_shift.Tensor, aten.bitwise_left_shift.Tensor_Scalar, aten.bitwise_left_shift.Scalar_Tensor)
+def bitwise_left_shift(self: Any, other: Any) -> Array:
+    """Left shift; by a negative amount or past the width it gives 0, as PyTorch defines it."""
+    x, y = promoted(self, other)
+    return lax.shift_left(x, y)
+
+
+@kernel(aten.bitwise_right_shift.Tensor, aten.bitwise_right_shift.Tensor_Scalar, aten.bitwise_right_shift.Scalar_Tensor)
+def bitwise_right_shift(self: Any, other: Any) -> Array:
+    """Arithmetic right shift; by a negative amount or past the width it gives the sign's bits."""
+    x, y = promoted(self, other)
+    if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
+        return lax.shift_right_logical(x, y)
+    return lax.shift_right_arithmetic(x, y)
+
+
+@kernel(prims.shift_left.default, aten.__lshift__.Tensor, aten.__lshift__.Scalar)
+def shift_left(self: Array, other: Any) -> Array:
+    """Left shift."""
+    return lax.shift_left(*promoted(self, other))
+
+
+@kernel(prims.shift_right_arithmetic.default, aten.__rshift__.Tensor, aten.__rshift__.Scalar)
+def shift_right(self: Array, other: Any) -> Array:
+    """Arithmetic right shift."""
+    return lax.shift_right_arithmetic(*promoted(self, other))
+
+
+def _clamped(x: Array, low: Any, high: Any) -> Array:
+    if low is not None:
+        x = jnp.maximum(*promoted(x, low))
+    if high is not None:
+        x = jnp.minimum(*promoted(x, high))
+    return x
+
+
+@kernel(aten.clamp.default, aten.clamp.Tensor)
+def clamp(self: Array, min: Any = None, max: Any = None) -> Array:
+    """Values between two bounds; nan in the values or the bounds stays, and the upper bound wins."""
+    return _clamped(self, min, max)
+
+
+@kernel(aten.clamp_min.default, aten.clamp_min.Tensor)
+def clamp_min(self: Array, min: Any) -> Array:
+    """Values not below a bound."""
+    return _clamped(self, min, None)
+
+
+@kernel(aten.clamp_max.default, aten.clamp_max.Tensor)
+def clamp_max(self: Array, max: Any) -> Array:
+    """Values not above a bound."""
+    return _clamped(self, None, max)
+
+
+@kernel(aten.rsub.Tensor, aten.rsub.Scalar)
+def rsub(self: Array, other: Any, alpha: Any = 1) -> Array:
+    """other - alpha * self."""
+    x, y = promoted(self, other)
+    return y - jnp.asarray(alpha, x.dtype) * x
+
+
+@kernel(prims.frexp.default, aten.frexp.Tensor)
+def frexp(self: Array) -> tuple[Array, Array]:
+    """Mantissa in [0.5, 1) and exponent."""
+    mantissa, exponent = jnp.frexp(self)
+    return mantissa, exponent
+
+
+@kernel(aten.where.self)
+def where_self(condition: Array, self: Array, other: Array) -> Array:
+    """Elementwise choice."""
+    return jnp.where(condition, *promoted(self, other))
+
+
+@kernel(prims.where.default)
+def where(pred: Array, a: Any, b: Any) -> Array:
+    """Elementwise choice."""
+    return jnp.where(pred, *promoted(a, b))

@@ -1,0 +1,111 @@
+"""Kernel calls: the nodes of a graph that a JAX function computes, and how that function is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import torch
+from torch.fx import Graph, Node
+from torch.utils import _pytree as pytree
+
+from ..errors import describe_call, tensors_of
+from ..expand import call_key
+from ..table import Lowering, choose
+from .dtypes import jax_dtype
+
+# Where a node's KernelCall stands in its metadata.
+META = "tpu_dynamo_kernel"
+
+_OPERAND = object()
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One distinct call of a kernel: equal calls of a graph share it, and its code.
+
+    symbol: the name of the function in the program. key: equal for equal calls, in any process.
+    leaves, structure: the flattened arguments, with a mark in each tensor's place. operands, results: (shape,
+    dtype) of the tensors that go in and come out.
+    """
+
+    symbol: str
+    key: str
+    function: Callable[..., Any]
+    leaves: tuple[Any, ...]
+    structure: pytree.TreeSpec
+    operands: tuple[tuple[tuple[int, ...], torch.dtype], ...]
+    results: tuple[tuple[tuple[int, ...], torch.dtype], ...]
+    what: str
+
+    def operand_types(self) -> list[jax.ShapeDtypeStruct]:
+        """The operands as JAX describes them."""
+        return [jax.ShapeDtypeStruct(shape, jax_dtype(dtype)) for shape, dtype in self.operands]
+
+    def __call__(self, *operands: jax.Array) -> tuple[jax.Array, ...]:
+        """Trace the kernel on `operands`; the results have the operator's shapes and dtypes in PyTorch."""
+        given = iter(operands)
+        leaves = [next(given) if leaf is _OPERAND else leaf for leaf in self.leaves]
+        args, kwargs = pytree.tree_unflatten(leaves, self.structure)
+        found = self.function(*args, **kwargs)
+        found = tuple(found) if isinstance(found, tuple | list) else (found,)
+        assert len(found) == len(self.results), f"{self.what}: {len(found)} results, not {len(self.results)}"
+        cast = []
+        for value, (shape, dtype) in zip(found, self.results, strict=True):
+            value = jnp.asarray(value)
+            assert value.shape == shape, f"{self.what}: a result of shape {value.shape}, not {shape}"
+            cast.append(_cast(value, dtype))
+        return tuple(cast)
+
+
+def _cast(value: jax.Array, dtype: torch.dtype) -> jax.Array:
+    wanted = jax_dtype(dtype)
+    if jnp.iscomplexobj(value) and not jnp.issubdtype(wanted, jnp.complexfloating):
+        value = value.real
+    return value.astype(wanted)
+
+
+def mark_kernels(graph: Graph) -> dict[str, KernelCall]:
+    """Note on each node of a kernel operator the call that computes it; gives the distinct calls by symbol."""
+    calls: dict[str, KernelCall] = {}
+    for node in graph.nodes:
+        lowering = choose(node) if node.op == "call_function" else None
+        if not isinstance(lowering, Lowering):
+            continue
+        key = call_key(node)
+        if key not in calls:
+            calls[key] = _call_of(node, lowering, key, f"kernel_{len(calls)}_{node.target.__name__.replace('.', '_')}")
+        node.meta[META] = calls[key]
+    return {call.symbol: call for call in calls.values()}
+
+
+def _call_of(node: Node, lowering: Lowering, key: str, symbol: str) -> KernelCall:
+    leaves, structure = pytree.tree_flatten((node.args, node.kwargs))
+    return KernelCall(
+        symbol=symbol,
+        key=key,
+        function=lowering.function,
+        leaves=tuple(_OPERAND if isinstance(leaf, Node) else leaf for leaf in leaves),
+        structure=structure,
+        operands=_types(value for leaf in operands_of(node) for value in tensors_of(leaf)),
+        results=_types(tensors_of(node)),
+        what=describe_call(node),
+    )
+
+
+def operands_of(node: Node) -> list[Node]:
+    """The nodes among a call's arguments, in the order in which a kernel takes them; repeats stay."""
+    return [leaf for leaf in pytree.tree_leaves((node.args, node.kwargs)) if isinstance(leaf, Node)]
+
+
+def _types(values: Any) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
+    return tuple((tuple(value.shape), value.dtype) for value in values)
+
+
+def static(values: Sequence[Any] | int, rank: int) -> tuple[int, ...]:
+    """A dimension list of a schema as a tuple of `rank` numbers: one number stands for all."""
+    values = (values,) if isinstance(values, int) else tuple(values)
+    return values * rank if len(values) == 1 else values

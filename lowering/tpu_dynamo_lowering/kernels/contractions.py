@@ -1,0 +1,106 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import torch
+from jax import Array, lax
+
+from ..table import kernel
+from .arithmetic import is_exact
+
+aten = torch.ops.aten
+
+
+def _product(x: Array, y: Array) -> Array:
+    # Products of half precision are accumulated in float32 and rounded once, as PyTorch's are.
+    wanted = jnp.float32 if x.dtype in (jnp.bfloat16, jnp.float16) else None
+    return jnp.matmul(x, y, preferred_element_type=wanted)
+
+
+@kernel(aten.mm.default)
+def mm(self: Array, mat2: Array) -> Array:
+    """Product of two matrices: one dot_general."""
+    return _product(self, mat2)
+
+
+@kernel(aten.bmm.default)
+def bmm(self: Array, mat2: Array) -> Array:
+    """Product of two batches of matrices: one dot_general."""
+    return _product(self, mat2)
+
+
+@kernel(aten.dot.default)
+def dot(self: Array, tensor: Array) -> Array:
+    """Product of two vectors."""
+    return _product(self, tensor)
+
+
+@kernel(aten.vdot.default)
+def vdot(self: Array, other: Array) -> Array:
+    """Product of a conjugated vector and another."""
+    return _product(jnp.conj(self), other)
+
+
+@kernel(aten.mv.default)
+def mv(self: Array, vec: Array) -> Array:
+    """Product of a matrix and a vector."""
+    return _product(self, vec)
+
+
+def _scaled(value: Array, factor: Any) -> Array:
+    return value if factor == 1 else value * jnp.asarray(factor, value.dtype)
+
+
+def _plus(addend: Array, product: Array, beta: Any, alpha: Any) -> Array:
+    # With beta = 0 the addend is not read: nan in it does not spread. No multiplication by one: in bfloat16 XLA keeps
+    # it, with a cast before and after.
+    if beta == 0:
+        return _scaled(product, alpha)
+    exact = is_exact(product)
+    total = _scaled(addend if exact else addend.astype(product.dtype), beta) + _scaled(product, alpha)
+    return total
+
+
+@kernel(aten.addmm.default)
+def addmm(self: Array, mat1: Array, mat2: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    """beta * self + alpha * (mat1 @ mat2), added before the product is rounded to half precision."""
+    return _plus(self, _product(mat1, mat2), beta, alpha)
+
+
+@kernel(aten.baddbmm.default)
+def baddbmm(self: Array, batch1: Array, batch2: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    """beta * self + alpha * (batch1 @ batch2)."""
+    return _plus(self, _product(batch1, batch2), beta, alpha)
+
+
+@kernel(aten.addbmm.default)
+def addbmm(self: Array, batch1: Array, batch2: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    """beta * self + alpha * the sum over the batch of (batch1 @ batch2)."""
+    wanted = jnp.float32 if batch1.dtype in (jnp.bfloat16, jnp.float16) else None
+    total = jnp.einsum("bij,bjk->ik", batch1, batch2, preferred_element_type=wanted)
+    return _plus(self, total, beta, alpha)
+
+
+@kernel(aten.addmv.default)
+def addmv(self: Array, mat: Array, vec: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    """beta * self + alpha * (mat @ vec)."""
+    return _plus(self, _product(mat, vec), beta, alpha)
+
+
+@kernel(aten.addr.default)
+def addr(self: Array, vec1: Array, vec2: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    """beta * self + alpha * the outer product."""
+    product = jnp.logical_and if vec1.dtype == jnp.bool_ else jnp.multiply
+    outer = product(vec1[:, None], vec2[None, :])
+    if outer.dtype == jnp.bool_:
+        return (outer if alpha else jnp.zeros_like(outer)) | (self if beta else jnp.zeros_like(self))
+    return _plus(self, outer, beta, alpha)
+
+
+@kernel(aten._int_mm.default)
+def int_mm(self: Array, mat2: Array) -> Array:
+    """Product of two int8 matrices in int32."""
+    return lax.dot(self, mat2, preferred_element_type=jnp.int32)

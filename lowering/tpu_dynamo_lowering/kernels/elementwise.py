@@ -1,0 +1,181 @@
+"""Elementwise operators that JAX says in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import torch
+from jax import Array, lax
+
+from .._torch_compat import OpOverload
+from ..table import How, Lowering, add
+from .dtypes import jax_dtype
+
+aten = torch.ops.aten
+prims = torch.ops.prims
+
+_UNARY: dict[str, Callable[[Array], Array]] = {
+    "abs": jnp.abs,
+    "acos": jnp.arccos,
+    "acosh": jnp.arccosh,
+    "angle": jnp.angle,
+    "asin": jnp.arcsin,
+    "asinh": jnp.arcsinh,
+    "atan": jnp.arctan,
+    "atanh": jnp.arctanh,
+    "bitwise_not": jnp.bitwise_not,
+    "cbrt": jnp.cbrt,
+    "ceil": jnp.ceil,
+    "conj_physical": jnp.conj,
+    "cos": jnp.cos,
+    "cosh": jnp.cosh,
+    "deg2rad": jnp.deg2rad,
+    "erf": jax.scipy.special.erf,
+    "erfc": jax.scipy.special.erfc,
+    "erfinv": jax.scipy.special.erfinv,
+    "erf_inv": jax.scipy.special.erfinv,
+    "exp": jnp.exp,
+    "exp2": jnp.exp2,
+    "expm1": jnp.expm1,
+    "floor": jnp.floor,
+    "frac": lambda x: x - jnp.trunc(x),
+    "isfinite": jnp.isfinite,
+    "isinf": jnp.isinf,
+    "isnan": jnp.isnan,
+    "isneginf": jnp.isneginf,
+    "isposinf": jnp.isposinf,
+    "log": jnp.log,
+    "log10": jnp.log10,
+    "log1p": jnp.log1p,
+    "log2": jnp.log2,
+    "logical_not": jnp.logical_not,
+    "neg": jnp.negative,
+    "positive": lambda x: x,
+    "rad2deg": jnp.rad2deg,
+    "reciprocal": lambda x: 1 / x,
+    "relu": lambda x: jnp.maximum(x, 0),
+    "round": jnp.round,
+    "rsqrt": lambda x: lax.rsqrt(x) if jnp.issubdtype(x.dtype, jnp.inexact) else 1 / jnp.sqrt(x),
+    "sgn": jnp.sign,
+    "sigmoid": jax.nn.sigmoid,
+    "sign": jnp.sign,
+    "signbit": jnp.signbit,
+    "sin": jnp.sin,
+    "sinh": jnp.sinh,
+    "sqrt": jnp.sqrt,
+    "square": jnp.square,
+    "tan": jnp.tan,
+    "tanh": jnp.tanh,
+    "trunc": jnp.trunc,
+}
+
+# Integers: these stay integers where PyTorch's do; everything else of the table computes in the result's dtype.
+_KEEPS_DTYPE = {
+    "abs", "bitwise_not", "ceil", "conj_physical", "floor", "frac", "isfinite", "isinf", "isnan", "isneginf",
+    "isposinf", "logical_not", "neg", "positive", "relu", "round", "sgn", "sign", "signbit", "square", "trunc",
+}  # fmt: skip
+
+_ROUNDING = {"ceil", "floor", "round", "trunc"}
+
+
+def _is_exact(x: Array) -> bool:
+    return x.dtype == jnp.bool_ or jnp.issubdtype(x.dtype, jnp.integer)
+
+
+def _unary(name: str, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    def compute(self: Array) -> Array:
+        if name in _ROUNDING and _is_exact(self):
+            return self
+        if name not in _KEEPS_DTYPE and _is_exact(self):
+            self = self.astype(jnp.float32)
+        return function(self)
+
+    return compute
+
+
+_BINARY: dict[str, Callable[[Array, Array], Array]] = {
+    "atan2": jnp.arctan2,
+    "bitwise_and": jnp.bitwise_and,
+    "bitwise_or": jnp.bitwise_or,
+    "bitwise_xor": jnp.bitwise_xor,
+    "copysign": jnp.copysign,
+    "eq": jnp.equal,
+    "fmax": jnp.fmax,
+    "fmin": jnp.fmin,
+    "gcd": jnp.gcd,
+    "ge": jnp.greater_equal,
+    "gt": jnp.greater,
+    "heaviside": lambda x, y: jnp.where(jnp.isnan(x), jnp.asarray(0, x.dtype), jnp.heaviside(x, y).astype(x.dtype)),
+    "hypot": jnp.hypot,
+    "lcm": jnp.lcm,
+    "le": jnp.less_equal,
+    "logaddexp": jnp.logaddexp,
+    "logaddexp2": jnp.logaddexp2,
+    "logical_and": jnp.logical_and,
+    "logical_or": jnp.logical_or,
+    "logical_xor": jnp.logical_xor,
+    "lt": jnp.less,
+    "maximum": jnp.maximum,
+    "minimum": jnp.minimum,
+    "mul": jnp.multiply,
+    "ne": jnp.not_equal,
+    "nextafter": jnp.nextafter,
+}
+
+_FLOAT_BINARY = {"atan2", "copysign", "hypot", "logaddexp", "logaddexp2", "nextafter"}
+
+
+def promoted(x: Any, y: Any) -> tuple[Array, Array]:
+    """Two operands in the dtype that PyTorch promotes them to; Python numbers are weak, as 0-d tensors nearly are.
+
+    Reads shapes and dtypes only. A 0-d tensor gives way to a tensor with dimensions of the same or a higher
+    category, a number to any tensor of its category.
+    """
+    dtype = jax_dtype(torch.result_type(_stand_in(x), _stand_in(y)))
+    return jnp.asarray(x, dtype), jnp.asarray(y, dtype)
+
+
+def _stand_in(x: Any) -> Any:
+    if isinstance(x, bool | int | float | complex):
+        return x
+    return torch.empty((1,) * x.ndim, dtype=_torch_dtype(x), device="meta")
+
+
+def _torch_dtype(x: Array) -> torch.dtype:
+    return next(dtype for dtype in _TORCH_DTYPES if jax_dtype(dtype) == x.dtype)
+
+
+_TORCH_DTYPES = (
+    torch.float32, torch.int64, torch.bool, torch.bfloat16, torch.float16, torch.float64, torch.int32, torch.int16,
+    torch.int8, torch.uint8, torch.complex64, torch.complex128, torch.uint16, torch.uint32, torch.uint64,
+    torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.float8_e8m0fnu,
+)  # fmt: skip
+
+
+def _binary(name: str, function: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    def compute(self: Array, other: Array) -> Array:
+        x, y = promoted(self, other)
+        if name in _FLOAT_BINARY and _is_exact(x):
+            x, y = x.astype(jnp.float32), y.astype(jnp.float32)
+        return function(x, y)
+
+    return compute
+
+
+def _enter(names: dict[str, Any], wrap: Callable[[str, Any], Any], overloads: tuple[str, ...], reason: str) -> None:
+    for name, function in names.items():
+        for overload in (*(_overload(aten, name, o) for o in overloads), _overload(prims, name, "default")):
+            if overload is not None:
+                add(Lowering(overload, How.KERNEL, reason, wrap(name, function)))
+
+
+def _overload(namespace: Any, name: str, overload: str) -> OpOverload | None:
+    packet = getattr(namespace, name, None)
+    return getattr(packet, overload, None) if overload in getattr(packet, "overloads", list)() else None
+
+
+_enter(_UNARY, _unary, ("default",), "one jax.numpy function, in PyTorch's dtype for integers.")
+_enter(_BINARY, _binary, ("default", "Tensor", "Scalar"), "one jax.numpy function, in PyTorch's promoted dtype.")

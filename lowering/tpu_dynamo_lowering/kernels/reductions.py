@@ -1,0 +1,277 @@
+"""Reductions: sums, products, extremes and where they stand, any and all, counts, norms and variances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import torch
+from jax import Array, lax
+
+from ..table import kernel
+from .arithmetic import is_exact
+from .dtypes import jax_dtype
+
+aten = torch.ops.aten
+prims = torch.ops.prims
+
+Dims = Sequence[int] | int | None
+
+
+def axes(dim: Dims, rank: int) -> tuple[int, ...]:
+    """The axes that a schema's `dim` means: all for None or an empty list; negative ones counted from the end."""
+    if dim is None or (not isinstance(dim, int) and len(dim) == 0):
+        return tuple(range(rank))
+    dims = (dim,) if isinstance(dim, int) else dim
+    return tuple(d % rank for d in dims) if rank else ()
+
+
+def wide(value: Array) -> Array:
+    """Half precision as float32, in which PyTorch accumulates."""
+    return value.astype(jnp.float32) if value.dtype in (jnp.bfloat16, jnp.float16) else value
+
+
+def _accumulated(value: Array, dtype: torch.dtype | None) -> Array:
+    if dtype is not None:
+        return wide(value.astype(jax_dtype(dtype)))
+    return value.astype(jnp.int64) if is_exact(value) else wide(value)
+
+
+@kernel(aten.sum.default)
+def sum(self: Array, *, dtype: torch.dtype | None = None) -> Array:
+    """Sum of all; half precision is accumulated in float32, integers in int64."""
+    return jnp.sum(_accumulated(self, dtype))
+
+
+@kernel(aten.sum.dim_IntList)
+def sum_dim(self: Array, dim: Dims, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Array:
+    """Sum over dimensions; half precision is accumulated in float32, integers in int64."""
+    return jnp.sum(_accumulated(self, dtype), axis=axes(dim, self.ndim), keepdims=keepdim)
+
+
+@kernel(aten.nansum.default)
+def nansum(self: Array, dim: Dims = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Array:
+    """Sum over dimensions, nan counting as zero."""
+    return jnp.nansum(_accumulated(self, dtype), axis=axes(dim, self.ndim), keepdims=keepdim)
+
+
+@kernel(aten.mean.default)
+def mean(self: Array, *, dtype: torch.dtype | None = None) -> Array:
+    """Mean of all, accumulated in float32 for half precision."""
+    return jnp.mean(_accumulated(self, dtype))
+
+
+@kernel(aten.mean.dim)
+def mean_dim(self: Array, dim: Dims, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Array:
+    """Mean over dimensions, accumulated in float32 for half precision."""
+    return jnp.mean(_accumulated(self, dtype), axis=axes(dim, self.ndim), keepdims=keepdim)
+
+
+@kernel(aten.prod.default)
+def prod(self: Array, *, dtype: torch.dtype | None = None) -> Array:
+    """Product of all."""
+    return jnp.prod(_accumulated(self, dtype))
+
+
+@kernel(aten.prod.dim_int)
+def prod_dim(self: Array, dim: int, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Array:
+    """Product over one dimension."""
+    return jnp.prod(_accumulated(self, dtype), axis=axes(dim, self.ndim), keepdims=keepdim)
+
+
+@kernel(aten.amax.default)
+def amax(self: Array, dim: Dims = (), keepdim: bool = False) -> Array:
+    """Largest over dimensions; nan wins."""
+    return jnp.max(self, axis=axes(dim, self.ndim), keepdims=keepdim)
+
+
+@kernel(aten.amin.default)
+def amin(self: Array, dim: Dims = (), keepdim: bool = False) -> Array:
+    """Smallest over dimensions; nan wins."""
+    return jnp.min(self, axis=axes(dim, self.ndim), keepdims=keepdim)
+
+
+@kernel(aten.aminmax.default)
+def aminmax(self: Array, *, dim: int | None = None, keepdim: bool = False) -> tuple[Array, Array]:
+    """Smallest and largest, of all or over one dimension; nan wins."""
+    over = axes(dim, self.ndim)
+    return jnp.min(self, axis=over, keepdims=keepdim), jnp.max(self, axis=over, keepdims=keepdim)
+
+
+@kernel(aten.max.default)
+def max(self: Array) -> Array:
+    """Largest of all; nan wins."""
+    return jnp.max(self)
+
+
+@kernel(aten.min.default)
+def min(self: Array) -> Array:
+    """Smallest of all; nan wins."""
+    return jnp.min(self)
+
+
+def _where_extreme(value: Array, dim: int | None, keepdim: bool, largest: bool) -> Array:
+    if value.ndim == 0:
+        return jnp.zeros((), jnp.int64)
+    find = jnp.argmax if largest else jnp.argmin
+    found = find(value, axis=dim, keepdims=keepdim)
+    return found.astype(jnp.int64)
+
+
+def _extreme(value: Array, dim: int, keepdim: bool, largest: bool) -> tuple[Array, Array]:
+    index = _where_extreme(value, dim, True, largest)
+    if value.ndim == 0:
+        return value, index
+    values = jnp.take_along_axis(value, index, axis=dim)
+    if keepdim:
+        return values, index
+    return jnp.squeeze(values, dim), jnp.squeeze(index, dim)
+
+
+@kernel(aten.max.dim)
+def max_dim(self: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
+    """Largest over one dimension and its first position; nan wins."""
+    return _extreme(self, dim, keepdim, largest=True)
+
+
+@kernel(aten.min.dim)
+def min_dim(self: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
+    """Smallest over one dimension and its first position; nan wins."""
+    return _extreme(self, dim, keepdim, largest=False)
+
+
+@kernel(aten.argmax.default)
+def argmax(self: Array, dim: int | None = None, keepdim: bool = False) -> Array:
+    """Position of the largest, of all in row-major order or over one dimension; the first where several are."""
+    return _where_extreme(self, dim, keepdim, largest=True)
+
+
+@kernel(aten.argmin.default)
+def argmin(self: Array, dim: int | None = None, keepdim: bool = False) -> Array:
+    """Position of the smallest, of all in row-major order or over one dimension; the first where several are."""
+    return _where_extreme(self, dim, keepdim, largest=False)
+
+
+@kernel(aten.any.default)
+def any(self: Array) -> Array:
+    """Whether any is not zero; uint8 in, uint8 out."""
+    return jnp.any(self)
+
+
+@kernel(aten.any.dim, aten.any.dims)
+def any_dim(self: Array, dim: Dims, keepdim: bool = False) -> Array:
+    """Whether any is not zero, over dimensions."""
+    return jnp.any(self, axis=axes(dim, self.ndim), keepdims=keepdim)
+
+
+@kernel(aten.all.default)
+def all(self: Array) -> Array:
+    """Whether none is zero; uint8 in, uint8 out."""
+    return jnp.all(self)
+
+
+@kernel(aten.all.dim, aten.all.dims)
+def all_dim(self: Array, dim: Dims, keepdim: bool = False) -> Array:
+    """Whether none is zero, over dimensions."""
+    return jnp.all(self, axis=axes(dim, self.ndim), keepdims=keepdim)
+
+
+@kernel(aten.count_nonzero.default)
+def count_nonzero(self: Array, dim: int | None = None) -> Array:
+    """How many are not zero, of all or over one dimension."""
+    return jnp.sum(self != 0, axis=axes(dim, self.ndim), dtype=jnp.int64)
+
+
+@kernel(aten.count_nonzero.dim_IntList)
+def count_nonzero_dims(self: Array, dim: Sequence[int]) -> Array:
+    """How many are not zero, over dimensions."""
+    return jnp.sum(self != 0, axis=axes(dim, self.ndim), dtype=jnp.int64)
+
+
+def _variance(value: Array, dim: Dims, correction: float | None, keepdim: bool) -> tuple[Array, Array]:
+    over = axes(dim, value.ndim)
+    value = wide(value)
+    count = 1
+    for d in over:
+        count *= value.shape[d]
+    mean = jnp.mean(value, axis=over, keepdims=True)
+    squares = jnp.sum(jnp.square(jnp.abs(value - mean)), axis=over, keepdims=keepdim)
+    freedom = count - (1 if correction is None else correction)
+    variance = squares / jnp.asarray(freedom if freedom > 0 else 0, squares.dtype)
+    return variance, mean if keepdim else jnp.squeeze(mean, over)
+
+
+@kernel(aten.var.correction)
+def var(self: Array, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False) -> Array:
+    """Variance over dimensions with `correction` degrees of freedom taken off, by default one."""
+    return _variance(self, dim, correction, keepdim)[0]
+
+
+@kernel(aten.var_mean.correction)
+def var_mean(
+    self: Array, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Array, Array]:
+    """Variance and mean over dimensions."""
+    return _variance(self, dim, correction, keepdim)
+
+
+@kernel(aten.std.correction)
+def std(self: Array, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False) -> Array:
+    """Standard deviation over dimensions."""
+    return jnp.sqrt(_variance(self, dim, correction, keepdim)[0])
+
+
+@kernel(aten.std_mean.correction)
+def std_mean(
+    self: Array, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Array, Array]:
+    """Standard deviation and mean over dimensions."""
+    variance, mean = _variance(self, dim, correction, keepdim)
+    return jnp.sqrt(variance), mean
+
+
+@kernel(prims.var.default)
+def prims_var(
+    inp: Array, dims: Dims, correction: float | None = 1, *, output_dtype: torch.dtype | None = None
+) -> Array:
+    """Variance over dimensions."""
+    return _variance(inp, dims, correction, False)[0]
+
+
+def _prims_reduction(reduce: Callable[..., Array]) -> Callable[..., Any]:
+    def over_dims(inp: Array, dims: Dims, *, output_dtype: torch.dtype | None = None) -> Array:
+        """A reduction of prims, in the dtype of its input."""
+        value = inp if output_dtype is None else inp.astype(jax_dtype(output_dtype))
+        return reduce(wide(value), axis=axes(dims, inp.ndim))
+
+    return over_dims
+
+
+for _overload, _reduce in (
+    (prims.sum.default, jnp.sum),
+    (prims.prod.default, jnp.prod),
+    (prims.amax.default, jnp.max),
+    (prims.amin.default, jnp.min),
+):
+    kernel(_overload)(_prims_reduction(_reduce))
+
+
+@kernel(prims.xor_sum.default)
+def xor_sum(inp: Array, dims: Dims, *, output_dtype: torch.dtype | None = None) -> Array:
+    """Exclusive or of all along dimensions."""
+    return lax.reduce(inp, jnp.zeros((), inp.dtype), lax.bitwise_xor, axes(dims, inp.ndim))
+
+
+@kernel(aten.logsumexp.default)
+def logsumexp(self: Array, dim: Sequence[int], keepdim: bool = False) -> Array:
+    """log of the sum of exp, shifted by the largest; torch-mlir's pattern crashes the process on some shapes."""
+    over = axes(dim, self.ndim)
+    value = wide(self.astype(jnp.float32) if is_exact(self) else self)
+    if value.size == 0:
+        return jnp.log(jnp.sum(jnp.exp(value), axis=over, keepdims=keepdim))
+    real = value.real if jnp.iscomplexobj(value) else value
+    top = lax.stop_gradient(jnp.max(real, axis=over, keepdims=True))
+    top = jnp.where(jnp.isfinite(top), top, jnp.zeros_like(top))
+    total = jnp.log(jnp.sum(jnp.exp(value - top), axis=over, keepdims=keepdim))
+    return total + (top if keepdim else jnp.squeeze(top, over))

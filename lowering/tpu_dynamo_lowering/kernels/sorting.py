@@ -1,0 +1,72 @@
+"""Sorting: sort, argsort, topk."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import torch
+from jax import Array, lax
+
+from ..table import kernel
+
+aten = torch.ops.aten
+
+
+def _descending_key(value: Array) -> Array:
+    """A key whose ascending stable sort is `value`'s descending one, ties in their original order, nan first."""
+    if value.dtype == jnp.bool_:
+        return ~value
+    if jnp.issubdtype(value.dtype, jnp.integer):
+        return ~value  # -value overflows at the smallest integer
+    # Negation turns the order round but leaves nan last, where descending order wants it first.
+    return value
+
+
+def _sorted(value: Array, dim: int, descending: bool) -> tuple[Array, Array]:
+    if value.ndim == 0:
+        return value, jnp.zeros((), jnp.int64)
+    dim %= value.ndim
+    position = lax.broadcasted_iota(jnp.int64, value.shape, dim)
+    if not descending:
+        ordered, index = lax.sort((value, position), dimension=dim, is_stable=True, num_keys=1)
+        return ordered, index
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        not_nan = ~jnp.isnan(value)
+        _, _, ordered, index = lax.sort((not_nan, -value, value, position), dimension=dim, is_stable=True, num_keys=2)
+        return ordered, index
+    _, ordered, index = lax.sort((_descending_key(value), value, position), dimension=dim, num_keys=1)
+    return ordered, index
+
+
+@kernel(aten.sort.default)
+def sort(self: Array, dim: int = -1, descending: bool = False) -> tuple[Array, Array]:
+    """Sorted values and their int64 positions, stable, nan greater than every number.
+
+    torch-mlir's pattern sorts neither stably nor in descending order correctly. Source: ATen `sort`.
+    """
+    return _sorted(self, dim, descending)
+
+
+@kernel(aten.sort.stable)
+def sort_stable(
+    self: Array, stable: bool | None, dim: int = -1, descending: bool = False
+) -> tuple[Array, Array]:
+    """Sorted values and their int64 positions, stable whether asked or not. Source: ATen `sort.stable`."""
+    return _sorted(self, dim, descending)
+
+
+@kernel(aten.topk.default)
+def topk(self: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Array, Array]:
+    """The k largest or smallest along `dim`, in order, with int64 positions; nan is the largest.
+
+    Floats along the last dimension use XLA's own top-k, which TPUs have in hardware-friendly form; the rest is
+    a sort. torch-mlir's pattern is wrong for integers. Source: ATen `topk`.
+    """
+    if self.ndim == 0:
+        return self, jnp.zeros((), jnp.int64)
+    dim %= self.ndim
+    if largest and k > 0 and jnp.issubdtype(self.dtype, jnp.floating):
+        values, index = jax.lax.top_k(jnp.moveaxis(self, dim, -1), k)
+        return jnp.moveaxis(values, -1, dim), jnp.moveaxis(index, -1, dim)
+    values, index = _sorted(self, dim, largest)
+    return lax.slice_in_dim(values, 0, k, axis=dim), lax.slice_in_dim(index, 0, k, axis=dim)

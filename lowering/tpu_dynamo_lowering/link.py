@@ -1,0 +1,71 @@
+"""Linking: torch-mlir's module and the kernels' become one StableHLO program, finished for XLA."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from . import jax_compat
+from .errors import LoweringFailed
+from .kernels.call import KernelCall
+
+# What XLA takes; CHLO it legalises itself, better than StableHLO's passes (erf and top-k stay one operation).
+_ACCEPTED = {"builtin", "func", "stablehlo", "chlo"}
+_CONTRACTIONS = {"stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution"}
+# torch.get_float32_matmul_precision() in StableHLO's words: on TPU the default is one bfloat16 pass.
+_PRECISION = {"highest": "HIGHEST", "high": "HIGH", "medium": "DEFAULT"}
+
+
+class _CachedKernel:
+    """A kernel call that equals another by its key, so that a cache can hold its code."""
+
+    def __init__(self, call: KernelCall):
+        self.call = call
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _CachedKernel) and self.call.key == other.call.key
+
+    def __hash__(self) -> int:
+        return hash(self.call.key)
+
+
+@lru_cache(maxsize=1024)
+def _kernel_bytecode(kernel: _CachedKernel, platform: str) -> bytes:
+    return jax_compat.to_bytecode(jax_compat.lower_function(kernel.call, kernel.call.operand_types(), platform))
+
+
+def link(
+    program: bytes, kernels: Mapping[str, KernelCall], *, platform: str, matmul_precision: str
+) -> tuple[bytes, str]:
+    """The finished program: its bytecode and its digest.
+
+    program: torch-mlir's output, with a private declaration for each symbol of `kernels`. platform: `cpu`,
+    `cuda` or `tpu`, which a kernel may be written differently for. matmul_precision: as
+    `torch.get_float32_matmul_precision()` gives it. Raises LoweringFailed when something other than StableHLO
+    is left.
+    """
+    context = jax_compat.new_context()
+    module = jax_compat.parse(program, context)
+    for symbol, function in jax_compat.functions(module).items():
+        if jax_compat.is_declaration(function):
+            function.operation.erase()
+            kernel = jax_compat.parse(_kernel_bytecode(_CachedKernel(kernels[symbol]), platform), context)
+            jax_compat.move_functions(kernel, module, symbol)
+    for operation in jax_compat.operations(module):
+        name = operation.operation.name
+        if name in ("arith.constant", "chlo.constant"):
+            jax_compat.replace_constant(operation)
+        elif name.startswith("chlo.broadcast_"):
+            jax_compat.replace_broadcasting(operation)
+        elif name in _CONTRACTIONS and jax_compat.element_type(operation.operands[0]) == "f32":
+            jax_compat.set_precision(operation, _PRECISION[matmul_precision])
+    try:
+        module.operation.verify()
+    except jax_compat.MLIRError as error:
+        raise LoweringFailed("verifying StableHLO", str(error)) from error
+    finished = jax_compat.to_bytecode(module)
+    foreign = jax_compat.dialects(jax_compat.operations(module)) - _ACCEPTED
+    if foreign:
+        why = f"operations of {', '.join(sorted(foreign))} are left in the program"
+        raise LoweringFailed("linking", why, artifacts={"stablehlo.mlir": jax_compat.as_text(finished)})
+    return finished, jax_compat.digest(module)

@@ -1,0 +1,130 @@
+"""The one door to torch-mlir: an expanded FX graph becomes StableHLO by our own list of passes."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.fx import Graph, GraphModule, Node
+from torch_mlir import ir
+from torch_mlir._mlir_libs import _stablehlo
+from torch_mlir.dialects import func as func_dialect
+from torch_mlir.dialects import torch as torch_dialect
+from torch_mlir.extras import fx_importer
+from torch_mlir.passmanager import PassManager
+
+from .errors import LoweringFailed, tensors_of
+from .kernels.call import META, KernelCall, operands_of
+from .source_lines import SourceLine
+
+# Read top to bottom. The stock pipeline first decomposes: that is where it gives wrong values, needs unbounded
+# memory and crashes, and our graphs arrive decomposed. CHLO stays: XLA lowers erf or top-k better than
+# StableHLO's passes do. The backend contract is not verified, since it refuses calls of kernels.
+PASSES = (
+    "func.func(convert-torch-to-stablehlo{enable-static-shape=true})",
+    "func.func(convert-torch-to-arith)",
+    "canonicalize",
+    "cse",
+    "torch-func-backend-type-conversion-for-stablehlo",
+    "canonicalize",
+    "func.func(torch-finalizing-backend-type-conversion-for-stablehlo)",
+    "canonicalize",
+    "func.func(shape-legalize-to-stablehlo)",
+    "func.func(stablehlo-legalize-deprecated-ops{fail-on-unused=false})",
+    "canonicalize",
+)
+
+
+class _NodeImporter(fx_importer.GraphNodeImporter):
+    """torch-mlir's importer, which besides emits a call for each node that a kernel computes."""
+
+    def _import_torch_op_overload(self, loc: ir.Location, node: Node, concrete_target: Any = None) -> None:
+        call: KernelCall | None = node.meta.get(META)
+        if call is None:
+            super()._import_torch_op_overload(loc, node, concrete_target)
+            return
+        operation = ir.Operation.create(
+            "func.call",
+            results=[self._cc.value_info_to_type(value) for value in tensors_of(node)],
+            operands=[self._import_argument(loc, operand) for operand in operands_of(node)],
+            attributes={"callee": ir.FlatSymbolRefAttr.get(call.symbol)},
+            loc=loc,
+        )
+        if isinstance(node.meta["val"], list | tuple):
+            self._multi_result_nodes.add(node)
+        for index, result in enumerate(operation.results):
+            self.bind_node_value(node, result, index)
+
+
+class _Literals(fx_importer.FxImporterHooks):
+    """Writes the graph's constant tensors into the module by their bytes; the stock way makes a list of numbers."""
+
+    def resolve_literal(self, gni: Any, literal: Any, info: Any) -> ir.Value | None:
+        if not isinstance(literal, torch.Tensor):
+            return None
+        data = literal.detach().cpu().contiguous()
+        element = gni._cc.dtype_to_type(data.dtype)
+        raw = data.reshape(-1).view(torch.uint8).numpy() if data.numel() else data.reshape(-1).numpy()
+        attribute = ir.DenseElementsAttr.get(raw, type=ir.RankedTensorType.get(list(data.shape), element))
+        vtensor = gni._cc.get_vtensor_type(data.shape, data.dtype)
+        return ir.Operation.create(
+            "torch.vtensor.literal", results=[vtensor], attributes={"value": attribute}
+        ).result
+
+
+def _import(graph: Graph, kernels: Mapping[str, KernelCall]) -> ir.Module:
+    context = ir.Context()
+    torch_dialect.register_dialect(context)
+    _stablehlo.register_dialect(context, True)
+    importer = fx_importer.FxImporter(
+        context=context, hooks=_Literals(), graph_node_importer_cls=_NodeImporter, config_check=False
+    )
+    importer.import_stateless_graph(graph)
+    with context, ir.Location.unknown():
+        for call in kernels.values():
+            types = [[importer._cc.get_vtensor_type(s, d) for s, d in side] for side in (call.operands, call.results)]
+            insertion = ir.InsertionPoint(importer.module.body)
+            func_dialect.FuncOp(call.symbol, ir.FunctionType.get(*types), ip=insertion, visibility="private")
+    return importer.module
+
+
+def torch_dialect_text(graph_module: GraphModule, kernels: Mapping[str, KernelCall]) -> str:
+    """The graph in the torch dialect, as text with locations; large constants are elided."""
+    module = _import(graph_module.graph, kernels)
+    return module.operation.get_asm(enable_debug_info=True, large_elements_limit=64)
+
+
+def to_stablehlo(graph_module: GraphModule, kernels: Mapping[str, KernelCall]) -> bytes:
+    """The graph as MLIR bytecode: StableHLO and CHLO, arith constants, and declarations of `kernels`.
+
+    Every operator of the graph must be one of torch_mlir_ops.py or carry a kernel call. Raises LoweringFailed
+    with the user's line when a pass refuses.
+    """
+    graph = graph_module.graph
+    try:
+        module = _import(graph, kernels)
+    except (NotImplementedError, TypeError, RuntimeError, KeyError, AssertionError) as error:
+        raise LoweringFailed("importing the graph into torch-mlir", f"{type(error).__name__}: {error}") from error
+    try:
+        with module.context:
+            PassManager.parse(f"builtin.module({','.join(PASSES)})").run(module.operation)
+    except ir.MLIRError as error:
+        artifacts = {"torch.mlir": torch_dialect_text(graph_module, kernels)}
+        raise LoweringFailed("torch-mlir", str(error), _line_of(str(error)), artifacts) from error
+    sink = io.BytesIO()
+    module.operation.write_bytecode(sink)
+    return sink.getvalue()
+
+
+_PLACE = re.compile(r'"([^"]+\.py)":(\d+)')
+
+
+def _line_of(diagnostic: str) -> SourceLine | None:
+    """The user's line in an MLIR diagnostic's location."""
+    own = [m for m in _PLACE.findall(diagnostic) if "/torch/" not in m[0]]
+    return SourceLine(own[0][0], int(own[0][1]), "?") if own else None
+
+

@@ -1,0 +1,59 @@
+"""From an FX graph of AOTAutograd to a StableHLO program: the passes in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import sympy
+from torch.fx import GraphModule
+
+from . import mlir
+from ._torch_compat import fake_mode
+from .errors import LoweringFailed
+from .expand import expand
+from .kernels.call import mark_kernels
+from .layouts import expose_arguments, expose_results
+from .link import link
+from .program import Program
+from .sizes import bind_sizes
+
+# Told the name of each intermediate form and a function that writes it out, called only when someone wants it.
+Observer = Callable[[str, Callable[[], str]], None]
+
+
+def lower(
+    graph_module: GraphModule,
+    sizes: Mapping[sympy.Symbol, int | float],
+    *,
+    platform: str,
+    matmul_precision: str = "highest",
+    observe: Observer = lambda name, write: None,
+) -> Program:
+    """The StableHLO program of a functional ATen graph, with its symbolic sizes bound to numbers.
+
+    graph_module: placeholders and nodes carry fake tensors in `meta["val"]`; it is left as it is. platform:
+    `cpu`, `cuda` or `tpu`. Raises UnsupportedOp with all operators that have no lowering, UnsupportedInput,
+    and LoweringFailed when a stage breaks.
+    """
+    mode = fake_mode()
+    graph = bind_sizes(graph_module, sizes, mode)
+    outputs = expose_results(graph, mode)
+    arguments, constants = expose_arguments(graph, mode)
+    expand(graph, mode)
+    kernels = mark_kernels(graph.graph)
+    observe("rewritten.fx.py", lambda: readable(graph))
+    observe("torch.mlir", lambda: mlir.torch_dialect_text(graph, kernels))
+    try:
+        module = mlir.to_stablehlo(graph, kernels)
+        stablehlo, digest = link(module, kernels, platform=platform, matmul_precision=matmul_precision)
+    except LoweringFailed as failure:
+        failure.artifacts = {"rewritten.fx.py": readable(graph), **failure.artifacts}
+        raise
+    program = Program(stablehlo, digest, tuple(arguments), tuple(outputs), tuple(constants))
+    observe("stablehlo.mlir", program.text)
+    return program
+
+
+def readable(graph_module: GraphModule) -> str:
+    """The graph as Python code, with shapes, dtypes and the user's lines as comments."""
+    return graph_module.print_readable(print_output=False, include_stride=True, include_device=True)

@@ -1,0 +1,90 @@
+"""What lowering gives: a StableHLO program and the way a caller's tensors enter and leave it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from . import jax_compat
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """The shape, dtype and memory order of one tensor that crosses into or out of a program.
+
+    `order` lists the tensor's dimensions from the outermost in memory to the innermost; the program sees the
+    tensor permuted by it, so that a dense tensor of any stride order crosses without a copy. Row-major is
+    `(0, 1, ..., rank - 1)`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    order: tuple[int, ...]
+
+    @property
+    def physical_shape(self) -> tuple[int, ...]:
+        """The shape that the program sees."""
+        return tuple(self.shape[d] for d in self.order)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the dense tensor."""
+        size = self.dtype.itemsize
+        for extent in self.shape:
+            size *= extent
+        return size
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One operand of the program: the graph input at `position`, or, past the inputs, a constant of the graph."""
+
+    position: int
+    spec: TensorSpec
+
+
+@dataclass(frozen=True)
+class Result:
+    """One output of the graph that the program computes, in the program's own order of results."""
+
+    spec: TensorSpec
+
+
+@dataclass(frozen=True)
+class Literal:
+    """One output of the graph that is known without running it: `None`, or a size."""
+
+    value: None | bool | int | float
+
+
+@dataclass(frozen=True)
+class Program:
+    """A StableHLO module with one `@main`, and how the graph's inputs and outputs map onto it.
+
+    stablehlo: MLIR bytecode, with the user's source locations.
+    digest: SHA-256 of the module without its locations: equal for equal computations wherever they stand.
+    arguments: in the order of `@main`'s parameters.
+    outputs: in the order of the graph's outputs.
+    constants: tensors that the graph holds and `@main` takes after the graph's own inputs.
+    """
+
+    stablehlo: bytes
+    digest: str
+    arguments: tuple[Argument, ...]
+    outputs: tuple[Result | Literal, ...]
+    constants: tuple[torch.Tensor, ...]
+
+    @property
+    def inputs(self) -> int:
+        """How many of the arguments are inputs of the graph; the rest are its constants."""
+        return len(self.arguments) - len(self.constants)
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """What `@main` returns, in its order."""
+        return tuple(output for output in self.outputs if isinstance(output, Result))
+
+    def text(self) -> str:
+        """The program as MLIR text with locations; large constants are elided."""
+        return jax_compat.as_text(self.stablehlo)

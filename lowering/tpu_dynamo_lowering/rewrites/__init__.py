@@ -1,0 +1,1 @@
+"""Operators said in terms of others, one file an operator family; importing this package fills the table."""

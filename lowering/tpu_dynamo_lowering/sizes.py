@@ -1,0 +1,126 @@
+"""Symbolic sizes: where a graph's symbols are read from, and the graph with numbers in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+import torch
+from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
+
+from ._torch_compat import FakeTensorMode
+from .errors import Unsupported, UnsupportedOp
+
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+
+
+@dataclass(frozen=True)
+class SizeSource:
+    """Where a symbol's value stands among a call's arguments: an argument itself, or one of its dimensions."""
+
+    symbol: sympy.Symbol
+    position: int
+    dimension: int | None
+
+    def read(self, arguments: Sequence[Any]) -> int | float:
+        """The symbol's value in this call."""
+        argument = arguments[self.position]
+        return argument if self.dimension is None else argument.shape[self.dimension]
+
+
+def size_sources(graph_module: GraphModule) -> tuple[SizeSource, ...]:
+    """One source for every symbol that the graph's inputs define, in the order of the inputs.
+
+    Raises UnsupportedOp when a size depends on data (an unbacked symbol): no executable can be chosen before
+    the values are known.
+    """
+    found: dict[sympy.Symbol, SizeSource] = {}
+
+    def note(value: object, position: int, dimension: int | None) -> None:
+        if isinstance(value, _SYMBOLIC) and isinstance(value.node.expr, sympy.Symbol):
+            found.setdefault(value.node.expr, SizeSource(value.node.expr, position, dimension))
+
+    placeholders = graph_module.graph.find_nodes(op="placeholder")
+    # Plain arguments first: reading one costs less than asking a tensor for its shape.
+    for position, node in enumerate(placeholders):
+        note(node.meta["val"], position, None)
+    for position, node in enumerate(placeholders):
+        if isinstance(value := node.meta["val"], torch.Tensor):
+            for dimension, size in enumerate(value.shape):
+                note(size, position, dimension)
+    _refuse_data_dependent(graph_module, set(found))
+    return tuple(found.values())
+
+
+def _refuse_data_dependent(graph_module: GraphModule, known: set[sympy.Symbol]) -> None:
+    problems = []
+    for node in graph_module.graph.nodes:
+        free = {s for v in _symbolic_values(node.meta.get("val")) for s in v.node.expr.free_symbols}
+        if free - known:
+            why = "its result's size depends on the values of a tensor, and an executable has fixed sizes"
+            hint = (
+                "keep the size fixed (torch.where or a mask instead of boolean indexing, torch.nonzero_static), "
+                "or let Dynamo break the graph there: torch._dynamo.config.capture_dynamic_output_shape_ops and "
+                "capture_scalar_outputs set to False"
+            )
+            problems.append(Unsupported.at(node, why, hint))
+            known = known | free  # the first operation is the cause, those after it only use the size
+    if problems:
+        raise UnsupportedOp(problems)
+
+
+def _symbolic_values(value: Any) -> list[Any]:
+    found = []
+    for leaf in pytree.tree_leaves(value):
+        if isinstance(leaf, torch.Tensor):
+            found += [s for s in (*leaf.shape, *leaf.stride()) if isinstance(s, _SYMBOLIC)]
+        elif isinstance(leaf, _SYMBOLIC):
+            found.append(leaf)
+    return found
+
+
+def bind_sizes(
+    graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float], mode: FakeTensorMode
+) -> GraphModule:
+    """A copy of the graph in which every size is a number.
+
+    Each tensor's `meta["val"]` becomes a fake tensor of `mode` with concrete sizes and strides; nodes that
+    compute sizes vanish into their users' arguments. Placeholders stay, those of sizes without users, so that
+    positions still mean the call's arguments.
+    """
+
+    def number(value: Any) -> Any:
+        if not isinstance(value, _SYMBOLIC):
+            return value
+        bound = value.node.expr.xreplace(dict(sizes))
+        if isinstance(value, torch.SymInt):
+            return int(bound)
+        return float(bound) if isinstance(value, torch.SymFloat) else bool(bound)
+
+    def concrete(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return number(value)
+        shape, stride = tuple(map(number, value.shape)), tuple(map(number, value.stride()))
+        with mode:
+            return torch.empty_strided(shape, stride, dtype=value.dtype, device=value.device)
+
+    def keep_or_fold(argument: Node) -> Any:
+        bound = copies[argument]
+        scalar = isinstance(bound.meta.get("val"), bool | int | float)
+        return bound.meta["val"] if scalar else bound
+
+    copy = torch.fx.Graph(graph_module)
+    copies: dict[Node, Node] = {}
+    for node in graph_module.graph.nodes:
+        bound = copies[node] = copy.node_copy(node, keep_or_fold)
+        if "val" in node.meta:
+            bound.meta["val"] = pytree.tree_map(concrete, node.meta["val"])
+            bound.meta.pop("tensor_meta", None)
+    for node in reversed(copy.nodes):
+        scalar = isinstance(node.meta.get("val"), bool | int | float)
+        if node.op == "call_function" and not node.users and scalar:
+            copy.erase_node(node)
+    return GraphModule(graph_module, copy)

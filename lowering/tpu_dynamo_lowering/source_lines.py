@@ -1,0 +1,51 @@
+"""The user's own line that an FX node comes from."""
+
+from __future__ import annotations
+
+import linecache
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch.fx import Node
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+
+
+@lru_cache(maxsize=1)
+def _torch_folder() -> str:
+    return str(Path(torch.__file__).parent)
+
+
+@dataclass(frozen=True)
+class SourceLine:
+    """A place in a Python file: its path, its line counted from 1, the function and the text of the line."""
+
+    file: str
+    line: int
+    function: str
+
+    @property
+    def text(self) -> str:
+        """The line itself, or nothing when the file cannot be read."""
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line} in {self.function}"
+        return f"{place}\n    {self.text}" if self.text else place
+
+
+def user_line(node: Node) -> SourceLine | None:
+    """The innermost frame outside torch's folder of the stack trace that Dynamo left on `node`.
+
+    Backward nodes carry the trace of the forward operation. None where a node has no trace, as nodes that
+    AOTAutograd adds by itself.
+    """
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    own = [frame for frame in frames if not frame[0].startswith(_torch_folder())]
+    if not (own or frames):
+        return None
+    file, line, function = (own or frames)[-1]
+    return SourceLine(file, int(line), function)

@@ -1,0 +1,123 @@
+"""The tables that say how each ATen operator is lowered, keyed by OpOverload.
+
+The families' modules fill them when they are imported: `rewrites/` (an operator written in terms of others),
+`kernels/` (an operator written in JAX), `decompositions.py` (torch's own decompositions that suit XLA), and
+`torch_mlir_ops.py` (operators of the above that torch-mlir's patterns lower just as well, and faster).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import torch
+from torch.fx import Node
+
+from ._torch_compat import OpOverload
+from .errors import tensors_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class How(StrEnum):
+    """The ways to StableHLO."""
+
+    TORCH_MLIR = "torch-mlir"
+    REWRITE = "rewrite"
+    DECOMPOSITION = "decomposition"
+    KERNEL = "kernel"
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """How one operator reaches StableHLO.
+
+    function: of the operator's own parameters; on tensors for a rewrite or decomposition, on JAX arrays for a
+    kernel. reason: why this way, one sentence.
+    """
+
+    overload: OpOverload
+    how: How
+    reason: str
+    function: Callable[..., Any]
+
+
+TABLE: dict[OpOverload, Lowering] = {}
+
+# Operators with a good torch-mlir pattern, for calls in which every tensor has one of PATTERN_DTYPES.
+PATTERNS: set[OpOverload] = set()
+
+# Most of torch-mlir's patterns refuse complex numbers, and its unsigned integers are not StableHLO's.
+PATTERN_DTYPES = frozenset(
+    (
+        torch.bool, torch.int8, torch.int16, torch.int32, torch.int64,
+        torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    )
+)  # fmt: skip
+
+
+def choose(node: Node) -> Lowering | How | None:
+    """How one call is lowered: by torch-mlir, or as its entry says; None where the table has nothing."""
+    if node.target in PATTERNS and _dtypes(node) <= PATTERN_DTYPES:
+        return How.TORCH_MLIR
+    return TABLE.get(node.target)
+
+
+def _dtypes(node: Node) -> set[torch.dtype]:
+    return {value.dtype for each in (node, *node.all_input_nodes) for value in tensors_of(each)}
+
+
+def add(lowering: Lowering) -> None:
+    """Enter one lowering.
+
+    Raises TypeError for a key that is no OpOverload, and for a second entry of the same operator.
+    """
+    if not isinstance(lowering.overload, OpOverload):
+        raise TypeError(f"{lowering.overload}: the table is keyed by overload, as in torch.ops.aten.add.Tensor")
+    if lowering.overload in TABLE:
+        raise TypeError(f"{lowering.overload} has a lowering already: {TABLE[lowering.overload].how}")
+    TABLE[lowering.overload] = lowering
+
+
+def _check_parameters(function: Callable[..., Any], overload: OpOverload) -> None:
+    named = [p.name for p in inspect.signature(function).parameters.values()]
+    schema = [a.name for a in overload._schema.arguments]
+    if named != schema:
+        raise TypeError(f"{function.__qualname__}{named} is not spelt as the schema of {overload}: {schema}")
+
+
+def _first_sentence(function: Callable[..., Any]) -> str:
+    text = inspect.getdoc(function) or ""
+    if not text:
+        raise TypeError(f"{function.__qualname__} has no docstring to print in docs/ops.md")
+    return text.split("\n\n")[0].replace("\n", " ")
+
+
+def _adder(how: How, overloads: Iterable[OpOverload]) -> Callable[[F], F]:
+    def enter(function: F) -> F:
+        for overload in overloads:
+            _check_parameters(function, overload)
+            add(Lowering(overload, how, _first_sentence(function), function))
+        return function
+
+    return enter
+
+
+def rewrites(*overloads: OpOverload) -> Callable[[F], F]:
+    """Register a function of tensors that says `overloads` in other ATen operators.
+
+    It is traced for the shapes at hand, so it may branch on them. Its parameters are the schema's, by name.
+    """
+    return _adder(How.REWRITE, overloads)
+
+
+def kernel(*overloads: OpOverload) -> Callable[[F], F]:
+    """Register a function of JAX arrays that computes `overloads`.
+
+    Tensor parameters arrive as traced arrays, every other one as the Python value in the graph. Its results
+    are cast to the dtypes that the operator has in PyTorch; their shapes must already agree.
+    """
+    return _adder(How.KERNEL, overloads)

@@ -1,0 +1,23 @@
+"""StableHLO program to executable, and running it on tensors; knows no FX."""
+
+from .client import Client, LoadedExecutable, XlaRuntimeError, client, reset_clients, tpu_chips
+from .executable import Executable
+from .targets import PLATFORMS, TARGETS, PlatformUnavailable, UnknownTarget, plugin_installed, resolve
+from .traffic import Traffic
+
+__all__ = [
+    "PLATFORMS",
+    "TARGETS",
+    "Client",
+    "Executable",
+    "LoadedExecutable",
+    "PlatformUnavailable",
+    "Traffic",
+    "UnknownTarget",
+    "XlaRuntimeError",
+    "client",
+    "plugin_installed",
+    "reset_clients",
+    "resolve",
+    "tpu_chips",
+]

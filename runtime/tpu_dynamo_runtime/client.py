@@ -1,0 +1,126 @@
+"""The one door to jaxlib and PJRT: one client a platform, compiling, executing, moving buffers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from jax._src import hardware_utils, xla_bridge
+from jaxlib import _jax, xla_client
+
+from .targets import PlatformUnavailable, resolve
+
+log = logging.getLogger("tpu_dynamo.runtime")
+
+# PJRT's own buffer and executable, which have no public Python type.
+Buffer = Any
+LoadedExecutable = Any
+
+XlaRuntimeError = _jax.JaxRuntimeError
+
+_to_dlpack = torch._C._to_dlpack
+_from_dlpack = torch._C._from_dlpack
+
+
+def tpu_chips() -> int:
+    """The TPU chips on this machine's PCI bus, counted without loading libtpu."""
+    return hardware_utils.num_available_tpu_chips_and_device_id()[0]
+
+
+class Client:
+    """A PJRT client with the first device of its platform.
+
+    Executions on the CPU client end before `execute` returns: a zero-copied input may be overwritten by its
+    owner right after, and nothing is read late.
+    """
+
+    def __init__(self, platform: str):
+        self.platform = platform
+        self._client = _make_cpu_client() if platform == "cpu" else _make_plugin_client(platform)
+        self.device = self._client.local_devices()[0]
+        self._devices = _jax.DeviceList((self.device,))
+        self._sharding = jax.sharding.SingleDeviceSharding(self.device)
+
+    @property
+    def version(self) -> str:
+        """What PJRT says of itself: platform, versions and build."""
+        return f"{self.platform} {self._client.platform_version}"
+
+    def compile(self, stablehlo: bytes) -> LoadedExecutable:
+        """Compile MLIR bytecode with one `@main`, for this device. Raises XlaRuntimeError as XLA words it."""
+        return self._client.compile_and_load(stablehlo, self._devices, _jax.CompileOptions())
+
+    def optimised_hlo(self, executable: LoadedExecutable) -> str:
+        """The HLO that XLA made of a program, as text."""
+        return executable.get_hlo_text()
+
+    def put_shared(self, tensor: torch.Tensor) -> Buffer:
+        """A dense row-major CPU tensor as a buffer of the CPU client, without a copy where it is aligned."""
+        return _jax.dlpack_managed_tensor_to_buffer(_to_dlpack(tensor), self.device, None)
+
+    def take_shared(self, buffer: Buffer) -> torch.Tensor:
+        """A buffer of the CPU client as a CPU tensor that owns it, without a copy."""
+        return _from_dlpack(_jax.buffer_to_dlpack_managed_tensor(buffer, None))
+
+    def put_copied(self, array: np.ndarray[Any, Any]) -> Buffer:
+        """A copy of a host array on the device; the array may change as soon as this returns."""
+        aval = jax.core.ShapedArray(array.shape, array.dtype)
+        return _jax.batched_device_put(
+            aval,
+            self._sharding,
+            [array],
+            [self.device],
+            force_copy=True,
+            host_buffer_semantics=_jax.HostBufferSemantics.IMMUTABLE_ONLY_DURING_CALL,
+            enable_x64=True,
+        )
+
+    def take_copied(self, buffer: Buffer) -> np.ndarray[Any, Any]:
+        """A copy of a buffer in host memory, of its own; waits for the execution that makes it."""
+        return np.array(buffer)
+
+
+def execute(executable: LoadedExecutable, operands: Sequence[Buffer]) -> list[Buffer]:
+    """Run an executable on one device; gives its results in order."""
+    shards = executable.execute_sharded(operands).disassemble_into_single_device_arrays()
+    return [shard[0] for shard in shards]
+
+
+def _make_cpu_client() -> Any:
+    return xla_client.make_cpu_client(asynchronous=False)
+
+
+def _make_plugin_client(platform: str) -> Any:
+    # libtpu allows one client a process and CUDA reserves most of its memory, so JAX's own client is used.
+    try:
+        return xla_bridge.get_backend(platform)
+    except RuntimeError as error:
+        raise PlatformUnavailable(platform, str(error), 'options={"target": "cpu"}, or repair the plugin') from error
+
+
+_clients: dict[str, Client] = {}
+_clients_lock = threading.Lock()
+
+
+def client(target: str = "auto") -> Client:
+    """The process's client for a target, made when first asked for and then kept.
+
+    Raises UnknownTarget and PlatformUnavailable.
+    """
+    platform = resolve(target, tpu_chips())
+    with _clients_lock:
+        if platform not in _clients:
+            _clients[platform] = Client(platform)
+            log.info("target %r runs on the PJRT platform %s", target, _clients[platform].version.splitlines()[0])
+        return _clients[platform]
+
+
+def reset_clients() -> None:
+    """Forget every client; those that executables still hold live on with them."""
+    with _clients_lock:
+        _clients.clear()

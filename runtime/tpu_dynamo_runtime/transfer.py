@@ -1,0 +1,81 @@
+"""The two ways of a tensor to the device and back: shared memory on the CPU client, copies elsewhere."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import ml_dtypes
+import numpy as np
+import torch
+
+from .client import Buffer, Client
+from .traffic import Traffic
+
+# NumPy has no such formats itself: the bytes cross as integers of the same width.
+_EXTENDED = {
+    torch.bfloat16: (torch.int16, ml_dtypes.bfloat16),
+    torch.float8_e4m3fn: (torch.int8, ml_dtypes.float8_e4m3fn),
+    torch.float8_e4m3fnuz: (torch.int8, ml_dtypes.float8_e4m3fnuz),
+    torch.float8_e5m2: (torch.int8, ml_dtypes.float8_e5m2),
+    torch.float8_e5m2fnuz: (torch.int8, ml_dtypes.float8_e5m2fnuz),
+    torch.float8_e8m0fnu: (torch.int8, ml_dtypes.float8_e8m0fnu),
+}
+
+
+class Transfer(Protocol):
+    """Moves dense row-major CPU tensors to a device and buffers back."""
+
+    def put(self, tensor: torch.Tensor) -> Buffer:
+        """The tensor on the device."""
+        ...
+
+    def take(self, buffer: Buffer, dtype: torch.dtype) -> torch.Tensor:
+        """The buffer as a CPU tensor."""
+        ...
+
+
+class SharedMemory:
+    """Tensors and buffers over one memory: what the CPU client allows, since its executions are synchronous."""
+
+    def __init__(self, client: Client):
+        self.put = client.put_shared
+        self._take = client.take_shared
+
+    def take(self, buffer: Buffer, dtype: torch.dtype) -> torch.Tensor:
+        """The buffer as a tensor that owns it."""
+        return self._take(buffer)
+
+
+class Copying:
+    """Tensors copied to the device and buffers copied back: what a device with memory of its own needs."""
+
+    def __init__(self, client: Client, traffic: Traffic):
+        self._client = client
+        self._traffic = traffic
+
+    def put(self, tensor: torch.Tensor) -> Buffer:
+        """A copy of the tensor on the device."""
+        self._traffic.bytes_to_device += tensor.nbytes
+        return self._client.put_copied(as_numpy(tensor.detach()))
+
+    def take(self, buffer: Buffer, dtype: torch.dtype) -> torch.Tensor:
+        """A copy of the buffer on the host."""
+        array = self._client.take_copied(buffer)
+        self._traffic.bytes_to_host += array.nbytes
+        return as_torch(array, dtype)
+
+
+def as_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A dense CPU tensor's memory as a NumPy array of the same format."""
+    if tensor.dtype in _EXTENDED:
+        integer, extended = _EXTENDED[tensor.dtype]
+        return tensor.view(integer).numpy().view(extended)
+    return tensor.numpy()
+
+
+def as_torch(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """A NumPy array's memory as a tensor of `dtype`, which is the array's own format."""
+    if dtype in _EXTENDED:
+        integer = np.int16 if array.dtype.itemsize == 2 else np.int8
+        return torch.from_numpy(array.view(integer)).view(dtype)
+    return torch.from_numpy(array)

@@ -1,0 +1,33 @@
+"""torch.compile(model, backend="tpu"): PyTorch graphs through torch-mlir, StableHLO and XLA to TPUs.
+
+Importing this package touches no device and no global state of torch or JAX.
+"""
+
+from importlib import metadata
+
+from tpu_dynamo_lowering import SourceLine, Unsupported, UnsupportedInput, UnsupportedOp
+from tpu_dynamo_runtime import PlatformUnavailable, UnknownTarget
+
+from .errors import CompilationFailed
+from .options import OptionError, Options
+from .session import reset, reset_stats, stats
+from .statistics import Snapshot
+
+__version__ = metadata.version("tpu-dynamo")
+
+__all__ = [
+    "CompilationFailed",
+    "OptionError",
+    "Options",
+    "PlatformUnavailable",
+    "Snapshot",
+    "SourceLine",
+    "UnknownTarget",
+    "Unsupported",
+    "UnsupportedInput",
+    "UnsupportedOp",
+    "__version__",
+    "reset",
+    "reset_stats",
+    "stats",
+]

@@ -1,0 +1,54 @@
+"""The front door's one door to PyTorch's private APIs: AOTAutograd, Dynamo's names and structured traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.partitioners import min_cut_rematerialization_partition
+from torch._logging import trace_structured
+from torch.fx import GraphModule
+
+GraphCompiler = Callable[[GraphModule, Sequence[Any]], Callable[..., Any]]
+
+
+def compile_with_aot_autograd(
+    graph_module: GraphModule,
+    example_inputs: Sequence[Any],
+    *,
+    forward: GraphCompiler,
+    backward: GraphCompiler,
+    inference: GraphCompiler,
+) -> Callable[..., Any]:
+    """AOTAutograd around three graph compilers: functional ATen graphs in, a callable for Dynamo out.
+
+    Mutations of inputs are taken out of the graphs and done after them. Composite operators come apart, no
+    others: lowering decides on the rest, when sizes are numbers.
+    """
+    compiler = aot_autograd(
+        fw_compiler=forward,
+        bw_compiler=backward,
+        inference_compiler=inference,
+        partition_fn=min_cut_rematerialization_partition,
+        decompositions={},
+        keep_inference_input_mutations=False,
+    )
+    return compiler(graph_module, list(example_inputs))
+
+
+def size_hint(value: Any) -> int | float:
+    """The number that a size had when its graph was traced; reading it adds no guard."""
+    return value.node.hint if isinstance(value, torch.SymInt | torch.SymFloat) else value
+
+
+def input_name(placeholder: torch.fx.Node) -> str:
+    """A graph input as Dynamo names it in Python's terms, such as `L['x']`."""
+    source = getattr(placeholder, "_dynamo_source", None)
+    return source.name if isinstance(getattr(source, "name", None), str) else placeholder.name
+
+
+def trace_artifact(name: str, write: Callable[[], str]) -> None:
+    """A structured-trace artifact that tlparse shows; `write` runs only while TORCH_TRACE is on."""
+    trace_structured("artifact", metadata_fn=lambda: {"name": name, "encoding": "string"}, payload_fn=write)

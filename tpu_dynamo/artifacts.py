@@ -1,0 +1,71 @@
+"""The forms that a graph passes through, kept for people: dump folders, structured traces and repro folders."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from ._torch_compat import trace_artifact
+
+_PACKAGES = ("torch", "torch-mlir", "jax", "jaxlib", "libtpu", "numpy", "tpu-dynamo")
+_numbers = itertools.count()
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide what a graph becomes."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def next_name(role: str) -> str:
+    """A folder name for a graph, unique in this process and sorted by age, as `0003-inference`."""
+    return f"{next(_numbers):04d}-{role}"
+
+
+@dataclass
+class Artifacts:
+    """One graph's forms under one name: written to a folder if there is one, and to the structured trace.
+
+    `early` holds forms from before the graph had a name: file name -> writer.
+    """
+
+    name: str
+    dump_dir: Path | None = None
+    early: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for file, write in self.early.items():
+            self.observe(file, write)
+        self.observe("versions.json", lambda: json.dumps(versions(), indent=2))
+
+    def observe(self, file: str, write: Callable[[], str]) -> None:
+        """Keep one form; `write` runs only where someone will read it."""
+        trace_artifact(f"tpu_dynamo/{self.name}/{file}", write)
+        if self.dump_dir is not None:
+            folder = self.dump_dir / self.name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(write(), encoding="utf-8")
+
+    def write_repro(self, forms: Mapping[str, str]) -> Path:
+        """A folder with everything about a failed graph: the early forms, `forms` and the versions."""
+        if self.dump_dir is not None:
+            folder = self.dump_dir / self.name
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = Path(tempfile.mkdtemp(prefix=f"tpu_dynamo-repro-{self.name}-"))
+        written = {file: write() for file, write in self.early.items()} | dict(forms)
+        written["versions.json"] = json.dumps(versions(), indent=2)
+        for file, text in written.items():
+            (folder / file).write_text(text, encoding="utf-8")
+        return folder

@@ -1,0 +1,130 @@
+"""The backend: what `torch.compile(model, backend="tpu")` calls with each graph that Dynamo captures."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+
+from tpu_dynamo_lowering import LoweringFailed, UnsupportedOp, lower, readable, size_sources
+from tpu_dynamo_runtime import Client, Executable, XlaRuntimeError, client
+
+from ._torch_compat import compile_with_aot_autograd, size_hint
+from .artifacts import Artifacts, next_name
+from .compiled import CompiledGraph, EagerGraph, Sizes, Specialisation
+from .errors import CompilationFailed
+from .inputs import check_inputs
+from .options import Options
+from .session import session
+
+log = logging.getLogger("tpu_dynamo")
+
+
+def tpu(
+    graph_module: GraphModule,
+    example_inputs: Sequence[Any],
+    *,
+    mode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Callable[..., Any]:
+    """Compile one graph of Dynamo's for a TPU, or for the PJRT platform that `options["target"]` names.
+
+    options: see tpu_dynamo.Options. Raises OptionError, UnknownTarget, PlatformUnavailable, UnsupportedInput,
+    UnsupportedOp and CompilationFailed; Dynamo wraps them in BackendCompilerFailed.
+    """
+    chosen = Options.parse(options, mode)
+    device = client(chosen.target)
+    check_inputs(graph_module, example_inputs)
+    captured = readable(graph_module) if chosen.dump_dir else ""
+    compile_as = partial(compile_graph, device, chosen, {"dynamo.fx.py": lambda: captured or readable(graph_module)})
+    return compile_with_aot_autograd(
+        graph_module,
+        example_inputs,
+        forward=partial(compile_as, "forward"),
+        backward=partial(compile_as, "backward"),
+        inference=partial(compile_as, "inference"),
+    )
+
+
+def compile_graph(
+    device: Client,
+    options: Options,
+    captured: Mapping[str, Callable[[], str]],
+    role: str,
+    graph_module: GraphModule,
+    example_inputs: Sequence[Any],
+) -> CompiledGraph | EagerGraph:
+    """One functional ATen graph as a callable, compiled for the sizes that it was traced with.
+
+    role: `forward`, `backward` or `inference`. captured: the graph as Dynamo gave it, for those who want to see.
+    """
+    session().statistics.count("graphs", role)
+    name = next_name(role)
+    early = {**captured, "aot.fx.py": lambda: readable(graph_module)}
+    try:
+        sources = size_sources(graph_module)
+        graph = CompiledGraph(sources, partial(specialise, device, options, early, name, graph_module, sources))
+        graph.prepare(tuple(size_hint(source.read(example_inputs)) for source in sources))
+    except UnsupportedOp as unsupported:
+        if options.fallback == "error":
+            raise
+        for problem in unsupported.problems:
+            session().statistics.count("fallbacks", f"{problem.operation}: {problem.why}")
+        log.warning("graph %s runs in eager PyTorch: %s", name, unsupported)
+        return EagerGraph(graph_module)
+    return graph
+
+
+def specialise(
+    device: Client,
+    options: Options,
+    early: Mapping[str, Callable[[], str]],
+    name: str,
+    graph_module: GraphModule,
+    sources: Sequence[Any],
+    sizes: Sizes,
+) -> Specialisation:
+    """The graph with `sizes` in the place of its symbols: lowered, compiled and ready to be called."""
+    started = time.perf_counter()
+    bound = {source.symbol: size for source, size in zip(sources, sizes, strict=True)}
+    suffix = "".join(f"-{symbol}={size}" for symbol, size in bound.items())
+    artifacts = Artifacts(name + suffix, options.dump_dir, early)
+    statistics = session().statistics
+    try:
+        program = lower(
+            graph_module,
+            bound,
+            platform=device.platform,
+            matmul_precision=torch.get_float32_matmul_precision(),
+            observe=artifacts.observe,
+        )
+    except LoweringFailed as failure:
+        repro = artifacts.write_repro(failure.artifacts)
+        raise CompilationFailed(failure.stage, failure.why, failure.line, repro) from failure
+    statistics.count("lowerings")
+    lowered = time.perf_counter()
+    try:
+        loaded = session().load(device, program.stablehlo, program.digest)
+    except XlaRuntimeError as error:
+        repro = artifacts.write_repro({"stablehlo.mlir": program.text()})
+        raise CompilationFailed("XLA", str(error), None, repro) from error
+    artifacts.observe("optimised.hlo", lambda: device.optimised_hlo(loaded))
+    log.info(
+        "graph %s: lowered in %.2f s, %s in %.2f s",
+        artifacts.name, lowered - started, f"loaded for {device.platform}", time.perf_counter() - lowered,
+    )  # fmt: skip
+    executable = Executable(
+        device,
+        loaded,
+        statistics.traffic,
+        [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],
+        [(result.spec.dtype, result.spec.order) for result in program.results],
+        program.constants,
+        copying=options.transfer == "copy",
+    )
+    return Specialisation(executable, program.outputs)

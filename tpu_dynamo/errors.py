@@ -1,0 +1,24 @@
+"""What the front door raises besides lowering's and the runtime's own errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tpu_dynamo_lowering import SourceLine
+
+
+class CompilationFailed(RuntimeError):
+    """A stage broke on a graph that should compile: a bug of ours or of a library beneath.
+
+    stage: where. line: the user's line, if known. repro: a folder with the graph in every form it reached.
+    """
+
+    def __init__(self, stage: str, why: str, line: SourceLine | None, repro: Path):
+        self.stage, self.why, self.line, self.repro = stage, why, line, repro
+        place = f"\n  at {line}" if line else ""
+        super().__init__(
+            f"{stage} failed on a graph that should compile: {why}{place}\n"
+            f"  the graph, its IR and all versions are in {repro}\n"
+            "  try: report it with that folder attached; until it is mended, keep this part out of the compiled\n"
+            "  function with torch.compiler.disable"
+        )

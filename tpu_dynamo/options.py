@@ -1,0 +1,60 @@
+"""Every knob of the backend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+
+class OptionError(ValueError):
+    """An option that does not exist, or a value that it cannot take."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Every knob of the backend, given as `torch.compile(..., backend="tpu", options={...})`.
+
+    target: the platform to run on: `auto` (a TPU where there is one, else the CPU client), `cpu`, `cuda`, `tpu`.
+    fallback: what becomes of a graph with an operator that has no lowering: `error` raises UnsupportedOp, `eager`
+    runs that graph in eager PyTorch, counted and named in `stats()`.
+    dump_dir: a folder that receives every form of every graph, one folder a graph.
+    transfer: how CPU tensors reach the CPU client: `shared` without a copy where alignment allows, `copy` as a
+    device with its own memory needs it.
+    """
+
+    # Fields are part of an executable's identity unless they say why not.
+    target: str = "auto"
+    fallback: Literal["error", "eager"] = field(default="error", metadata={"unkeyed": "changes no executable"})
+    dump_dir: Path | None = field(default=None, metadata={"unkeyed": "changes no executable"})
+    transfer: Literal["shared", "copy"] = field(default="shared", metadata={"unkeyed": "changes no executable"})
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any] | None, mode: str | None = None) -> Options:
+        """Options from what `torch.compile` was given.
+
+        Raises OptionError for an unknown key, naming the closest, for a value of the wrong kind, and for a `mode`
+        other than `default`: modes are Inductor's bundles of settings.
+        """
+        if mode not in (None, "default"):
+            raise OptionError(f"mode={mode!r} is not a mode of this backend; leave it out and use options={{...}}")
+        known = [f.name for f in fields(cls)]
+        for key in given or {}:
+            if key not in known:
+                close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+                raise OptionError(f"unknown option {key!r}; did you mean {close!r}? Options: {', '.join(known)}")
+        try:
+            return _validator().validate_python(dict(given or {}))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors())
+            raise OptionError(f"option {problems}") from None
+
+
+@lru_cache(maxsize=1)
+def _validator() -> TypeAdapter[Options]:
+    return TypeAdapter(Options)

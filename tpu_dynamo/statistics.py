@@ -1,0 +1,69 @@
+"""Counts of what the backend did in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+
+from tpu_dynamo_runtime import Traffic
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The counts at one moment.
+
+    graphs: FX graphs that AOTAutograd gave to the backend, by role: `forward`, `backward`, `inference`.
+    lowerings: graphs taken to StableHLO, one for each set of concrete sizes. xla_compiles: programs compiled.
+    cache_hits, cache_misses: by level; at level `memory` an executable of this process is found by its program.
+    executions: runs of executables. bytes_to_device, bytes_to_host: bytes copied; memory that host and device
+    share is not counted. fallbacks: why graphs ran in eager PyTorch, with how many did.
+    """
+
+    graphs: dict[str, int] = field(default_factory=dict)
+    lowerings: int = 0
+    xla_compiles: int = 0
+    cache_hits: dict[str, int] = field(default_factory=dict)
+    cache_misses: dict[str, int] = field(default_factory=dict)
+    executions: int = 0
+    bytes_to_device: int = 0
+    bytes_to_host: int = 0
+    fallbacks: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """The counts as plain data, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {value}" for name, value in self.as_dict().items())
+
+
+class Statistics:
+    """The running counts of a process; compile-time counts are thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.traffic = Traffic()
+        self._totals: Counter[str] = Counter()
+        self._by_key: dict[str, Counter[str]] = {}
+
+    def count(self, what: str, key: str | None = None) -> None:
+        """One more of `what`, a field of Snapshot; `key` is the entry where that field is a dict."""
+        with self._lock:
+            if key is None:
+                self._totals[what] += 1
+            else:
+                self._by_key.setdefault(what, Counter())[key] += 1
+
+    def snapshot(self) -> Snapshot:
+        """The counts now."""
+        with self._lock:
+            keyed = {what: dict(counter) for what, counter in self._by_key.items()}
+            return Snapshot(**asdict(self.traffic), **self._totals, **keyed)
+
+    def reset(self) -> None:
+        """Start again from zero; executables go on counting into the same object."""
+        with self._lock:
+            self._totals.clear()
+            self._by_key.clear()
+            self.traffic.executions = self.traffic.bytes_to_device = self.traffic.bytes_to_host = 0
