@@ -100,7 +100,7 @@ def _trace(function: Callable[..., Any], node: Node, mode: FakeTensorMode) -> Gr
         given = iter(inputs)
         args, kwargs = pytree.tree_unflatten([next(given) if isinstance(x, Node) else x for x in leaves], structure)
         result = function(*args, **kwargs)
-        return tuple(result) if isinstance(result, list) else result
+        return tuple(result) if isinstance(result, list | tuple) else result
 
     return functional_graph(call, tensors, mode)
 

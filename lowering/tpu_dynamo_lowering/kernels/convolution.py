@@ -1,0 +1,1 @@
+"""Convolutions of every rank, transposed, grouped and dilated, and their gradients."""

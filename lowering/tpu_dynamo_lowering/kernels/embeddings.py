@@ -1,0 +1,1 @@
+"""Embedding tables: bags of rows and the gradients of look-ups."""

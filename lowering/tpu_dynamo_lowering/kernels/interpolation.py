@@ -1,0 +1,1 @@
+"""Upsampling in every mode, grid sampling, affine grids, and their gradients."""

@@ -1,0 +1,1 @@
+"""Linear algebra: factorisations, solves, determinants, inverses."""

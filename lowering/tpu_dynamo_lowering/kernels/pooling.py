@@ -1,0 +1,1 @@
+"""Pooling of every rank, adaptive and with indices, unpooling, and their gradients."""

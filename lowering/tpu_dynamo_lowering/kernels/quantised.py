@@ -1,0 +1,1 @@
+"""Quantised and scaled matrix products, fake quantisation."""

@@ -1,0 +1,1 @@
+"""Order statistics: kthvalue, median, mode, quantiles, unique with a known size."""

@@ -1,0 +1,1 @@
+"""Special functions: gamma, Bessel, zeta, polynomials and their relatives."""
