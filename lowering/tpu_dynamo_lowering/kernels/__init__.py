@@ -2,6 +2,7 @@
 
 from . import (
     arithmetic,
+    attention,
     casts,
     complex,
     contractions,
@@ -27,6 +28,7 @@ from . import (
 
 __all__ = [
     "arithmetic",
+    "attention",
     "casts",
     "complex",
     "contractions",
