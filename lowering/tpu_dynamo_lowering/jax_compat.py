@@ -135,6 +135,22 @@ def replace_broadcasting(operation: Any) -> None:
     operation.operation.erase()
 
 
+def replace_dynamic_reshape(operation: Any) -> None:
+    """Put a reshape in the place of a dynamic one whose result's shape is static."""
+    with operation.context, operation.location, ir.InsertionPoint(operation):
+        reshaped = stablehlo.ReshapeOp(operation.results[0].type, operation.operands[0])
+    operation.results[0].replace_all_uses_with(reshaped.result)
+    operation.operation.erase()
+
+
+def erase_if_unused(operation: Any) -> bool:
+    """Erase an operation without side effects if nothing uses it; says whether it went."""
+    unused = all(next(iter(result.uses), None) is None for result in operation.results)
+    if unused:
+        operation.operation.erase()
+    return unused
+
+
 def _broadcast(operand: Any, result: ir.RankedTensorType) -> Any:
     own = ir.RankedTensorType(operand.type)
     if own.shape == result.shape:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from . import jax_compat
+from .diagnostics import explain
 from .errors import LoweringFailed
 from .kernels.call import KernelCall
 
 # What XLA takes; CHLO it legalises itself, better than StableHLO's passes (erf and top-k stay one operation).
 _ACCEPTED = {"builtin", "func", "stablehlo", "chlo"}
 _CONTRACTIONS = {"stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution"}
+_CONSTANTS = {"arith.constant", "chlo.constant"}
 # torch.get_float32_matmul_precision() in StableHLO's words: on TPU the default is one bfloat16 pass.
 _PRECISION = {"highest": "HIGHEST", "high": "HIGH", "medium": "DEFAULT"}
 
@@ -51,21 +54,34 @@ def link(
             function.operation.erase()
             kernel = jax_compat.parse(_kernel_bytecode(_CachedKernel(kernels[symbol]), platform), context)
             jax_compat.move_functions(kernel, module, symbol)
-    for operation in jax_compat.operations(module):
-        name = operation.operation.name
-        if name in ("arith.constant", "chlo.constant"):
-            jax_compat.replace_constant(operation)
-        elif name.startswith("chlo.broadcast_"):
-            jax_compat.replace_broadcasting(operation)
-        elif name in _CONTRACTIONS and jax_compat.element_type(operation.operands[0]) == "f32":
-            jax_compat.set_precision(operation, _PRECISION[matmul_precision])
+    _finish(module, _PRECISION[matmul_precision])
     try:
         module.operation.verify()
     except jax_compat.MLIRError as error:
-        raise LoweringFailed("verifying StableHLO", str(error)) from error
+        artifacts = {"torch-mlir.mlir": jax_compat.as_text(program), "diagnostics.txt": str(error)}
+        raise LoweringFailed("verifying StableHLO", *explain(error), artifacts) from error
     finished = jax_compat.to_bytecode(module)
     foreign = jax_compat.dialects(jax_compat.operations(module)) - _ACCEPTED
     if foreign:
         why = f"operations of {', '.join(sorted(foreign))} are left in the program"
         raise LoweringFailed("linking", why, artifacts={"stablehlo.mlir": jax_compat.as_text(finished)})
     return finished, jax_compat.digest(module)
+
+
+def _finish(module: Any, precision: str) -> None:
+    """Say in plain, static StableHLO what torch-mlir says with constants of shapes and broadcasting operations."""
+    shapes = []
+    for operation in jax_compat.operations(module):
+        name = operation.operation.name
+        if name == "stablehlo.dynamic_reshape":
+            jax_compat.replace_dynamic_reshape(operation)
+        elif name.startswith("chlo.broadcast_"):
+            jax_compat.replace_broadcasting(operation)
+        elif name in _CONTRACTIONS and jax_compat.element_type(operation.operands[0]) == "f32":
+            jax_compat.set_precision(operation, precision)
+        elif name in _CONSTANTS or name == "builtin.unrealized_conversion_cast":
+            shapes.append(operation)
+    # Users before what they use: a cast of a shape, then the shape.
+    for operation in reversed(shapes):
+        if not jax_compat.erase_if_unused(operation) and operation.operation.name in _CONSTANTS:
+            jax_compat.replace_constant(operation)

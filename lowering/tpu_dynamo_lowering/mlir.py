@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,9 +15,9 @@ from torch_mlir.dialects import torch as torch_dialect
 from torch_mlir.extras import fx_importer
 from torch_mlir.passmanager import PassManager
 
+from .diagnostics import explain
 from .errors import LoweringFailed, tensors_of
 from .kernels.call import META, KernelCall, operands_of
-from .source_lines import SourceLine
 
 # Read top to bottom. The stock pipeline first decomposes: that is where it gives wrong values, needs unbounded
 # memory and crashes, and our graphs arrive decomposed. CHLO stays: XLA lowers erf or top-k better than
@@ -112,19 +111,8 @@ def to_stablehlo(graph_module: GraphModule, kernels: Mapping[str, KernelCall]) -
         with module.context:
             PassManager.parse(f"builtin.module({','.join(PASSES)})").run(module.operation)
     except ir.MLIRError as error:
-        artifacts = {"torch.mlir": torch_dialect_text(graph_module, kernels)}
-        raise LoweringFailed("torch-mlir", str(error), _line_of(str(error)), artifacts) from error
+        artifacts = {"torch.mlir": torch_dialect_text(graph_module, kernels), "diagnostics.txt": str(error)}
+        raise LoweringFailed("torch-mlir", *explain(error), artifacts) from error
     sink = io.BytesIO()
     module.operation.write_bytecode(sink)
     return sink.getvalue()
-
-
-_PLACE = re.compile(r'"([^"]+\.py)":(\d+)')
-
-
-def _line_of(diagnostic: str) -> SourceLine | None:
-    """The user's line in an MLIR diagnostic's location."""
-    own = [m for m in _PLACE.findall(diagnostic) if "/torch/" not in m[0]]
-    return SourceLine(own[0][0], int(own[0][1]), "?") if own else None
-
-

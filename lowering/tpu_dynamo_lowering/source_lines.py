@@ -25,7 +25,7 @@ class SourceLine:
 
     file: str
     line: int
-    function: str
+    function: str | None = None
 
     @property
     def text(self) -> str:
@@ -33,8 +33,13 @@ class SourceLine:
         return linecache.getline(self.file, self.line).strip()
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line} in {self.function}"
+        place = f"{self.file}:{self.line}" + (f" in {self.function}" if self.function else "")
         return f"{place}\n    {self.text}" if self.text else place
+
+
+def is_own(file: str) -> bool:
+    """Whether a file is the user's or one of their libraries', not torch's."""
+    return not file.startswith(_torch_folder())
 
 
 def user_line(node: Node) -> SourceLine | None:
@@ -44,7 +49,7 @@ def user_line(node: Node) -> SourceLine | None:
     AOTAutograd adds by itself.
     """
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if not frame[0].startswith(_torch_folder())]
+    own = [frame for frame in frames if is_own(frame[0])]
     if not (own or frames):
         return None
     file, line, function = (own or frames)[-1]

@@ -65,9 +65,8 @@ _SHAPES = (
 )
 _CONTRACTIONS = (aten.bmm.default, aten.mm.default)
 
-_OTHERS = (aten.embedding.default,)
 
-PATTERNS.update(_ELEMENTWISE, _SHAPES, _CONTRACTIONS, _OTHERS)
+PATTERNS.update(_ELEMENTWISE, _SHAPES, _CONTRACTIONS)
 
 _without = PATTERNS - TABLE.keys()
 if _without:

@@ -1,0 +1,95 @@
+"""Activations and their gradients; half precision is computed in float32."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import torch
+from jax import Array
+
+from ..table import kernel
+from .reductions import wide
+
+aten = torch.ops.aten
+
+
+@kernel(aten.gelu.default)
+def gelu(self: Array, *, approximate: str = "none") -> Array:
+    """Gaussian error linear unit, exact or by tanh; erf stays one operation for XLA."""
+    value = wide(self)
+    if approximate == "tanh":
+        return jax.nn.gelu(value, approximate=True)
+    return 0.5 * value * (1 + jax.lax.erf(value * math.sqrt(0.5)))
+
+
+@kernel(aten.gelu_backward.default)
+def gelu_backward(grad_output: Array, self: Array, *, approximate: str = "none") -> Array:
+    """Gradient of gelu."""
+    x = wide(self)
+    if approximate == "tanh":
+        factor = math.sqrt(2 / math.pi)
+        inner = jnp.tanh(factor * (x + 0.044715 * x * x * x))
+        slope = factor * (1 + 3 * 0.044715 * x * x)
+        return wide(grad_output) * (0.5 * (1 + inner) + 0.5 * x * (1 - inner * inner) * slope)
+    density = jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    return wide(grad_output) * (0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5))) + x * density)
+
+
+@kernel(aten.silu.default)
+def silu(self: Array) -> Array:
+    """x * sigmoid(x)."""
+    return wide(self) * jax.nn.sigmoid(wide(self))
+
+
+@kernel(aten.silu_backward.default)
+def silu_backward(grad_output: Array, self: Array) -> Array:
+    """Gradient of silu."""
+    x = wide(self)
+    gate = jax.nn.sigmoid(x)
+    return wide(grad_output) * gate * (1 + x * (1 - gate))
+
+
+@kernel(aten.leaky_relu.default)
+def leaky_relu(self: Array, negative_slope: float = 0.01) -> Array:
+    """x where positive, else x times a slope."""
+    return jnp.where(self > 0, self, self * jnp.asarray(negative_slope, self.dtype))
+
+
+@kernel(aten.leaky_relu_backward.default)
+def leaky_relu_backward(grad_output: Array, self: Array, negative_slope: float, self_is_result: bool) -> Array:
+    """Gradient of leaky_relu; the result's sign is the input's."""
+    return jnp.where(self > 0, grad_output, grad_output * jnp.asarray(negative_slope, grad_output.dtype))
+
+
+@kernel(aten.threshold_backward.default)
+def threshold_backward(grad_output: Array, self: Array, threshold: float) -> Array:
+    """The gradient where the input is above a threshold, else zero; a nan input lets it through, as PyTorch does."""
+    return jnp.where(self <= threshold, jnp.zeros_like(grad_output), grad_output)
+
+
+@kernel(aten.tanh_backward.default)
+def tanh_backward(grad_output: Array, output: Array) -> Array:
+    """Gradient of tanh, from its output."""
+    return grad_output * jnp.conj(1 - output * output)
+
+
+@kernel(aten.sigmoid_backward.default)
+def sigmoid_backward(grad_output: Array, output: Array) -> Array:
+    """Gradient of sigmoid, from its output."""
+    return grad_output * jnp.conj(output * (1 - output))
+
+
+@kernel(aten.softplus.default)
+def softplus(self: Array, beta: float = 1, threshold: float = 20) -> Array:
+    """log(1 + exp(beta x)) / beta, and x itself where beta x is above a threshold."""
+    scaled = wide(self) * beta
+    return jnp.where(scaled > threshold, wide(self), jax.nn.softplus(scaled) / beta)
+
+
+@kernel(aten.softplus_backward.default)
+def softplus_backward(grad_output: Array, self: Array, beta: float, threshold: float) -> Array:
+    """Gradient of softplus."""
+    scaled = wide(self) * beta
+    return wide(grad_output) * jnp.where(scaled > threshold, jnp.ones_like(scaled), jax.nn.sigmoid(scaled))
