@@ -2,6 +2,7 @@
 
 from . import (
     activations,
+    airy,
     arithmetic,
     attention,
     bessel,
@@ -35,6 +36,7 @@ from . import (
 
 __all__ = [
     "activations",
+    "airy",
     "arithmetic",
     "attention",
     "bessel",

@@ -1,1 +1,80 @@
-"""Complex numbers: parts, views and constructors."""
+"""Complex numbers: building them, taking them apart, conjugation."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import torch
+from jax import Array, lax
+
+from ..table import kernel
+from .elementwise import promoted
+
+aten = torch.ops.aten
+prims = torch.ops.prims
+
+
+@kernel(aten.complex.default)
+def complex(real: Array, imag: Array) -> Array:
+    """Complex numbers from their parts."""
+    return lax.complex(*jnp.broadcast_arrays(*_wide_parts(real, imag)))
+
+
+def _wide_parts(x: Array, y: Array) -> tuple[Array, Array]:
+    # XLA has no complex numbers of float16 parts: they are made in float32.
+    x, y = promoted(x, y)
+    return (x.astype(jnp.float32), y.astype(jnp.float32)) if x.dtype == jnp.float16 else (x, y)
+
+
+@kernel(aten.polar.default)
+def polar(abs: Array, angle: Array) -> Array:
+    """Complex numbers from their sizes and angles."""
+    size, angle = jnp.broadcast_arrays(*_wide_parts(abs, angle))
+    return lax.complex(size * jnp.cos(angle), size * jnp.sin(angle))
+
+
+@kernel(aten.view_as_real.default, aten.view_as_real_copy.default)
+def view_as_real(self: Array) -> Array:
+    """Real and imaginary parts along a new last dimension of two."""
+    return jnp.stack((self.real, self.imag), axis=-1)
+
+
+@kernel(aten.view_as_complex.default, aten.view_as_complex_copy.default)
+def view_as_complex(self: Array) -> Array:
+    """Complex numbers from the two places of the last dimension."""
+    return lax.complex(self[..., 0], self[..., 1])
+
+
+@kernel(aten._conj.default, aten._conj_copy.default, aten._conj_physical.default)
+def conj(self: Array) -> Array:
+    """The conjugate; PyTorch's is lazy, which inside a program means nothing."""
+    return jnp.conj(self)
+
+
+@kernel(aten.resolve_conj.default, aten.resolve_neg.default)
+def resolve_conj(self: Array) -> Array:
+    """The same values: conjugation and negation are never pending inside a program."""
+    return self
+
+
+@kernel(prims.conj.default)
+def prims_conj(a: Array) -> Array:
+    """The conjugate."""
+    return jnp.conj(a)
+
+
+@kernel(aten._neg_view.default, aten._neg_view_copy.default)
+def neg_view(self: Array) -> Array:
+    """The negative; PyTorch's is lazy, which inside a program means nothing."""
+    return -self
+
+
+@kernel(aten.real.default, prims.real.default)
+def real(self: Array) -> Array:
+    """Real parts."""
+    return self.real
+
+
+@kernel(aten.imag.default, prims.imag.default)
+def imag(self: Array) -> Array:
+    """Imaginary parts."""
+    return self.imag

@@ -1,1 +1,90 @@
-"""Fourier transforms."""
+"""Fourier transforms: complex to complex, real to half or whole spectra, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import torch
+from jax import Array
+
+from ..table import kernel
+
+aten = torch.ops.aten
+prims = torch.ops.prims
+
+
+def _factor(extents: Sequence[int], normalization: int) -> float:
+    """ATen's normalisation: 0 none, 1 by the root of the number of points, 2 by their number."""
+    points = math.prod(extents)
+    return (1.0, 1 / math.sqrt(points), 1 / points)[normalization] if normalization else 1.0
+
+
+def _scaled(value: Array, factor: float) -> Array:
+    return value if factor == 1.0 else value * jnp.asarray(factor, value.real.dtype)
+
+
+def _whole(value: Array, dims: Sequence[int], forward: bool) -> Array:
+    """The complex transform without any factor."""
+    if not dims or value.size == 0:
+        return value
+    if forward:
+        return jnp.fft.fftn(value, axes=tuple(dims), norm="backward")
+    return jnp.fft.ifftn(value, axes=tuple(dims), norm="forward")
+
+
+@kernel(aten._fft_c2c.default)
+def fft_c2c(self: Array, dim: Sequence[int], normalization: int, forward: bool) -> Array:
+    """The complex transform over dimensions."""
+    return _scaled(_whole(self, dim, forward), _factor([self.shape[d] for d in dim], normalization))
+
+
+def _half(value: Array, dims: Sequence[int], onesided: bool) -> Array:
+    if value.size == 0 or not onesided:
+        wanted = jnp.result_type(value.dtype, jnp.complex64)
+        spectrum = _whole(value.astype(wanted), dims, True)
+        return spectrum[_first_half(value, dims[-1])] if onesided else spectrum
+    return jnp.fft.rfftn(value, axes=tuple(dims), norm="backward")
+
+
+def _first_half(value: Array, dim: int) -> tuple[slice, ...]:
+    dim %= value.ndim
+    return (slice(None),) * dim + (slice(0, value.shape[dim] // 2 + 1),)
+
+
+@kernel(aten._fft_r2c.default)
+def fft_r2c(self: Array, dim: Sequence[int], normalization: int, onesided: bool) -> Array:
+    """The transform of real values; one-sided, the last of `dim` keeps the half that determines the rest."""
+    return _scaled(_half(self, dim, onesided), _factor([self.shape[d] for d in dim], normalization))
+
+
+def _real(value: Array, dims: Sequence[int], last_dim_size: int) -> Array:
+    """The inverse transform of a half spectrum, without any factor; its first and middle imaginary parts are unread."""
+    value = _whole(value, dims[:-1], False)
+    return jnp.fft.irfft(value, n=last_dim_size, axis=dims[-1], norm="forward")
+
+
+@kernel(aten._fft_c2r.default)
+def fft_c2r(self: Array, dim: Sequence[int], normalization: int, last_dim_size: int) -> Array:
+    """Real values, `last_dim_size` along the last of `dim`, from their half spectrum."""
+    extents = [self.shape[d] for d in dim[:-1]] + [last_dim_size]
+    return _scaled(_real(self, dim, last_dim_size), _factor(extents, normalization))
+
+
+@kernel(prims.fft_c2c.default)
+def prims_fft_c2c(self: Array, *, dim: Sequence[int], forward: bool) -> Array:
+    """The complex transform over dimensions, without any factor."""
+    return _whole(self, dim, forward)
+
+
+@kernel(prims.fft_r2c.default)
+def prims_fft_r2c(self: Array, *, dim: Sequence[int], onesided: bool) -> Array:
+    """The transform of real values, without any factor."""
+    return _half(self, dim, onesided)
+
+
+@kernel(prims.fft_c2r.default)
+def prims_fft_c2r(self: Array, *, dim: Sequence[int], last_dim_size: int) -> Array:
+    """Real values from their half spectrum, without any factor."""
+    return _real(self, dim, last_dim_size)

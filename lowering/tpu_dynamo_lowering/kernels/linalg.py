@@ -1,1 +1,225 @@
-"""Linear algebra: factorisations, solves, determinants, inverses."""
+"""Factorisations of matrices: Cholesky, LU, QR and Householder, SVD, eigenvalues."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import torch
+from jax import Array, lax
+from jax.lax import linalg
+
+from ..table import kernel
+
+aten = torch.ops.aten
+
+
+def adjoint(matrix: Array) -> Array:
+    """The conjugate transpose of the last two dimensions."""
+    return jnp.conj(jnp.swapaxes(matrix, -1, -2))
+
+
+def _nothing(like: Array) -> Array:
+    """What PyTorch returns for a factor that was not asked for: a vector without elements."""
+    return jnp.zeros((0,), like.dtype)
+
+
+def _failing_minor(matrix: Array) -> Array:
+    """The order of the first leading minor that is not positive definite, int32; 0 where all are."""
+    n = matrix.shape[-1]
+
+    def eliminate(k: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        rest, info = state
+        column = lax.dynamic_index_in_dim(rest, k, axis=-1, keepdims=False)
+        pivot = lax.dynamic_index_in_dim(column, k, axis=-1, keepdims=False).real
+        info = jnp.where((info == 0) & ~(pivot > 0), k + 1, info)
+        scaled = column / pivot[..., None].astype(column.dtype)
+        return rest - scaled[..., :, None] * jnp.conj(column)[..., None, :], info
+
+    start = matrix, jnp.zeros(matrix.shape[:-2], jnp.int32)
+    return lax.fori_loop(jnp.int32(0), jnp.int32(n), eliminate, start)[1]
+
+
+def _cholesky(matrix: Array, upper: bool) -> tuple[Array, Array]:
+    triangle = jnp.triu(matrix) if upper else jnp.tril(matrix)
+    if matrix.size == 0:
+        return triangle, triangle
+    lower = adjoint(triangle) if upper else triangle
+    factor = jnp.tril(linalg.cholesky(lower, symmetrize_input=False))
+    return (adjoint(factor) if upper else factor), lower
+
+
+@kernel(aten.linalg_cholesky_ex.default)
+def linalg_cholesky_ex(self: Array, *, upper: bool = False, check_errors: bool = False) -> tuple[Array, Array]:
+    """The Cholesky factor of one triangle, and the order of the first leading minor that is not positive.
+
+    A program cannot raise: where the matrix is not positive definite, the factor holds nan and `info` says so,
+    whatever `check_errors` asks. The order is searched for only when a factor has nan.
+    """
+    factor, lower = _cholesky(self, upper)
+    none = jnp.zeros(self.shape[:-2], jnp.int32)
+    if self.size == 0:
+        return factor, none
+    failed = jnp.any(jnp.isnan(factor))
+    below = jnp.tril(lower, -1)
+    whole = below + adjoint(below) + jnp.eye(lower.shape[-1], dtype=lower.dtype) * lower.real.astype(lower.dtype)
+    return factor, lax.cond(failed, _failing_minor, lambda _: none, whole)
+
+
+@kernel(aten.cholesky.default)
+def cholesky(self: Array, upper: bool = False) -> Array:
+    """The Cholesky factor of one triangle; nan where the matrix is not positive definite."""
+    return _cholesky(self, upper)[0]
+
+
+def _eliminated(matrix: Array) -> Array:
+    """The LU factors without pivoting, in one matrix, by elimination column after column."""
+    rows, columns = matrix.shape[-2:]
+    row, column = jnp.arange(rows, dtype=jnp.int32), jnp.arange(columns, dtype=jnp.int32)
+
+    def eliminate(k: Array, rest: Array) -> Array:
+        pivot_row = lax.dynamic_index_in_dim(rest, k, axis=-2, keepdims=True)
+        pivot_column = lax.dynamic_index_in_dim(rest, k, axis=-1, keepdims=True)
+        pivot = lax.dynamic_index_in_dim(pivot_row, k, axis=-1, keepdims=True)
+        factors = jnp.where((row > k)[:, None], pivot_column / pivot, 0)
+        reduced = rest - factors * jnp.where(column > k, pivot_row, 0)
+        return jnp.where((row > k)[:, None] & (column == k), factors, reduced)
+
+    return lax.fori_loop(jnp.int32(0), jnp.int32(min(rows, columns)), eliminate, matrix)
+
+
+def factorise_lu(matrix: Array, pivot: bool = True) -> tuple[Array, Array, Array]:
+    """LU factors in one matrix, LAPACK's pivots (int32, counted from 1) and the permutation they mean."""
+    rank = min(matrix.shape[-2:])
+    batch = matrix.shape[:-2]
+    if not pivot or matrix.size == 0:
+        pivots = jnp.broadcast_to(jnp.arange(1, rank + 1, dtype=jnp.int32), (*batch, rank))
+        order = jnp.broadcast_to(jnp.arange(matrix.shape[-2], dtype=jnp.int32), (*batch, matrix.shape[-2]))
+        return (_eliminated(matrix) if matrix.size else matrix), pivots, order
+    factors, pivots, order = linalg.lu(matrix)
+    return factors, pivots + 1, order
+
+
+def first_zero_pivot(factors: Array) -> Array:
+    """The place, counted from 1, of the first zero on the diagonal of U, int32; 0 where there is none."""
+    zero = jnp.diagonal(factors, axis1=-2, axis2=-1) == 0
+    if zero.shape[-1] == 0:
+        return jnp.zeros(zero.shape[:-1], jnp.int32)
+    return jnp.where(jnp.any(zero, -1), jnp.argmax(zero, -1) + 1, 0).astype(jnp.int32)
+
+
+@kernel(aten.linalg_lu_factor_ex.default)
+def linalg_lu_factor_ex(A: Array, *, pivot: bool = True, check_errors: bool = False) -> tuple[Array, Array, Array]:
+    """LU factors in one matrix, LAPACK's pivots, and where U has its first zero pivot; a program never raises."""
+    factors, pivots, _ = factorise_lu(A, pivot)
+    return factors, pivots, first_zero_pivot(factors)
+
+
+def _triangles(factors: Array) -> tuple[Array, Array]:
+    rows, columns = factors.shape[-2:]
+    rank = min(rows, columns)
+    lower = jnp.tril(factors[..., :rank], -1) + jnp.eye(rows, rank, dtype=factors.dtype)
+    return lower, jnp.triu(factors[..., :rank, :])
+
+
+def _permutation_matrix(order: Array, like: Array) -> Array:
+    n = order.shape[-1]
+    return (order[..., None, :] == jnp.arange(n, dtype=order.dtype)[:, None]).astype(like.dtype)
+
+
+@kernel(aten.linalg_lu.default)
+def linalg_lu(A: Array, *, pivot: bool = True) -> tuple[Array, Array, Array]:
+    """P, L and U with A = P L U; without pivoting P is empty."""
+    factors, _, order = factorise_lu(A, pivot)
+    return _permutation_matrix(order, A) if pivot else _nothing(A), *_triangles(factors)
+
+
+@kernel(aten.lu_unpack.default)
+def lu_unpack(
+    LU_data: Array, LU_pivots: Array, unpack_data: bool = True, unpack_pivots: bool = True
+) -> tuple[Array, Array, Array]:
+    """P, L and U from LU factors in one matrix and LAPACK's pivots; what is not asked for is empty."""
+    permutation = lower = upper = _nothing(LU_data)
+    if unpack_pivots:
+        permutation = _permutation_matrix(order_of(LU_pivots, LU_data.shape[-2]), LU_data)
+    if unpack_data:
+        lower, upper = _triangles(LU_data)
+    return permutation, lower, upper
+
+
+def order_of(pivots: Array, rows: int) -> Array:
+    """The permutation of `rows` rows that LAPACK's pivots, counted from 1, mean."""
+    if pivots.size == 0:
+        return jnp.broadcast_to(jnp.arange(rows, dtype=jnp.int32), (*pivots.shape[:-1], rows))
+    return linalg.lu_pivots_to_permutation(pivots - 1, rows)
+
+
+@kernel(aten.linalg_qr.default)
+def linalg_qr(A: Array, mode: str = "reduced") -> tuple[Array, Array]:
+    """Q and R of Householder's QR, with LAPACK's signs; for mode "r" Q is empty."""
+    if mode == "r":
+        return _nothing(A), jnp.linalg.qr(A, mode="r")
+    return tuple(jnp.linalg.qr(A, mode=mode))
+
+
+@kernel(aten.geqrf.default)
+def geqrf(self: Array) -> tuple[Array, Array]:
+    """R with Householder's vectors below it, and their factors tau, as LAPACK's geqrf gives them."""
+    transposed, tau = jnp.linalg.qr(self, mode="raw")
+    return jnp.swapaxes(transposed, -1, -2), tau
+
+
+@kernel(aten.linalg_householder_product.default)
+def linalg_householder_product(input: Array, tau: Array) -> Array:
+    """The first columns of a product of Householder reflections, which their vectors below the diagonal give."""
+    return linalg.householder_product(input, tau) if input.size else input
+
+
+@kernel(aten.ormqr.default)
+def ormqr(self: Array, input2: Array, input3: Array, left: bool = True, transpose: bool = False) -> Array:
+    """A matrix times the whole orthogonal matrix of Householder's vectors `self` with factors `input2`."""
+    rows, columns = self.shape[-2:]
+    if input3.size == 0:
+        return input3
+    square = jnp.pad(self, [(0, 0)] * (self.ndim - 1) + [(0, max(rows - columns, 0))])[..., :rows]
+    q = linalg.householder_product(square, input2)
+    q = adjoint(q) if transpose else q
+    return jnp.matmul(q, input3) if left else jnp.matmul(input3, q)
+
+
+@kernel(aten._linalg_svd.default)
+def linalg_svd(
+    A: Array, full_matrices: bool = False, compute_uv: bool = True, *, driver: str | None = None
+) -> tuple[Array, Array, Array]:
+    """U, the singular values from the largest down, and V's adjoint; without vectors U and Vh are empty.
+
+    `driver` names cuSOLVER routines, which XLA chooses by itself.
+    """
+    if not compute_uv:
+        return _nothing(A), jnp.linalg.svd(A, compute_uv=False), _nothing(A)
+    return tuple(jnp.linalg.svd(A, full_matrices=full_matrices))
+
+
+@kernel(aten._linalg_eigh.default)
+def linalg_eigh(A: Array, UPLO: str = "L", compute_v: bool = True) -> tuple[Array, Array]:
+    """Ascending eigenvalues and the eigenvectors of a Hermitian matrix, of which one triangle is read."""
+    if A.size == 0:
+        return jnp.zeros(A.shape[:-1], A.real.dtype), A if compute_v else _nothing(A)
+    vectors, values = linalg.eigh(A, lower=UPLO.upper() == "L", symmetrize_input=False)
+    return values, vectors if compute_v else _nothing(A)
+
+
+@kernel(aten.linalg_eig.default)
+def linalg_eig(self: Array) -> tuple[Array, Array]:
+    """Eigenvalues and eigenvectors of a general matrix, complex; XLA has it for CPUs and GPUs, not for TPUs."""
+    wanted = jnp.result_type(self.dtype, jnp.complex64)
+    if self.size == 0:
+        return jnp.zeros(self.shape[:-1], wanted), jnp.zeros(self.shape, wanted)
+    values, vectors = linalg.eig(self, compute_left_eigenvectors=False)
+    return values, vectors
+
+
+@kernel(aten._linalg_eigvals.default)
+def linalg_eigvals(self: Array) -> Array:
+    """Eigenvalues of a general matrix, complex; XLA has it for CPUs and GPUs, not for TPUs."""
+    if self.size == 0:
+        return jnp.zeros(self.shape[:-1], jnp.result_type(self.dtype, jnp.complex64))
+    return linalg.eig(self, compute_left_eigenvectors=False, compute_right_eigenvectors=False)[0]

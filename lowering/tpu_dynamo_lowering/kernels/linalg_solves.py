@@ -1,0 +1,111 @@
+"""Solving linear systems: by triangles, by LU and Cholesky factors, by inverses."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import torch
+from jax import Array
+from jax.lax import linalg
+
+from ..table import kernel
+from .linalg import adjoint as adjoint_of
+from .linalg import factorise_lu, first_zero_pivot, order_of
+
+aten = torch.ops.aten
+
+
+def _together(x: Array, y: Array) -> tuple[Array, Array]:
+    """Two batches of matrices with their batch dimensions broadcast."""
+    batch = jnp.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    return jnp.broadcast_to(x, (*batch, *x.shape[-2:])), jnp.broadcast_to(y, (*batch, *y.shape[-2:]))
+
+
+def _solve_triangular(
+    matrix: Array, right: Array, *, upper: bool, left: bool = True, unit: bool = False, adjoined: bool = False
+) -> Array:
+    matrix, right = _together(matrix, right)
+    if right.size == 0:
+        return right
+    return linalg.triangular_solve(
+        matrix, right, left_side=left, lower=not upper, unit_diagonal=unit, transpose_a=adjoined, conjugate_a=adjoined
+    )
+
+
+@kernel(aten.linalg_solve_triangular.default)
+def linalg_solve_triangular(
+    self: Array, B: Array, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Array:
+    """X with A X = B, or X A = B, for a triangular A."""
+    return _solve_triangular(self, B, upper=upper, left=left, unit=unitriangular)
+
+
+@kernel(aten.triangular_solve.default)
+def triangular_solve(
+    self: Array, A: Array, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+) -> tuple[Array, Array]:
+    """X with A X = self, or its transpose, for a triangular A; and A, broadcast to the batch."""
+    matrix, right = _together(A, self)
+    if right.size == 0:
+        return right, matrix
+    solution = linalg.triangular_solve(
+        matrix, right, left_side=True, lower=not upper, transpose_a=transpose, unit_diagonal=unitriangular
+    )
+    return solution, matrix
+
+
+def _solve_cholesky(factor: Array, right: Array, upper: bool) -> Array:
+    half = _solve_triangular(factor, right, upper=upper, adjoined=upper)
+    return _solve_triangular(factor, half, upper=upper, adjoined=not upper)
+
+
+@kernel(aten.cholesky_solve.default)
+def cholesky_solve(self: Array, input2: Array, upper: bool = False) -> Array:
+    """X with A X = self, for the Cholesky factor `input2` of A."""
+    return _solve_cholesky(input2, self, upper)
+
+
+@kernel(aten._cholesky_solve_helper.default)
+def cholesky_solve_helper(self: Array, A: Array, upper: bool) -> Array:
+    """X with A X = self, for a Cholesky factor."""
+    return _solve_cholesky(A, self, upper)
+
+
+@kernel(aten.cholesky_inverse.default)
+def cholesky_inverse(self: Array, upper: bool = False) -> Array:
+    """The inverse of the matrix with the Cholesky factor `self`."""
+    return _solve_cholesky(self, jnp.broadcast_to(jnp.eye(self.shape[-1], dtype=self.dtype), self.shape), upper)
+
+
+def _permuted(rows: Array, order: Array) -> Array:
+    return jnp.take_along_axis(rows, jnp.broadcast_to(order, rows.shape[:-1])[..., None], axis=-2)
+
+
+def _solve_lu(factors: Array, order: Array, right: Array, adjoined: bool) -> Array:
+    factors, right = _together(factors, right)
+    if right.size == 0:
+        return right
+    order = jnp.broadcast_to(order, right.shape[:-1])
+    if not adjoined:
+        half = _solve_triangular(factors, _permuted(right, order), upper=False, unit=True)
+        return _solve_triangular(factors, half, upper=True)
+    half = _solve_triangular(factors, right, upper=True, adjoined=True)
+    solution = _solve_triangular(factors, half, upper=False, unit=True, adjoined=True)
+    return _permuted(solution, jnp.argsort(order, axis=-1))
+
+
+@kernel(aten.linalg_lu_solve.default)
+def linalg_lu_solve(LU: Array, pivots: Array, B: Array, *, left: bool = True, adjoint: bool = False) -> Array:
+    """X with A X = B, or X A = B, or the same with A's adjoint, from A's LU factors."""
+    order = order_of(pivots, LU.shape[-1])
+    if left:
+        return _solve_lu(LU, order, B, adjoint)
+    swapped = _solve_lu(LU, order, adjoint_of(B), not adjoint)
+    return adjoint_of(swapped)
+
+
+@kernel(aten.linalg_inv_ex.default)
+def linalg_inv_ex(A: Array, *, check_errors: bool = False) -> tuple[Array, Array]:
+    """The inverse, and where U of its LU has a first zero pivot; a singular matrix gives inf or nan, never an error."""
+    factors, _, order = factorise_lu(A)
+    one = jnp.broadcast_to(jnp.eye(A.shape[-1], dtype=A.dtype), A.shape)
+    return _solve_lu(factors, order, one, False), first_zero_pivot(factors)
