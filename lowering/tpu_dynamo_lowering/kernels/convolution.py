@@ -1,1 +1,148 @@
 """Convolutions of every rank, transposed, grouped and dilated, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import torch
+from jax import Array, lax
+
+from ..table import kernel
+from .call import static
+from .indexing import accumulator
+
+aten = torch.ops.aten
+
+_SPATIAL = "DHW"
+
+
+def _convolved(
+    input: Array,
+    weight: Array,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    result_dtype: Any = None,
+) -> Array:
+    """The convolution without its bias: one convolution of XLA.
+
+    input: [batch, channels, *spatial]. weight: [out, in / groups, *kernel]; [in, out / groups, *kernel] if transposed.
+    A transposed one spreads its input by the stride and reads the kernel backwards. XLA accumulates half precision in
+    float32 whatever the dtype of the result.
+    """
+    rank = input.ndim - 2
+    stride, padding = static(stride, rank), static(padding, rank)
+    dilation, output_padding = static(dilation, rank), static(output_padding, rank)
+    spatial = _SPATIAL[-rank:]
+    layout = (f"NC{spatial}", f"OI{spatial}", f"NC{spatial}")
+    if not transposed:
+        return lax.conv_general_dilated(
+            input,
+            weight,
+            window_strides=stride,
+            padding=[(p, p) for p in padding],
+            rhs_dilation=dilation,
+            dimension_numbers=layout,
+            feature_group_count=groups,
+            preferred_element_type=result_dtype,
+        )
+    given, kernel_size = weight.shape[0], weight.shape[2:]
+    weight = weight.reshape(groups, given // groups, *weight.shape[1:])
+    weight = jnp.swapaxes(weight, 1, 2).reshape(-1, given // groups, *kernel_size)
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
+    return lax.conv_general_dilated(
+        input,
+        lax.rev(weight, tuple(range(2, rank + 2))),
+        window_strides=(1,) * rank,
+        padding=[(r - p, r - p + o) for r, p, o in zip(reach, padding, output_padding, strict=True)],
+        lhs_dilation=stride,
+        rhs_dilation=dilation,
+        dimension_numbers=layout,
+        feature_group_count=groups,
+        preferred_element_type=result_dtype,
+    )
+
+
+@kernel(aten.convolution.default, aten.convolution_overrideable.default)
+def convolution(
+    input: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Array:
+    """A convolution in one to three dimensions, and its bias: one convolution of XLA.
+
+    input: [batch, channels, *spatial]. A bias is added before the result is rounded to half precision. Source: ATen
+    `convolution`.
+    """
+    dtype = None if bias is None else accumulator(input.dtype)
+    result = _convolved(input, weight, stride, padding, dilation, transposed, output_padding, groups, dtype)
+    return result if bias is None else result + bias.astype(result.dtype).reshape(-1, *(1,) * (result.ndim - 2))
+
+
+def _bias_gradient(grad_output: Array) -> Array:
+    others = tuple(d for d in range(grad_output.ndim) if d != 1)
+    return jnp.sum(grad_output, others, dtype=accumulator(grad_output.dtype))
+
+
+@kernel(aten.convolution_backward.default)
+def convolution_backward(
+    grad_output: Array,
+    input: Array,
+    weight: Array,
+    bias_sizes: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    output_mask: Sequence[bool],
+) -> list[Array]:
+    """Those gradients of a convolution's input, weight and bias that are asked for: one convolution each of the first.
+
+    A convolution is linear in each operand, so JAX transposes it, complex ones after conjugating the other operand.
+    """
+
+    def forward(x: Array, w: Array) -> Array:
+        return _convolved(x, w, stride, padding, dilation, transposed, output_padding, groups)
+
+    grads = []
+    if output_mask[0]:
+        (grad,) = jax.linear_transpose(lambda x: forward(x, jnp.conj(weight)), input)(grad_output)
+        grads.append(grad)
+    if output_mask[1]:
+        (grad,) = jax.linear_transpose(lambda w: forward(jnp.conj(input), w), weight)(grad_output)
+        grads.append(grad)
+    if output_mask[2]:
+        grads.append(_bias_gradient(grad_output))
+    return grads
+
+
+def _convolved_tbc(input: Array, weight: Array, pad: int) -> Array:
+    return lax.conv_general_dilated(input, weight, (1,), [(pad, pad)], dimension_numbers=("WNC", "WIO", "WNC"))
+
+
+@kernel(aten.conv_tbc.default)
+def conv_tbc(self: Array, weight: Array, bias: Array, pad: int = 0) -> Array:
+    """A convolution along time of [time, batch, channels] with [width, in, out], and its bias."""
+    return _convolved_tbc(self, weight, pad) + bias
+
+
+@kernel(aten.conv_tbc_backward.default)
+def conv_tbc_backward(self: Array, input: Array, weight: Array, bias: Array, pad: int) -> list[Array]:
+    """The gradients of conv_tbc's input, weight and bias, `self` being the one of its result."""
+    (grad_input,) = jax.linear_transpose(lambda x: _convolved_tbc(x, weight, pad), input)(self)
+    (grad_weight,) = jax.linear_transpose(lambda w: _convolved_tbc(input, w, pad), weight)(self)
+    return [grad_input, grad_weight, jnp.sum(self, (0, 1), dtype=accumulator(self.dtype))]

@@ -1,14 +1,34 @@
-"""Reading and writing by index: embedding, gather, index, scatter and their in-place relatives."""
+"""Reading and writing by index: embedding, index, index_put, gather, take, put and masked scatters.
+
+Negative indices count from the end where PyTorch allows them. An index out of range is an error in eager PyTorch; a
+program cannot raise, so there a read gives the nearest value and a write does nothing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax.numpy as jnp
+import numpy as np
 import torch
-from jax import Array
+from jax import Array, lax
 
 from ..table import kernel
 
 aten = torch.ops.aten
+
+_HALVES = (jnp.bfloat16, jnp.float16)
+
+
+def accumulator(dtype: Any) -> np.dtype[Any]:
+    """The dtype in which sums of `dtype` are kept: float32 for half precision, else itself."""
+    return np.dtype(np.float32) if dtype in _HALVES else np.dtype(dtype)
+
+
+def narrowed(index: Array, extent: int) -> Array:
+    """Indices in 32 bits where the dimension allows it: accelerators have no 64-bit addressing units."""
+    return index.astype(jnp.int32) if extent <= np.iinfo(np.int32).max else index
 
 
 @kernel(aten.embedding.default)
@@ -17,3 +37,158 @@ def embedding(
 ) -> Array:
     """Rows of a table: one gather."""
     return jnp.take(weight, indices, axis=0, mode="clip")
+
+
+@kernel(aten.embedding_dense_backward.default)
+def embedding_dense_backward(
+    grad_output: Array, indices: Array, num_weights: int, padding_idx: int, scale_grad_by_freq: bool
+) -> Array:
+    """The gradient of a table of which rows were read: one scatter of sums, kept in float32 for half precision.
+
+    The row `padding_idx` gets none; with `scale_grad_by_freq` each row's sum is divided by how often it was read.
+    torch's decomposition clamps and masks the indices first; XLA drops those out of range by itself.
+    """
+    rows = narrowed(indices, num_weights).reshape(-1)
+    grad = grad_output.reshape(rows.shape[0], *grad_output.shape[indices.ndim :]).astype(accumulator(grad_output.dtype))
+    if scale_grad_by_freq:
+        counts = jnp.zeros(num_weights, grad.dtype).at[rows].add(1, mode="drop")
+        grad = grad / counts[rows].reshape(-1, *(1,) * (grad.ndim - 1))
+    if padding_idx >= 0:
+        rows = jnp.where(rows == padding_idx, num_weights, rows)
+    return jnp.zeros((num_weights, *grad.shape[1:]), grad.dtype).at[rows].add(grad, mode="drop")
+
+
+def _place(self: Array, indices: Sequence[Array | None]) -> tuple[Any, ...]:
+    """The indices as JAX takes them: None stands for a whole dimension, as a slice does there."""
+    return tuple(
+        slice(None) if index is None else narrowed(index, extent)
+        for index, extent in zip(indices, self.shape, strict=False)
+    )
+
+
+@kernel(aten.index.Tensor, aten._unsafe_index.Tensor)
+def index(self: Array, indices: Sequence[Array | None]) -> Array:
+    """Values at broadcast index tensors, None standing for a whole dimension: one gather.
+
+    A boolean mask is refused: how many values it selects depends on the data. Source: ATen `index`.
+    """
+    if any(each is not None and each.dtype in (jnp.bool_, jnp.uint8) for each in indices):
+        raise NotImplementedError("a boolean index gives a result whose size depends on the data")
+    return self.at[_place(self, indices)].get(mode="clip")
+
+
+def _masked_put(self: Array, mask: Array, lead: int, values: Array, accumulate: bool) -> Array:
+    """`self` with values where a mask of the dimensions from `lead` on is true, the n-th value at the n-th true place.
+
+    values: one for all true places, or as many as there are, in the first dimension after `lead` ones.
+    """
+    trail = self.ndim - lead - mask.ndim
+    if values.ndim > trail and values.shape[values.ndim - trail - 1] != 1:
+        taken = jnp.cumsum(mask.reshape(-1)) - 1
+        axis = values.ndim - trail - 1
+        values = jnp.take(values, taken, axis=axis, mode="clip")
+        values = values.reshape(*values.shape[:axis], *mask.shape, *values.shape[axis + 1 :])
+    elif values.ndim > trail:
+        axis = values.ndim - trail - 1
+        values = values.reshape(*values.shape[:axis], *(1,) * mask.ndim, *values.shape[axis + 1 :])
+    mask = mask.reshape(mask.shape + (1,) * trail)
+    written = self | values if accumulate and self.dtype == jnp.bool_ else self + values if accumulate else values
+    return jnp.where(mask, written.astype(self.dtype), self)
+
+
+@kernel(aten.index_put.default, aten._unsafe_index_put.default)
+def index_put(self: Array, indices: Sequence[Array | None], values: Array, accumulate: bool = False) -> Array:
+    """`self` with values written, or added, at broadcast index tensors: one scatter.
+
+    One boolean mask, with None for every other dimension, is a select. Half precision is added in float32. Of several
+    values written to one place any one may stay. Source: ATen `index_put`.
+    """
+    masks = [each is not None and each.dtype in (jnp.bool_, jnp.uint8) for each in indices]
+    values = values.astype(self.dtype)
+    if any(masks):
+        if sum(each is not None for each in indices) != 1:
+            raise NotImplementedError("a boolean index beside others gives a size that depends on the data")
+        lead = masks.index(True)
+        mask = indices[lead]
+        return _masked_put(self, mask.astype(jnp.bool_), lead, values, accumulate)
+    place = _place(self, indices)
+    if not accumulate:
+        return self.at[place].set(values, mode="drop")
+    if self.dtype == jnp.bool_:
+        return self.astype(jnp.int8).at[place].max(values.astype(jnp.int8), mode="drop")
+    total = accumulator(self.dtype)
+    return self.astype(total).at[place].add(values.astype(total), mode="drop")
+
+
+@kernel(aten._index_put_impl.default)
+def index_put_impl(
+    self: Array, indices: Sequence[Array | None], values: Array, accumulate: bool = False, unsafe: bool = False
+) -> Array:
+    """`self` with values written, or added, at broadcast index tensors, as in index_put."""
+    return index_put(self, indices, values, accumulate)
+
+
+@kernel(aten.index_select.default)
+def index_select(self: Array, dim: int, index: Array) -> Array:
+    """Places of one dimension in the order of a vector: one gather; a scalar stays one."""
+    if self.ndim == 0:
+        return self
+    return jnp.take(self, narrowed(index, self.shape[dim]).reshape(-1), axis=dim, mode="clip")
+
+
+@kernel(aten.gather.default)
+def gather(self: Array, dim: int, index: Array, *, sparse_grad: bool = False) -> Array:
+    """For each place of `index`, the value of `self` there but at that index of `dim`: one gather.
+
+    index: as many dimensions as `self`, none but `dim` larger. Source: ATen `gather`.
+    """
+    if index.ndim == 0 or self.ndim == 0:
+        return jnp.broadcast_to(self.reshape(-1)[0], index.shape)
+    if index.size == 0:
+        return jnp.zeros(index.shape, self.dtype)
+    dim %= self.ndim
+    within = tuple(slice(None) if d == dim else slice(0, extent) for d, extent in enumerate(index.shape))
+    return jnp.take_along_axis(self[within], narrowed(index, self.shape[dim]), axis=dim, mode="clip")
+
+
+@kernel(aten.take.default)
+def take(self: Array, index: Array) -> Array:
+    """Values at positions of the tensor in row-major order: one gather."""
+    return self.reshape(-1).at[narrowed(index, self.size)].get(mode="clip")
+
+
+@kernel(aten.put.default)
+def put(self: Array, index: Array, source: Array, accumulate: bool = False) -> Array:
+    """`self` with values written, or added, at positions in row-major order: one scatter."""
+    return index_put(self.reshape(-1), [index.reshape(-1)], source.reshape(-1), accumulate).reshape(self.shape)
+
+
+@kernel(aten.masked_scatter.default)
+def masked_scatter(self: Array, mask: Array, source: Array) -> Array:
+    """`self` with the n-th value of `source` at the n-th true place of a broadcast mask.
+
+    How many are true is not known, so each place reads the value its count points at. Source: ATen `masked_scatter`.
+    """
+    self, mask = jnp.broadcast_arrays(self, mask)
+    if self.size == 0 or source.size == 0:
+        return self
+    position = jnp.cumsum(mask.reshape(-1), dtype=jnp.int32).reshape(mask.shape) - 1
+    return jnp.where(mask, source.reshape(-1).at[position].get(mode="clip"), self)
+
+
+@kernel(aten.masked_scatter_backward.default)
+def masked_scatter_backward(grad_output: Array, mask: Array, sizes: Sequence[int]) -> Array:
+    """The values at a mask's true places in order, then zeros: the gradient of masked_scatter's source."""
+    mask = jnp.broadcast_to(mask, grad_output.shape).reshape(-1)
+    count = int(np.prod(sizes))
+    position = jnp.where(mask, jnp.cumsum(mask, dtype=jnp.int32) - 1, count)
+    return jnp.zeros(count, grad_output.dtype).at[position].set(grad_output.reshape(-1), mode="drop").reshape(sizes)
+
+
+@kernel(aten.nonzero_static.default)
+def nonzero_static(self: Array, *, size: int, fill_value: int = -1) -> Array:
+    """The indices of the first `size` nonzero values, one row each, rows of `fill_value` making up the number."""
+    if self.ndim == 0:
+        return jnp.zeros((size, 0), jnp.int64)
+    found = jnp.nonzero(self, size=size, fill_value=fill_value)
+    return lax.concatenate([each.astype(jnp.int64)[:, None] for each in found], 1)

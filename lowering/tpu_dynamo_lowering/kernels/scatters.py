@@ -1,0 +1,158 @@
+"""Scatters along one dimension: scatter, scatter_add, scatter_reduce and index_reduce.
+
+An index out of range, an error in eager PyTorch, writes nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import torch
+from jax import Array, lax
+
+from ..table import kernel
+from .indexing import accumulator, narrowed
+
+aten = torch.ops.aten
+
+_COMBINE: dict[str, Callable[..., Array]] = {
+    "set": lax.scatter,
+    "sum": lax.scatter_add,
+    "prod": lax.scatter_mul,
+    "amax": lax.scatter_max,
+    "amin": lax.scatter_min,
+}
+
+# Writes values into an array, combining them as one of _COMBINE.
+Write = Callable[[Array, Array, str], Array]
+
+
+def _along(dim: int, index: Array, rank: int) -> Write:
+    """Writing at `index` along `dim`, the other coordinates being those of the index: one scatter with batches.
+
+    The values may be larger than the index; so may the array in any dimension, whose rest stays.
+    """
+    if rank == 0 or index.ndim == 0:
+        return lambda into, values, how: _along(0, index.reshape(1), 1)(
+            into.reshape(1), values.reshape(-1), how
+        ).reshape(into.shape)
+    dim %= rank
+    others = tuple(d for d in range(rank) if d != dim)
+    numbers = lax.ScatterDimensionNumbers(
+        update_window_dims=(),
+        inserted_window_dims=(dim,),
+        scatter_dims_to_operand_dims=(dim,),
+        operand_batching_dims=others,
+        scatter_indices_batching_dims=others,
+    )
+
+    def write(into: Array, values: Array, how: str) -> Array:
+        if index.size == 0:
+            return into
+        part = tuple(slice(None) if d == dim else slice(0, extent) for d, extent in enumerate(index.shape))
+        values = values[tuple(slice(0, extent) for extent in index.shape)]
+        places = narrowed(index, into.shape[dim])[..., None]
+        written = _COMBINE[how](into[part], places, values, numbers, mode="drop")
+        return written if written.shape == into.shape else into.at[part].set(written)
+
+    return write
+
+
+def _across(dim: int, index: Array, rank: int) -> Write:
+    """Writing whole slices at `index` of `dim`: one scatter."""
+    names = {"set": "set", "sum": "add", "prod": "multiply", "amax": "max", "amin": "min"}
+
+    def write(into: Array, values: Array, how: str) -> Array:
+        if rank == 0:
+            return _across(0, index.reshape(1), 1)(into.reshape(1), values.reshape(1), how).reshape(())
+        place = (slice(None),) * (dim % rank) + (narrowed(index.reshape(-1), into.shape[dim]),)
+        return getattr(into.at[place], names[how])(values, mode="drop")
+
+    return write
+
+
+def _extreme(dtype: Any, lowest: bool) -> Any:
+    if jnp.issubdtype(dtype, jnp.floating):
+        return -jnp.inf if lowest else jnp.inf
+    return jnp.iinfo(dtype).min if lowest else jnp.iinfo(dtype).max
+
+
+def _reduced(self: Array, write: Write, values: Array, how: str, include_self: bool) -> Array:
+    """`self` with each place that values are written to reduced over them, and over itself if that is included.
+
+    Half precision is summed and multiplied in float32. Booleans are small integers here, whose sum is their maximum
+    and whose product is their minimum.
+    """
+    boolean = self.dtype == jnp.bool_
+    dtype = jnp.dtype(jnp.int8) if boolean else accumulator(self.dtype)
+    base, values = self.astype(dtype), values.astype(dtype)
+    combine = "sum" if how == "mean" else how
+    if boolean:
+        combine = {"sum": "amax", "prod": "amin"}.get(combine, combine)
+    if not include_self:
+        neutral = {"sum": 0, "prod": 1, "amax": _extreme(dtype, True), "amin": _extreme(dtype, False)}[combine]
+        base = write(base, jnp.full_like(values, neutral), "set")
+    result = write(base, values, combine)
+    if how == "mean":
+        count = write(jnp.full(self.shape, int(include_self), dtype), jnp.ones_like(values), "sum")
+        count = jnp.maximum(count, 1)
+        result = jnp.floor_divide(result, count) if jnp.issubdtype(dtype, jnp.integer) else result / count
+    return result
+
+
+@kernel(aten.scatter.src)
+def scatter(self: Array, dim: int, index: Array, src: Array) -> Array:
+    """`self` with the values of `src` written at the index along `dim`: one scatter.
+
+    index: as many dimensions as `self`; `src` is at least as large. Of several values for one place any one may stay.
+    Source: ATen `scatter`.
+    """
+    return _along(dim, index, self.ndim)(self, src.astype(self.dtype), "set")
+
+
+@kernel(aten.scatter.value)
+def scatter_value(self: Array, dim: int, index: Array, value: Any) -> Array:
+    """`self` with one value written at the index along `dim`: one scatter."""
+    return scatter(self, dim, index, jnp.full(index.shape, value, self.dtype))
+
+
+@kernel(aten.scatter.reduce)
+def scatter_reduced(self: Array, dim: int, index: Array, src: Array, *, reduce: str) -> Array:
+    """`self` with the values of `src` added or multiplied in at the index along `dim`: one scatter."""
+    how = {"add": "sum", "multiply": "prod"}[reduce]
+    return _reduced(self, _along(dim, index, self.ndim), src, how, include_self=True)
+
+
+@kernel(aten.scatter.value_reduce)
+def scatter_value_reduced(self: Array, dim: int, index: Array, value: Any, *, reduce: str) -> Array:
+    """`self` with one value added or multiplied in at the index along `dim`: one scatter."""
+    return scatter_reduced(self, dim, index, jnp.full(index.shape, value, self.dtype), reduce=reduce)
+
+
+@kernel(aten.scatter_add.default)
+def scatter_add(self: Array, dim: int, index: Array, src: Array) -> Array:
+    """`self` with the values of `src` added at the index along `dim`: one scatter."""
+    return _reduced(self, _along(dim, index, self.ndim), src, "sum", include_self=True)
+
+
+@kernel(aten.scatter_reduce.two)
+def scatter_reduce(self: Array, dim: int, index: Array, src: Array, reduce: str, *, include_self: bool = True) -> Array:
+    """`self` with each place that the index names along `dim` reduced over its values of `src`.
+
+    reduce: sum, prod, mean, amax or amin. Without `include_self` the old value of such a place does not count; places
+    not named keep theirs. Source: ATen `scatter_reduce`.
+    """
+    return _reduced(self, _along(dim, index, self.ndim), src, reduce, include_self)
+
+
+@kernel(aten.index_reduce.default)
+def index_reduce(
+    self: Array, dim: int, index: Array, source: Array, reduce: str, *, include_self: bool = True
+) -> Array:
+    """`self` with the slices that a vector of indices names along `dim` reduced over those of `source`.
+
+    reduce: prod, mean, amax or amin, as in scatter_reduce. Source: ATen `index_reduce`.
+    """
+    return _reduced(self, _across(dim, index, self.ndim), source, reduce, include_self)
