@@ -123,7 +123,7 @@ def specialise(
         loaded,
         statistics.traffic,
         [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],
-        [(result.spec.dtype, result.spec.order) for result in program.results],
+        [(result.dtype, result.order) for result in program.results],
         program.constants,
         copying=options.transfer == "copy",
     )

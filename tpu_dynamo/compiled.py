@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Literal, Result, SizeSource
+from tpu_dynamo_lowering import Computed, Literal, Output, SizeSource
 from tpu_dynamo_runtime import Executable
 
 Sizes = tuple[int | float, ...]
 
 
-@dataclass(frozen=True)
 class Specialisation:
     """The graph at one set of sizes: its executable, and how the graph's outputs are put together."""
 
-    executable: Executable
-    outputs: tuple[Result | Literal, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_all_computed", all(isinstance(o, Result) for o in self.outputs))
-
-    _all_computed = False
+    def __init__(self, executable: Executable, outputs: Sequence[Output]):
+        self._executable = executable
+        self._outputs = outputs
+        self._plain = list(outputs) == [Computed(i) for i in range(len(outputs))]
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """The graph's outputs: tensors, sizes and None, as AOTAutograd expects them."""
-        results = self.executable(inputs)
-        if self._all_computed:
-            return results
-        given = iter(results)
-        return [next(given) if isinstance(output, Result) else output.value for output in self.outputs]
+        results = self._executable(inputs)
+        return results if self._plain else [_output(output, results) for output in self._outputs]
+
+
+def _output(output: Output, results: Sequence[torch.Tensor]) -> Any:
+    if isinstance(output, Literal):
+        return output.value
+    result = results[output.result]
+    return result if isinstance(output, Computed) else result.as_strided(output.shape, output.stride, output.offset)
 
 
 class CompiledGraph:
@@ -43,10 +42,10 @@ class CompiledGraph:
     later for each new set when it comes, from the same FX graph, so that Dynamo does not trace again.
     """
 
-    # AOTAutograd hands over its list of inputs, for us to empty: tensors are freed as early as possible.
-    _boxed_call = True
-
     def __init__(self, sources: tuple[SizeSource, ...], specialise: Callable[[Sizes], Specialisation]):
+        # AOTAutograd hands over its list of inputs, for us to empty: tensors are freed as early as possible. An
+        # attribute of the instance, which survives Dynamo's wrapping of callables.
+        self._boxed_call = True
         self._sources = sources
         self._specialise = specialise
         self._lock = threading.Lock()
@@ -78,9 +77,8 @@ class CompiledGraph:
 class EagerGraph:
     """A graph that runs in eager PyTorch because its author chose that over an error."""
 
-    _boxed_call = True
-
     def __init__(self, graph_module: torch.fx.GraphModule):
+        self._boxed_call = True
         self._graph_module = graph_module
 
     def __call__(self, inputs: list[Any]) -> list[Any]:

@@ -3,7 +3,7 @@
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp
 from .ops import TABLE
 from .pipeline import lower, readable
-from .program import Argument, Literal, Program, Result, TensorSpec
+from .program import Argument, Computed, Literal, Output, Program, TensorSpec, View
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, user_line
 from .table import How, Lowering
@@ -11,18 +11,20 @@ from .table import How, Lowering
 __all__ = [
     "TABLE",
     "Argument",
+    "Computed",
     "How",
     "Literal",
     "Lowering",
     "LoweringFailed",
+    "Output",
     "Program",
-    "Result",
     "SizeSource",
     "SourceLine",
     "TensorSpec",
     "Unsupported",
     "UnsupportedInput",
     "UnsupportedOp",
+    "View",
     "lower",
     "readable",
     "size_sources",

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch._decomp import global_decomposition_table
 from torch._ops import HigherOrderOperator, OpOverload
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.func import functionalize
+from torch.fx import Node
+from torch.fx.experimental.proxy_tensor import make_fx
 
 __all__ = [
     "FakeTensor",
@@ -20,7 +21,9 @@ __all__ = [
     "fake_mode",
     "functional_graph",
     "is_random",
+    "is_view",
     "torch_decomposition",
+    "unset_fake_temporarily",
 ]
 
 
@@ -45,6 +48,14 @@ def torch_decomposition(target: object) -> Callable[..., Any] | None:
     if not isinstance(target, OpOverload):
         return None
     return global_decomposition_table["post_autograd"].get(target)
+
+
+def is_view(node: Node) -> bool:
+    """Whether a node's result shares memory with its first argument, by the operator's schema."""
+    if not isinstance(node.target, OpOverload) or len(node.target._schema.returns) != 1:
+        return False
+    alias = node.target._schema.returns[0].alias_info
+    return alias is not None and not alias.is_write and isinstance(node.args[0], Node)
 
 
 def is_random(target: object) -> bool:

@@ -14,6 +14,10 @@ from ._torch_compat import FakeTensorMode, functional_graph, is_random, torch_de
 from .errors import Unsupported, UnsupportedOp, tensors_of
 from .table import How, Lowering, choose
 
+_HINT = (
+    'compute it outside the compiled function, run such graphs in eager with options={"fallback": "eager"}, '
+    "or open an issue that names the operator"
+)
 # Metadata that says where a node comes from; the nodes that replace it inherit it.
 _ORIGIN = ("stack_trace", "nn_module_stack", "source_fn_stack", "original_aten", "from_node")
 
@@ -49,7 +53,11 @@ class _Expansion:
             if function is None:
                 problems.append(_refusal(node))
                 continue
-            body, inner_problems = self.body(function, node)
+            try:
+                body, inner_problems = self.body(function, node)
+            except NotImplementedError as error:
+                problems.append(Unsupported.at(node, str(error), _HINT))
+                continue
             problems += [_within(node, problem) for problem in inner_problems]
             _inline(graph, node, body)
         graph.eliminate_dead_code()
@@ -71,8 +79,7 @@ def _refusal(node: Node) -> Unsupported:
     return Unsupported.at(
         node,
         "no rewrite, kernel or decomposition says what it means in StableHLO",
-        'compute it outside the compiled function, run such graphs in eager with options={"fallback": "eager"}, '
-        "or open an issue that names the operator",
+        _HINT,
     )
 
 

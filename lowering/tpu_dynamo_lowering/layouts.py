@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
-from ._torch_compat import FakeTensorMode
+from ._torch_compat import FakeTensorMode, is_view
 from .errors import UnsupportedInput, user_line
-from .program import Argument, Literal, Result, TensorSpec
+from .program import Argument, Computed, Literal, Output, TensorSpec, View
 
 # A tensor of the graph's own with at most so many elements is written into the program, where XLA folds it.
 _LITERAL_ELEMENTS = 256
@@ -23,16 +25,20 @@ def memory_order(shape: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]
     Row-major for a tensor that is not dense (expanded, overlapping or with gaps): it crosses as a contiguous
     copy. Dimensions of extent 1 keep their place, since their strides mean nothing.
     """
-    row_major = tuple(range(len(shape)))
-    real = [d for d in row_major if shape[d] != 1]
+    return dense_order(shape, stride) or tuple(range(len(shape)))
+
+
+def dense_order(shape: Sequence[int], stride: Sequence[int]) -> tuple[int, ...] | None:
+    """The memory order of a dense tensor, None for one that is not dense."""
+    real = [d for d in range(len(shape)) if shape[d] != 1]
     by_stride = sorted(real, key=lambda d: -stride[d])
     expected = 1
     for d in reversed(by_stride):
         if stride[d] != expected:
-            return row_major
+            return None
         expected *= shape[d]
     given = iter(by_stride)
-    return tuple(next(given) if shape[d] != 1 else d for d in row_major)
+    return tuple(next(given) if shape[d] != 1 else d for d in range(len(shape)))
 
 
 def spec_of(value: torch.Tensor) -> TensorSpec:
@@ -96,25 +102,63 @@ def _become_placeholder(node: Node, tensor: torch.Tensor, mode: FakeTensorMode) 
     graph.erase_node(node)
 
 
-def expose_results(graph_module: GraphModule, mode: FakeTensorMode) -> list[Result | Literal]:
-    """Turn the graph's outputs into what the program returns, in place: dense tensors in their memory's order."""
+def expose_results(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[list[TensorSpec], list[Output]]:
+    """Turn the graph's outputs into what the program returns, in place: dense tensors in their memory's order.
+
+    Outputs that are views of one tensor share its memory, as in eager PyTorch: the program returns that tensor
+    once, and each of them is a view of it. A lone view is computed as a tensor of its own.
+    """
     graph = graph_module.graph
     output = graph.output_node()
-    outputs: list[Result | Literal] = []
-    returned: list[Node] = []
-    for value in output.args[0]:
+    returned: dict[Node, int] = {}
+    specs: list[TensorSpec] = []
+    outputs: list[Output] = []
+
+    def result(node: Node) -> int:
+        if node not in returned:
+            returned[node] = len(specs)
+            specs.append(spec_of(node.meta["val"]))
+        return returned[node]
+
+    for value, base in _with_bases(output):
         if not isinstance(value, Node):
             outputs.append(Literal(value))
-            continue
+        elif base is None or base is value:
+            outputs.append(Computed(result(value)))
+        else:
+            fake = value.meta["val"]
+            outputs.append(View(result(base), tuple(fake.shape), fake.stride(), value.meta["storage_offset"]))
+    output.args = (tuple(_leave_permuted(output, node, specs[i], mode) for node, i in returned.items()),)
+    return specs, outputs
+
+
+def _with_bases(output: Node) -> list[tuple[Any, Node | None]]:
+    """Each output with the tensor whose memory it shares with another output, if it does."""
+    bases = {value: _base(value) for value in output.args[0] if isinstance(value, Node)}
+    for value in bases:
         fake = value.meta["val"]
         if not isinstance(fake, torch.Tensor):
-            line = user_line(value)
-            raise UnsupportedInput(f"output {value.name} of the graph is a {type(fake).__name__} (at {line})")
-        spec = spec_of(fake)
-        outputs.append(Result(spec))
-        returned.append(_leave_permuted(output, value, spec, mode))
-    output.args = (tuple(returned),)
-    return outputs
+            raise UnsupportedInput(f"output {value} of the graph is a {type(fake).__name__} (at {user_line(value)})")
+    shared = Counter(bases.values())
+
+    def base(value: Any) -> Node | None:
+        found = bases.get(value) if isinstance(value, Node) else None
+        return found if found is not None and shared[found] > 1 and _is_whole(found) else None
+
+    return [(value, base(value)) for value in output.args[0]]
+
+
+def _base(node: Node) -> Node | None:
+    """The tensor whose memory `node` views; None for the graph's inputs, whose views AOTAutograd makes itself."""
+    while is_view(node):
+        node = node.args[0]
+    return None if node.op == "placeholder" else node
+
+
+def _is_whole(node: Node) -> bool:
+    # Only a dense tensor that begins its memory can be given back as a program's result and viewed anew.
+    fake = node.meta["val"]
+    return node.meta["storage_offset"] == 0 and dense_order(fake.shape, fake.stride()) is not None
 
 
 def _leave_permuted(output: Node, value: Node, spec: TensorSpec, mode: FakeTensorMode) -> Node:

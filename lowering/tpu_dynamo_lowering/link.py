@@ -8,7 +8,7 @@ from typing import Any
 
 from . import jax_compat
 from .diagnostics import explain
-from .errors import LoweringFailed
+from .errors import LoweringFailed, Unsupported, UnsupportedOp
 from .kernels.call import KernelCall
 
 # What XLA takes; CHLO it legalises itself, better than StableHLO's passes (erf and top-k stay one operation).
@@ -37,6 +37,23 @@ def _kernel_bytecode(kernel: _CachedKernel, platform: str) -> bytes:
     return jax_compat.to_bytecode(jax_compat.lower_function(kernel.call, kernel.call.operand_types(), platform))
 
 
+def _lower_kernels(kernels: Mapping[str, KernelCall], platform: str) -> dict[str, bytes]:
+    """The kernels' own modules by symbol. Raises UnsupportedOp with all calls that their kernels refuse."""
+    lowered: dict[str, bytes] = {}
+    refused: list[Unsupported] = []
+    for symbol, call in kernels.items():
+        try:
+            lowered[symbol] = _kernel_bytecode(_CachedKernel(call), platform)
+        except NotImplementedError as error:
+            refused.append(Unsupported(call.what, str(error), "compute it outside the compiled function", call.line))
+        except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            why = f"{call.what}: {type(error).__name__}: {error}"
+            raise LoweringFailed("tracing a kernel", why, call.line) from error
+    if refused:
+        raise UnsupportedOp(refused)
+    return lowered
+
+
 def link(
     program: bytes, kernels: Mapping[str, KernelCall], *, platform: str, matmul_precision: str
 ) -> tuple[bytes, str]:
@@ -44,16 +61,16 @@ def link(
 
     program: torch-mlir's output, with a private declaration for each symbol of `kernels`. platform: `cpu`,
     `cuda` or `tpu`, which a kernel may be written differently for. matmul_precision: as
-    `torch.get_float32_matmul_precision()` gives it. Raises LoweringFailed when something other than StableHLO
-    is left.
+    `torch.get_float32_matmul_precision()` gives it. Raises UnsupportedOp for calls that a kernel refuses, and
+    LoweringFailed when one breaks or something other than StableHLO is left.
     """
+    modules = _lower_kernels(kernels, platform)
     context = jax_compat.new_context()
     module = jax_compat.parse(program, context)
     for symbol, function in jax_compat.functions(module).items():
         if jax_compat.is_declaration(function):
             function.operation.erase()
-            kernel = jax_compat.parse(_kernel_bytecode(_CachedKernel(kernels[symbol]), platform), context)
-            jax_compat.move_functions(kernel, module, symbol)
+            jax_compat.move_functions(jax_compat.parse(modules[symbol], context), module, symbol)
     _finish(module, _PRECISION[matmul_precision])
     try:
         module.operation.verify()

@@ -15,6 +15,7 @@ from torch_mlir.dialects import torch as torch_dialect
 from torch_mlir.extras import fx_importer
 from torch_mlir.passmanager import PassManager
 
+from ._torch_compat import unset_fake_temporarily
 from .diagnostics import explain
 from .errors import LoweringFailed, tensors_of
 from .kernels.call import META, KernelCall, operands_of
@@ -58,20 +59,29 @@ class _NodeImporter(fx_importer.GraphNodeImporter):
             self.bind_node_value(node, result, index)
 
 
+class _Types(fx_importer.ContextCache):
+    """torch-mlir's types of dtypes, with the unsigned integers that its importer leaves out."""
+
+    __slots__ = ()
+
+    def dtype_to_type(self, dtype: torch.dtype) -> ir.Type:
+        unsigned = {torch.uint16: "ui16", torch.uint64: "ui64"}.get(dtype)
+        return ir.Type.parse(unsigned, self._c) if unsigned else super().dtype_to_type(dtype)
+
+
 class _Literals(fx_importer.FxImporterHooks):
     """Writes the graph's constant tensors into the module by their bytes; the stock way makes a list of numbers."""
 
     def resolve_literal(self, gni: Any, literal: Any, info: Any) -> ir.Value | None:
         if not isinstance(literal, torch.Tensor):
             return None
-        data = literal.detach().cpu().contiguous()
+        with unset_fake_temporarily():
+            data = literal.detach().cpu().contiguous()
+            raw = data.reshape(-1).view(torch.uint8).numpy()
         element = gni._cc.dtype_to_type(data.dtype)
-        raw = data.reshape(-1).view(torch.uint8).numpy() if data.numel() else data.reshape(-1).numpy()
         attribute = ir.DenseElementsAttr.get(raw, type=ir.RankedTensorType.get(list(data.shape), element))
         vtensor = gni._cc.get_vtensor_type(data.shape, data.dtype)
-        return ir.Operation.create(
-            "torch.vtensor.literal", results=[vtensor], attributes={"value": attribute}
-        ).result
+        return ir.Operation.create("torch.vtensor.literal", results=[vtensor], attributes={"value": attribute}).result
 
 
 def _import(graph: Graph, kernels: Mapping[str, KernelCall]) -> ir.Module:
@@ -81,6 +91,7 @@ def _import(graph: Graph, kernels: Mapping[str, KernelCall]) -> ir.Module:
     importer = fx_importer.FxImporter(
         context=context, hooks=_Literals(), graph_node_importer_cls=_NodeImporter, config_check=False
     )
+    importer._cc = _Types(context, py_attr_tracker=importer._py_attr_tracker)
     importer.import_stateless_graph(graph)
     with context, ir.Location.unknown():
         for call in kernels.values():

@@ -37,7 +37,7 @@ def lower(
     """
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
-    outputs = expose_results(graph, mode)
+    results, outputs = expose_results(graph, mode)
     arguments, constants = expose_arguments(graph, mode)
     expand(graph, mode)
     kernels = mark_kernels(graph.graph)
@@ -49,7 +49,7 @@ def lower(
     except LoweringFailed as failure:
         failure.artifacts = {"rewritten.fx.py": readable(graph), **failure.artifacts}
         raise
-    program = Program(stablehlo, digest, tuple(arguments), tuple(outputs), tuple(constants))
+    program = Program(stablehlo, digest, tuple(arguments), tuple(results), tuple(outputs), tuple(constants))
     observe("stablehlo.mlir", program.text)
     return program
 

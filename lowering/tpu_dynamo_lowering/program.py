@@ -45,17 +45,30 @@ class Argument:
 
 
 @dataclass(frozen=True)
-class Result:
-    """One output of the graph that the program computes, in the program's own order of results."""
+class Computed:
+    """One output of the graph that is a result of the program."""
 
-    spec: TensorSpec
+    result: int
+
+
+@dataclass(frozen=True)
+class View:
+    """One output of the graph that shares memory with others: a strided view of a result, in its memory."""
+
+    result: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
 
 
 @dataclass(frozen=True)
 class Literal:
     """One output of the graph that is known without running it: `None`, or a size."""
 
-    value: None | bool | int | float
+    value: bool | int | float | None
+
+
+Output = Computed | View | Literal
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,7 @@ class Program:
 
     stablehlo: MLIR bytecode, with the user's source locations.
     digest: SHA-256 of the module without its locations: equal for equal computations wherever they stand.
-    arguments: in the order of `@main`'s parameters.
+    arguments: in the order of `@main`'s parameters. results: what `@main` returns, in its order.
     outputs: in the order of the graph's outputs.
     constants: tensors that the graph holds and `@main` takes after the graph's own inputs.
     """
@@ -72,18 +85,14 @@ class Program:
     stablehlo: bytes
     digest: str
     arguments: tuple[Argument, ...]
-    outputs: tuple[Result | Literal, ...]
+    results: tuple[TensorSpec, ...]
+    outputs: tuple[Output, ...]
     constants: tuple[torch.Tensor, ...]
 
     @property
     def inputs(self) -> int:
         """How many of the arguments are inputs of the graph; the rest are its constants."""
         return len(self.arguments) - len(self.constants)
-
-    @property
-    def results(self) -> tuple[Result, ...]:
-        """What `@main` returns, in its order."""
-        return tuple(output for output in self.outputs if isinstance(output, Result))
 
     def text(self) -> str:
         """The program as MLIR text with locations; large constants are elided."""

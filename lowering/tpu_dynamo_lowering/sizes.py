@@ -117,7 +117,10 @@ def bind_sizes(
     for node in graph_module.graph.nodes:
         bound = copies[node] = copy.node_copy(node, keep_or_fold)
         if "val" in node.meta:
-            bound.meta["val"] = pytree.tree_map(concrete, node.meta["val"])
+            value = node.meta["val"]
+            bound.meta["val"] = pytree.tree_map(concrete, value)
+            # The fake tensors are fresh, so views no longer know where in their base they begin.
+            bound.meta["storage_offset"] = number(value.storage_offset()) if isinstance(value, torch.Tensor) else None
             bound.meta.pop("tensor_meta", None)
     for node in reversed(copy.nodes):
         scalar = isinstance(node.meta.get("val"), bool | int | float)

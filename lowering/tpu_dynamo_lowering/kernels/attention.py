@@ -61,9 +61,7 @@ def _attend(
     probabilities, normaliser = _softmax(_scores(query, key, mask, is_causal, scale))
     wide = jnp.promote_types(query.dtype, jnp.float32)
     # The second product takes the values' own dtype: bfloat16 keeps the matrix unit at full speed.
-    output = jnp.einsum(
-        "...qk,...kd->...qd", probabilities.astype(value.dtype), value, preferred_element_type=wide
-    )
+    output = jnp.einsum("...qk,...kd->...qd", probabilities.astype(value.dtype), value, preferred_element_type=wide)
     return output.astype(query.dtype), normaliser
 
 

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from ..errors import describe_call, tensors_of
 from ..expand import call_key
+from ..source_lines import SourceLine, user_line
 from ..table import Lowering, choose
 from .dtypes import jax_dtype
 
@@ -29,7 +30,8 @@ class KernelCall:
 
     symbol: the name of the function in the program. key: equal for equal calls, in any process.
     leaves, structure: the flattened arguments, with a mark in each tensor's place. operands, results: (shape,
-    dtype) of the tensors that go in and come out.
+    dtype) of the tensors that go in and come out. what, line: the call in words and the user's line, of the first
+    of the equal calls.
     """
 
     symbol: str
@@ -40,6 +42,7 @@ class KernelCall:
     operands: tuple[tuple[tuple[int, ...], torch.dtype], ...]
     results: tuple[tuple[tuple[int, ...], torch.dtype], ...]
     what: str
+    line: SourceLine | None
 
     def operand_types(self) -> list[jax.ShapeDtypeStruct]:
         """The operands as JAX describes them."""
@@ -93,6 +96,7 @@ def _call_of(node: Node, lowering: Lowering, key: str, symbol: str) -> KernelCal
         operands=_types(value for leaf in operands_of(node) for value in tensors_of(leaf)),
         results=_types(tensors_of(node)),
         what=describe_call(node),
+        line=user_line(node),
     )
 
 

@@ -191,9 +191,7 @@ def _batch_axes(rank: int) -> tuple[int, ...]:
     return (0, *range(2, rank))
 
 
-def _normalised_batch(
-    input: Array, weight: Array | None, bias: Array | None, mean: Array, scale: Array
-) -> Array:
+def _normalised_batch(input: Array, weight: Array | None, bias: Array | None, mean: Array, scale: Array) -> Array:
     rank = input.ndim
     factor = _per_channel(scale if weight is None else scale * wide(weight), rank)
     output = (wide(input) - _per_channel(mean, rank)) * factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -265,6 +266,20 @@ def unfold_backward(grad_in: Array, input_sizes: Sequence[int], dim: int, size: 
     places = np.arange(count)[:, None] * step + np.arange(size)[None, :]
     windows = jnp.moveaxis(grad_in, -1, dim + 1)
     return zeros.at[(slice(None),) * dim + (places,)].add(windows)
+
+
+@kernel(aten.as_strided_copy.default)
+def as_strided_copy(
+    self: Array, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> Array:
+    """A strided view of a vector that holds a whole memory; rewrites/strides.py brings every tensor to that form."""
+    offset, count = storage_offset or 0, math.prod(size)
+    if tuple(stride) == tuple(math.prod(size[d + 1 :]) for d in range(len(size))):
+        return lax.slice_in_dim(self, offset, offset + count).reshape(tuple(size))
+    places = jnp.full(tuple(size), offset, jnp.int32 if self.size < 2**31 else jnp.int64)
+    for dim, step in enumerate(stride):
+        places = places + lax.broadcasted_iota(places.dtype, tuple(size), dim) * step
+    return jnp.take(self, places, mode="clip")
 
 
 @kernel(aten.as_strided_scatter.default)

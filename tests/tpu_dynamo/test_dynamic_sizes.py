@@ -1,0 +1,108 @@
+"""Symbolic sizes: one executable for each set of sizes, without another trace by Dynamo."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+import tpu_dynamo
+
+
+def counted():
+    return CompileCounterWithBackend("tpu")
+
+
+def test_a_dimension_that_changes_is_traced_twice_and_lowered_for_each_size():
+    counter = counted()
+    compiled = torch.compile(lambda x: torch.relu(x) @ x.t(), backend=counter)
+    for rows in (3, 4, 5, 6, 5, 3):
+        x = torch.randn(rows, 7)
+        torch.testing.assert_close(compiled(x), torch.relu(x) @ x.t())
+    assert counter.frame_count == 2
+    # The static graph of 3 rows, then the symbolic one at 4, 5, 6 and 3 rows: the last gives the first program again.
+    stats = tpu_dynamo.stats()
+    assert stats.lowerings == 5
+    assert stats.xla_compiles == 4
+    assert stats.cache_hits == {"memory": 1}
+
+
+def test_two_dimensions_change_independently():
+    counter = counted()
+
+    def attend(x, mask):
+        return torch.softmax(x.masked_fill(mask, -1e9), -1).sum(0)
+
+    compiled = torch.compile(attend, backend=counter, dynamic=True)
+    for batch, length in [(2, 3), (2, 5), (4, 5), (7, 9), (3, 2)]:
+        x = torch.randn(batch, length)
+        mask = torch.arange(length) > length // 2
+        torch.testing.assert_close(compiled(x, mask), attend(x, mask))
+    assert counter.frame_count == 1
+
+
+def test_sizes_leave_as_numbers():
+    compiled = torch.compile(lambda x: (x.shape[0] * 2, x + x.shape[0], x.numel()), backend="tpu", dynamic=True)
+    for rows in (2, 3, 5):
+        x = torch.randn(rows, 4)
+        double, shifted, count = compiled(x)
+        assert (double, count) == (rows * 2, rows * 4)
+        torch.testing.assert_close(shifted, x + rows)
+
+
+def test_integers_enter_as_sizes():
+    compiled = torch.compile(lambda x, n: x[:n].sum() * n, backend="tpu", dynamic=True)
+    x = torch.randn(10)
+    for n in (2, 3, 7):
+        torch.testing.assert_close(compiled(x, n), x[:n].sum() * n)
+
+
+def test_derived_sizes_are_computed(subtests):
+    def halves(x):
+        n = x.shape[0] // 2
+        return torch.cat([x[n:], x[:n]]), torch.arange(n), x.new_zeros(n, n + 1)
+
+    compiled = torch.compile(halves, backend="tpu", dynamic=True)
+    for rows in (4, 7, 10):
+        x = torch.randn(rows)
+        for ours, theirs in zip(compiled(x), halves(x), strict=True):
+            with subtests.test(rows=rows):
+                torch.testing.assert_close(ours, theirs)
+
+
+def test_gradients_of_symbolic_graphs_match_eager():
+    weight = torch.randn(4, requires_grad=True)
+    compiled = torch.compile(lambda x, w: (x * w).tanh().sum(), backend="tpu", dynamic=True)
+    for rows in (2, 3, 6):
+        x = torch.randn(rows, 4)
+        (ours,) = torch.autograd.grad(compiled(x, weight), weight)
+        (theirs,) = torch.autograd.grad((x * weight).tanh().sum(), weight)
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_outputs_keep_the_strides_of_eager_at_each_size():
+    compiled = torch.compile(lambda x: x.t() + 1, backend="tpu", dynamic=True)
+    for rows in (2, 3, 5):
+        x = torch.randn(rows, 4)
+        assert compiled(x).stride() == (x.t() + 1).stride()
+
+
+@pytest.mark.parametrize(
+    ("function", "operation"),
+    [
+        pytest.param(lambda x: x.nonzero() + 1, "aten.nonzero", id="nonzero"),
+        pytest.param(lambda x: x[x > 0] * 2, "aten.index", id="boolean-mask"),
+    ],
+)
+def test_sizes_that_depend_on_data_are_refused_with_the_line(function, operation):
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        compiled = torch.compile(function, backend="tpu", fullgraph=True)
+        with pytest.raises(Exception, match="depends on the values") as caught:
+            compiled(torch.randn(4))
+    assert operation in str(caught.value)
+    assert __file__ in str(caught.value)
+
+
+def test_sizes_that_depend_on_data_break_the_graph_by_default():
+    x = torch.tensor([1.0, -1.0, 2.0])
+    torch.testing.assert_close(torch.compile(lambda x: x[x > 0] * 2, backend="tpu")(x), torch.tensor([2.0, 4.0]))
