@@ -1,5 +1,5 @@
 """Operators said in terms of others, one file an operator family; importing this package fills the table."""
 
-from . import strides
+from . import linalg, strides
 
-__all__ = ["strides"]
+__all__ = ["linalg", "strides"]
