@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jax import Array, lax
 
 from ..table import kernel
 from .arithmetic import is_exact
+from .dtypes import jax_dtype
 
 aten = torch.ops.aten
 
@@ -104,3 +106,38 @@ def addr(self: Array, vec1: Array, vec2: Array, *, beta: Any = 1, alpha: Any = 1
 def int_mm(self: Array, mat2: Array) -> Array:
     """Product of two int8 matrices in int32."""
     return lax.dot(self, mat2, preferred_element_type=jnp.int32)
+
+
+@kernel(aten.mm.dtype)
+def mm_dtype(self: Array, mat2: Array, out_dtype: torch.dtype) -> Array:
+    """Product of two matrices of half precision, in the dtype in which it is accumulated."""
+    return jnp.matmul(self, mat2, preferred_element_type=jax_dtype(out_dtype))
+
+
+@kernel(aten.bmm.dtype)
+def bmm_dtype(self: Array, mat2: Array, out_dtype: torch.dtype) -> Array:
+    """Product of two batches of matrices of half precision, in the dtype in which it is accumulated."""
+    return jnp.matmul(self, mat2, preferred_element_type=jax_dtype(out_dtype))
+
+
+@kernel(aten._trilinear.default)
+def trilinear(
+    i1: Array,
+    i2: Array,
+    i3: Array,
+    expand1: Sequence[int],
+    expand2: Sequence[int],
+    expand3: Sequence[int],
+    sumdim: Sequence[int],
+    unroll_dim: int = 1,
+) -> Array:
+    """The sum over dimensions of a product of three tensors, each without the dimensions that it is expanded in.
+
+    As one einsum, so that the product of the whole size is never made.
+    """
+    rank = i1.ndim + len(expand1)
+    operands = []
+    for value, expanded in ((i1, expand1), (i2, expand2), (i3, expand3)):
+        operands += [value, [d for d in range(rank) if d not in expanded]]
+    wanted = jnp.float32 if i1.dtype in (jnp.bfloat16, jnp.float16) else None
+    return jnp.einsum(*operands, [d for d in range(rank) if d not in sumdim], preferred_element_type=wanted)

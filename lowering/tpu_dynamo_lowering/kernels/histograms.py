@@ -1,12 +1,16 @@
-"""Counting into bins: histc, bincount, searchsorted, bucketize."""
+"""Counting into bins: histc, histogram, histogramdd."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import torch
 from jax import Array
 
 from ..table import kernel
+from .selection import searchsorted
 
 aten = torch.ops.aten
 
@@ -29,3 +33,108 @@ def histc(self: Array, bins: int = 100, min: float = 0, max: float = 0) -> Array
     # The last bin holds its upper end; a value outside goes past the bins, where scatter drops it.
     place = jnp.where(inside, jnp.minimum(place, bins - 1), bins).astype(jnp.int32)
     return jnp.zeros((bins,), wide.dtype).at[place].add(1, mode="drop")
+
+
+def _bounds(points: Array, dim: int, range: Sequence[float] | None) -> tuple[Array, Array]:
+    """The lowest and highest edge of one dimension: those asked for or the data's, moved apart where they are equal."""
+    if range is not None:
+        low, high = (jnp.asarray(bound, points.dtype) for bound in range[2 * dim : 2 * dim + 2])
+    elif points.shape[0] == 0:
+        low, high = jnp.zeros((), points.dtype), jnp.ones((), points.dtype)
+    else:
+        low, high = jnp.min(points[:, dim]), jnp.max(points[:, dim])
+    same = low == high
+    return jnp.where(same, low - 0.5, low), jnp.where(same, high + 0.5, high)
+
+
+def _edges(points: Array, dim: int, bins: int, range: Sequence[float] | None) -> Array:
+    low, high = _bounds(points, dim, range)
+    place = jnp.arange(bins + 1)
+    step = (high - low) / bins
+    # As torch.linspace does, from either end to the middle.
+    return jnp.where(place < (bins + 1) // 2, low + place * step, high - (bins - place) * step).astype(points.dtype)
+
+
+def _counts(points: Array, edges: Sequence[Array], weight: Array | None, density: bool) -> Array:
+    """Weights per cell of a grid; the last bin of each dimension holds its upper edge, and what is outside is left out.
+
+    Source: ATen `histogramdd` (aten/src/ATen/native/cpu/HistogramKernel.cpp).
+    """
+    shape = tuple(each.shape[0] - 1 for each in edges)
+    inside = jnp.ones(points.shape[:1], jnp.bool_)
+    cell = jnp.zeros(points.shape[:1], jnp.int32)
+    for dim, (each, bins) in enumerate(zip(edges, shape, strict=True)):
+        values = points[:, dim]
+        inside &= (values >= each[0]) & (values <= each[-1])
+        place = jnp.minimum(searchsorted(each, values, right=True) - 1, bins - 1)
+        cell = cell * bins + place
+    # A point outside goes past the cells, where scatter drops it.
+    cell = jnp.where(inside, cell, math.prod(shape))
+    added = jnp.ones(points.shape[:1], points.dtype) if weight is None else weight.reshape(-1).astype(points.dtype)
+    counts = jnp.zeros((math.prod(shape),), points.dtype).at[cell].add(added, mode="drop").reshape(shape)
+    if not density:
+        return counts
+    counts = counts / jnp.sum(counts)
+    for dim, each in enumerate(edges):
+        counts = counts / jnp.diff(each).reshape([-1 if d == dim else 1 for d, _ in enumerate(shape)])
+    return counts
+
+
+@kernel(aten.histogram.bin_ct)
+def histogram(
+    self: Array,
+    bins: int = 100,
+    *,
+    range: Sequence[float] | None = None,
+    weight: Array | None = None,
+    density: bool = False,
+) -> tuple[Array, Array]:
+    """Counts, or weights, in equal bins, and the bins' edges; the bounds are the data's unless given."""
+    points = self.reshape(-1, 1)
+    edges = _edges(points, 0, bins, range)
+    return _counts(points, [edges], weight, density), edges
+
+
+@kernel(aten.histogram.bins_tensor)
+def histogram_of_edges(
+    self: Array, bins: Array, *, weight: Array | None = None, density: bool = False
+) -> tuple[Array, Array]:
+    """Counts, or weights, in bins with given edges, and those edges."""
+    return _counts(self.reshape(-1, 1), [bins], weight, density), bins
+
+
+@kernel(aten._histogramdd_bin_edges.default)
+def histogramdd_bin_edges(
+    self: Array,
+    bins: Sequence[int],
+    *,
+    range: Sequence[float] | None = None,
+    weight: Array | None = None,
+    density: bool = False,
+) -> list[Array]:
+    """The edges of equal bins in each dimension of points."""
+    points = self.reshape(-1, self.shape[-1])
+    return [_edges(points, dim, each, range) for dim, each in enumerate(bins)]
+
+
+@kernel(aten._histogramdd_from_bin_cts.default)
+def histogramdd_from_bin_cts(
+    self: Array,
+    bins: Sequence[int],
+    *,
+    range: Sequence[float] | None = None,
+    weight: Array | None = None,
+    density: bool = False,
+) -> Array:
+    """Counts, or weights, of points in a grid of equal bins."""
+    points = self.reshape(-1, self.shape[-1])
+    edges = [_edges(points, dim, each, range) for dim, each in enumerate(bins)]
+    return _counts(points, edges, weight, density)
+
+
+@kernel(aten._histogramdd_from_bin_tensors.default)
+def histogramdd_from_bin_tensors(
+    self: Array, bins: Sequence[Array], *, weight: Array | None = None, density: bool = False
+) -> Array:
+    """Counts, or weights, of points in a grid with given edges."""
+    return _counts(self.reshape(-1, self.shape[-1]), bins, weight, density)

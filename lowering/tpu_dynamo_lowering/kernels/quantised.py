@@ -1,1 +1,115 @@
-"""Quantised and scaled matrix products, fake quantisation."""
+"""Arithmetic of quantised numbers: fake quantisation, products of eight-bit floats and integers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import torch
+from jax import Array
+
+from ..table import kernel
+from .dtypes import jax_dtype
+from .reductions import wide
+
+aten = torch.ops.aten
+
+
+def _fake_quantised(
+    value: Array, scale: Array, zero_point: Array, quant_min: int, quant_max: int
+) -> tuple[Array, Array]:
+    """Values rounded to the grid of a quantisation and clamped to it, and which of them it holds."""
+    x, scale = wide(value), wide(scale)
+    steps = x * (1 / scale)
+    if jnp.issubdtype(zero_point.dtype, jnp.floating):
+        place = jnp.round(steps + zero_point.astype(x.dtype))
+    else:
+        place = jnp.round(steps) + zero_point.astype(x.dtype)
+    held = (place >= quant_min) & (place <= quant_max)
+    return (jnp.clip(place, quant_min, quant_max) - zero_point.astype(x.dtype)) * scale, held
+
+
+@kernel(aten.fake_quantize_per_tensor_affine_cachemask.default)
+def fake_quantize_per_tensor_affine(
+    self: Array, scale: float, zero_point: int, quant_min: int, quant_max: int
+) -> tuple[Array, Array]:
+    """Values rounded to a quantisation's grid, and which of them it holds, through which gradients pass."""
+    exact = jnp.asarray(scale, jnp.float32), jnp.asarray(zero_point, jnp.int64)
+    return _fake_quantised(self, *exact, quant_min, quant_max)
+
+
+@kernel(aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams.default)
+def fake_quantize_per_tensor_affine_tensors(
+    self: Array, scale: Array, zero_point: Array, fake_quant_enabled: Array, quant_min: int, quant_max: int
+) -> tuple[Array, Array]:
+    """Values rounded to the grid of a scale and zero point in tensors, unless a third one switches that off."""
+    enabled = fake_quant_enabled.reshape(-1)[0] == 1
+    rounded, held = _fake_quantised(self, scale.reshape(()), zero_point.reshape(()), quant_min, quant_max)
+    return jnp.where(enabled, rounded, self), held | ~enabled
+
+
+@kernel(aten.fake_quantize_per_channel_affine_cachemask.default)
+def fake_quantize_per_channel_affine(
+    self: Array, scale: Array, zero_point: Array, axis: int, quant_min: int, quant_max: int
+) -> tuple[Array, Array]:
+    """Values rounded to a grid of their channel's own."""
+    channel = [1] * self.ndim
+    channel[axis] = -1
+    return _fake_quantised(self, scale.reshape(channel), zero_point.reshape(channel), quant_min, quant_max)
+
+
+def _eight_bit_product(x: Array, y: Array) -> Array:
+    # bfloat16 holds every eight-bit float exactly, and all TPUs multiply it natively.
+    return jnp.matmul(x.astype(jnp.bfloat16), y.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+
+
+@kernel(aten._scaled_mm.default)
+def scaled_mm(
+    self: Array,
+    mat2: Array,
+    scale_a: Array,
+    scale_b: Array,
+    bias: Array | None = None,
+    scale_result: Array | None = None,
+    out_dtype: torch.dtype | None = None,
+    use_fast_accum: bool = False,
+) -> Array:
+    """The product of two matrices of eight-bit floats, scaled as a whole or by rows and columns, plus a bias.
+
+    Accumulated in float32, whatever `use_fast_accum` allows; `scale_result` changes nothing, as in PyTorch on CPUs.
+    """
+    product = _eight_bit_product(self, mat2) * scale_a * scale_b
+    if bias is not None:
+        product = product + bias.astype(jnp.float32)
+    return product.astype(self.dtype if out_dtype is None else jax_dtype(out_dtype))
+
+
+@kernel(aten._scaled_mm_v2.default)
+def scaled_mm_v2(
+    self: Array,
+    mat2: Array,
+    scale_a: Sequence[Array],
+    recipe_a: Sequence[int],
+    swizzle_a: Sequence[int],
+    scale_b: Sequence[Array],
+    recipe_b: Sequence[int],
+    swizzle_b: Sequence[int],
+    bias: Array | None,
+    out_dtype: torch.dtype | None,
+    contraction_dim: Sequence[int] = (),
+    use_fast_accum: bool = False,
+) -> Array:
+    """The product of two matrices of eight-bit floats, scaled as wholes or by rows and columns (recipes 0 and 1).
+
+    Raises NotImplementedError for the blocked recipes, which only GPUs have.
+    """
+    if not {*recipe_a, *recipe_b} <= {0, 1}:
+        raise NotImplementedError("torch._scaled_mm_v2 is lowered for tensor-wise and row-wise scales, not for blocks")
+    return scaled_mm(self, mat2, scale_a[0], scale_b[0], bias, None, out_dtype)
+
+
+@kernel(aten._weight_int8pack_mm.default)
+def weight_int8pack_mm(self: Array, mat2: Array, scales: Array) -> Array:
+    """The product with a transposed int8 matrix whose rows have scales, accumulated in float32."""
+    product = jnp.matmul(self, mat2.T.astype(self.dtype), preferred_element_type=jnp.float32)
+    return product * scales.astype(jnp.float32)

@@ -34,9 +34,21 @@ def lgamma(self: Array) -> Array:
 
 
 def _zeta(order: Array, start: Array) -> Array:
-    # At its poles XLA gives nan for odd orders, PyTorch infinity for all.
+    """Hurwitz's zeta function; infinite at the poles, nan below zero for an order that is not whole.
+
+    XLA's is right for positive `start`. From below zero, the terms up to there are added one by one, as PyTorch does.
+    """
+    below = jnp.where((start < 0) & jnp.isfinite(start), jnp.ceil(-start), 0)
+    most = jnp.max(below, initial=0)
+
+    def add_term(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        k, total = state
+        return k + 1, total + jnp.where(k < below, jnp.power(start + k, -order), 0)
+
+    zero = jnp.zeros((), start.dtype)
+    _, terms = lax.while_loop(lambda state: state[0] < most, add_term, (zero, jnp.zeros_like(start)))
     pole = (start <= 0) & (start == jnp.floor(start)) & (order > 1)
-    return jnp.where(pole, jnp.inf, jax.scipy.special.zeta(order, start))
+    return jnp.where(pole, jnp.inf, terms + jax.scipy.special.zeta(order, start + below))
 
 
 def _trigamma(x: Array) -> Array:
