@@ -1,1 +1,235 @@
-"""Pooling of every rank, adaptive and with indices, unpooling, and their gradients."""
+"""Maximum pooling of every rank, with indices, and its gradients; the windows that averages have too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jax import Array, lax
+
+from ..table import kernel
+from .call import static
+from .indexing import accumulator
+from .scatters import scatter_add
+
+aten = torch.ops.aten
+
+# Windows with more places than this have their gradient scattered: the other way takes a term for each place.
+_MOST_TAPS = 32
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of the last dimensions stand: one tuple entry for each of them.
+
+    low, high: the padding before and after; the latter is what the last window needs, which with `ceil_mode` may be
+    more than was asked for.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    count: tuple[int, ...]
+
+    def arguments(self, rank: int) -> dict[str, Any]:
+        """The windows as lax.reduce_window takes them for an array of `rank` dimensions."""
+        lead = rank - len(self.kernel)
+        return {
+            "window_dimensions": (1,) * lead + self.kernel,
+            "window_strides": (1,) * lead + self.stride,
+            "padding": ((0, 0),) * lead + tuple(zip(self.low, self.high, strict=True)),
+            "window_dilation": (1,) * lead + self.dilation,
+        }
+
+
+def windows_over(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int] | int,
+    ceil_mode: bool,
+) -> Windows:
+    """The windows of dimensions of some sizes. Source: `pooling_output_shape` in aten/src/ATen/native/Pool.h."""
+    rank = len(sizes)
+    kernel = static(kernel, rank)
+    stride = static(stride, rank) if stride else kernel
+    low, dilation = static(padding, rank), static(dilation, rank)
+    count, high = [], []
+    for n, k, s, p, d in zip(sizes, kernel, stride, low, dilation, strict=True):
+        reach = d * (k - 1) + 1
+        c = (n + 2 * p - reach + (s - 1 if ceil_mode else 0)) // s + 1
+        # The last window begins inside the tensor or its left padding.
+        c -= ceil_mode and (c - 1) * s >= n + p
+        count.append(c)
+        high.append(max(0, (c - 1) * s + reach - n - p))
+    return Windows(kernel, stride, dilation, low, tuple(high), tuple(count))
+
+
+def lowest(dtype: Any) -> Any:
+    """What no value of a dtype is below."""
+    return np.array(-np.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min, dtype)
+
+
+def _largest(self: Array, windows: Windows) -> Array:
+    return lax.reduce_window(self, lowest(self.dtype), lax.max, **windows.arguments(self.ndim))
+
+
+def prefer_later(values: Array, places: Array, later: Array, later_places: Array) -> tuple[Array, Array]:
+    """The larger of two values and its place; the former of equal ones, the latter nan, and no padding's (-1)."""
+    won = (later > values) | (later != later) | (places < 0)
+    return jnp.where(won, later, values), jnp.where(won, later_places, places)
+
+
+def flat_places(sizes: Sequence[int]) -> Array:
+    """The position of each place of some dimensions in row-major order."""
+    return lax.iota(jnp.int32, math.prod(sizes)).reshape(tuple(sizes))
+
+
+def _places_of_largest(self: Array, windows: Windows) -> Array:
+    """Where the largest value of each window stands, counted in the unpadded last dimensions.
+
+    One dimension after the other, each a chain of strided slices and selects that XLA fuses: TPUs reduce no windows of
+    pairs.
+    """
+    lead = self.ndim - len(windows.kernel)
+    padding = [(0, 0, 0)] * lead + [(low, high, 0) for low, high in zip(windows.low, windows.high, strict=True)]
+    places = jnp.broadcast_to(flat_places(self.shape[lead:]), self.shape)
+    values, places = lax.pad(self, lowest(self.dtype), padding), lax.pad(places, np.int32(-1), padding)
+    for dim in reversed(range(len(windows.kernel))):
+        stride, count, axis = windows.stride[dim], windows.count[dim], lead + dim
+        taps = []
+        for start in range(0, windows.kernel[dim] * windows.dilation[dim], windows.dilation[dim]):
+            end = start + (count - 1) * stride + 1
+            taps.append([lax.slice_in_dim(each, start, end, stride, axis=axis) for each in (values, places)])
+        values, places = taps[0]
+        for later, later_places in taps[1:]:
+            values, places = prefer_later(values, places, later, later_places)
+    return places
+
+
+def _max_pool(
+    self: Array,
+    rank: int,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> tuple[Array, Array]:
+    windows = windows_over(self.shape[-rank:], kernel_size, stride, padding, dilation, ceil_mode)
+    # Two computations, so that the second goes where nobody reads the indices, as in inference.
+    return _largest(self, windows), _places_of_largest(self, windows)
+
+
+def scattered_by_place(grad_output: Array, self: Array, indices: Array, rank: int) -> Array:
+    """The sum of a gradient over the row-major places of the last dimensions that it is from: one scatter."""
+    lead = math.prod(self.shape[:-rank])
+    size = math.prod(self.shape[-rank:])
+    shape = (lead, math.prod(grad_output.shape[-rank:]))
+    zeros = jnp.zeros((lead, size), grad_output.dtype)
+    return scatter_add(zeros, 1, indices.reshape(shape), grad_output.reshape(shape)).reshape(self.shape)
+
+
+def _max_pool_backward(
+    grad_output: Array,
+    self: Array,
+    rank: int,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    indices: Array,
+) -> Array:
+    """The sum over the places of a window of the gradients of those windows whose maximum stands there.
+
+    Selects and pads, which XLA fuses. A scatter is slow on TPUs; select_and_scatter is not, but finds no maximum in
+    windows with nan or of -inf.
+    """
+    sizes = self.shape[-rank:]
+    windows = windows_over(sizes, kernel_size, stride, padding, dilation, ceil_mode)
+    if math.prod(windows.kernel) > _MOST_TAPS:
+        return scattered_by_place(grad_output, self, indices, rank)
+    lead = self.ndim - rank
+    dtype = accumulator(self.dtype)
+    # Only places in the padding can be confused with others, and those are cut off.
+    indices, grad, zero = indices.astype(jnp.int32), grad_output.astype(dtype), np.zeros((), dtype)
+    total = jnp.zeros(self.shape, dtype)
+    for tap in np.ndindex(*windows.kernel):
+        place: Any = 0
+        config = [(0, 0, 0)] * lead
+        for dim, offset in enumerate(tap):
+            first = offset * windows.dilation[dim] - windows.low[dim]
+            count, step = windows.count[dim], windows.stride[dim]
+            along = first + step * np.arange(count, dtype=np.int32)
+            place = place * sizes[dim] + along.reshape(-1, *(1,) * (rank - 1 - dim))
+            config.append((first, sizes[dim] - (first + (count - 1) * step + 1), step - 1))
+        total = total + lax.pad(jnp.where(indices == place, grad, zero), zero, config)
+    return total
+
+
+@kernel(aten.max_pool2d_with_indices.default)
+def max_pool2d_with_indices(
+    self: Array,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> tuple[Array, Array]:
+    """The maximum of each window of two dimensions, one reduce_window, and where it stands in row-major order.
+
+    torch's decomposition gathers all windows. Source: ATen `max_pool2d_with_indices`.
+    """
+    return _max_pool(self, 2, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+@kernel(aten.max_pool3d_with_indices.default)
+def max_pool3d_with_indices(
+    self: Array,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> tuple[Array, Array]:
+    """The maximum of each window of three dimensions, one reduce_window, and where it stands in row-major order."""
+    return _max_pool(self, 3, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+@kernel(aten.max_pool2d_with_indices_backward.default)
+def max_pool2d_with_indices_backward(
+    grad_output: Array,
+    self: Array,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    indices: Array,
+) -> Array:
+    """The gradient of max_pool2d: a sum of pads, or for large windows one scatter."""
+    return _max_pool_backward(grad_output, self, 2, kernel_size, stride, padding, dilation, ceil_mode, indices)
+
+
+@kernel(aten.max_pool3d_with_indices_backward.default)
+def max_pool3d_with_indices_backward(
+    grad_output: Array,
+    self: Array,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    indices: Array,
+) -> Array:
+    """The gradient of max_pool3d: a sum of pads, or for large windows one scatter."""
+    return _max_pool_backward(grad_output, self, 3, kernel_size, stride, padding, dilation, ceil_mode, indices)

@@ -1,0 +1,202 @@
+"""Pooling to a size that is asked for: adaptive averages and maxima, fractional maxima, and their gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jax import Array, lax
+
+from ..table import kernel
+from .indexing import accumulator
+from .pooling import flat_places, lowest, prefer_later, scattered_by_place
+
+aten = torch.ops.aten
+
+
+def _spans(size: int, count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Where the `count` windows of a dimension start and end. Source: aten/src/ATen/native/AdaptivePooling.h."""
+    each = np.arange(count)
+    return each * size // count, -((each + 1) * size // -count)
+
+
+def _split(value: Array, axis: int, count: int) -> Array:
+    """A dimension as `count` windows of one length, which the next dimension holds."""
+    shape = value.shape
+    return value.reshape(*shape[:axis], count, shape[axis] // count, *shape[axis + 1 :])
+
+
+def _adaptive_mean(self: Array, output_size: Sequence[int]) -> Array:
+    """Means of windows, one dimension after the other, summed up in float32 for half precision."""
+    lead = self.ndim - len(output_size)
+    result = self.astype(accumulator(self.dtype))
+    for axis, count in enumerate(output_size, lead):
+        size = result.shape[axis]
+        if count and size % count == 0:
+            result = jnp.sum(_split(result, axis, count), axis + 1) / (size // count)
+            continue
+        start, end = _spans(size, count)
+        column = (-1, *(1,) * (result.ndim - 1 - axis))
+        total: Any = 0
+        for tap in range(int((end - start).max(initial=0))):
+            taken = jnp.take(result, np.minimum(start + tap, end - 1), axis=axis)
+            total = total + jnp.where((start + tap < end).reshape(column), taken, 0)
+        length = jnp.asarray((end - start).reshape(column), result.dtype)
+        result = total / length if count else lax.slice_in_dim(result, 0, 0, axis=axis)
+    return result.astype(self.dtype)
+
+
+@kernel(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
+def adaptive_avg_pool(self: Array, output_size: Sequence[int]) -> Array:
+    """Means of as many windows of the last dimensions as asked for, alike in length up to one.
+
+    Where the sizes divide, sums of a reshaped tensor; else strided sums in place of torch's gather of all windows.
+    Source: ATen `_adaptive_avg_pool2d`.
+    """
+    return _adaptive_mean(self, output_size)
+
+
+def _adaptive_avg_pool_backward(grad_output: Array, self: Array, rank: int) -> Array:
+    count = grad_output.shape[-rank:]
+    (grad,) = jax.linear_transpose(lambda x: _adaptive_mean(x, count), self)(grad_output)
+    return grad
+
+
+@kernel(aten._adaptive_avg_pool2d_backward.default)
+def adaptive_avg_pool2d_backward(grad_output: Array, self: Array) -> Array:
+    """The gradient of _adaptive_avg_pool2d: each mean's spread over its window."""
+    return _adaptive_avg_pool_backward(grad_output, self, 2)
+
+
+@kernel(aten._adaptive_avg_pool3d_backward.default)
+def adaptive_avg_pool3d_backward(grad_output: Array, self: Array) -> Array:
+    """The gradient of _adaptive_avg_pool3d: each mean's spread over its window."""
+    return _adaptive_avg_pool_backward(grad_output, self, 3)
+
+
+def _first_largest(values: Array, places: Array, axis: int) -> tuple[Array, Array]:
+    """The largest value along a dimension and its place: the first of equal ones, the last nan."""
+
+    def prefer(x: Any, y: Any) -> Any:
+        (a, i), (b, j) = x, y
+        a_nan, b_nan = a != a, b != b
+        won = jnp.where(a_nan | b_nan, b_nan & (~a_nan | (j > i)), (b > a) | ((b == a) & (j < i)))
+        return jnp.where(won, b, a), jnp.where(won, j, i)
+
+    # As nothing is below the first start value, it wins only over itself, when its place is beyond all others.
+    start = (lowest(values.dtype), np.int32(np.iinfo(np.int32).max))
+    return lax.reduce((values, places), start, prefer, (axis,))
+
+
+@kernel(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default)
+def adaptive_max_pool(self: Array, output_size: Sequence[int]) -> tuple[Array, Array]:
+    """Maxima of as many windows of the last dimensions as asked for, and where they stand in row-major order.
+
+    One dimension after the other; torch's decomposition has only sizes that divide. Source: ATen `adaptive_max_pool2d`.
+    """
+    lead = self.ndim - len(output_size)
+    values, places = self, jnp.broadcast_to(flat_places(self.shape[lead:]), self.shape)
+    for axis in reversed(range(lead, self.ndim)):
+        size, count = values.shape[axis], output_size[axis - lead]
+        if count and size % count == 0:
+            values, places = _first_largest(_split(values, axis, count), _split(places, axis, count), axis + 1)
+            continue
+        start, end = _spans(size, count)
+        taken = _tap(values, places, start, axis)
+        for tap in range(1, int((end - start).max(initial=0))):
+            # A shorter window reads its last value again, which changes nothing.
+            taken = prefer_later(*taken, *_tap(values, places, np.minimum(start + tap, end - 1), axis))
+        values, places = taken
+    return values, places
+
+
+def _tap(values: Array, places: Array, at: np.ndarray[Any, Any], axis: int) -> tuple[Array, Array]:
+    return jnp.take(values, at, axis=axis), jnp.take(places, at, axis=axis)
+
+
+@kernel(aten.adaptive_max_pool2d_backward.default)
+def adaptive_max_pool2d_backward(grad_output: Array, self: Array, indices: Array) -> Array:
+    """The gradient of adaptive_max_pool2d: one scatter to where the maxima stand."""
+    return scattered_by_place(grad_output, self, indices, 2)
+
+
+@kernel(aten.adaptive_max_pool3d_backward.default)
+def adaptive_max_pool3d_backward(grad_output: Array, self: Array, indices: Array) -> Array:
+    """The gradient of adaptive_max_pool3d: one scatter to where the maxima stand."""
+    return scattered_by_place(grad_output, self, indices, 3)
+
+
+def _fractional_starts(sample: Array, size: int, count: int, width: int) -> Array:
+    """Where `count` windows of a width start, given a random number for each plane.
+
+    Source: `generate_intervals` in aten/src/ATen/native/FractionalMaxPooling.h.
+    """
+    if count <= 1:
+        return jnp.full((*sample.shape, count), size - width, jnp.int32)
+    alpha = jnp.asarray((size - width) / (count - 1), sample.dtype)
+    each = jnp.arange(count - 1, dtype=sample.dtype)
+    starts = ((each + sample[..., None]) * alpha).astype(jnp.int32) - (sample[..., None] * alpha).astype(jnp.int32)
+    return jnp.concatenate([starts, jnp.full((*sample.shape, 1), size - width, jnp.int32)], -1)
+
+
+def _fractional(
+    self: Array, kernel_size: Sequence[int], output_size: Sequence[int], samples: Sequence[Array]
+) -> tuple[Array, Array]:
+    """Maxima of windows that random numbers place, and where they stand: one gather and one reduction.
+
+    samples: for each of the last dimensions, a number for each plane.
+    """
+    rank = len(output_size)
+    lead, sizes = self.shape[:-rank], self.shape[-rank:]
+    place: Any = 0
+    for dim, (size, count, width) in enumerate(zip(sizes, output_size, kernel_size, strict=True)):
+        starts = _fractional_starts(samples[dim].reshape(lead), size, count, width)
+        along = starts[..., None] + jnp.arange(width, dtype=jnp.int32)
+        shape = [1] * (2 * rank)
+        shape[dim], shape[rank + dim] = count, width
+        place = place * size + along.reshape(*lead, *shape)
+    window = (*output_size, math.prod(kernel_size))
+    flat = self.reshape(*lead, math.prod(sizes))
+    values = jnp.take_along_axis(flat, place.reshape(*lead, math.prod(window)), axis=-1, mode="clip")
+    return _first_largest(values.reshape(*lead, *window), place.reshape(*lead, *window), len(lead) + rank)
+
+
+@kernel(aten.fractional_max_pool2d.default)
+def fractional_max_pool2d(
+    self: Array, kernel_size: Sequence[int], output_size: Sequence[int], random_samples: Array
+) -> tuple[Array, Array]:
+    """Maxima of windows of two dimensions that random numbers place, and where they stand.
+
+    random_samples: [batch, channels, 2], the number of the last dimension first. Source: ATen `fractional_max_pool2d`.
+    """
+    return _fractional(self, kernel_size, output_size, [random_samples[..., 1], random_samples[..., 0]])
+
+
+@kernel(aten.fractional_max_pool3d.default)
+def fractional_max_pool3d(
+    self: Array, kernel_size: Sequence[int], output_size: Sequence[int], random_samples: Array
+) -> tuple[Array, Array]:
+    """Maxima of windows of three dimensions that random numbers place, and where they stand.
+
+    random_samples: [batch, channels, 3]. Source: ATen `fractional_max_pool3d`.
+    """
+    return _fractional(self, kernel_size, output_size, [random_samples[..., dim] for dim in range(3)])
+
+
+def _fractional_backward(rank: int) -> Callable[..., Array]:
+    def backward(
+        grad_output: Array, self: Array, kernel_size: Sequence[int], output_size: Sequence[int], indices: Array
+    ) -> Array:
+        return scattered_by_place(grad_output, self, indices, rank)
+
+    backward.__doc__ = f"The gradient of fractional_max_pool{rank}d: one scatter to where the maxima stand."
+    return backward
+
+
+kernel(aten.fractional_max_pool2d_backward.default)(_fractional_backward(2))
+kernel(aten.fractional_max_pool3d_backward.default)(_fractional_backward(3))
