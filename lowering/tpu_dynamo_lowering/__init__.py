@@ -1,7 +1,7 @@
 """FX graph to StableHLO program; touches no device."""
 
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp
-from .ops import TABLE
+from .ops import PATTERNS, TABLE
 from .pipeline import lower, readable
 from .program import Argument, Computed, Literal, Output, Program, TensorSpec, View
 from .sizes import SizeSource, size_sources
@@ -9,6 +9,7 @@ from .source_lines import SourceLine, user_line
 from .table import How, Lowering
 
 __all__ = [
+    "PATTERNS",
     "TABLE",
     "Argument",
     "Computed",

@@ -22,6 +22,7 @@ __all__ = [
     "functional_graph",
     "is_random",
     "is_view",
+    "operator_name",
     "torch_decomposition",
     "unset_fake_temporarily",
 ]
@@ -48,6 +49,11 @@ def torch_decomposition(target: object) -> Callable[..., Any] | None:
     if not isinstance(target, OpOverload):
         return None
     return global_decomposition_table["post_autograd"].get(target)
+
+
+def operator_name(target: object) -> str:
+    """An operator's name in its schema, as `aten::add`; empty for what is no operator."""
+    return target._schema.name if isinstance(target, OpOverload) else ""
 
 
 def is_view(node: Node) -> bool:

@@ -143,6 +143,18 @@ def replace_dynamic_reshape(operation: Any) -> None:
     operation.operation.erase()
 
 
+def replace_dynamic_broadcast(operation: Any) -> None:
+    """Put a broadcast in the place of a dynamic one whose result's shape is static."""
+    operand, result = operation.operands[0], ir.RankedTensorType(operation.results[0].type)
+    replacement = operand
+    if ir.RankedTensorType(operand.type).shape != result.shape:
+        with operation.context, operation.location, ir.InsertionPoint(operation):
+            dimensions = operation.attributes["broadcast_dimensions"]
+            replacement = stablehlo.BroadcastInDimOp(result, operand, dimensions).result
+    operation.results[0].replace_all_uses_with(replacement)
+    operation.operation.erase()
+
+
 def erase_if_unused(operation: Any) -> bool:
     """Erase an operation without side effects if nothing uses it; says whether it went."""
     unused = all(next(iter(result.uses), None) is None for result in operation.results)

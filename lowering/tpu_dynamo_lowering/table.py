@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch.fx import Node
 
-from ._torch_compat import OpOverload
+from ._torch_compat import OpOverload, operator_name
 from .errors import tensors_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,13 +39,17 @@ class Lowering:
     kernel. reason: why this way, one sentence.
     """
 
-    overload: OpOverload
+    overload: OpOverload | str
     how: How
     reason: str
     function: Callable[..., Any]
 
 
 TABLE: dict[OpOverload, Lowering] = {}
+
+# Operators of other libraries, by the name in their schema: they are defined when that library is imported, so their
+# overloads do not exist yet.
+FOREIGN: dict[str, Lowering] = {}
 
 # Operators with a good torch-mlir pattern, for calls in which every tensor has one of PATTERN_DTYPES.
 PATTERNS: set[OpOverload] = set()
@@ -63,7 +67,7 @@ def choose(node: Node) -> Lowering | How | None:
     """How one call is lowered: by torch-mlir, or as its entry says; None where the table has nothing."""
     if node.target in PATTERNS and _dtypes(node) <= PATTERN_DTYPES:
         return How.TORCH_MLIR
-    return TABLE.get(node.target)
+    return TABLE.get(node.target) or FOREIGN.get(operator_name(node.target))
 
 
 def _dtypes(node: Node) -> set[torch.dtype]:
@@ -121,3 +125,15 @@ def kernel(*overloads: OpOverload) -> Callable[[F], F]:
     are cast to the dtypes that the operator has in PyTorch; their shapes must already agree.
     """
     return _adder(How.KERNEL, overloads)
+
+
+def foreign_kernel(name: str) -> Callable[[F], F]:
+    """Register a function of JAX arrays that computes another library's operator, named as `library::operator`."""
+
+    def enter(function: F) -> F:
+        if name in FOREIGN:
+            raise TypeError(f"{name} has a lowering already")
+        FOREIGN[name] = Lowering(name, How.KERNEL, _first_sentence(function), function)
+        return function
+
+    return enter

@@ -2,9 +2,11 @@
 
 from . import (
     activations,
+    adaptive_pooling,
     airy,
     arithmetic,
     attention,
+    average_pooling,
     bessel,
     casts,
     complex,
@@ -15,6 +17,7 @@ from . import (
     elementwise,
     embeddings,
     fft,
+    grouped,
     histograms,
     indexing,
     interpolation,
@@ -37,9 +40,11 @@ from . import (
 
 __all__ = [
     "activations",
+    "adaptive_pooling",
     "airy",
     "arithmetic",
     "attention",
+    "average_pooling",
     "bessel",
     "casts",
     "complex",
@@ -50,6 +55,7 @@ __all__ = [
     "elementwise",
     "embeddings",
     "fft",
+    "grouped",
     "histograms",
     "indexing",
     "interpolation",

@@ -1,0 +1,66 @@
+"""Grouped matrix products: rows sorted by group, each group with a matrix of its own (mixtures of experts)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import torch
+from jax import Array, lax
+
+from ..table import foreign_kernel, kernel
+
+aten = torch.ops.aten
+
+
+def _sizes(ends: Array) -> Array:
+    """The rows of each group, from where the groups end."""
+    return jnp.diff(ends, prepend=jnp.zeros((1,), ends.dtype)).astype(jnp.int32)
+
+
+def _wanted(value: Array) -> jnp.dtype | None:
+    return jnp.float32 if value.dtype in (jnp.bfloat16, jnp.float16) else None
+
+
+def _by_rows(rows: Array, matrices: Array, ends: Array) -> Array:
+    """[S, K] rows times the [G, K, N] matrices of their groups; rows past the last group give zero."""
+    return lax.ragged_dot(rows, matrices, _sizes(ends), preferred_element_type=_wanted(rows))
+
+
+def _by_groups(left: Array, right: Array, ends: Array) -> Array:
+    """[S, K] and [S, N] to [G, K, N]: for each group, the product over its own rows."""
+    numbers = lax.RaggedDotDimensionNumbers(
+        dot_dimension_numbers=(((0,), (0,)), ((), ())), lhs_ragged_dimensions=[0], rhs_group_dimensions=[]
+    )
+    return lax.ragged_dot_general(left, right, _sizes(ends), numbers, preferred_element_type=_wanted(left))
+
+
+@kernel(aten._grouped_mm.default)
+def grouped_mm(
+    self: Array, mat2: Array, offs: Array | None = None, bias: Array | None = None, out_dtype: torch.dtype | None = None
+) -> Array:
+    """Products by group: `offs` says where each group's rows (or, of two matrices, the shared dimension) end."""
+    if offs is None:
+        product = jnp.matmul(self, mat2, preferred_element_type=_wanted(self))
+    elif self.ndim == 2 and mat2.ndim == 3:
+        product = _by_rows(self, mat2, offs)
+    elif self.ndim == 3 and mat2.ndim == 2:
+        product = _by_rows(mat2.T, self.swapaxes(1, 2), offs).T
+    else:
+        product = _by_groups(self.T, mat2, offs)
+    return product if bias is None else product + bias
+
+
+@foreign_kernel("transformers::grouped_mm_fallback")
+def transformers_grouped_mm(input: Array, weight: Array, offs: Array) -> Array:
+    """transformers' loop over experts, which reads the groups' ends on the host: here one ragged product.
+
+    Source: transformers/integrations/moe.py.
+    """
+    return _by_rows(input, weight, offs)
+
+
+@foreign_kernel("transformers::grouped_mm_fallback_backward")
+def transformers_grouped_mm_backward(
+    input: Array, weight: Array, offs: Array, grad_output: Array
+) -> tuple[Array, Array]:
+    """Gradients of the rows and of the experts' matrices."""
+    return _by_rows(grad_output, weight.swapaxes(1, 2), offs), _by_groups(input, grad_output, offs)

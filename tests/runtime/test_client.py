@@ -1,0 +1,73 @@
+"""The PJRT client: one a platform, made on demand, forgotten on request."""
+
+from __future__ import annotations
+
+import weakref
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from tpu_dynamo_lowering import jax_compat
+from tpu_dynamo_runtime import Executable, Traffic, XlaRuntimeError, client, reset_clients
+
+DOUBLE = """
+func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %y = stablehlo.add %x, %x : tensor<4xf32>
+  return %y : tensor<4xf32>
+}
+"""
+
+
+def bytecode(text: str) -> bytes:
+    return jax_compat.to_bytecode(jax_compat.parse(text.encode(), jax_compat.new_context()))
+
+
+def test_there_is_one_client_for_a_platform():
+    assert client("cpu") is client("auto")
+
+
+def test_reset_forgets_clients_and_what_they_made_lives_on():
+    reset_clients()  # executables of other tests may hold the client that they were made with
+    old = client("cpu")
+    doubled = Executable(old, old.compile(bytecode(DOUBLE)), Traffic(), [(0, None)], [(torch.float32, None)])
+    reset_clients()
+    assert client("cpu") is not old
+    gone = weakref.ref(old)
+    del old
+    torch.testing.assert_close(doubled([torch.ones(4)])[0], torch.full((4,), 2.0))
+    del doubled
+    assert gone() is None
+
+
+def test_jax_is_left_without_a_backend_of_ours():
+    assert client("cpu").device not in jax.local_devices(backend="cpu")
+
+
+def test_a_bad_program_is_xlas_error():
+    bad = DOUBLE.replace("stablehlo.add %x, %x", 'stablehlo.custom_call @nowhere(%x) {backend_config = ""}').replace(
+        ": tensor<4xf32>\n  return", ": (tensor<4xf32>) -> tensor<4xf32>\n  return"
+    )
+    with pytest.raises(XlaRuntimeError, match="nowhere"):
+        client("cpu").compile(bytecode(bad))
+
+
+def test_shared_buffers_are_the_tensors_memory():
+    tensor = torch.arange(64.0)
+    buffer = client("cpu").put_shared(tensor)
+    assert buffer.unsafe_buffer_pointer() == tensor.data_ptr()
+    back = client("cpu").take_shared(buffer)
+    assert back.data_ptr() == tensor.data_ptr()
+
+
+def test_copied_buffers_are_not():
+    array = np.arange(64.0, dtype=np.float32)
+    buffer = client("cpu").put_copied(array)
+    array[:] = 0
+    np.testing.assert_array_equal(client("cpu").take_copied(buffer), np.arange(64.0))
+
+
+def test_64_bit_types_stay_whatever_jax_is_set_to():
+    assert client("cpu").put_shared(torch.arange(3)).dtype == np.int64
+    assert client("cpu").put_copied(np.arange(3.0)).dtype == np.float64
