@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch._decomp import global_decomposition_table
+from torch._higher_order_ops.effects import with_effects
 from torch._ops import HigherOrderOperator, OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.func import functionalize
@@ -25,6 +26,7 @@ __all__ = [
     "operator_name",
     "torch_decomposition",
     "unset_fake_temporarily",
+    "with_effects",
 ]
 
 

@@ -143,6 +143,17 @@ def replace_dynamic_reshape(operation: Any) -> None:
     operation.operation.erase()
 
 
+def replace_dynamic_slice(operation: Any) -> None:
+    """Put a slice in the place of a dynamic one whose bounds are constants."""
+    source, *bounds = operation.operands
+    start, limit, stride = (ir.DenseIntElementsAttr(bound.owner.attributes["value"]) for bound in bounds)
+    with operation.context, operation.location, ir.InsertionPoint(operation):
+        arrays = [ir.DenseI64ArrayAttr.get(list(numbers)) for numbers in (start, limit, stride)]
+        replacement = stablehlo.SliceOp(source, *arrays)
+    operation.results[0].replace_all_uses_with(replacement.result)
+    operation.operation.erase()
+
+
 def replace_dynamic_broadcast(operation: Any) -> None:
     """Put a broadcast in the place of a dynamic one whose result's shape is static."""
     operand, result = operation.operands[0], ir.RankedTensorType(operation.results[0].type)

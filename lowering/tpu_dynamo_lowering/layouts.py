@@ -51,7 +51,7 @@ def expose_arguments(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[l
     """Turn placeholders into what the program takes, in place; the graph's large constants become placeholders.
 
     A tensor whose memory is not row-major enters permuted to its memory order, and the graph begins by
-    permuting it back: free in XLA, which gives the permuted parameter a layout. Placeholders of sizes go.
+    permuting it back: free in XLA, which gives the permuted parameter a layout. Placeholders without users go.
     Raises UnsupportedInput for what is neither a tensor nor a number.
     """
     graph = graph_module.graph
@@ -60,7 +60,7 @@ def expose_arguments(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[l
     placeholders = graph.find_nodes(op="placeholder")
     for position, node in enumerate(placeholders):
         value = node.meta.get("val")
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, torch.Tensor) and node.users:
             spec = spec_of(value)
             _enter_permuted(node, spec, mode)
             arguments.append(Argument(position, spec))

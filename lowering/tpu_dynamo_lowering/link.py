@@ -92,6 +92,8 @@ def _finish(module: Any, precision: str) -> None:
         name = operation.operation.name
         if name == "stablehlo.dynamic_reshape":
             jax_compat.replace_dynamic_reshape(operation)
+        elif name == "stablehlo.real_dynamic_slice":
+            jax_compat.replace_dynamic_slice(operation)
         elif name == "stablehlo.dynamic_broadcast_in_dim":
             jax_compat.replace_dynamic_broadcast(operation)
         elif name.startswith("chlo.broadcast_"):

@@ -9,6 +9,7 @@ from torch.fx import GraphModule
 
 from . import mlir
 from ._torch_compat import fake_mode
+from .checks import drop_checks
 from .errors import LoweringFailed
 from .expand import expand
 from .kernels.call import mark_kernels
@@ -37,6 +38,7 @@ def lower(
     """
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
+    drop_checks(graph.graph)
     results, outputs = expose_results(graph, mode)
     arguments, constants = expose_arguments(graph, mode)
     expand(graph, mode)

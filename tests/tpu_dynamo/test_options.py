@@ -25,7 +25,7 @@ def test_an_unknown_key_names_the_closest(wrong, right):
 
 
 def test_every_wrong_value_is_named():
-    with pytest.raises(OptionError, match="fallback='x'.*transfer='y'"):
+    with pytest.raises(OptionError, match=r"fallback='x'.*transfer='y'"):
         Options.parse({"fallback": "x", "transfer": "y"})
 
 
