@@ -20,7 +20,13 @@ def is_exact(x: Array) -> bool:
     return x.dtype == jnp.bool_ or jnp.issubdtype(x.dtype, jnp.integer)
 
 
-def _as_float(x: Array) -> Array:
+def _matched(x: Any, y: Any) -> tuple[Array, Array]:
+    """Two operands in their promoted dtype and of one shape, as lax's functions want them."""
+    return tuple(jnp.broadcast_arrays(*promoted(x, y)))
+
+
+def as_float(x: Array) -> Array:
+    """Integers as float32, in which PyTorch computes where they do not stay integers."""
     return x.astype(jnp.float32) if is_exact(x) else x
 
 
@@ -79,7 +85,7 @@ def prims_sub(self: Any, other: Any) -> Array:
 def div(self: Array, other: Any) -> Array:
     """True division; integers give floats."""
     x, y = promoted(self, other)
-    return _as_float(x) / _as_float(y)
+    return as_float(x) / as_float(y)
 
 
 @kernel(aten.div.Tensor_mode, aten.div.Scalar_mode)
@@ -88,22 +94,22 @@ def div_mode(self: Any, other: Any, *, rounding_mode: str | None) -> Array:
 
     An integer division by zero, an error in eager PyTorch, gives an unspecified number here.
     """
-    x, y = promoted(self, other)
+    x, y = _matched(self, other)
     if rounding_mode is None:
-        return _as_float(x) / _as_float(y)
+        return as_float(x) / as_float(y)
     return _truncated(x, y) if rounding_mode == "trunc" else _floored(x, y)
 
 
 @kernel(aten.floor_divide.default, aten.floor_divide.Scalar)
 def floor_divide(self: Any, other: Any) -> Array:
     """Floored division, integers staying integers."""
-    return _floored(*promoted(self, other))
+    return _floored(*_matched(self, other))
 
 
 @kernel(prims.div.default)
 def prims_div(self: Any, other: Any) -> Array:
     """Division of equal dtypes: true for floats, truncated for integers."""
-    x, y = promoted(self, other)
+    x, y = _matched(self, other)
     return _truncated(x, y) if is_exact(x) else x / y
 
 
@@ -119,13 +125,13 @@ def _remainder(x: Array, y: Array) -> Array:
 @kernel(aten.remainder.Tensor, aten.remainder.Scalar, aten.remainder.Scalar_Tensor, prims.remainder.default)
 def remainder(self: Any, other: Any) -> Array:
     """The remainder with the divisor's sign; torch-mlir's pattern is wrong for integers of opposite signs."""
-    return _remainder(*promoted(self, other))
+    return _remainder(*_matched(self, other))
 
 
 @kernel(aten.fmod.Tensor, aten.fmod.Scalar, prims.fmod.default)
 def fmod(self: Any, other: Any) -> Array:
     """The remainder with the dividend's sign."""
-    x, y = promoted(self, other)
+    x, y = _matched(self, other)
     return lax.rem(x, _nonzero(y) if is_exact(x) else y)
 
 
@@ -175,14 +181,14 @@ def pow_scalar(self: Array, exponent: float) -> Array:
 @kernel(aten.bitwise_left_shift.Tensor, aten.bitwise_left_shift.Tensor_Scalar, aten.bitwise_left_shift.Scalar_Tensor)
 def bitwise_left_shift(self: Any, other: Any) -> Array:
     """Left shift; by a negative amount or past the width it gives 0, as PyTorch defines it."""
-    x, y = promoted(self, other)
+    x, y = _matched(self, other)
     return lax.shift_left(x, y)
 
 
 @kernel(aten.bitwise_right_shift.Tensor, aten.bitwise_right_shift.Tensor_Scalar, aten.bitwise_right_shift.Scalar_Tensor)
 def bitwise_right_shift(self: Any, other: Any) -> Array:
     """Arithmetic right shift; by a negative amount or past the width it gives the sign's bits."""
-    x, y = promoted(self, other)
+    x, y = _matched(self, other)
     if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
         return lax.shift_right_logical(x, y)
     return lax.shift_right_arithmetic(x, y)
@@ -191,13 +197,13 @@ def bitwise_right_shift(self: Any, other: Any) -> Array:
 @kernel(prims.shift_left.default, aten.__lshift__.Tensor, aten.__lshift__.Scalar)
 def shift_left(self: Array, other: Any) -> Array:
     """Left shift."""
-    return lax.shift_left(*promoted(self, other))
+    return lax.shift_left(*_matched(self, other))
 
 
 @kernel(prims.shift_right_arithmetic.default, aten.__rshift__.Tensor, aten.__rshift__.Scalar)
 def shift_right(self: Array, other: Any) -> Array:
     """Arithmetic right shift."""
-    return lax.shift_right_arithmetic(*promoted(self, other))
+    return lax.shift_right_arithmetic(*_matched(self, other))
 
 
 def _clamped(x: Array, low: Any, high: Any) -> Array:

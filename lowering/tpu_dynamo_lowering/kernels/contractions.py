@@ -12,6 +12,7 @@ from jax import Array, lax
 from ..table import kernel
 from .arithmetic import is_exact
 from .dtypes import jax_dtype
+from .reductions import wide
 
 aten = torch.ops.aten
 
@@ -62,8 +63,7 @@ def _plus(addend: Array, product: Array, beta: Any, alpha: Any) -> Array:
     if beta == 0:
         return _scaled(product, alpha)
     exact = is_exact(product)
-    total = _scaled(addend if exact else addend.astype(product.dtype), beta) + _scaled(product, alpha)
-    return total
+    return _scaled(addend if exact else addend.astype(product.dtype), beta) + _scaled(product, alpha)
 
 
 @kernel(aten.addmm.default)
@@ -96,7 +96,7 @@ def addmv(self: Array, mat: Array, vec: Array, *, beta: Any = 1, alpha: Any = 1)
 def addr(self: Array, vec1: Array, vec2: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
     """beta * self + alpha * the outer product."""
     product = jnp.logical_and if vec1.dtype == jnp.bool_ else jnp.multiply
-    outer = product(vec1[:, None], vec2[None, :])
+    outer = product(wide(vec1)[:, None], wide(vec2)[None, :])
     if outer.dtype == jnp.bool_:
         return (outer if alpha else jnp.zeros_like(outer)) | (self if beta else jnp.zeros_like(self))
     return _plus(self, outer, beta, alpha)

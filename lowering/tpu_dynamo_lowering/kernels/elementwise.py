@@ -59,9 +59,9 @@ _UNARY: dict[str, Callable[[Array], Array]] = {
     "relu": lambda x: jnp.maximum(x, 0),
     "round": jnp.round,
     "rsqrt": lambda x: lax.rsqrt(x) if jnp.issubdtype(x.dtype, jnp.inexact) else 1 / jnp.sqrt(x),
-    "sgn": jnp.sign,
+    "sgn": lambda x: x if x.dtype == jnp.bool_ else jnp.sign(x),
     "sigmoid": jax.nn.sigmoid,
-    "sign": jnp.sign,
+    "sign": lambda x: x if x.dtype == jnp.bool_ else jnp.sign(x),
     "signbit": jnp.signbit,
     "sin": jnp.sin,
     "sinh": jnp.sinh,
@@ -112,7 +112,6 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "hypot": jnp.hypot,
     "lcm": jnp.lcm,
     "le": jnp.less_equal,
-    "logaddexp": jnp.logaddexp,
     "logaddexp2": jnp.logaddexp2,
     "logical_and": jnp.logical_and,
     "logical_or": jnp.logical_or,
@@ -125,7 +124,7 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "nextafter": jnp.nextafter,
 }
 
-_FLOAT_BINARY = {"atan2", "copysign", "hypot", "logaddexp", "logaddexp2", "nextafter"}
+_FLOAT_BINARY = {"atan2", "copysign", "hypot", "logaddexp2", "nextafter"}
 
 
 def promoted(x: Any, y: Any) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Functions of matrices: exponentials and sums of powers."""
+"""Functions of matrices and vectors: exponentials, cross products, sums of powers."""
 
 from __future__ import annotations
 
@@ -52,6 +52,15 @@ def linalg_matrix_exp(self: Array) -> Array:
 
     scaled = _taylor(matrix * jnp.exp2(-squarings)[..., None, None].astype(matrix.dtype))
     return lax.while_loop(lambda state: state[0] < most, square, (jnp.zeros((), real), scaled))[1]
+
+
+@kernel(aten.linalg_cross.default)
+def linalg_cross(self: Array, other: Array, *, dim: int = -1) -> Array:
+    """The cross product along a dimension of three; torch's decomposition gathers, where slices do."""
+    x, y = jnp.broadcast_arrays(wide(self), wide(other))
+    next_x, next_y = jnp.roll(x, -1, axis=dim), jnp.roll(y, -1, axis=dim)
+    last_x, last_y = jnp.roll(x, 1, axis=dim), jnp.roll(y, 1, axis=dim)
+    return next_x * last_y - last_x * next_y
 
 
 @kernel(aten.linalg__powsum.default)

@@ -263,6 +263,16 @@ def xor_sum(inp: Array, dims: Dims, *, output_dtype: torch.dtype | None = None) 
     return lax.reduce(inp, jnp.zeros((), inp.dtype), lax.bitwise_xor, axes(dims, inp.ndim))
 
 
+@kernel(aten.hash_tensor.default)
+def hash_tensor(self: Array, dim: Dims = (), *, keepdim: bool = False, mode: int = 0) -> Array:
+    """Exclusive or, over dimensions, of values as 64 bits: integers as int64, floats as float64."""
+    exact = is_exact(self)
+    bits = self.astype(jnp.int64) if exact else lax.bitcast_convert_type(self.astype(jnp.float64), jnp.int64)
+    over = axes(dim, self.ndim)
+    hashed = lax.reduce(bits.astype(jnp.uint64), jnp.zeros((), jnp.uint64), lax.bitwise_xor, over)
+    return jnp.expand_dims(hashed, over) if keepdim else hashed
+
+
 @kernel(aten.logsumexp.default)
 def logsumexp(self: Array, dim: Sequence[int], keepdim: bool = False) -> Array:
     """log of the sum of exp, shifted by the largest; torch-mlir's pattern crashes the process on some shapes."""

@@ -1,4 +1,4 @@
-"""Cumulative operators: cumsum, cumprod, cummax, cummin, logcumsumexp."""
+"""Cumulative operators: cumsum, cumprod, cummax, cummin, logcumsumexp; and logaddexp, which the last one scans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from .arithmetic import as_float
 from .dtypes import jax_dtype
+from .elementwise import promoted
+from .reductions import wide
 
 aten = torch.ops.aten
 
@@ -28,8 +31,7 @@ def cumsum(self: Array, dim: int, *, dtype: torch.dtype | None = None) -> Array:
     value = _accumulated(self, dtype)
     if value.ndim == 0:
         return value
-    wide = value.astype(jnp.float32) if value.dtype in (jnp.bfloat16, jnp.float16) else value
-    return jnp.cumsum(wide, axis=dim)
+    return jnp.cumsum(wide(value), axis=dim)
 
 
 @kernel(aten.cumprod.default)
@@ -38,8 +40,7 @@ def cumprod(self: Array, dim: int, *, dtype: torch.dtype | None = None) -> Array
     value = _accumulated(self, dtype)
     if value.ndim == 0:
         return value
-    wide = value.astype(jnp.float32) if value.dtype in (jnp.bfloat16, jnp.float16) else value
-    return jnp.cumprod(wide, axis=dim)
+    return jnp.cumprod(wide(value), axis=dim)
 
 
 def _running_extreme(value: Array, dim: int, largest: bool) -> tuple[Array, Array]:
@@ -70,12 +71,43 @@ def cummin(self: Array, dim: int) -> tuple[Array, Array]:
     return _running_extreme(self, dim, largest=False)
 
 
+def _add_complex(x: Array, y: Array) -> Array:
+    """log(exp(x) + exp(y)) whose phase lies near that of the larger one, as PyTorch's does; it is not wrapped."""
+    low = jnp.where(x.real <= y.real, x, y)
+    high = jnp.where(x.real <= y.real, y, x)
+    endless = jnp.isinf(low.real) & (low.real == high.real)
+    total = high + jnp.log1p(jnp.exp(low - high))
+    return jnp.where(endless, jnp.where(low.real < 0, low, jnp.log(jnp.exp(low) + jnp.exp(high))), total)
+
+
+def log_add_exp(x: Array, y: Array) -> Array:
+    """log(exp(x) + exp(y)) without overflow."""
+    return _add_complex(x, y) if jnp.iscomplexobj(x) else jnp.logaddexp(x, y)
+
+
+@kernel(aten.logaddexp.default)
+def logaddexp(self: Array, other: Array) -> Array:
+    """log(exp(self) + exp(other)) without overflow; of complex numbers, with the phase near the larger one's."""
+    x, y = promoted(self, other)
+    return log_add_exp(as_float(x), as_float(y))
+
+
 @kernel(aten.logcumsumexp.default)
 def logcumsumexp(self: Array, dim: int) -> Array:
-    """log of the running sum of exp along `dim`, scanned with logaddexp so that nothing overflows.
+    """log of the running sum of exp along `dim`, scanned so that nothing overflows.
 
-    torch-mlir's pattern gives wrong values.
+    torch-mlir's pattern gives wrong values. The phase of complex sums depends on the order of addition, so they are
+    added one after the other.
     """
     if self.ndim == 0 or self.size == 0:
         return self
-    return lax.associative_scan(jnp.logaddexp, self, axis=dim)
+    if not jnp.iscomplexobj(self):
+        return lax.associative_scan(log_add_exp, wide(self), axis=dim)
+    values = jnp.moveaxis(self, dim, 0)
+
+    def add(total: Array, value: Array) -> tuple[Array, Array]:
+        total = _add_complex(value, total)
+        return total, total
+
+    _, rest = lax.scan(add, values[0], values[1:])
+    return jnp.moveaxis(jnp.concatenate((values[:1], rest)), 0, dim)
