@@ -93,14 +93,30 @@ def _solve_lu(factors: Array, order: Array, right: Array, adjoined: bool) -> Arr
     return _permuted(solution, jnp.argsort(order, axis=-1))
 
 
+def _solve_lu_from_right(factors: Array, order: Array, right: Array, adjoined: bool) -> Array:
+    return adjoint_of(_solve_lu(factors, order, adjoint_of(right), not adjoined))
+
+
 @kernel(aten.linalg_lu_solve.default)
 def linalg_lu_solve(LU: Array, pivots: Array, B: Array, *, left: bool = True, adjoint: bool = False) -> Array:
     """X with A X = B, or X A = B, or the same with A's adjoint, from A's LU factors."""
-    order = order_of(pivots, LU.shape[-1])
-    if left:
-        return _solve_lu(LU, order, B, adjoint)
-    swapped = _solve_lu(LU, order, adjoint_of(B), not adjoint)
-    return adjoint_of(swapped)
+    solve = _solve_lu if left else _solve_lu_from_right
+    return solve(LU, order_of(pivots, LU.shape[-1]), B, adjoint)
+
+
+@kernel(aten._linalg_solve_ex.default)
+def linalg_solve_ex(
+    A: Array, B: Array, *, left: bool = True, check_errors: bool = False
+) -> tuple[Array, Array, Array, Array]:
+    """X with A X = B or X A = B, A's LU factors and pivots, and where U has a first zero pivot; never an error.
+
+    B is a batch of vectors where its shape is A's without the last dimension.
+    """
+    is_vector = B.ndim == 1 or (A.ndim - 1 == B.ndim and A.shape[:-1] == B.shape)
+    right = B[..., None] if is_vector else B
+    factors, pivots, order = factorise_lu(A)
+    solution = _solve_lu(factors, order, right, False) if left else _solve_lu_from_right(factors, order, right, False)
+    return solution[..., 0] if is_vector else solution, factors, pivots, first_zero_pivot(factors)
 
 
 @kernel(aten.linalg_inv_ex.default)

@@ -1,4 +1,4 @@
-"""Linear algebra whose backward formulas read the strides of the forward's operand, and the pseudo-inverse."""
+"""Determinants, whose backward formulas read the strides of the matrix, and the pseudo-inverse."""
 
 from __future__ import annotations
 
@@ -18,21 +18,6 @@ def _factorised_transpose(A: Tensor) -> bool:
 
 def _lu(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return aten.linalg_lu_factor_ex(A.mT if _factorised_transpose(A) else A)
-
-
-@rewrites(aten._linalg_solve_ex.default)
-def linalg_solve_ex(
-    A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """X with A X = B or X A = B by LU of A, or of A's transpose where the backward expects that.
-
-    B is a batch of vectors where its shape is A's without the last dimension. Nothing is raised for a singular A.
-    """
-    is_vector = B.dim() == 1 or (A.dim() - 1 == B.dim() and A.shape[:-1] == B.shape)
-    LU, pivots, info = _lu(A)
-    right = B.unsqueeze(-1) if is_vector else B
-    result = aten.linalg_lu_solve(LU, pivots, right, left=left, adjoint=_factorised_transpose(A))
-    return result.squeeze(-1) if is_vector else result, LU, pivots, info
 
 
 def _determinant_parts(LU: Tensor, pivots: Tensor) -> tuple[Tensor, Tensor]:
