@@ -47,10 +47,16 @@ def functional_graph(
 
 
 def torch_decomposition(target: object) -> Callable[..., Any] | None:
-    """Torch's own decomposition of an operator, or None where it has none."""
+    """Torch's own decomposition of an operator, or None where it has none.
+
+    Composite operators come apart by their own definition; Dynamo leaves some in a graph, as in the arithmetic on
+    Python floats that it turns into tensors.
+    """
     if not isinstance(target, OpOverload):
         return None
-    return global_decomposition_table["post_autograd"].get(target)
+    if target in global_decomposition_table["post_autograd"]:
+        return global_decomposition_table["post_autograd"][target]
+    return target.decompose if target._can_decompose() else None
 
 
 def operator_name(target: object) -> str:

@@ -32,9 +32,9 @@ class SizeSource:
 
 
 def size_sources(graph_module: GraphModule) -> tuple[SizeSource, ...]:
-    """One source for every symbol that the graph's inputs define, in the order of the inputs.
+    """One source for every symbol that the graph computes with, in the order of the inputs.
 
-    Raises UnsupportedOp when a size depends on data (an unbacked symbol): no executable can be chosen before
+    A symbol that stands in strides alone is none of them: a program does not depend on it. Raises UnsupportedOp when a size depends on data (an unbacked symbol): no executable can be chosen before
     the values are known.
     """
     found: dict[sympy.Symbol, SizeSource] = {}
@@ -52,7 +52,19 @@ def size_sources(graph_module: GraphModule) -> tuple[SizeSource, ...]:
             for dimension, size in enumerate(value.shape):
                 note(size, position, dimension)
     _refuse_data_dependent(graph_module, set(found))
-    return tuple(found.values())
+    needed = _needed(graph_module)
+    return tuple(source for symbol, source in found.items() if symbol in needed)
+
+
+def _needed(graph_module: GraphModule) -> set[sympy.Symbol]:
+    needed: set[sympy.Symbol] = set()
+    for node in graph_module.graph.nodes:
+        for leaf in pytree.tree_leaves(node.meta.get("val")):
+            if isinstance(leaf, torch.Tensor):
+                needed.update(*(size.node.expr.free_symbols for size in leaf.shape if isinstance(size, _SYMBOLIC)))
+            elif isinstance(leaf, _SYMBOLIC) and node.users:
+                needed |= leaf.node.expr.free_symbols
+    return needed
 
 
 def _refuse_data_dependent(graph_module: GraphModule, known: set[sympy.Symbol]) -> None:
@@ -82,20 +94,33 @@ def _symbolic_values(value: Any) -> list[Any]:
     return found
 
 
+def _offset(value: Any, values: Mapping[sympy.Symbol, sympy.Expr]) -> int | None:
+    """Where a tensor begins in its storage, counted in elements; None where it is not known."""
+    offset = value.storage_offset() if isinstance(value, torch.Tensor) else None
+    if isinstance(offset, torch.SymInt):
+        bound = offset.node.expr.xreplace(values)
+        return int(bound) if bound.is_number else None
+    return offset
+
+
 def bind_sizes(
     graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float], mode: FakeTensorMode
 ) -> GraphModule:
     """A copy of the graph in which every size is a number.
 
-    Each tensor's `meta["val"]` becomes a fake tensor of `mode` with concrete sizes and strides; nodes that
-    compute sizes vanish into their users' arguments. Placeholders stay, those of sizes without users, so that
+    Each tensor's `meta["val"]` becomes a fake tensor of `mode` with concrete sizes and strides, contiguous where a
+    stride has no number in `sizes`; nodes that compute sizes vanish into their users' arguments. Placeholders stay, those of sizes without users, so that
     positions still mean the call's arguments.
     """
+
+    values = {symbol: sympy.sympify(size) for symbol, size in sizes.items()}
 
     def number(value: Any) -> Any:
         if not isinstance(value, _SYMBOLIC):
             return value
-        bound = value.node.expr.xreplace(dict(sizes))
+        bound = value.node.expr.xreplace(values)
+        if not bound.is_number and not isinstance(value, torch.SymBool):
+            return value  # of a stride alone, and without users
         if isinstance(value, torch.SymInt):
             return int(bound)
         return float(bound) if isinstance(value, torch.SymFloat) else bool(bound)
@@ -103,8 +128,11 @@ def bind_sizes(
     def concrete(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return number(value)
-        shape, stride = tuple(map(number, value.shape)), tuple(map(number, value.stride()))
+        shape = tuple(map(number, value.shape))
         with mode:
+            if any(isinstance(s, _SYMBOLIC) and s.node.expr.free_symbols - sizes.keys() for s in value.stride()):
+                return torch.empty(shape, dtype=value.dtype, device=value.device)
+            stride = tuple(map(number, value.stride()))
             return torch.empty_strided(shape, stride, dtype=value.dtype, device=value.device)
 
     def keep_or_fold(argument: Node) -> Any:
@@ -120,7 +148,7 @@ def bind_sizes(
             value = node.meta["val"]
             bound.meta["val"] = pytree.tree_map(concrete, value)
             # The fake tensors are fresh, so views no longer know where in their base they begin.
-            bound.meta["storage_offset"] = number(value.storage_offset()) if isinstance(value, torch.Tensor) else None
+            bound.meta["storage_offset"] = _offset(value, values)
             bound.meta.pop("tensor_meta", None)
     for node in reversed(copy.nodes):
         scalar = isinstance(node.meta.get("val"), bool | int | float)

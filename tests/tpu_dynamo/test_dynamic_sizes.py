@@ -87,6 +87,14 @@ def test_outputs_keep_the_strides_of_eager_at_each_size():
         assert compiled(x).stride() == (x.t() + 1).stride()
 
 
+def test_strides_that_change_need_no_executable_of_their_own():
+    compiled = torch.compile(lambda x: x * 2 + 1, backend="tpu", dynamic=True)
+    for columns in (5, 6, 7, 8):
+        x = torch.randn(3, columns)[:, :4]
+        torch.testing.assert_close(compiled(x), x * 2 + 1)
+    assert tpu_dynamo.stats().lowerings <= 2
+
+
 @pytest.mark.parametrize(
     ("function", "operation"),
     [
