@@ -123,6 +123,19 @@ def empty(
     return jnp.zeros(tuple(size), _dtype(dtype, 0.0))
 
 
+@kernel(aten._efficientzerotensor.default)
+def efficientzerotensor(
+    size: Sequence[int],
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool | None = None,
+) -> Array:
+    """Zeros, which PyTorch does not store: the gradient of what does not depend on its input."""
+    return jnp.zeros(tuple(size), _dtype(dtype, 0.0))
+
+
 @kernel(aten.empty_strided.default)
 def empty_strided(
     size: Sequence[int],
