@@ -43,6 +43,22 @@ def arange_start_step(
     return lax.iota(jnp.float64, count) * step + start
 
 
+@kernel(aten.range.step)
+def range_step(
+    start: float,
+    end: float,
+    step: float = 1,
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool | None = None,
+) -> Array:
+    """Numbers from `start` up to and with `end`."""
+    count = int((end - start) / step) + 1
+    return lax.iota(jnp.float64, count) * step + start
+
+
 @kernel(prims.iota.default)
 def iota(length: int, *, start: int, step: int, dtype: torch.dtype, device: Any, requires_grad: bool) -> Array:
     """`length` integers from `start` by `step`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import torch
@@ -88,3 +89,31 @@ def prims_fft_r2c(self: Array, *, dim: Sequence[int], onesided: bool) -> Array:
 def prims_fft_c2r(self: Array, *, dim: Sequence[int], last_dim_size: int) -> Array:
     """Real values from their half spectrum, without any factor."""
     return _real(self, dim, last_dim_size)
+
+
+@kernel(aten.fft_fftfreq.default)
+def fft_fftfreq(
+    n: int,
+    d: float = 1.0,
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool | None = None,
+) -> Array:
+    """The frequencies of a transform's places, the negative ones last."""
+    return jnp.fft.fftfreq(n, d)
+
+
+@kernel(aten.fft_rfftfreq.default)
+def fft_rfftfreq(
+    n: int,
+    d: float = 1.0,
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool | None = None,
+) -> Array:
+    """The frequencies of a half spectrum's places."""
+    return jnp.fft.rfftfreq(n, d)

@@ -1,5 +1,5 @@
 """Operators said in terms of others, one file an operator family; importing this package fills the table."""
 
-from . import linalg, strides
+from . import foreach, linalg, strides, windows
 
-__all__ = ["linalg", "strides"]
+__all__ = ["foreach", "linalg", "strides", "windows"]
