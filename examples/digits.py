@@ -79,7 +79,9 @@ def main() -> None:
         predicted, first, best = classify(function, test_images)
         predictions[name] = predicted
         accuracy = (predicted == test_labels).float().mean().item()
-        print(f"{name:9} accuracy {accuracy:.2%} on {len(test_images)} digits, {best * 1e3:7.2f} ms (first {first:.2f} s)")
+        print(
+            f"{name:9} accuracy {accuracy:.2%} on {len(test_images)} digits, {best * 1e3:7.2f} ms (first {first:.2f} s)"
+        )
     same = int((predictions["eager"] == predictions["compiled"]).sum())
     print(f"equal predictions: {same} of {len(test_images)}")
     stats = tpu_dynamo.stats()

@@ -45,8 +45,8 @@ def size_hint(value: Any) -> int | float:
 
 def input_name(placeholder: torch.fx.Node) -> str:
     """A graph input as Dynamo names it in Python's terms, such as `L['x']`."""
-    source = getattr(placeholder, "_dynamo_source", None)
-    return source.name if isinstance(getattr(source, "name", None), str) else placeholder.name
+    name = getattr(getattr(placeholder, "_dynamo_source", None), "name", None)
+    return name if isinstance(name, str) else placeholder.name
 
 
 def trace_artifact(name: str, write: Callable[[], str]) -> None:

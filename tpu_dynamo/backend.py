@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import LoweringFailed, UnsupportedOp, lower, readable, size_sources
+from tpu_dynamo_lowering import LoweringFailed, UnsupportedOp, lower, prepare, readable, size_sources
 from tpu_dynamo_runtime import Client, Executable, XlaRuntimeError, client
 
 from ._torch_compat import compile_with_aot_autograd, size_hint
@@ -67,8 +67,9 @@ def compile_graph(
     name = next_name(role)
     early = {**captured, "aot.fx.py": lambda: readable(graph_module)}
     try:
-        sources = size_sources(graph_module)
-        graph = CompiledGraph(sources, partial(specialise, device, options, early, name, graph_module, sources))
+        prepared = prepare(graph_module)
+        sources = size_sources(prepared)
+        graph = CompiledGraph(sources, partial(specialise, device, options, early, name, prepared, sources))
         graph.prepare(tuple(size_hint(source.read(example_inputs)) for source in sources))
     except UnsupportedOp as unsupported:
         if options.fallback == "error":
@@ -127,4 +128,4 @@ def specialise(
         program.constants,
         copying=options.transfer == "copy",
     )
-    return Specialisation(executable, program.outputs)
+    return Specialisation(executable, program.outputs, program.random_keys)

@@ -17,13 +17,17 @@ Sizes = tuple[int | float, ...]
 class Specialisation:
     """The graph at one set of sizes: its executable, and how the graph's outputs are put together."""
 
-    def __init__(self, executable: Executable, outputs: Sequence[Output]):
+    def __init__(self, executable: Executable, outputs: Sequence[Output], random_keys: int):
         self._executable = executable
+        self._random_keys = random_keys
         self._outputs = outputs
         self._plain = list(outputs) == [Computed(i) for i in range(len(outputs))]
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """The graph's outputs: tensors, sizes and None, as AOTAutograd expects them."""
+        if self._random_keys:
+            # From the default generator: numbers follow torch.manual_seed and differ from call to call.
+            inputs = [*inputs, torch.empty(self._random_keys, dtype=torch.int64).random_()]
         results = self._executable(inputs)
         return results if self._plain else [_output(output, results) for output in self._outputs]
 

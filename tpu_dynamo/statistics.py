@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from tpu_dynamo_runtime import Traffic
 
@@ -58,8 +59,9 @@ class Statistics:
     def snapshot(self) -> Snapshot:
         """The counts now."""
         with self._lock:
-            keyed = {what: dict(counter) for what, counter in self._by_key.items()}
-            return Snapshot(**asdict(self.traffic), **self._totals, **keyed)
+            counts: dict[str, Any] = {**asdict(self.traffic), **self._totals}
+            counts |= {what: dict(counter) for what, counter in self._by_key.items()}
+            return Snapshot(**counts)
 
     def reset(self) -> None:
         """Start again from zero; executables go on counting into the same object."""

@@ -2,7 +2,7 @@
 
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp
 from .ops import PATTERNS, TABLE
-from .pipeline import lower, readable
+from .pipeline import lower, prepare, readable
 from .program import Argument, Computed, Literal, Output, Program, TensorSpec, View
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, user_line
@@ -27,6 +27,7 @@ __all__ = [
     "UnsupportedOp",
     "View",
     "lower",
+    "prepare",
     "readable",
     "size_sources",
     "user_line",

@@ -9,6 +9,7 @@ import torch
 from torch._decomp import global_decomposition_table
 from torch._higher_order_ops.effects import with_effects
 from torch._ops import HigherOrderOperator, OpOverload
+from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.func import functionalize
 from torch.fx import Node
@@ -21,9 +22,9 @@ __all__ = [
     "OpOverload",
     "fake_mode",
     "functional_graph",
-    "is_random",
     "is_view",
-    "operator_name",
+    "run_and_save_rng_state",
+    "run_with_rng_state",
     "torch_decomposition",
     "unset_fake_temporarily",
     "with_effects",
@@ -59,19 +60,9 @@ def torch_decomposition(target: object) -> Callable[..., Any] | None:
     return target.decompose if target._can_decompose() else None
 
 
-def operator_name(target: object) -> str:
-    """An operator's name in its schema, as `aten::add`; empty for what is no operator."""
-    return target._schema.name if isinstance(target, OpOverload) else ""
-
-
 def is_view(node: Node) -> bool:
     """Whether a node's result shares memory with its first argument, by the operator's schema."""
     if not isinstance(node.target, OpOverload) or len(node.target._schema.returns) != 1:
         return False
     alias = node.target._schema.returns[0].alias_info
     return alias is not None and not alias.is_write and isinstance(node.args[0], Node)
-
-
-def is_random(target: object) -> bool:
-    """Whether an operator draws random numbers."""
-    return isinstance(target, OpOverload) and torch.Tag.nondeterministic_seeded in target.tags

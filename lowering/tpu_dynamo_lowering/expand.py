@@ -10,8 +10,9 @@ from typing import Any
 from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode, functional_graph, is_random, torch_decomposition
+from ._torch_compat import FakeTensorMode, functional_graph, torch_decomposition
 from .errors import Unsupported, UnsupportedOp, tensors_of
+from .randomness import draw_key
 from .table import How, Lowering, choose
 
 _HINT = (
@@ -44,7 +45,7 @@ class _Expansion:
     def expand(self, graph: Graph) -> list[Unsupported]:
         problems: list[Unsupported] = []
         for node in list(graph.nodes):
-            if node.op != "call_function" or node.target is operator.getitem:
+            if node.op != "call_function" or node.target in (operator.getitem, draw_key):
                 continue
             lowering = choose(node)
             if lowering is How.TORCH_MLIR or (isinstance(lowering, Lowering) and lowering.how is How.KERNEL):
@@ -72,15 +73,7 @@ class _Expansion:
 
 
 def _refusal(node: Node) -> Unsupported:
-    if is_random(node.target):
-        return Unsupported.at(
-            node, "operators that draw random numbers have no lowering", "draw the numbers outside and pass them in"
-        )
-    return Unsupported.at(
-        node,
-        "no rewrite, kernel or decomposition says what it means in StableHLO",
-        _HINT,
-    )
+    return Unsupported.at(node, "no rewrite, kernel or decomposition says what it means in StableHLO", _HINT)
 
 
 def _within(node: Node, problem: Unsupported) -> Unsupported:
@@ -139,6 +132,7 @@ def _inline(graph: Graph, node: Node, body: GraphModule) -> None:
 
 def _copy_constant(graph: Graph, tensor: Any) -> Node:
     owner = graph.owning_module
+    assert owner is not None
     name = f"_constant{len(owner._buffers)}"
     owner.register_buffer(name, tensor)
     copy = graph.get_attr(name)

@@ -59,7 +59,7 @@ def to_bytecode(module: ir.Module) -> bytes:
 def as_text(bytecode: bytes) -> str:
     """MLIR bytecode as text, with locations; large constants are elided."""
     module = parse(bytecode, new_context())
-    return module.operation.get_asm(enable_debug_info=True, large_elements_limit=64)
+    return str(module.operation.get_asm(enable_debug_info=True, large_elements_limit=64))
 
 
 def digest(module: ir.Module) -> str:
@@ -146,9 +146,9 @@ def replace_dynamic_reshape(operation: Any) -> None:
 def replace_dynamic_slice(operation: Any) -> None:
     """Put a slice in the place of a dynamic one whose bounds are constants."""
     source, *bounds = operation.operands
-    start, limit, stride = (ir.DenseIntElementsAttr(bound.owner.attributes["value"]) for bound in bounds)
+    numbers = [[int(n) for n in ir.DenseIntElementsAttr(bound.owner.attributes["value"])] for bound in bounds]
     with operation.context, operation.location, ir.InsertionPoint(operation):
-        arrays = [ir.DenseI64ArrayAttr.get(list(numbers)) for numbers in (start, limit, stride)]
+        arrays = [ir.DenseI64ArrayAttr.get(each) for each in numbers]
         replacement = stablehlo.SliceOp(source, *arrays)
     operation.results[0].replace_all_uses_with(replacement.result)
     operation.operation.erase()
@@ -187,8 +187,10 @@ def _compare(operation: Any, operands: list[Any]) -> Any:
     def word(attribute: str) -> str:
         return str(operation.attributes[attribute]).split()[-1].rstrip(">")
 
+    left, right = operands
     return stablehlo.CompareOp(
-        *operands,
+        left,
+        right,
         stablehlo.ComparisonDirectionAttr.get(word("comparison_direction")),
         compare_type=stablehlo.ComparisonTypeAttr.get(word("compare_type")),
     ).result

@@ -134,7 +134,8 @@ def expose_results(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[lis
 
 def _with_bases(output: Node) -> list[tuple[Any, Node | None]]:
     """Each output with the tensor whose memory it shares with another output, if it does."""
-    bases = {value: _base(value) for value in output.args[0] if isinstance(value, Node)}
+    values: Any = output.args[0]
+    bases = {value: _base(value) for value in values if isinstance(value, Node)}
     for value in bases:
         fake = value.meta["val"]
         if not isinstance(fake, torch.Tensor):
@@ -145,13 +146,13 @@ def _with_bases(output: Node) -> list[tuple[Any, Node | None]]:
         found = bases.get(value) if isinstance(value, Node) else None
         return found if found is not None and shared[found] > 1 and _is_whole(found) else None
 
-    return [(value, base(value)) for value in output.args[0]]
+    return [(value, base(value)) for value in values]
 
 
 def _base(node: Node) -> Node | None:
     """The tensor whose memory `node` views; None for the graph's inputs, whose views AOTAutograd makes itself."""
     while is_view(node):
-        node = node.args[0]
+        node = node.all_input_nodes[0]
     return None if node.op == "placeholder" else node
 
 

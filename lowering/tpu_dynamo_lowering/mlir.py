@@ -95,7 +95,10 @@ def _import(graph: Graph, kernels: Mapping[str, KernelCall]) -> ir.Module:
     importer.import_stateless_graph(graph)
     with context, ir.Location.unknown():
         for call in kernels.values():
-            types = [[importer._cc.get_vtensor_type(s, d) for s, d in side] for side in (call.operands, call.results)]
+            types = [
+                [importer._cc.get_vtensor_type(torch.Size(s), d) for s, d in side]
+                for side in (call.operands, call.results)
+            ]
             insertion = ir.InsertionPoint(importer.module.body)
             func_dialect.FuncOp(call.symbol, ir.FunctionType.get(*types), ip=insertion, visibility="private")
     return importer.module

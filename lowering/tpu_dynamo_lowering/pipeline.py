@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import sympy
-from torch.fx import GraphModule
+from torch.fx import Graph, GraphModule, Node
 
 from . import mlir
 from ._torch_compat import fake_mode
@@ -16,10 +16,22 @@ from .kernels.call import mark_kernels
 from .layouts import expose_arguments, expose_results
 from .link import link
 from .program import Program
+from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
 
 # Told the name of each intermediate form and a function that writes it out, called only when someone wants it.
 Observer = Callable[[str, Callable[[], str]], None]
+
+
+def prepare(graph_module: GraphModule) -> GraphModule:
+    """A copy of a graph of AOTAutograd's without what no program needs to know: checks, and generators' states."""
+    graph = Graph(graph_module)
+    copies: dict[Node, Node] = {}
+    for node in graph_module.graph.nodes:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    drop_checks(graph)
+    replay_draws(graph)
+    return GraphModule(graph_module, graph)
 
 
 def lower(
@@ -32,16 +44,16 @@ def lower(
 ) -> Program:
     """The StableHLO program of a functional ATen graph, with its symbolic sizes bound to numbers.
 
-    graph_module: placeholders and nodes carry fake tensors in `meta["val"]`; it is left as it is. platform:
+    graph_module: what `prepare` gave; nodes carry fake tensors in `meta["val"]`; it is left as it is. platform:
     `cpu`, `cuda` or `tpu`. Raises UnsupportedOp with all operators that have no lowering, UnsupportedInput,
     and LoweringFailed when a stage breaks.
     """
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
-    drop_checks(graph.graph)
     results, outputs = expose_results(graph, mode)
-    arguments, constants = expose_arguments(graph, mode)
     expand(graph, mode)
+    random_keys = give_keys(graph, mode)
+    arguments, constants = expose_arguments(graph, mode)
     kernels = mark_kernels(graph.graph)
     observe("rewritten.fx.py", lambda: readable(graph))
     observe("torch.mlir", lambda: mlir.torch_dialect_text(graph, kernels))
@@ -51,7 +63,9 @@ def lower(
     except LoweringFailed as failure:
         failure.artifacts = {"rewritten.fx.py": readable(graph), **failure.artifacts}
         raise
-    program = Program(stablehlo, digest, tuple(arguments), tuple(results), tuple(outputs), tuple(constants))
+    program = Program(
+        stablehlo, digest, tuple(arguments), tuple(results), tuple(outputs), tuple(constants), random_keys
+    )
     observe("stablehlo.mlir", program.text)
     return program
 

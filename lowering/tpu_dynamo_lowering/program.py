@@ -80,6 +80,7 @@ class Program:
     arguments: in the order of `@main`'s parameters. results: what `@main` returns, in its order.
     outputs: in the order of the graph's outputs.
     constants: tensors that the graph holds and `@main` takes after the graph's own inputs.
+    random_keys: how many int64 keys each call must draw; they are one vector, the input after the graph's own.
     """
 
     stablehlo: bytes
@@ -88,10 +89,11 @@ class Program:
     results: tuple[TensorSpec, ...]
     outputs: tuple[Output, ...]
     constants: tuple[torch.Tensor, ...]
+    random_keys: int
 
     @property
     def inputs(self) -> int:
-        """How many of the arguments are inputs of the graph; the rest are its constants."""
+        """How many of the arguments are inputs of the graph or random keys; the rest are constants."""
         return len(self.arguments) - len(self.constants)
 
     def text(self) -> str:

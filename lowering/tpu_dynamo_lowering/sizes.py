@@ -109,8 +109,8 @@ def bind_sizes(
     """A copy of the graph in which every size is a number.
 
     Each tensor's `meta["val"]` becomes a fake tensor of `mode` with concrete sizes and strides, contiguous where a
-    stride has no number in `sizes`; nodes that compute sizes vanish into their users' arguments. Placeholders stay, those of sizes without users, so that
-    positions still mean the call's arguments.
+    stride has no number in `sizes`; nodes that compute sizes vanish into their users' arguments. Placeholders stay,
+    those of sizes without users, so that positions still mean the call's arguments.
     """
 
     values = {symbol: sympy.sympify(size) for symbol, size in sizes.items()}

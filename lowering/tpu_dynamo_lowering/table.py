@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch.fx import Node
 
-from ._torch_compat import OpOverload, operator_name
+from ._torch_compat import OpOverload
 from .errors import tensors_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,13 +36,15 @@ class Lowering:
     """How one operator reaches StableHLO.
 
     function: of the operator's own parameters; on tensors for a rewrite or decomposition, on JAX arrays for a
-    kernel. reason: why this way, one sentence.
+    kernel. reason: why this way, one sentence. draws: whether it draws random numbers; then its function takes a
+    key first, an int64[1].
     """
 
     overload: OpOverload | str
     how: How
     reason: str
     function: Callable[..., Any]
+    draws: bool = False
 
 
 TABLE: dict[OpOverload, Lowering] = {}
@@ -65,9 +67,11 @@ PATTERN_DTYPES = frozenset(
 
 def choose(node: Node) -> Lowering | How | None:
     """How one call is lowered: by torch-mlir, or as its entry says; None where the table has nothing."""
+    if not isinstance(node.target, OpOverload):
+        return None
     if node.target in PATTERNS and _dtypes(node) <= PATTERN_DTYPES:
         return How.TORCH_MLIR
-    return TABLE.get(node.target) or FOREIGN.get(operator_name(node.target))
+    return TABLE.get(node.target) or FOREIGN.get(node.target._schema.name)
 
 
 def _dtypes(node: Node) -> set[torch.dtype]:
@@ -137,3 +141,37 @@ def foreign_kernel(name: str) -> Callable[[F], F]:
         return function
 
     return enter
+
+
+def random_kernel(*overloads: OpOverload) -> Callable[[F], F]:
+    """Register a function of JAX arrays that draws `overloads` from a key.
+
+    Its first parameter is the key, an int64[1] array. The others are those of the schema's parameters that matter,
+    by name, with an underscore behind the name of a Python keyword. Calls with a generator are refused: a program
+    draws from the default one.
+    """
+
+    def enter(function: F) -> F:
+        wanted = {p.removesuffix("_"): p for p in list(inspect.signature(function).parameters)[1:]}
+        for overload in overloads:
+            schema = [a.name for a in overload._schema.arguments]
+            if not wanted.keys() <= set(schema):
+                raise TypeError(f"{function.__qualname__} names parameters that {overload} does not have: {schema}")
+            add(
+                Lowering(overload, How.KERNEL, _first_sentence(function), _bind(function, overload, wanted), draws=True)
+            )
+        return function
+
+    return enter
+
+
+def _bind(function: Callable[..., Any], overload: OpOverload, wanted: dict[str, str]) -> Callable[..., Any]:
+    defaults = {a.name: a.default_value for a in overload._schema.arguments}
+
+    def draw(key: Any, *args: Any, **kwargs: Any) -> Any:
+        given = defaults | dict(zip(defaults, args, strict=False)) | kwargs
+        if given.get("generator") is not None:
+            raise NotImplementedError("a program draws from the default generator only, not from one that is passed")
+        return function(key, **{parameter: given[name] for name, parameter in wanted.items()})
+
+    return draw
