@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 
+_READ_OTHERWISE = {torch.ops.aten._conj.default, torch.ops.aten._neg_view.default}
+
+
 def fake_mode() -> FakeTensorMode:
     """A fresh mode for tensors without data, of concrete sizes; real constants may meet them."""
     return FakeTensorMode(allow_non_fake_inputs=True)
@@ -61,8 +64,14 @@ def torch_decomposition(target: object) -> Callable[..., Any] | None:
 
 
 def is_view(node: Node) -> bool:
-    """Whether a node's result shares memory with its first argument, by the operator's schema."""
+    """Whether a node's result is a strided view of its first argument's memory, by the operator's schema.
+
+    Views that read the memory otherwise (conjugated, negated, as another dtype) are none.
+    """
     if not isinstance(node.target, OpOverload) or len(node.target._schema.returns) != 1:
         return False
     alias = node.target._schema.returns[0].alias_info
-    return alias is not None and not alias.is_write and isinstance(node.args[0], Node)
+    if alias is None or alias.is_write or not isinstance(node.args[0], Node) or node.target in _READ_OTHERWISE:
+        return False
+    value, base = node.meta["val"], node.args[0].meta["val"]
+    return isinstance(value, torch.Tensor) and isinstance(base, torch.Tensor) and value.dtype == base.dtype

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from ._torch_compat import FakeTensorMode, functional_graph, torch_decomposition
 from .errors import Unsupported, UnsupportedOp, tensors_of
 from .randomness import draw_key
+from .subgraphs import subgraph, subgraphs
 from .table import How, Lowering, choose
 
 _HINT = (
@@ -47,6 +48,8 @@ class _Expansion:
         for node in list(graph.nodes):
             if node.op != "call_function" or node.target in (operator.getitem, draw_key):
                 continue
+            for inner in subgraphs(node):
+                problems += self.expand(inner.graph)
             lowering = choose(node)
             if lowering is How.TORCH_MLIR or (isinstance(lowering, Lowering) and lowering.how is How.KERNEL):
                 continue
@@ -85,7 +88,9 @@ def call_key(node: Node) -> str:
     leaves, structure = pytree.tree_flatten((node.args, node.kwargs))
     parts = []
     for leaf in leaves:
-        if isinstance(leaf, Node):
+        if isinstance(leaf, Node) and (inner := subgraph(leaf)) is not None:
+            parts.append(inner.print_readable(print_output=False, include_stride=True))
+        elif isinstance(leaf, Node):
             parts += [f"{v.dtype}{tuple(v.shape)}{v.stride()}" for v in tensors_of(leaf)]
         else:
             parts.append(f"{type(leaf).__name__}:{leaf!r}")

@@ -188,11 +188,13 @@ def _compare(operation: Any, operands: list[Any]) -> Any:
         return str(operation.attributes[attribute]).split()[-1].rstrip(">")
 
     left, right = operands
+    # torch-mlir says SIGNED of booleans, which XLA refuses.
+    kind = "UNSIGNED" if element_type(left) == "i1" else word("compare_type")
     return stablehlo.CompareOp(
         left,
         right,
         stablehlo.ComparisonDirectionAttr.get(word("comparison_direction")),
-        compare_type=stablehlo.ComparisonTypeAttr.get(word("compare_type")),
+        compare_type=stablehlo.ComparisonTypeAttr.get(kind),
     ).result
 
 

@@ -18,7 +18,8 @@ from torch_mlir.passmanager import PassManager
 from ._torch_compat import unset_fake_temporarily
 from .diagnostics import explain
 from .errors import LoweringFailed, tensors_of
-from .kernels.call import META, KernelCall, operands_of
+from .kernels.call import META, KernelCall
+from .subgraphs import operands
 
 # Read top to bottom. The stock pipeline first decomposes: that is where it gives wrong values, needs unbounded
 # memory and crashes, and our graphs arrive decomposed. CHLO stays: XLA lowers erf or top-k better than
@@ -42,14 +43,19 @@ class _NodeImporter(fx_importer.GraphNodeImporter):
     """torch-mlir's importer, which besides emits a call for each node that a kernel computes."""
 
     def _import_torch_op_overload(self, loc: ir.Location, node: Node, concrete_target: Any = None) -> None:
-        call: KernelCall | None = node.meta.get(META)
-        if call is None:
+        if META in node.meta:
+            self._call_kernel(loc, node, node.meta[META])
+        else:
             super()._import_torch_op_overload(loc, node, concrete_target)
-            return
+
+    def _import_hop(self, loc: ir.Location, node: Node, hop: Any) -> None:
+        self._call_kernel(loc, node, node.meta[META])
+
+    def _call_kernel(self, loc: ir.Location, node: Node, call: KernelCall) -> None:
         operation = ir.Operation.create(
             "func.call",
             results=[self._cc.value_info_to_type(value) for value in tensors_of(node)],
-            operands=[self._import_argument(loc, operand) for operand in operands_of(node)],
+            operands=[self._import_argument(loc, operand) for operand in operands(node)],
             attributes={"callee": ir.FlatSymbolRefAttr.get(call.symbol)},
             loc=loc,
         )

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from ._torch_compat import FakeTensorMode
 from .errors import Unsupported, UnsupportedOp
+from .subgraphs import subgraph
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
@@ -34,8 +35,8 @@ class SizeSource:
 def size_sources(graph_module: GraphModule) -> tuple[SizeSource, ...]:
     """One source for every symbol that the graph computes with, in the order of the inputs.
 
-    A symbol that stands in strides alone is none of them: a program does not depend on it. Raises UnsupportedOp when a size depends on data (an unbacked symbol): no executable can be chosen before
-    the values are known.
+    A symbol that stands in strides alone is none of them: a program does not depend on it. Raises UnsupportedOp
+    when a size depends on data (an unbacked symbol): no executable can be chosen before the values are known.
     """
     found: dict[sympy.Symbol, SizeSource] = {}
 
@@ -142,6 +143,7 @@ def bind_sizes(
 
     copy = torch.fx.Graph(graph_module)
     copies: dict[Node, Node] = {}
+    subgraphs: dict[str, GraphModule] = {}
     for node in graph_module.graph.nodes:
         bound = copies[node] = copy.node_copy(node, keep_or_fold)
         if "val" in node.meta:
@@ -150,8 +152,13 @@ def bind_sizes(
             # The fake tensors are fresh, so views no longer know where in their base they begin.
             bound.meta["storage_offset"] = _offset(value, values)
             bound.meta.pop("tensor_meta", None)
+        if (inner := subgraph(node)) is not None:
+            subgraphs[str(node.target)] = bind_sizes(inner, sizes, mode)
     for node in reversed(copy.nodes):
         scalar = isinstance(node.meta.get("val"), bool | int | float)
         if node.op == "call_function" and not node.users and scalar:
             copy.erase_node(node)
-    return GraphModule(graph_module, copy)
+    bound_module = GraphModule(graph_module, copy)
+    for name, inner in subgraphs.items():
+        setattr(bound_module, name, inner)
+    return bound_module

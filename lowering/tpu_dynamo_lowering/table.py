@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch.fx import Node
 
-from ._torch_compat import OpOverload
+from ._torch_compat import HigherOrderOperator, OpOverload
 from .errors import tensors_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,8 +53,14 @@ TABLE: dict[OpOverload, Lowering] = {}
 # overloads do not exist yet.
 FOREIGN: dict[str, Lowering] = {}
 
+# Higher-order operators, which have no overloads; their functions take the graphs as GraphModules.
+HIGHER_ORDER: dict[HigherOrderOperator, Lowering] = {}
+
 # Operators with a good torch-mlir pattern, for calls in which every tensor has one of PATTERN_DTYPES.
 PATTERNS: set[OpOverload] = set()
+
+# Those among them that only say a shape.
+SHAPE_PATTERNS: set[OpOverload] = set()
 
 # Most of torch-mlir's patterns refuse complex numbers, and its unsigned integers are not StableHLO's.
 PATTERN_DTYPES = frozenset(
@@ -67,15 +73,22 @@ PATTERN_DTYPES = frozenset(
 
 def choose(node: Node) -> Lowering | How | None:
     """How one call is lowered: by torch-mlir, or as its entry says; None where the table has nothing."""
+    if isinstance(node.target, HigherOrderOperator):
+        return HIGHER_ORDER.get(node.target)
     if not isinstance(node.target, OpOverload):
         return None
-    if node.target in PATTERNS and _dtypes(node) <= PATTERN_DTYPES:
+    if node.target in PATTERNS and _pattern_takes(node):
         return How.TORCH_MLIR
     return TABLE.get(node.target) or FOREIGN.get(node.target._schema.name)
 
 
-def _dtypes(node: Node) -> set[torch.dtype]:
-    return {value.dtype for each in (node, *node.all_input_nodes) for value in tensors_of(each)}
+def _pattern_takes(node: Node) -> bool:
+    # Tensors without elements or dimensions are where the shape patterns fail: cat of an empty vector, transpose of a
+    # scalar.
+    given = [value for each in node.all_input_nodes for value in tensors_of(each)]
+    return all(value.dtype in PATTERN_DTYPES for value in (*given, *tensors_of(node))) and all(
+        value.numel() and (value.ndim or node.target not in SHAPE_PATTERNS) for value in given
+    )
 
 
 def add(lowering: Lowering) -> None:
@@ -129,6 +142,18 @@ def kernel(*overloads: OpOverload) -> Callable[[F], F]:
     are cast to the dtypes that the operator has in PyTorch; their shapes must already agree.
     """
     return _adder(How.KERNEL, overloads)
+
+
+def higher_order_kernel(target: HigherOrderOperator) -> Callable[[F], F]:
+    """Register a function of JAX arrays and GraphModules that computes a higher-order operator."""
+
+    def enter(function: F) -> F:
+        if target in HIGHER_ORDER:
+            raise TypeError(f"{target} has a lowering already")
+        HIGHER_ORDER[target] = Lowering(str(target), How.KERNEL, _first_sentence(function), function)
+        return function
+
+    return enter
 
 
 def foreign_kernel(name: str) -> Callable[[F], F]:

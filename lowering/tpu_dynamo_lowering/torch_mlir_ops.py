@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .table import PATTERNS, TABLE
+from .table import PATTERNS, SHAPE_PATTERNS, TABLE
 
 aten = torch.ops.aten
 
@@ -67,6 +67,7 @@ _CONTRACTIONS = (aten.bmm.default, aten.mm.default)
 
 
 PATTERNS.update(_ELEMENTWISE, _SHAPES, _CONTRACTIONS)
+SHAPE_PATTERNS.update(_SHAPES)
 
 _without = PATTERNS - TABLE.keys()
 if _without:

@@ -38,7 +38,7 @@ def _scores(query: Array, key: Array, mask: Array | None, is_causal: bool, scale
     return scores
 
 
-def _softmax(scores: Array) -> tuple[Array, Array]:
+def softmax_with_normaliser(scores: Array) -> tuple[Array, Array]:
     """Probabilities and the log of their normaliser; a row that sees nothing has probability zero everywhere."""
     top = jnp.max(scores, axis=-1, keepdims=True)
     top = jnp.where(jnp.isfinite(top), top, jnp.zeros_like(top))
@@ -48,7 +48,7 @@ def _softmax(scores: Array) -> tuple[Array, Array]:
     return probabilities, jnp.squeeze(jnp.log(total) + top, -1)
 
 
-def _repeated(value: Array, heads: int) -> Array:
+def repeated_heads(value: Array, heads: int) -> Array:
     """Keys or values of grouped queries: each head as often as queries share it."""
     return value if value.shape[-3] == heads else jnp.repeat(value, heads // value.shape[-3], axis=-3)
 
@@ -57,8 +57,8 @@ def _attend(
     query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool, scale: float | None
 ) -> tuple[Array, Array]:
     if query.ndim >= 3:
-        key, value = _repeated(key, query.shape[-3]), _repeated(value, query.shape[-3])
-    probabilities, normaliser = _softmax(_scores(query, key, mask, is_causal, scale))
+        key, value = repeated_heads(key, query.shape[-3]), repeated_heads(value, query.shape[-3])
+    probabilities, normaliser = softmax_with_normaliser(_scores(query, key, mask, is_causal, scale))
     wide = jnp.promote_types(query.dtype, jnp.float32)
     # The second product takes the values' own dtype: bfloat16 keeps the matrix unit at full speed.
     output = jnp.einsum("...qk,...kd->...qd", probabilities.astype(value.dtype), value, preferred_element_type=wide)
@@ -109,7 +109,7 @@ def flash_attention_for_cpu_backward(
     dtype, factor = query.dtype, _scale(query, scale)
     heads = query.shape[-3]
     grouped = key.shape[-3] != heads
-    k, v = _repeated(key, heads), _repeated(value, heads)
+    k, v = repeated_heads(key, heads), repeated_heads(value, heads)
     wide = jnp.promote_types(dtype, jnp.float32)
 
     def product(pattern: str, x: Array, y: Array) -> Array:
@@ -138,7 +138,7 @@ def _gathered(gradient: Array, like: Array) -> Array:
 def safe_softmax(self: Array, dim: int, dtype: torch.dtype | None = None) -> Array:
     """Softmax in which a row of -inf gives zeros instead of nan."""
     moved = jnp.moveaxis(_wide(self), dim, -1)
-    return jnp.moveaxis(_softmax(moved)[0], -1, dim)
+    return jnp.moveaxis(softmax_with_normaliser(moved)[0], -1, dim)
 
 
 @kernel(aten._native_multi_head_attention.default)

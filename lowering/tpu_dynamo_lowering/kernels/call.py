@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from ..errors import describe_call, tensors_of
 from ..expand import call_key
 from ..source_lines import SourceLine, user_line
+from ..subgraphs import operands, subgraph
 from ..table import Lowering, choose
 from .dtypes import jax_dtype
 
@@ -60,11 +61,12 @@ class KernelCall:
         for value, (shape, dtype) in zip(found, self.results, strict=True):
             value = jnp.asarray(value)
             assert value.shape == shape, f"{self.what}: a result of shape {value.shape}, not {shape}"
-            cast.append(_cast(value, dtype))
+            cast.append(cast_result(value, dtype))
         return tuple(cast)
 
 
-def _cast(value: jax.Array, dtype: torch.dtype) -> jax.Array:
+def cast_result(value: jax.Array, dtype: torch.dtype) -> jax.Array:
+    """A kernel's result in the dtype that the operator has in PyTorch."""
     wanted = jax_dtype(dtype)
     if jnp.iscomplexobj(value) and not jnp.issubdtype(wanted, jnp.complexfloating):
         value = value.real
@@ -80,7 +82,7 @@ def mark_kernels(graph: Graph) -> dict[str, KernelCall]:
             continue
         key = call_key(node)
         if key not in calls:
-            calls[key] = _call_of(node, lowering, key, f"kernel_{len(calls)}_{node.target.__name__.replace('.', '_')}")
+            calls[key] = _call_of(node, lowering, key, f"kernel_{len(calls)}_{_name(node)}")
         node.meta[META] = calls[key]
     return {call.symbol: call for call in calls.values()}
 
@@ -91,18 +93,17 @@ def _call_of(node: Node, lowering: Lowering, key: str, symbol: str) -> KernelCal
         symbol=symbol,
         key=key,
         function=lowering.function,
-        leaves=tuple(_OPERAND if isinstance(leaf, Node) else leaf for leaf in leaves),
+        leaves=tuple((subgraph(leaf) or _OPERAND) if isinstance(leaf, Node) else leaf for leaf in leaves),
         structure=structure,
-        operands=_types(value for leaf in operands_of(node) for value in tensors_of(leaf)),
+        operands=_types(value for leaf in operands(node) for value in tensors_of(leaf)),
         results=_types(tensors_of(node)),
         what=describe_call(node),
         line=user_line(node),
     )
 
 
-def operands_of(node: Node) -> list[Node]:
-    """The nodes among a call's arguments, in the order in which a kernel takes them; repeats stay."""
-    return [leaf for leaf in pytree.tree_leaves((node.args, node.kwargs)) if isinstance(leaf, Node)]
+def _name(node: Node) -> str:
+    return str(getattr(node.target, "__name__", node.target)).replace(".", "_")
 
 
 def _types(values: Any) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:

@@ -48,9 +48,7 @@ def sort(self: Array, dim: int = -1, descending: bool = False) -> tuple[Array, A
 
 
 @kernel(aten.sort.stable)
-def sort_stable(
-    self: Array, stable: bool | None, dim: int = -1, descending: bool = False
-) -> tuple[Array, Array]:
+def sort_stable(self: Array, stable: bool | None, dim: int = -1, descending: bool = False) -> tuple[Array, Array]:
     """Sorted values and their int64 positions, stable whether asked or not. Source: ATen `sort.stable`."""
     return _sorted(self, dim, descending)
 

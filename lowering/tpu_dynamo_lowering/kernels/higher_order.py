@@ -1,0 +1,164 @@
+"""Higher-order operators: branches, loops, scans and maps over graphs, as StableHLO's own control flow."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jax import Array, lax
+from torch.fx import GraphModule, Node
+
+from ..table import FOREIGN, HIGHER_ORDER, TABLE, Lowering, higher_order_kernel
+from .attention import repeated_heads, softmax_with_normaliser
+from .call import cast_result
+
+higher_order = torch.ops.higher_order
+
+
+def run(graph_module: GraphModule, *arrays: Any) -> tuple[Any, ...]:
+    """A graph's outputs on JAX arrays: each of its operators by its kernel.
+
+    The graph has been expanded, so every operator in it has one: torch-mlir's patterns do too.
+    """
+    given = iter(arrays)
+    values: dict[Node, Any] = {}
+    for node in graph_module.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = next(given)
+        elif node.op == "get_attr":
+            found = getattr(graph_module, node.target)
+            values[node] = found if isinstance(found, GraphModule) else jnp.asarray(np.asarray(found.detach().cpu()))
+        elif node.op == "output":
+            result = torch.fx.map_arg(node.args[0], values.__getitem__)
+            return tuple(result) if isinstance(result, list | tuple) else (result,)
+        else:
+            values[node] = _call(node, values)
+    raise AssertionError("a graph without an output")
+
+
+def _call(node: Node, values: dict[Node, Any]) -> Any:
+    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), values.__getitem__)
+    if node.target is operator.getitem:
+        return args[0][args[1]]
+    result = _lowering(node.target).function(*args, **kwargs)
+    wanted = node.meta["val"]
+    if isinstance(wanted, torch.Tensor):
+        return cast_result(jnp.asarray(result), wanted.dtype)
+    return tuple(
+        cast_result(jnp.asarray(r), w.dtype) if isinstance(w, torch.Tensor) else r
+        for r, w in zip(result, wanted, strict=True)
+    )
+
+
+def _lowering(target: Any) -> Lowering:
+    name = target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
+    found = HIGHER_ORDER.get(target) or TABLE.get(target) or FOREIGN[name]
+    if found.draws:
+        raise NotImplementedError(f"{target} draws random numbers inside a branch or loop; draw them before it")
+    return found
+
+
+@higher_order_kernel(higher_order.cond)
+def cond(predicate: Array, true_graph: GraphModule, false_graph: GraphModule, operands: Sequence[Any] = ()) -> Any:
+    """One of two graphs on the same operands: stablehlo.case, of which only one branch runs."""
+    return lax.cond(
+        jnp.asarray(predicate).reshape(()).astype(jnp.bool_),
+        lambda *values: run(true_graph, *values),
+        lambda *values: run(false_graph, *values),
+        *operands,
+    )
+
+
+@higher_order_kernel(higher_order.while_loop)
+def while_loop(
+    cond_graph: GraphModule, body_graph: GraphModule, carried: Sequence[Any], additional: Sequence[Any] = ()
+) -> Any:
+    """A graph repeated on its own results while another one says so: stablehlo.while."""
+    return lax.while_loop(
+        lambda state: run(cond_graph, *state, *additional)[0].reshape(()),
+        lambda state: run(body_graph, *state, *additional),
+        tuple(jnp.asarray(value) for value in carried),
+    )
+
+
+@higher_order_kernel(higher_order.scan)
+def scan(
+    combine_graph: GraphModule, init: Sequence[Array], xs: Sequence[Array], additional: Sequence[Any] = ()
+) -> tuple[Any, ...]:
+    """A graph carried along the first dimension: the last carry, then the stacked outputs of every step."""
+    count = len(init)
+
+    def step(carry: tuple[Array, ...], x: tuple[Array, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        outputs = run(combine_graph, *carry, *x, *additional)
+        return outputs[:count], outputs[count:]
+
+    carry, outputs = lax.scan(step, tuple(init), tuple(xs))
+    return (*carry, *outputs)
+
+
+@higher_order_kernel(higher_order.associative_scan)
+def associative_scan(
+    combine_graph: GraphModule, xs: Sequence[Array], additional: Sequence[Any] = ()
+) -> tuple[Any, ...]:
+    """Running results of an associative graph along the first dimension, in a logarithm of its length in steps."""
+
+    def combine(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Any, ...]:
+        return jax.vmap(lambda a, b: run(combine_graph, *a, *b, *additional))(left, right)
+
+    return tuple(lax.associative_scan(combine, tuple(xs)))
+
+
+@higher_order_kernel(higher_order.map_impl)
+def map_impl(graph: GraphModule, xs: Sequence[Array], operands: Sequence[Any] = ()) -> Any:
+    """A graph on every place of the first dimension, one after the other."""
+    return lax.map(lambda x: run(graph, *x, *operands), tuple(xs))
+
+
+@higher_order_kernel(higher_order.invoke_subgraph)
+def invoke_subgraph(graph: GraphModule, identifier: str, *operands: Any) -> Any:
+    """A graph that is called in several places."""
+    return run(graph, *operands)
+
+
+@higher_order_kernel(higher_order.flex_attention)
+def flex_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    score_graph: GraphModule,
+    block_mask: Sequence[Any],
+    scale: float,
+    kernel_options: dict[str, Any],
+    score_operands: Sequence[Any] = (),
+    mask_operands: Sequence[Any] = (),
+) -> tuple[Array, Array, Array]:
+    """Attention whose scores a graph changes and another one masks, place by place.
+
+    query: [batch, heads, queries, head]; key, value: [batch, key heads, keys, head]. Results: the output, the
+    base-2 logarithm of each row's normaliser and each row's largest score, as PyTorch's own kernel returns them.
+    Both graphs are taken over all places at once, which XLA fuses into the scores.
+    """
+    heads = query.shape[1]
+    key, value = repeated_heads(key, heads), repeated_heads(value, heads)
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=wide) * scale
+    places = [lax.broadcasted_iota(jnp.int32, scores.shape, d) for d in range(4)]
+
+    def everywhere(graph: GraphModule, *each: Array, operands: Sequence[Any]) -> Array:
+        function = lambda *scalars: run(graph, *scalars, *operands)[0]  # noqa: E731
+        flat = jax.vmap(function)(*(x.reshape(-1) for x in each))
+        return flat.reshape(scores.shape)
+
+    scores = everywhere(score_graph, scores, *places, operands=score_operands)
+    mask_graph = block_mask[-1]
+    if isinstance(mask_graph, GraphModule):
+        seen = everywhere(mask_graph, *places, operands=mask_operands)
+        scores = jnp.where(seen, scores, -jnp.inf)
+    probabilities, normaliser = softmax_with_normaliser(scores)
+    output = jnp.einsum("bhqk,bhkd->bhqd", probabilities.astype(value.dtype), value, preferred_element_type=wide)
+    return output.astype(query.dtype), normaliser / np.log(2), jnp.max(scores, axis=-1)
