@@ -59,9 +59,12 @@ class _NodeImporter(fx_importer.GraphNodeImporter):
             attributes={"callee": ir.FlatSymbolRefAttr.get(call.symbol)},
             loc=loc,
         )
-        if isinstance(node.meta["val"], list | tuple):
+        value = node.meta["val"]
+        if isinstance(value, list | tuple):
             self._multi_result_nodes.add(node)
-        for index, result in enumerate(operation.results):
+        # A gradient that is not wanted is None among the operator's results, and no result of the kernel.
+        places = [i for i, v in enumerate(value) if v is not None] if isinstance(value, list | tuple) else [0]
+        for index, result in zip(places, operation.results, strict=True):
             self.bind_node_value(node, result, index)
 
 

@@ -55,7 +55,7 @@ class KernelCall:
         leaves = [next(given) if leaf is _OPERAND else leaf for leaf in self.leaves]
         args, kwargs = pytree.tree_unflatten(leaves, self.structure)
         found = self.function(*args, **kwargs)
-        found = tuple(found) if isinstance(found, tuple | list) else (found,)
+        found = tuple(f for f in found if f is not None) if isinstance(found, tuple | list) else (found,)
         assert len(found) == len(self.results), f"{self.what}: {len(found)} results, not {len(self.results)}"
         cast = []
         for value, (shape, dtype) in zip(found, self.results, strict=True):

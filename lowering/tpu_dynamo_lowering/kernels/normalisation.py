@@ -316,3 +316,26 @@ def native_batch_norm_backward(
         lambda: jnp.sum(gradient, axis=axes),
     )
     return tuple(grad() if wanted else None for grad, wanted in zip(grads, output_mask, strict=True))
+
+
+def _norm_except(value: Array, dim: int) -> Array:
+    axes = tuple(a for a in range(value.ndim) if a != dim % value.ndim)
+    return jnp.sqrt(jnp.sum(jnp.square(wide(value)), axis=axes, keepdims=True))
+
+
+@kernel(aten._weight_norm_interface.default)
+def weight_norm_interface(v: Array, g: Array, dim: int = 0) -> tuple[Array, Array]:
+    """A weight with a direction `v` and, along one dimension, lengths `g`; and the norms of the directions."""
+    norms = _norm_except(v, dim)
+    return wide(v) * (wide(g) / norms), norms
+
+
+@kernel(aten._weight_norm_interface_backward.default)
+def weight_norm_interface_backward(
+    grad_w: Array, saved_v: Array, saved_g: Array, saved_norms: Array, dim: int
+) -> tuple[Array, Array]:
+    """Gradients of the direction and of the lengths."""
+    axes = tuple(a for a in range(saved_v.ndim) if a != dim % saved_v.ndim)
+    gradient, v, norms = wide(grad_w), wide(saved_v), saved_norms.astype(wide(saved_v).dtype)
+    along = jnp.sum(gradient * v, axis=axes, keepdims=True) / norms
+    return wide(saved_g) / norms * (gradient - v * along / norms), along

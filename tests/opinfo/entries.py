@@ -1,0 +1,119 @@
+"""PyTorch's OpInfo database as test cases: entries, samples, and how a compiled result is held against eager."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.testing._internal.common_methods_invocations as database
+from torch.testing._internal.opinfo.core import OpInfo, SampleInput
+from torch.utils import _pytree as pytree
+
+# What is in memory that nothing wrote is unspecified: shapes and dtypes are compared.
+UNSPECIFIED = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
+
+
+def entries(dtype: torch.dtype, gradients: bool = False) -> dict[str, OpInfo]:
+    """The entries that take `dtype` on the CPU, by name and variant; with gradients, those that have one."""
+    found: dict[str, OpInfo] = {}
+    for info in database.op_db:
+        takes = info.supported_backward_dtypes("cpu") if gradients else info.supported_dtypes("cpu")
+        if dtype in takes and (info.supports_autograd or not gradients):
+            found[f"{info.name}-{info.variant_test_name}" if info.variant_test_name else info.name] = info
+    return shard(found)
+
+
+def shard(found: dict[str, OpInfo]) -> dict[str, OpInfo]:
+    """This process's share, where OPINFO_SHARD=i/n divides the long suite among n machines, i from 0."""
+    index, _, count = os.environ.get("OPINFO_SHARD", "0/1").partition("/")
+    return dict(itertools.islice(found.items(), int(index), None, int(count)))
+
+
+def samples(info: OpInfo, dtype: torch.dtype, count: int | None, gradients: bool = False) -> Iterator[SampleInput]:
+    """The entry's first `count` samples, all of them for None; the same ones in every process."""
+    torch.manual_seed(0)
+    return itertools.islice(info.sample_inputs("cpu", dtype, requires_grad=gradients), count)
+
+
+def callable_of(info: OpInfo) -> Callable[..., Any]:
+    """The entry's operator as a function that Dynamo traces from its first line."""
+    # Entries of random operators set the seed inside, which Dynamo refuses to trace; the caller sets it outside.
+    database.wrapper_set_seed = lambda operator, *args, **kwargs: operator(*args, **kwargs)
+    return lambda given, *args, **kwargs: info.op(given, *args, **kwargs)
+
+
+def fresh(sample: SampleInput) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The sample's arguments, copied: in-place entries change them."""
+
+    def copied(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+    return pytree.tree_map_only(torch.Tensor, copied, (sample.input, sample.args, sample.kwargs))
+
+
+def agree(actual: Any, expected: Any, values: bool = True) -> None:
+    """Structure, dtypes and shapes are equal, and values to the square root of their dtype's precision."""
+    ours, ours_structure = pytree.tree_flatten(actual)
+    theirs, theirs_structure = pytree.tree_flatten(expected)
+    assert ours_structure == theirs_structure
+    for mine, other in zip(ours, theirs, strict=True):
+        if not isinstance(other, torch.Tensor):
+            assert mine == other or other != other
+        elif not values:
+            assert (mine.shape, mine.dtype) == (other.shape, other.dtype)
+        elif other.dtype.is_floating_point or other.dtype.is_complex:
+            precision = torch.finfo(other.dtype).eps
+            torch.testing.assert_close(mine, other, rtol=precision**0.5, atol=100 * precision, equal_nan=True)
+        else:
+            torch.testing.assert_close(mine, other)
+
+
+def check(info: OpInfo, sample: SampleInput) -> None:
+    """One sample, compiled as one graph, against eager."""
+    function = callable_of(info)
+    given, args, kwargs = fresh(sample)
+    torch.manual_seed(0)
+    expected = function(given, *args, **kwargs)
+    given, args, kwargs = fresh(sample)
+    torch.manual_seed(1)
+    again = function(given, *args, **kwargs)
+    torch._dynamo.reset()
+    given, args, kwargs = fresh(sample)
+    actual = torch.compile(function, backend="tpu", fullgraph=True, dynamic=False)(given, *args, **kwargs)
+    # Bases of a subspace are unique up to a sign or phase; the entry knows what of them can be compared.
+    process = sample.output_process_fn_grad
+    specified = info.name not in UNSPECIFIED and not is_random(expected, again)
+    agree(process(actual), process(expected), values=specified)
+
+
+def is_random(first: Any, second: Any) -> bool:
+    """Whether two runs from different seeds differ."""
+    pairs = zip(pytree.tree_leaves(first), pytree.tree_leaves(second), strict=True)
+    return any(
+        isinstance(a, torch.Tensor)
+        and (a.shape != b.shape or not torch.equal(a.nan_to_num(), b.nan_to_num()))
+        for a, b in pairs
+    )
+
+
+def check_gradients(info: OpInfo, sample: SampleInput) -> None:
+    """The gradients of one sample, compiled, against eager's."""
+    function = callable_of(info)
+
+    def loss(given: Any, args: Any, kwargs: Any) -> torch.Tensor:
+        outputs = sample.output_process_fn_grad(function(given, *args, **kwargs))
+        parts = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
+        return sum((part.abs() if part.is_complex() else part).double().square().sum() for part in parts)
+
+    def gradients(step: Callable[..., torch.Tensor]) -> list[Any]:
+        given = fresh(sample)
+        wanted = [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
+        torch.manual_seed(0)
+        return list(torch.autograd.grad(step(*given), wanted, allow_unused=True))
+
+    expected = gradients(loss)
+    torch._dynamo.reset()
+    agree(gradients(torch.compile(loss, backend="tpu", fullgraph=True, dynamic=False)), expected)
