@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch._decomp import global_decomposition_table
 from torch._higher_order_ops.effects import with_effects
+from torch._library.custom_ops import OPDEFS
 from torch._ops import HigherOrderOperator, OpOverload
 from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
@@ -20,6 +21,7 @@ __all__ = [
     "FakeTensorMode",
     "HigherOrderOperator",
     "OpOverload",
+    "custom_implementation",
     "fake_mode",
     "functional_graph",
     "is_view",
@@ -61,6 +63,18 @@ def torch_decomposition(target: object) -> Callable[..., Any] | None:
     if target in global_decomposition_table["post_autograd"]:
         return global_decomposition_table["post_autograd"][target]
     return target.decompose if target._can_decompose() else None
+
+
+def custom_implementation(target: object) -> Callable[..., Any] | None:
+    """The Python function behind one of torch's own operators made by torch.library.custom_op, to be traced.
+
+    Other people's are not: such a function may leave PyTorch (for NumPy, say), which tracing cannot tell, and the
+    program would hold numbers from the trace.
+    """
+    definition = OPDEFS.get(target._schema.name) if isinstance(target, OpOverload) else None
+    if definition is None or not definition._init_fn.__module__.startswith("torch."):
+        return None
+    return definition._init_fn
 
 
 def is_view(node: Node) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode, functional_graph, torch_decomposition
+from ._torch_compat import FakeTensorMode, custom_implementation, functional_graph, torch_decomposition
 from .errors import Unsupported, UnsupportedOp, tensors_of
 from .randomness import draw_key
 from .subgraphs import subgraph, subgraphs
@@ -53,7 +53,10 @@ class _Expansion:
             lowering = choose(node)
             if lowering is How.TORCH_MLIR or (isinstance(lowering, Lowering) and lowering.how is How.KERNEL):
                 continue
-            function = lowering.function if isinstance(lowering, Lowering) else torch_decomposition(node.target)
+            if isinstance(lowering, Lowering):
+                function = lowering.function
+            else:
+                function = torch_decomposition(node.target) or custom_implementation(node.target)
             if function is None:
                 problems.append(_refusal(node))
                 continue
@@ -103,7 +106,9 @@ def _trace(function: Callable[..., Any], node: Node, mode: FakeTensorMode) -> Gr
 
     def call(*inputs: Any) -> Any:
         given = iter(inputs)
+        # Plain lists: FX's own refuse to change, and torch's decompositions change theirs.
         args, kwargs = pytree.tree_unflatten([next(given) if isinstance(x, Node) else x for x in leaves], structure)
+        args, kwargs = [list(a) if isinstance(a, list) else a for a in args], dict(kwargs)
         result = function(*args, **kwargs)
         return tuple(result) if isinstance(result, list | tuple) else result
 

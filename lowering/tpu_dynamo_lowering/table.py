@@ -86,8 +86,9 @@ def _pattern_takes(node: Node) -> bool:
     # Tensors without elements or dimensions are where the shape patterns fail: cat of an empty vector, transpose of a
     # scalar.
     given = [value for each in node.all_input_nodes for value in tensors_of(each)]
-    return all(value.dtype in PATTERN_DTYPES for value in (*given, *tensors_of(node))) and all(
-        value.numel() and (value.ndim or node.target not in SHAPE_PATTERNS) for value in given
+    everything = (*given, *tensors_of(node))
+    return all(value.dtype in PATTERN_DTYPES and value.numel() for value in everything) and (
+        node.target not in SHAPE_PATTERNS or all(value.ndim for value in given)
     )
 
 

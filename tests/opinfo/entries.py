@@ -93,8 +93,7 @@ def is_random(first: Any, second: Any) -> bool:
     """Whether two runs from different seeds differ."""
     pairs = zip(pytree.tree_leaves(first), pytree.tree_leaves(second), strict=True)
     return any(
-        isinstance(a, torch.Tensor)
-        and (a.shape != b.shape or not torch.equal(a.nan_to_num(), b.nan_to_num()))
+        isinstance(a, torch.Tensor) and (a.shape != b.shape or not torch.equal(a.nan_to_num(), b.nan_to_num()))
         for a, b in pairs
     )
 

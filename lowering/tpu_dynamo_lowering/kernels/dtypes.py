@@ -35,8 +35,8 @@ _JAX = {
 def jax_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     """The same number format in JAX.
 
-    Raises TypeError for a dtype that XLA has no format for (quantised and sub-byte packed ones).
+    Raises NotImplementedError for a dtype that XLA has no format for (complex32, quantised and packed ones).
     """
     if dtype not in _JAX:
-        raise TypeError(f"{dtype} has no counterpart in XLA")
+        raise NotImplementedError(f"{dtype} has no counterpart in XLA")
     return np.dtype(_JAX[dtype])
