@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._logging import trace_structured
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule
+from torch.nn.utils.stateless import _reparametrize_module
+from torch.utils import _pytree as pytree
 
 GraphCompiler = Callable[[GraphModule, Sequence[Any]], Callable[..., Any]]
 
@@ -47,6 +51,23 @@ def input_name(placeholder: torch.fx.Node) -> str:
     """A graph input as Dynamo names it in Python's terms, such as `L['x']`."""
     name = getattr(getattr(placeholder, "_dynamo_source", None), "name", None)
     return name if isinstance(name, str) else placeholder.name
+
+
+@contextlib.contextmanager
+def fake_copies(model: Any, inputs: Any) -> Iterator[Any]:
+    """`inputs` as fake CPU tensors, while `model`'s parameters and buffers are fake too; nothing then computes."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+
+        def fake(tensor: torch.Tensor) -> torch.Tensor:
+            copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+            return copy.requires_grad_(tensor.requires_grad)
+
+        state: dict[str, torch.Tensor] = {}
+        if isinstance(model, torch.nn.Module):
+            state = {name: fake(t) for name, t in (*model.named_parameters(), *model.named_buffers())}
+        context = _reparametrize_module(model, state) if state else contextlib.nullcontext()
+        with context:
+            yield pytree.tree_map_only(torch.Tensor, fake, inputs)
 
 
 def trace_artifact(name: str, write: Callable[[], str]) -> None:

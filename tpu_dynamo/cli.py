@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
+from collections.abc import Callable
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(name="tpu-dynamo", help='Tools around torch.compile(model, backend="tpu").', no_args_is_help=True)
+
+FINDINGS, USAGE = 1, 2
 
 
 def _print_version(wanted: bool) -> None:
@@ -18,26 +24,82 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Tools around torch.compile(model, backend="tpu")."""
 
 
 @app.command()
-def ops() -> None:
-    """List every operator that is lowered, how, and why that way."""
+def ops(
+    factory: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODULE:FACTORY]", help="A function that gives (model, args) or (model, args, kwargs)."
+        ),
+    ] = None,
+    training: Annotated[bool, typer.Option("--training", help="Include the backward pass.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="All operators, as the table of docs/ops.md.")] = False,
+) -> None:
+    """List the operators that are lowered, and how; with MODULE:FACTORY, those of your model, without running it.
+
+    Exits with 1 when the model has operators that cannot be lowered.
+    """
+    from . import coverage
+
+    if markdown:
+        typer.echo(coverage.operators_markdown())
+    elif factory is None:
+        rows = coverage.operator_rows()
+        _print_table(("operator", "lowered by", "what it gives, or why this way"), rows)
+        typer.echo(f"{len(rows)} operators", err=True)
+    else:
+        found = coverage.cover(*_made(_load(factory)), training=training)
+        rows = [(name, way, str(count)) for (name, way), count in sorted(found.operators.items())]
+        _print_table(("operator", "lowered by", "calls"), rows)
+        for problem in found.unsupported:
+            typer.echo(f"\n{problem}")
+        lowered = sum(found.operators.values())
+        typer.echo(f"{found.graphs} graphs, {lowered} calls, {len(found.unsupported)} that cannot be lowered", err=True)
+        if found.unsupported:
+            raise typer.Exit(FINDINGS)
+
+
+def _load(path: str) -> Callable[[], Any]:
+    module, colon, name = path.partition(":")
+    if not (module and colon and name):
+        _refuse(f"{path!r} is not of the form MODULE:FACTORY, as in models:make_bert")
+    sys.path.insert(0, os.getcwd())  # as `python -m` does
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        _refuse(f"no module named {error.name!r}, which {path!r} needs; it is looked for here and in the environment")
+    except AttributeError:
+        _refuse(f"module {module!r} has no {name!r}")
+
+
+def _made(factory: Callable[[], Any]) -> tuple[Any, ...]:
+    made = factory()
+    if not (isinstance(made, tuple) and 2 <= len(made) <= 3 and callable(made[0])):
+        _refuse("the factory must return (model, args) or (model, args, kwargs)")
+    return made
+
+
+def _refuse(why: str) -> Any:
+    typer.echo(f"tpu-dynamo: {why}", err=True)
+    raise typer.Exit(USAGE)
+
+
+def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from .coverage import operator_rows
-
-    table = Table("operator", "lowered by", "how", title="ATen operators")
-    rows = operator_rows()
+    table = Table(*head)
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    console.print(table)
-    console.print(f"{len(rows)} operators")
+    # A pipe has no width of its own: lines are as long as they need to be.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def main() -> None:

@@ -1,8 +1,20 @@
-"""What is lowered, as rows for people."""
+"""What is lowered: every operator of the tables, and the operators of a user's model, without running it."""
 
 from __future__ import annotations
 
-from tpu_dynamo_lowering import PATTERNS, TABLE
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
+
+from tpu_dynamo_lowering import PATTERNS, TABLE, Unsupported, UnsupportedOp, prepare, size_sources, survey
+
+from ._torch_compat import compile_with_aot_autograd, fake_copies, size_hint
+from .compiled import EagerGraph
 
 
 def operator_rows() -> list[tuple[str, str, str]]:
@@ -11,7 +23,74 @@ def operator_rows() -> list[tuple[str, str, str]]:
         (
             str(overload),
             "torch-mlir, else kernel" if overload in PATTERNS else str(lowering.how),
-            lowering.reason,
+            " ".join(lowering.reason.split()),
         )
         for overload, lowering in TABLE.items()
     )
+
+
+def operators_markdown() -> str:
+    """docs/ops.md's table."""
+    rows = [f"| `{name}` | {how} | {why.replace('|', chr(92) + '|')} |" for name, how, why in operator_rows()]
+    return "\n".join(["| operator | lowered by | what it gives, or why this way |", "| --- | --- | --- |", *rows])
+
+
+@dataclass
+class Coverage:
+    """The operators of a model's graphs.
+
+    operators: how often each (operator, way of lowering) occurs. unsupported: what cannot be lowered.
+    graphs: how many graphs Dynamo made.
+    """
+
+    operators: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unsupported: list[Unsupported] = field(default_factory=list)
+    graphs: int = 0
+
+
+def cover(
+    model: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    training: bool = False,
+) -> Coverage:
+    """Which operators a call of `model` consists of, and how each would be lowered.
+
+    Nothing is computed: parameters and inputs are replaced by fake tensors of their shapes, so meta tensors do.
+    training: include the graphs of the backward pass.
+    """
+    found = Coverage()
+
+    def collect(graph_module: GraphModule, example_inputs: Sequence[Any]) -> EagerGraph:
+        found.graphs += 1
+        prepared = prepare(graph_module)
+        try:
+            sources = size_sources(prepared)
+        except UnsupportedOp as unsupported:
+            found.unsupported += unsupported.problems
+            return EagerGraph(graph_module)
+        sizes = {source.symbol: size_hint(source.read(example_inputs)) for source in sources}
+        operators, problems = survey(prepared, sizes)
+        found.operators += operators
+        found.unsupported += problems
+        return EagerGraph(graph_module)
+
+    def backend(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
+        return compile_with_aot_autograd(
+            graph_module, example_inputs, forward=collect, backward=collect, inference=collect
+        )
+
+    with (
+        fake_copies(model, (tuple(args), dict(kwargs or {}))) as (fake_args, fake_kwargs),
+        torch.set_grad_enabled(training),
+    ):
+        output = torch.compile(model, backend=backend)(*fake_args, **fake_kwargs)
+        if training:
+            _differentiable_sum(output).backward()
+    return found
+
+
+def _differentiable_sum(output: Any) -> torch.Tensor:
+    leaves = pytree.tree_leaves(dict(output) if hasattr(output, "to_tuple") else output)
+    return torch.stack([x.sum() for x in leaves if isinstance(x, torch.Tensor) and x.requires_grad]).sum()

@@ -6,6 +6,7 @@ from .pipeline import lower, prepare, readable
 from .program import Argument, Computed, Literal, Output, Program, TensorSpec, View
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, user_line
+from .survey import survey
 from .table import How, Lowering
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "prepare",
     "readable",
     "size_sources",
+    "survey",
     "user_line",
 ]

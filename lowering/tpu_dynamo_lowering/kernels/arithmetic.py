@@ -22,7 +22,8 @@ def is_exact(x: Array) -> bool:
 
 def _matched(x: Any, y: Any) -> tuple[Array, Array]:
     """Two operands in their promoted dtype and of one shape, as lax's functions want them."""
-    return tuple(jnp.broadcast_arrays(*promoted(x, y)))
+    left, right = jnp.broadcast_arrays(*promoted(x, y))
+    return left, right
 
 
 def as_float(x: Array) -> Array:

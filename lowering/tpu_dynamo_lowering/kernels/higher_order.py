@@ -13,6 +13,7 @@ import torch
 from jax import Array, lax
 from torch.fx import GraphModule, Node
 
+from .._torch_compat import HigherOrderOperator
 from ..table import FOREIGN, HIGHER_ORDER, TABLE, Lowering, higher_order_kernel
 from .attention import repeated_heads, softmax_with_normaliser
 from .call import cast_result
@@ -42,7 +43,8 @@ def run(graph_module: GraphModule, *arrays: Any) -> tuple[Any, ...]:
 
 
 def _call(node: Node, values: dict[Node, Any]) -> Any:
-    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), values.__getitem__)
+    given: Any = torch.fx.map_arg((node.args, node.kwargs), values.__getitem__)
+    args, kwargs = given
     if node.target is operator.getitem:
         return args[0][args[1]]
     result = _lowering(node.target).function(*args, **kwargs)
@@ -56,8 +58,10 @@ def _call(node: Node, values: dict[Node, Any]) -> Any:
 
 
 def _lowering(target: Any) -> Lowering:
-    name = target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
-    found = HIGHER_ORDER.get(target) or TABLE.get(target) or FOREIGN[name]
+    if isinstance(target, HigherOrderOperator):
+        found = HIGHER_ORDER[target]
+    else:
+        found = TABLE.get(target) or FOREIGN[target._schema.name]
     if found.draws:
         raise NotImplementedError(f"{target} draws random numbers inside a branch or loop; draw them before it")
     return found

@@ -110,6 +110,7 @@ def index_put(self: Array, indices: Sequence[Array | None], values: Array, accum
             raise NotImplementedError("a boolean index beside others gives a size that depends on the data")
         lead = masks.index(True)
         mask = indices[lead]
+        assert mask is not None
         return _masked_put(self, mask.astype(jnp.bool_), lead, values, accumulate)
     place = _place(self, indices)
     if not accumulate:

@@ -154,5 +154,5 @@ def linalg_ldl_solve(LD: Array, pivots: Array, B: Array, *, hermitian: bool = Fa
         return jnp.zeros((*batch, *B.shape[-2:]), B.dtype)
     factors, right = (jnp.broadcast_to(x, (*batch, *x.shape[-2:])).reshape(-1, *x.shape[-2:]) for x in (LD, B))
     places = jnp.broadcast_to(pivots, (*batch, pivots.shape[-1])).reshape(-1, pivots.shape[-1])
-    solution = jax.vmap(lambda *each: _solve(*each, hermitian))(factors, places, right)
+    solution = jax.vmap(lambda ld, p, b: _solve(ld, p, b, hermitian))(factors, places, right)
     return solution.reshape(*batch, *B.shape[-2:])

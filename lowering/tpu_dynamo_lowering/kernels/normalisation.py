@@ -137,7 +137,7 @@ def native_group_norm(
     input: Array, weight: Array | None, bias: Array | None, N: int, C: int, HxW: int, group: int, eps: float
 ) -> tuple[Array, Array, Array]:
     """Normalised over groups of channels, with each group's mean and reciprocal deviation."""
-    grouped = wide(input).reshape(N, group, -1)
+    grouped = wide(input).reshape(N, group, C // group * HxW)
     mean, variance = _moments(grouped, (2,))
     scale = lax.rsqrt(variance + eps)
     output = ((grouped - mean) * scale).reshape(N, C, *input.shape[2:])
@@ -166,11 +166,11 @@ def native_group_norm_backward(
     gradient = wide(grad_out).reshape(N, C, HxW)
     dtype = gradient.dtype
     moments = [m.astype(dtype).reshape(N, group, 1) for m in (mean, rstd)]
-    normalised = ((wide(input).reshape(N, group, -1) - moments[0]) * moments[1]).reshape(N, C, HxW)
+    normalised = ((wide(input).reshape(N, group, C // group * HxW) - moments[0]) * moments[1]).reshape(N, C, HxW)
     scaled = gradient if weight is None else gradient * wide(weight).reshape(1, C, 1)
 
     def input_gradient() -> Array:
-        by_group, inner = scaled.reshape(N, group, -1), normalised.reshape(N, group, -1)
+        by_group, inner = (x.reshape(N, group, C // group * HxW) for x in (scaled, normalised))
         shift = jnp.mean(by_group, axis=2, keepdims=True)
         tilt = jnp.mean(by_group * inner, axis=2, keepdims=True)
         return (moments[1] * (by_group - shift - inner * tilt)).reshape(input.shape)

@@ -18,7 +18,7 @@ from .dtypes import jax_dtype
 aten = torch.ops.aten
 prims = torch.ops.prims
 
-Shape = Sequence[int]
+Shape = Sequence[Any]
 # The bits of a float's significand: a uniform number has so many, so that it is below one in its own format.
 _DIGITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 
