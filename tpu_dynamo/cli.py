@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -86,7 +86,7 @@ def _made(factory: Callable[[], Any]) -> tuple[Any, ...]:
     return made
 
 
-def _refuse(why: str) -> Any:
+def _refuse(why: str) -> NoReturn:
     typer.echo(f"tpu-dynamo: {why}", err=True)
     raise typer.Exit(USAGE)
 

@@ -1,8 +1,7 @@
-"""Shape operators: views, flips, rolls, repeats, diagonals, splits and copies that move or select values."""
+"""Shapes: the same values seen in another shape, order or dtype."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,15 +15,6 @@ from .dtypes import jax_dtype
 
 aten = torch.ops.aten
 prims = torch.ops.prims
-
-
-def clamped_range(extent: int, start: int | None, end: int | None, step: int = 1) -> tuple[int, int]:
-    """A slice's bounds inside a dimension: negative ones from the end, others cut off, the end not before the start.
-
-    Autograd writes `end` as the largest int64, which torch-mlir's pattern for slice_scatter counts up to.
-    """
-    start, end, _ = slice(start, end, step).indices(extent)
-    return start, max(start, end)
 
 
 @kernel(aten.view.default, aten._unsafe_view.default)
@@ -74,21 +64,6 @@ def unsqueeze(self: Array, dim: int) -> Array:
     return jnp.expand_dims(self, dim)
 
 
-@kernel(aten.slice.Tensor)
-def slice_(self: Array, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Array:
-    """Every step-th place of a range of a dimension."""
-    dim %= self.ndim
-    start, end = clamped_range(self.shape[dim], start, end, step)
-    return lax.slice_in_dim(self, start, end, step, axis=dim)
-
-
-@kernel(aten.cat.default)
-def cat(tensors: Sequence[Array], dim: int = 0) -> Array:
-    """Tensors one after the other along a dimension; empty vectors count for nothing, as PyTorch has always had it."""
-    real = [tensor for tensor in tensors if tensor.shape != (0,)] or tensors[:1]
-    return jnp.concatenate(real, axis=dim)
-
-
 @kernel(aten.clone.default)
 def clone(self: Array, *, memory_format: Any = None) -> Array:
     """The same values."""
@@ -105,221 +80,6 @@ def alias(self: Array) -> Array:
 def view_of(a: Array) -> Array:
     """The same values."""
     return a
-
-
-@kernel(aten.select.int)
-def select(self: Array, dim: int, index: int) -> Array:
-    """One place along a dimension, which goes."""
-    return lax.index_in_dim(self, index, axis=dim % self.ndim, keepdims=False)
-
-
-@kernel(aten.slice_scatter.default)
-def slice_scatter(
-    self: Array, src: Array, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> Array:
-    """`self` with `src` in the place of a slice; torch-mlir's pattern needs memory up to `end`, which autograd
-    sets to the largest int64.
-    """
-    dim %= self.ndim
-    start, end = clamped_range(self.shape[dim], start, end, step)
-    place = (slice(None),) * dim + (slice(start, end, step),)
-    return self.at[place].set(jnp.broadcast_to(src, self[place].shape).astype(self.dtype))
-
-
-@kernel(aten.select_scatter.default)
-def select_scatter(self: Array, src: Array, dim: int, index: int) -> Array:
-    """`self` with `src` at one place along a dimension."""
-    return self.at[(slice(None),) * (dim % self.ndim) + (index,)].set(src.astype(self.dtype))
-
-
-@kernel(aten.slice_backward.default)
-def slice_backward(grad_output: Array, input_sizes: Sequence[int], dim: int, start: int, end: int, step: int) -> Array:
-    """Zeros with `grad_output` in the place of a slice: one pad."""
-    dim %= len(input_sizes)
-    start, _ = clamped_range(input_sizes[dim], start, end, step)
-    taken = grad_output.shape[dim]
-    if taken == 0:
-        return jnp.zeros(tuple(input_sizes), grad_output.dtype)
-    after = input_sizes[dim] - (start + (taken - 1) * step + 1)
-    config = [(0, 0, 0)] * len(input_sizes)
-    config[dim] = (start, after, step - 1)
-    return lax.pad(grad_output, jnp.zeros((), grad_output.dtype), config)
-
-
-@kernel(aten.select_backward.default)
-def select_backward(grad_output: Array, input_sizes: Sequence[int], dim: int, index: int) -> Array:
-    """Zeros with `grad_output` at one place along a dimension."""
-    place = (slice(None),) * (dim % len(input_sizes)) + (index,)
-    return jnp.zeros(tuple(input_sizes), grad_output.dtype).at[place].set(grad_output)
-
-
-@kernel(aten.diagonal.default)
-def diagonal(self: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
-    """A diagonal of two dimensions, as the last one."""
-    return jnp.diagonal(self, offset, dim1, dim2)
-
-
-def _diagonal_place(sizes: Sequence[int], offset: int, dim1: int, dim2: int) -> tuple[Any, ...]:
-    rank = len(sizes)
-    dim1, dim2 = dim1 % rank, dim2 % rank
-    row, column = max(-offset, 0), max(offset, 0)
-    length = max(0, min(sizes[dim1] - row, sizes[dim2] - column))
-    place: list[Any] = [slice(None)] * rank
-    place[dim1], place[dim2] = np.arange(length) + row, np.arange(length) + column
-    return tuple(place)
-
-
-def _scatter_diagonal(into: Array, source: Array, offset: int, dim1: int, dim2: int) -> Array:
-    dim1, dim2 = dim1 % into.ndim, dim2 % into.ndim
-    into = jnp.moveaxis(into, (dim1, dim2), (-2, -1))
-    into = into.at[(..., *_diagonal_place(into.shape[-2:], offset, 0, 1))].set(source.astype(into.dtype))
-    return jnp.moveaxis(into, (-2, -1), (dim1, dim2))
-
-
-@kernel(aten.diagonal_scatter.default)
-def diagonal_scatter(self: Array, src: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
-    """`self` with `src` on a diagonal of two dimensions."""
-    return _scatter_diagonal(self, src, offset, dim1, dim2)
-
-
-@kernel(aten.diagonal_backward.default)
-def diagonal_backward(grad_output: Array, input_sizes: Sequence[int], offset: int, dim1: int, dim2: int) -> Array:
-    """Zeros with `grad_output` on a diagonal of two dimensions."""
-    return _scatter_diagonal(jnp.zeros(tuple(input_sizes), grad_output.dtype), grad_output, offset, dim1, dim2)
-
-
-@kernel(aten.flip.default)
-def flip(self: Array, dims: Sequence[int]) -> Array:
-    """Dimensions in reverse."""
-    return jnp.flip(self, tuple(dims)) if self.ndim else self
-
-
-@kernel(prims.rev.default)
-def rev(a: Array, dims: Sequence[int]) -> Array:
-    """Dimensions in reverse."""
-    return jnp.flip(a, tuple(dims)) if a.ndim else a
-
-
-@kernel(aten.roll.default)
-def roll(self: Array, shifts: Sequence[int], dims: Sequence[int] = ()) -> Array:
-    """Values shifted round dimensions, or round the whole tensor in row-major order."""
-    if not dims:
-        return jnp.roll(self.reshape(-1), shifts[0]).reshape(self.shape)
-    return jnp.roll(self, tuple(shifts), tuple(dims))
-
-
-@kernel(aten.repeat.default)
-def repeat(self: Array, repeats: Sequence[int]) -> Array:
-    """The whole tensor, several times along each dimension."""
-    return jnp.tile(self, tuple(repeats))
-
-
-@kernel(aten.repeat_interleave.self_int)
-def repeat_interleave(self: Array, repeats: int, dim: int | None = None, *, output_size: int | None = None) -> Array:
-    """Each value several times in a row."""
-    return jnp.repeat(self, repeats, axis=dim)
-
-
-@kernel(aten.split_with_sizes.default, aten.split_with_sizes_copy.default)
-def split_with_sizes(self: Array, split_sizes: Sequence[int], dim: int = 0) -> list[Array]:
-    """Pieces of given sizes along a dimension."""
-    ends = np.cumsum(split_sizes)
-    return [
-        lax.slice_in_dim(self, int(end - size), int(end), axis=dim % self.ndim)
-        for size, end in zip(split_sizes, ends, strict=True)
-    ]
-
-
-@kernel(aten.split.Tensor)
-def split(self: Array, split_size: int, dim: int = 0) -> list[Array]:
-    """Pieces of one size along a dimension, the last one smaller if need be."""
-    extent = self.shape[dim]
-    starts = range(0, extent, split_size) if extent else (0,)
-    return [lax.slice_in_dim(self, s, min(s + split_size, extent), axis=dim % self.ndim) for s in starts]
-
-
-@kernel(aten.unbind.int)
-def unbind(self: Array, dim: int = 0) -> list[Array]:
-    """Every place along a dimension, which goes."""
-    return [lax.index_in_dim(self, i, axis=dim % self.ndim, keepdims=False) for i in range(self.shape[dim])]
-
-
-@kernel(aten.unfold.default)
-def unfold(self: Array, dimension: int, size: int, step: int) -> Array:
-    """Windows of a dimension, in a new last one."""
-    if self.ndim == 0:
-        return self.reshape((1,) if size else (0,))[: size or 0]
-    count = (self.shape[dimension] - size) // step + 1
-    places = np.arange(count)[:, None] * step + np.arange(size)[None, :]
-    taken = jnp.take(self, places, axis=dimension)
-    return jnp.moveaxis(taken, dimension % self.ndim + 1, -1)
-
-
-@kernel(aten.unfold_backward.default)
-def unfold_backward(grad_in: Array, input_sizes: Sequence[int], dim: int, size: int, step: int) -> Array:
-    """The sum, at each place of a dimension, over the windows that held it."""
-    zeros = jnp.zeros(tuple(input_sizes), grad_in.dtype)
-    if zeros.ndim == 0:
-        return grad_in.reshape(())
-    dim %= zeros.ndim
-    count = grad_in.shape[dim]
-    places = np.arange(count)[:, None] * step + np.arange(size)[None, :]
-    windows = jnp.moveaxis(grad_in, -1, dim + 1)
-    return zeros.at[(slice(None),) * dim + (places,)].add(windows)
-
-
-@kernel(aten.as_strided_copy.default)
-def as_strided_copy(
-    self: Array, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
-) -> Array:
-    """A strided view of a vector that holds a whole memory; rewrites/strides.py brings every tensor to that form."""
-    offset, count = storage_offset or 0, math.prod(size)
-    if tuple(stride) == tuple(math.prod(size[d + 1 :]) for d in range(len(size))):
-        return lax.slice_in_dim(self, offset, offset + count).reshape(tuple(size))
-    places = jnp.full(tuple(size), offset, jnp.int32 if self.size < 2**31 else jnp.int64)
-    for dim, step in enumerate(stride):
-        places = places + lax.broadcasted_iota(places.dtype, tuple(size), dim) * step
-    return jnp.take(self, places, mode="clip")
-
-
-@kernel(aten.as_strided_scatter.default)
-def as_strided_scatter(
-    self: Array, src: Array, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
-) -> Array:
-    """A contiguous `self` with `src` written through a strided view of its memory."""
-    places = strided_places(size, stride, storage_offset or 0)
-    return self.reshape(-1).at[places].set(src.astype(self.dtype)).reshape(self.shape)
-
-
-def strided_places(size: Sequence[int], stride: Sequence[int], offset: int) -> np.ndarray[Any, Any]:
-    """Positions in memory, counted in elements, of a strided view."""
-    places = np.full(tuple(size), offset, np.int64)
-    for dim, step in enumerate(stride):
-        shape = [1] * len(size)
-        shape[dim] = size[dim]
-        places = places + (np.arange(size[dim]) * step).reshape(shape)
-    return places
-
-
-@kernel(aten.constant_pad_nd.default)
-def constant_pad_nd(self: Array, pad: Sequence[int], value: float = 0) -> Array:
-    """Constant values before and after the last dimensions; negative amounts cut off."""
-    config = [(0, 0, 0)] * self.ndim
-    for i in range(len(pad) // 2):
-        config[self.ndim - 1 - i] = (pad[2 * i], pad[2 * i + 1], 0)
-    return lax.pad(self, jnp.asarray(value).astype(self.dtype), config)
-
-
-@kernel(aten.triu.default)
-def triu(self: Array, diagonal: int = 0) -> Array:
-    """The upper triangle."""
-    return jnp.triu(self, diagonal)
-
-
-@kernel(aten.tril.default)
-def tril(self: Array, diagonal: int = 0) -> Array:
-    """The lower triangle."""
-    return jnp.tril(self, diagonal)
 
 
 @kernel(aten.squeeze.default)
@@ -393,9 +153,3 @@ def prims_squeeze(a: Array, dimensions: Sequence[int]) -> Array:
 def reshape(a: Array, shape: Sequence[int]) -> Array:
     """Another shape of as many values."""
     return a.reshape(tuple(shape))
-
-
-@kernel(prims.cat.default)
-def prims_cat(tensors: Sequence[Array], dim: int) -> Array:
-    """Tensors one after the other along a dimension."""
-    return jnp.concatenate(tensors, axis=dim)

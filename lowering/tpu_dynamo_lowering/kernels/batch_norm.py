@@ -1,0 +1,151 @@
+"""Batch normalisation in training and in use, forward and backward; half precision is computed in float32."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import torch
+from jax import Array, lax
+
+from ..table import kernel
+from .normalisation import moments
+from .reductions import wide
+
+aten = torch.ops.aten
+
+
+def _per_channel(value: Array, rank: int) -> Array:
+    return wide(value).reshape(1, -1, *(1,) * (rank - 2))
+
+
+def _batch_axes(rank: int) -> tuple[int, ...]:
+    return (0, *range(2, rank))
+
+
+def _normalised_batch(input: Array, weight: Array | None, bias: Array | None, mean: Array, scale: Array) -> Array:
+    rank = input.ndim
+    factor = _per_channel(scale if weight is None else scale * wide(weight), rank)
+    output = (wide(input) - _per_channel(mean, rank)) * factor
+    return output if bias is None else output + _per_channel(bias, rank)
+
+
+def _train_batch(
+    input: Array, weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Array, Array, Array]:
+    """Output, the batch's mean, its reciprocal deviation and its unbiased variance, per channel."""
+    axes = _batch_axes(input.ndim)
+    mean, variance = (m.reshape(-1) for m in moments(wide(input), axes))
+    scale = lax.rsqrt(variance + eps)
+    count = math.prod(input.shape[a] for a in axes)
+    unbiased = variance * (count / max(count - 1, 1))
+    return _normalised_batch(input, weight, bias, mean, scale), mean, scale, unbiased
+
+
+def _mixed(running: Array, batch: Array, momentum: float) -> Array:
+    return (1 - momentum) * running + momentum * batch.astype(running.dtype)
+
+
+@kernel(aten._native_batch_norm_legit_no_training.default)
+def batch_norm_no_training(
+    input: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array,
+    running_var: Array,
+    momentum: float,
+    eps: float,
+) -> tuple[Array, Array, Array]:
+    """Normalised per channel by the running statistics; the saved statistics are empty."""
+    scale = lax.rsqrt(wide(running_var) + eps)
+    nothing = jnp.zeros((0,), wide(input).dtype)
+    return _normalised_batch(input, weight, bias, running_mean, scale), nothing, nothing
+
+
+@kernel(aten._native_batch_norm_legit_functional.default)
+def batch_norm_functional(
+    input: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array,
+    running_var: Array,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Normalised per channel, with the saved and the new running statistics."""
+    if not training:
+        output, mean, scale = batch_norm_no_training(input, weight, bias, running_mean, running_var, momentum, eps)
+        return output, mean, scale, running_mean, running_var
+    output, mean, scale, unbiased = _train_batch(input, weight, bias, eps)
+    return output, mean, scale, _mixed(running_mean, mean, momentum), _mixed(running_var, unbiased, momentum)
+
+
+@kernel(aten._native_batch_norm_legit.no_stats)
+def batch_norm_no_stats(
+    input: Array, weight: Array | None, bias: Array | None, training: bool, momentum: float, eps: float
+) -> tuple[Array, Array, Array]:
+    """Normalised per channel by the batch's own statistics."""
+    return _train_batch(input, weight, bias, eps)[:3]
+
+
+@kernel(aten.native_batch_norm.default)
+def native_batch_norm(
+    input: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Array, Array, Array]:
+    """Normalised per channel by the batch's or the running statistics, which it leaves as they are."""
+    if training:
+        return _train_batch(input, weight, bias, eps)[:3]
+    assert running_mean is not None
+    assert running_var is not None
+    return batch_norm_no_training(input, weight, bias, running_mean, running_var, momentum, eps)
+
+
+@kernel(aten.native_batch_norm_backward.default)
+def native_batch_norm_backward(
+    grad_out: Array,
+    input: Array,
+    weight: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    save_mean: Array | None,
+    save_invstd: Array | None,
+    train: bool,
+    eps: float,
+    output_mask: Sequence[bool],
+) -> tuple[Array | None, ...]:
+    """Gradients of input, weight and bias; None where not wanted."""
+    rank, axes = input.ndim, _batch_axes(input.ndim)
+    gradient = wide(grad_out)
+    if train:
+        assert save_mean is not None
+        assert save_invstd is not None
+        mean, scale = wide(save_mean), wide(save_invstd)
+    else:
+        assert running_mean is not None
+        assert running_var is not None
+        mean, scale = wide(running_mean), lax.rsqrt(wide(running_var) + eps)
+    normalised = (wide(input) - _per_channel(mean, rank)) * _per_channel(scale, rank)
+    factor = _per_channel(scale if weight is None else scale * wide(weight), rank)
+
+    def input_gradient() -> Array:
+        if not train:
+            return gradient * factor
+        shift = jnp.mean(gradient, axis=axes, keepdims=True)
+        tilt = jnp.mean(gradient * normalised, axis=axes, keepdims=True)
+        return factor * (gradient - shift - normalised * tilt)
+
+    grads = (
+        input_gradient,
+        lambda: jnp.sum(gradient * normalised, axis=axes),
+        lambda: jnp.sum(gradient, axis=axes),
+    )
+    return tuple(grad() if wanted else None for grad, wanted in zip(grads, output_mask, strict=True))
