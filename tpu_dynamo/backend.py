@@ -66,19 +66,31 @@ def compile_graph(
     session().statistics.count("graphs", role)
     name = next_name(role)
     early = {**captured, "aot.fx.py": lambda: readable(graph_module)}
+    prepared = prepare(graph_module)
     try:
-        prepared = prepare(graph_module)
         sources = size_sources(prepared)
-        graph = CompiledGraph(sources, partial(specialise, device, options, early, name, prepared, sources))
-        graph.prepare(tuple(size_hint(source.read(example_inputs)) for source in sources))
     except UnsupportedOp as unsupported:
-        if options.fallback == "error":
-            raise
-        for problem in unsupported.problems:
-            session().statistics.count("fallbacks", f"{problem.operation}: {problem.why}")
-        log.warning("graph %s runs in eager PyTorch: %s", name, unsupported)
-        return EagerGraph(graph_module)
+        return fall_back(options, name, graph_module, unsupported)
+
+    def compiled_for(sizes: Sizes) -> Specialisation | EagerGraph:
+        try:
+            return specialise(device, options, early, name, prepared, sources, sizes)
+        except UnsupportedOp as unsupported:
+            return fall_back(options, name, graph_module, unsupported)
+
+    graph = CompiledGraph(sources, compiled_for)
+    graph.prepare(tuple(size_hint(source.read(example_inputs)) for source in sources))
     return graph
+
+
+def fall_back(options: Options, name: str, graph_module: GraphModule, unsupported: UnsupportedOp) -> EagerGraph:
+    """The graph in eager PyTorch, counted and logged, where the options allow it; else raises `unsupported`."""
+    if options.fallback == "error":
+        raise unsupported
+    for problem in unsupported.problems:
+        session().statistics.count("fallbacks", f"{problem.operation}: {problem.why}")
+    log.warning("graph %s runs in eager PyTorch: %s", name, unsupported)
+    return EagerGraph(graph_module)
 
 
 def specialise(

@@ -39,6 +39,20 @@ def _output(output: Output, results: Sequence[torch.Tensor]) -> Any:
     return result if isinstance(output, Computed) else result.as_strided(output.shape, output.stride, output.offset)
 
 
+class EagerGraph:
+    """A graph that runs in eager PyTorch because its author chose that over an error."""
+
+    def __init__(self, graph_module: torch.fx.GraphModule):
+        self._boxed_call = True
+        self._graph_module = graph_module
+
+    def __call__(self, inputs: list[Any]) -> list[Any]:
+        """Run on the graph's inputs; empties the list."""
+        outputs = self._graph_module(*inputs)
+        inputs.clear()
+        return list(outputs)
+
+
 class CompiledGraph:
     """What AOTAutograd calls instead of a graph.
 
@@ -46,17 +60,17 @@ class CompiledGraph:
     later for each new set when it comes, from the same FX graph, so that Dynamo does not trace again.
     """
 
-    def __init__(self, sources: tuple[SizeSource, ...], specialise: Callable[[Sizes], Specialisation]):
+    def __init__(self, sources: tuple[SizeSource, ...], specialise: Callable[[Sizes], Specialisation | EagerGraph]):
         # AOTAutograd hands over its list of inputs, for us to empty: tensors are freed as early as possible. An
         # attribute of the instance, which survives Dynamo's wrapping of callables.
         self._boxed_call = True
         self._sources = sources
         self._specialise = specialise
         self._lock = threading.Lock()
-        self._by_sizes: dict[Sizes, Specialisation] = {}
-        self._only: Specialisation | None = None
+        self._by_sizes: dict[Sizes, Specialisation | EagerGraph] = {}
+        self._only: Specialisation | EagerGraph | None = None
 
-    def prepare(self, sizes: Sizes) -> Specialisation:
+    def prepare(self, sizes: Sizes) -> Specialisation | EagerGraph:
         """The specialisation for one set of sizes, compiled now if it is new; one thread compiles at a time."""
         with self._lock:
             found = self._by_sizes.get(sizes)
@@ -76,17 +90,3 @@ class CompiledGraph:
         outputs = chosen(inputs)
         inputs.clear()
         return outputs
-
-
-class EagerGraph:
-    """A graph that runs in eager PyTorch because its author chose that over an error."""
-
-    def __init__(self, graph_module: torch.fx.GraphModule):
-        self._boxed_call = True
-        self._graph_module = graph_module
-
-    def __call__(self, inputs: list[Any]) -> list[Any]:
-        """Run on the graph's inputs; empties the list."""
-        outputs = self._graph_module(*inputs)
-        inputs.clear()
-        return list(outputs)
