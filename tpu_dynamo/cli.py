@@ -40,7 +40,6 @@ def ops(
         ),
     ] = None,
     training: Annotated[bool, typer.Option("--training", help="Include the backward pass.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="All operators, as the table of docs/ops.md.")] = False,
 ) -> None:
     """List the operators that are lowered, and how; with MODULE:FACTORY, those of your model, without running it.
 
@@ -48,9 +47,7 @@ def ops(
     """
     from . import coverage
 
-    if markdown:
-        typer.echo(coverage.operators_markdown())
-    elif factory is None:
+    if factory is None:
         rows = coverage.operator_rows()
         _print_table(("operator", "lowered by", "what it gives, or why this way"), rows)
         typer.echo(f"{len(rows)} operators", err=True)

@@ -29,12 +29,6 @@ def operator_rows() -> list[tuple[str, str, str]]:
     )
 
 
-def operators_markdown() -> str:
-    """docs/ops.md's table."""
-    rows = [f"| `{name}` | {how} | {why.replace('|', chr(92) + '|')} |" for name, how, why in operator_rows()]
-    return "\n".join(["| operator | lowered by | what it gives, or why this way |", "| --- | --- | --- |", *rows])
-
-
 @dataclass
 class Coverage:
     """The operators of a model's graphs.

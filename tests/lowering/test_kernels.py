@@ -172,3 +172,13 @@ def test_views_of_memory(matches_eager):
 def test_float_to_integer_casts_drop_the_fraction(matches_eager):
     x = torch.tensor([-2.7, -0.5, 0.5, 2.7, 255.0])
     matches_eager(lambda x: (x.to(torch.int32), x.to(torch.int64), x.abs().to(torch.uint8), x.to(torch.bool)), x)
+
+
+def test_floats_that_a_narrow_integer_cannot_hold_wrap(matches_eager):
+    x = torch.tensor([-1.5, 300.0, -129.0, 70000.0, float("nan")])
+    matches_eager(lambda x: (x.to(torch.uint8), x.to(torch.int8), x.to(torch.int16)), x)
+
+
+def test_predicates_and_signs_of_special_values(matches_eager):
+    x = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, -2.0])
+    matches_eager(lambda x: (x.isfinite(), x == x, x != x, (x + 1) == (x + 1), torch.sign(x), torch.angle(x)), x)

@@ -71,7 +71,7 @@ def agree(actual: Any, expected: Any, values: bool = True) -> None:
             torch.testing.assert_close(mine, other)
 
 
-def check(info: OpInfo, sample: SampleInput) -> None:
+def check(info: OpInfo, sample: SampleInput, backend: str = "tpu") -> None:
     """One sample, compiled as one graph, against eager."""
     function = callable_of(info)
     given, args, kwargs = fresh(sample)
@@ -82,7 +82,7 @@ def check(info: OpInfo, sample: SampleInput) -> None:
     again = function(given, *args, **kwargs)
     torch._dynamo.reset()
     given, args, kwargs = fresh(sample)
-    actual = torch.compile(function, backend="tpu", fullgraph=True, dynamic=False)(given, *args, **kwargs)
+    actual = torch.compile(function, backend=backend, fullgraph=True, dynamic=False)(given, *args, **kwargs)
     # Bases of a subspace are unique up to a sign or phase; the entry knows what of them can be compared.
     process = sample.output_process_fn_grad
     specified = info.name not in UNSPECIFIED and not is_random(expected, again)
@@ -98,7 +98,7 @@ def is_random(first: Any, second: Any) -> bool:
     )
 
 
-def check_gradients(info: OpInfo, sample: SampleInput) -> None:
+def check_gradients(info: OpInfo, sample: SampleInput, backend: str = "tpu") -> None:
     """The gradients of one sample, compiled, against eager's."""
     function = callable_of(info)
 
@@ -115,4 +115,4 @@ def check_gradients(info: OpInfo, sample: SampleInput) -> None:
 
     expected = gradients(loss)
     torch._dynamo.reset()
-    agree(gradients(torch.compile(loss, backend="tpu", fullgraph=True, dynamic=False)), expected)
+    agree(gradients(torch.compile(loss, backend=backend, fullgraph=True, dynamic=False)), expected)

@@ -14,18 +14,23 @@ from .dtypes import jax_dtype
 aten = torch.ops.aten
 prims = torch.ops.prims
 
+_NARROW = (jnp.int8, jnp.uint8, jnp.int16, jnp.uint16)
+
 
 def cast(value: Array, dtype: torch.dtype) -> Array:
     """The values in another dtype, as PyTorch casts them.
 
     Floats to integers drop the fraction; complex numbers keep their real part; anything but zero is true. A float
-    that the integer type cannot hold is undefined in PyTorch; here it saturates, and nan becomes zero.
+    that the integer type cannot hold is undefined in PyTorch; narrow integers wrap, as they do in eager on a CPU, wide
+    ones saturate, and nan becomes zero.
     """
     wanted = jax_dtype(dtype)
     if wanted == jnp.bool_:
         return value != 0
     if jnp.iscomplexobj(value) and not jnp.issubdtype(wanted, jnp.complexfloating):
         value = value.real
+    if jnp.issubdtype(value.dtype, jnp.floating) and wanted in _NARROW:
+        value = value.astype(jnp.int32)
     return value.astype(wanted)
 
 

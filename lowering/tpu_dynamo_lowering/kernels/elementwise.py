@@ -17,11 +17,24 @@ from .dtypes import jax_dtype
 aten = torch.ops.aten
 prims = torch.ops.prims
 
+
+def _angle(x: Array) -> Array:
+    # Real numbers have no sign of zero to tell the angle by.
+    return jnp.angle(x) if jnp.iscomplexobj(x) else jnp.where(x < 0, jnp.pi, jnp.where(x != x, x, 0))
+
+
+def _sign(x: Array) -> Array:
+    # Zero for nan and for both zeros; complex numbers have a direction.
+    if x.dtype == jnp.bool_ or jnp.iscomplexobj(x):
+        return x if x.dtype == jnp.bool_ else jnp.sign(x)
+    return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
+
+
 _UNARY: dict[str, Callable[[Array], Array]] = {
     "abs": jnp.abs,
     "acos": jnp.arccos,
     "acosh": jnp.arccosh,
-    "angle": jnp.angle,
+    "angle": _angle,
     "asin": jnp.arcsin,
     "asinh": jnp.arcsinh,
     "atan": jnp.arctan,
@@ -59,9 +72,9 @@ _UNARY: dict[str, Callable[[Array], Array]] = {
     "relu": lambda x: jnp.maximum(x, 0),
     "round": jnp.round,
     "rsqrt": lambda x: lax.rsqrt(x) if jnp.issubdtype(x.dtype, jnp.inexact) else 1 / jnp.sqrt(x),
-    "sgn": lambda x: x if x.dtype == jnp.bool_ else jnp.sign(x),
+    "sgn": _sign,
     "sigmoid": jax.nn.sigmoid,
-    "sign": lambda x: x if x.dtype == jnp.bool_ else jnp.sign(x),
+    "sign": _sign,
     "signbit": jnp.signbit,
     "sin": jnp.sin,
     "sinh": jnp.sinh,
