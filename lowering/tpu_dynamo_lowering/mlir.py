@@ -84,9 +84,8 @@ class _Literals(fx_importer.FxImporterHooks):
     def resolve_literal(self, gni: Any, literal: Any, info: Any) -> ir.Value | None:
         if not isinstance(literal, torch.Tensor):
             return None
-        with unset_fake_temporarily():
-            data = literal.detach().cpu().contiguous()
-            raw = data.reshape(-1).view(torch.uint8).numpy()
+        data = literal.detach().cpu().contiguous()
+        raw = data.reshape(-1).view(torch.uint8).numpy()
         element = gni._cc.dtype_to_type(data.dtype)
         attribute = ir.DenseElementsAttr.get(raw, type=ir.RankedTensorType.get(list(data.shape), element))
         vtensor = gni._cc.get_vtensor_type(data.shape, data.dtype)
@@ -101,7 +100,8 @@ def _import(graph: Graph, kernels: Mapping[str, KernelCall]) -> ir.Module:
         context=context, hooks=_Literals(), graph_node_importer_cls=_NodeImporter, config_check=False
     )
     importer._cc = _Types(context, py_attr_tracker=importer._py_attr_tracker)
-    importer.import_stateless_graph(graph)
+    with unset_fake_temporarily():  # constants are read, and the importer itself casts those of booleans
+        importer.import_stateless_graph(graph)
     with context, ir.Location.unknown():
         for call in kernels.values():
             types = [

@@ -182,3 +182,8 @@ def test_floats_that_a_narrow_integer_cannot_hold_wrap(matches_eager):
 def test_predicates_and_signs_of_special_values(matches_eager):
     x = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, -2.0])
     matches_eager(lambda x: (x.isfinite(), x == x, x != x, (x + 1) == (x + 1), torch.sign(x), torch.angle(x)), x)
+
+
+def test_constants_of_every_kind(matches_eager):
+    flag, flags, whole = torch.tensor(False), torch.tensor([True, False, True]), torch.tensor([1, 2, 3])
+    matches_eager(lambda x: (torch.where(flags, x, 0), x.bool() & flag, flags.sum(), x * whole), torch.randn(3))

@@ -48,7 +48,8 @@ def _zeta(order: Array, start: Array) -> Array:
     zero = jnp.zeros((), start.dtype)
     _, terms = lax.while_loop(lambda state: state[0] < most, add_term, (zero, jnp.zeros_like(start)))
     pole = (start <= 0) & (start == jnp.floor(start)) & (order > 1)
-    return jnp.where(pole, jnp.inf, terms + jax.scipy.special.zeta(order, start + below))
+    value = jnp.where(pole, jnp.inf, terms + jax.scipy.special.zeta(order, start + below))
+    return jnp.where(order < 1, jnp.nan, value)
 
 
 def _trigamma(x: Array) -> Array:
