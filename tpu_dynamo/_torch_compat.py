@@ -10,10 +10,19 @@ import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._logging import trace_structured
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.fx import GraphModule
 from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils import _pytree as pytree
+
+__all__ = [
+    "compile_with_aot_autograd",
+    "fake_copies",
+    "input_name",
+    "size_hint",
+    "trace_artifact",
+    "unset_fake_temporarily",
+]
 
 GraphCompiler = Callable[[GraphModule, Sequence[Any]], Callable[..., Any]]
 

@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 from tpu_dynamo_lowering import LoweringFailed, UnsupportedOp, lower, prepare, readable, size_sources
 from tpu_dynamo_runtime import Client, Executable, XlaRuntimeError, client
 
-from ._torch_compat import compile_with_aot_autograd, size_hint
+from ._torch_compat import compile_with_aot_autograd, size_hint, unset_fake_temporarily
 from .artifacts import Artifacts, next_name
 from .compiled import CompiledGraph, EagerGraph, Sizes, Specialisation
 from .errors import CompilationFailed
@@ -74,7 +74,9 @@ def compile_graph(
 
     def compiled_for(sizes: Sizes) -> Specialisation | EagerGraph:
         try:
-            return specialise(device, options, early, name, prepared, sources, sizes)
+            # AOTAutograd calls compilers with its fake tensors switched on; constants are real.
+            with unset_fake_temporarily():
+                return specialise(device, options, early, name, prepared, sources, sizes)
         except UnsupportedOp as unsupported:
             return fall_back(options, name, graph_module, unsupported)
 

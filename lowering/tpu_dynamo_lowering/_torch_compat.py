@@ -11,7 +11,7 @@ from torch._higher_order_ops.effects import with_effects
 from torch._library.custom_ops import OPDEFS
 from torch._ops import HigherOrderOperator, OpOverload
 from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.func import functionalize
 from torch.fx import Node
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -28,7 +28,6 @@ __all__ = [
     "run_and_save_rng_state",
     "run_with_rng_state",
     "torch_decomposition",
-    "unset_fake_temporarily",
     "with_effects",
 ]
 

@@ -12,8 +12,10 @@ from torch.fx import GraphModule, Node
 from ._torch_compat import FakeTensorMode, is_view
 from .errors import UnsupportedInput, user_line
 from .program import Argument, Computed, Literal, Output, TensorSpec, View
+from .table import PATTERN_DTYPES
 
-# A tensor of the graph's own with at most so many elements is written into the program, where XLA folds it.
+# A tensor of the graph's own with at most so many elements is written into the program, where XLA folds it, if
+# torch-mlir has its dtype.
 _LITERAL_ELEMENTS = 256
 
 permute = torch.ops.aten.permute.default
@@ -71,12 +73,16 @@ def expose_arguments(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[l
     position = len(placeholders)
     for node in graph.find_nodes(op="get_attr"):
         tensor = getattr(graph_module, node.target)
-        if isinstance(tensor, torch.Tensor) and tensor.numel() > _LITERAL_ELEMENTS:
+        if isinstance(tensor, torch.Tensor) and not _is_literal(tensor):
             arguments.append(Argument(position, spec_of(tensor.contiguous())))
             constants.append(tensor.detach().contiguous())
             position += 1
             _become_placeholder(node, tensor, mode)
     return arguments, constants
+
+
+def _is_literal(tensor: torch.Tensor) -> bool:
+    return tensor.numel() <= _LITERAL_ELEMENTS and tensor.dtype in PATTERN_DTYPES
 
 
 def _enter_permuted(node: Node, spec: TensorSpec, mode: FakeTensorMode) -> None:

@@ -15,7 +15,6 @@ from torch_mlir.dialects import torch as torch_dialect
 from torch_mlir.extras import fx_importer
 from torch_mlir.passmanager import PassManager
 
-from ._torch_compat import unset_fake_temporarily
 from .diagnostics import explain
 from .errors import LoweringFailed, tensors_of
 from .kernels.call import META, KernelCall
@@ -41,6 +40,25 @@ PASSES = (
 
 class _NodeImporter(fx_importer.GraphNodeImporter):
     """torch-mlir's importer, which besides emits a call for each node that a kernel computes."""
+
+    def _import_literal(self, py_value: Any, info: Any = None) -> ir.Value:
+        return (
+            self._tensor_literal(py_value)
+            if isinstance(py_value, torch.Tensor)
+            else super()._import_literal(py_value, info)
+        )
+
+    def _tensor_literal(self, tensor: torch.Tensor) -> ir.Value:
+        """A constant by its bytes; the stock way makes a list of numbers, and casts booleans, which has no pattern."""
+        data = tensor.detach().cpu().contiguous()
+        if data.dtype == torch.bool:
+            attribute = ir.DenseElementsAttr.get(data.numpy())
+        else:
+            raw = data.reshape(-1).view(torch.uint8).numpy()
+            element = self._cc.dtype_to_type(data.dtype)
+            attribute = ir.DenseElementsAttr.get(raw, type=ir.RankedTensorType.get(list(data.shape), element))
+        vtensor = self._cc.get_vtensor_type(data.shape, data.dtype)
+        return ir.Operation.create("torch.vtensor.literal", results=[vtensor], attributes={"value": attribute}).result
 
     def _import_torch_op_overload(self, loc: ir.Location, node: Node, concrete_target: Any = None) -> None:
         if META in node.meta:
@@ -78,30 +96,13 @@ class _Types(fx_importer.ContextCache):
         return ir.Type.parse(unsigned, self._c) if unsigned else super().dtype_to_type(dtype)
 
 
-class _Literals(fx_importer.FxImporterHooks):
-    """Writes the graph's constant tensors into the module by their bytes; the stock way makes a list of numbers."""
-
-    def resolve_literal(self, gni: Any, literal: Any, info: Any) -> ir.Value | None:
-        if not isinstance(literal, torch.Tensor):
-            return None
-        data = literal.detach().cpu().contiguous()
-        raw = data.reshape(-1).view(torch.uint8).numpy()
-        element = gni._cc.dtype_to_type(data.dtype)
-        attribute = ir.DenseElementsAttr.get(raw, type=ir.RankedTensorType.get(list(data.shape), element))
-        vtensor = gni._cc.get_vtensor_type(data.shape, data.dtype)
-        return ir.Operation.create("torch.vtensor.literal", results=[vtensor], attributes={"value": attribute}).result
-
-
 def _import(graph: Graph, kernels: Mapping[str, KernelCall]) -> ir.Module:
     context = ir.Context()
     torch_dialect.register_dialect(context)
     _stablehlo.register_dialect(context, True)
-    importer = fx_importer.FxImporter(
-        context=context, hooks=_Literals(), graph_node_importer_cls=_NodeImporter, config_check=False
-    )
+    importer = fx_importer.FxImporter(context=context, graph_node_importer_cls=_NodeImporter, config_check=False)
     importer._cc = _Types(context, py_attr_tracker=importer._py_attr_tracker)
-    with unset_fake_temporarily():  # constants are read, and the importer itself casts those of booleans
-        importer.import_stateless_graph(graph)
+    importer.import_stateless_graph(graph)
     with context, ir.Location.unknown():
         for call in kernels.values():
             types = [

@@ -184,6 +184,13 @@ def test_predicates_and_signs_of_special_values(matches_eager):
     matches_eager(lambda x: (x.isfinite(), x == x, x != x, (x + 1) == (x + 1), torch.sign(x), torch.angle(x)), x)
 
 
-def test_constants_of_every_kind(matches_eager):
-    flag, flags, whole = torch.tensor(False), torch.tensor([True, False, True]), torch.tensor([1, 2, 3])
-    matches_eager(lambda x: (torch.where(flags, x, 0), x.bool() & flag, flags.sum(), x * whole), torch.randn(3))
+@pytest.mark.parametrize("count", [1, 9, 300])
+def test_constants_of_every_dtype(matches_eager, count):
+    flags, numbers = [i % 3 == 0 for i in range(count)], list(range(count))
+
+    def function(x):
+        small = torch.tensor(numbers, dtype=torch.uint8) if count < 100 else torch.tensor(numbers)
+        mask = torch.tensor(flags)
+        return torch.where(mask, x, 0), mask & torch.tensor(False), x + small, x * torch.tensor([1j])
+
+    matches_eager(function, torch.randn(count))

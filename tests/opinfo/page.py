@@ -1,16 +1,18 @@
 """Writes docs/ops.md's table: each operator, how it is lowered, and with which dtypes and tests it agreed with eager.
 
-    python -m tests.opinfo.page
+    python -m tests.opinfo.page [--tables]
 
 Runs the first samples of every OpInfo entry, and the gradients of the first, and notes the operators that the passing
-ones consist of. Takes about half an hour.
+ones consist of. Takes about half an hour; with --tables it keeps what the page says of tests, and is done at once.
 """
 
 from __future__ import annotations
 
+import argparse
+import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -36,6 +38,8 @@ HEAD = """\
 """
 
 Calls = set[tuple[str, str]]
+# By operator, an ordered set.
+Notes = defaultdict[str, dict[str, None]]
 
 
 @contextmanager
@@ -55,10 +59,37 @@ def recorded() -> Iterator[Calls]:
 
 def main() -> None:
     """Run, note and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tables", action="store_true", help="run nothing")
+    if parser.parse_args().tables:
+        dtypes, by = noted()
+    else:
+        dtypes, by = run()
+    before, head, _ = PAGE.read_text(encoding="utf-8").partition(HEAD)
+    PAGE.write_text(before + head + "".join(rows(dtypes, by)), encoding="utf-8")
+
+
+def cells() -> Iterator[list[str]]:
+    """The page's table as it stands, a list for each line."""
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `"):
+            yield re.split(r" *(?<!\\)\| *", line)[1:-1]
+
+
+def noted() -> tuple[Notes, Notes]:
+    """The dtypes and the tests that the page names for each operator."""
+    dtypes, by = Notes(dict), Notes(dict)
+    for operator, _, seen, tested, _ in cells():
+        dtypes[operator.strip("`")] = dict.fromkeys(seen.split(", "))
+        by[operator.strip("`")] = dict.fromkeys(tested.split(", "))
+    return dtypes, by
+
+
+def run() -> tuple[Notes, Notes]:
+    """The dtypes and the entries of OpInfo that each operator was lowered for, where the result agreed with eager."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    dtypes: dict[str, set[str]] = defaultdict(set)
-    by: dict[str, dict[str, None]] = defaultdict(dict)
+    dtypes, by = Notes(dict), Notes(dict)
     for gradients in (False, True):
         for short in DTYPES[:1] if gradients else DTYPES:
             dtype = getattr(torch, short)
@@ -67,21 +98,24 @@ def main() -> None:
                     with recorded() as calls:
                         passed = outcome(info, sample, gradients) == "passed"
                     for operator, used in calls if passed else ():
-                        dtypes[operator].add(used)
+                        dtypes[operator][used] = None
                         by[operator][f"{name} (gradient)" if gradients else name] = None
             print(short, "gradients" if gradients else "", len(by), flush=True)
-    before, head, _ = PAGE.read_text(encoding="utf-8").partition(HEAD)
-    PAGE.write_text(before + head + "".join(rows(dtypes, by)), encoding="utf-8")
+    return dtypes, Notes(dict, {operator: dict.fromkeys(_few(operator, names)) for operator, names in by.items()})
 
 
-def rows(dtypes: dict[str, set[str]], by: dict[str, dict[str, None]]) -> Iterator[str]:
+def rows(dtypes: Notes, by: Notes) -> Iterator[str]:
     """The table's lines."""
     for operator, way, reason in coverage.operator_rows():
-        tests = sorted(by[operator], key=lambda name: (name.split(".")[-1] not in operator, len(name), name))
-        more = f" and {len(tests) - _ENTRIES_SHOWN} more" if len(tests) > _ENTRIES_SHOWN else ""
-        tested = ", ".join(tests[:_ENTRIES_SHOWN]) + more or _own_tests(operator)
-        seen = ", ".join(dtype for dtype in DTYPES if dtype in dtypes[operator])
+        tested = ", ".join(by.get(operator, ())) or _own_tests(operator)
+        seen = ", ".join(dtype for dtype in DTYPES if dtype in dtypes.get(operator, ()))
         yield f"| `{operator}` | {way} | {seen} | {tested} | {reason.replace('|', chr(92) + '|')} |\n"
+
+
+def _few(operator: str, names: Iterable[str]) -> list[str]:
+    ordered = sorted(names, key=lambda name: (name.split(".")[-1] not in operator, len(name), name))
+    more = len(ordered) - _ENTRIES_SHOWN
+    return ordered[:_ENTRIES_SHOWN] + ([f"{more} more"] if more > 0 else [])
 
 
 def _own_tests(operator: str) -> str:

@@ -71,7 +71,7 @@ def test_the_page_of_operators_is_the_tables():
     page = (Path(__file__).parents[2] / "docs" / "ops.md").read_text(encoding="utf-8")
     cells = [re.split(r" (?<!\\)\| ", line[2:-2]) for line in page.splitlines() if line.startswith("| `")]
     written = [(row[0].strip("`"), row[1], row[-1].replace(chr(92) + "|", "|")) for row in cells]
-    assert written == coverage.operator_rows(), "run: python -m tests.opinfo.page"
+    assert written == coverage.operator_rows(), "run: python -m tests.opinfo.page --tables"
 
 
 @pytest.mark.parametrize(
