@@ -71,9 +71,8 @@ def main() -> None:
 
 def cells() -> Iterator[list[str]]:
     """The page's table as it stands, a list for each line."""
-    for line in PAGE.read_text(encoding="utf-8").splitlines():
-        if line.startswith("| `"):
-            yield re.split(r" *(?<!\\)\| *", line)[1:-1]
+    for line in PAGE.read_text(encoding="utf-8").partition(HEAD)[2].splitlines():
+        yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
 def noted() -> tuple[Notes, Notes]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from tests.opinfo import page
 from tpu_dynamo import coverage
 from tpu_dynamo.cli import app
 
@@ -68,9 +66,7 @@ def test_what_cannot_be_lowered_is_found_without_running_it():
 
 
 def test_the_page_of_operators_is_the_tables():
-    page = (Path(__file__).parents[2] / "docs" / "ops.md").read_text(encoding="utf-8")
-    cells = [re.split(r" (?<!\\)\| ", line[2:-2]) for line in page.splitlines() if line.startswith("| `")]
-    written = [(row[0].strip("`"), row[1], row[-1].replace(chr(92) + "|", "|")) for row in cells]
+    written = [(operator.strip("`"), way, why.replace(r"\|", "|")) for operator, way, _, _, why in page.cells()]
     assert written == coverage.operator_rows(), "run: python -m tests.opinfo.page --tables"
 
 
