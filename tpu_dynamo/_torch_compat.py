@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import min_cut_rematerialization_partition
+from torch._guards import TracingContext
 from torch._logging import trace_structured
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.fx import GraphModule
@@ -20,6 +21,7 @@ __all__ = [
     "fake_copies",
     "input_name",
     "size_hint",
+    "static_inputs",
     "trace_artifact",
     "unset_fake_temporarily",
 ]
@@ -49,6 +51,21 @@ def compile_with_aot_autograd(
         keep_inference_input_mutations=False,
     )
     return compiler(graph_module, list(example_inputs))
+
+
+def static_inputs(graph_module: GraphModule, backward: bool) -> set[int]:
+    """Positions of the graph's inputs that are a model's parameters and buffers, the same at every call.
+
+    In a backward graph: those of them that the forward graph saved.
+    """
+    context = TracingContext.try_get()
+    metadata = context.fw_metadata if context is not None else None
+    static = set(metadata.static_input_indices or ()) if metadata is not None else set()
+    if not backward:
+        return static
+    names = [node.name for node in graph_module.graph.find_nodes(op="placeholder")]
+    primals = {f"primals_{position + 1}" for position in static}
+    return {i for i, name in enumerate(names) if name in primals}
 
 
 def size_hint(value: Any) -> int | float:

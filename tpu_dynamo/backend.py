@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,9 +12,9 @@ import torch
 from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import LoweringFailed, UnsupportedOp, lower, prepare, readable, size_sources
-from tpu_dynamo_runtime import Client, Executable, XlaRuntimeError, client
+from tpu_dynamo_runtime import Client, Executable, Operand, XlaRuntimeError, client
 
-from ._torch_compat import compile_with_aot_autograd, size_hint, unset_fake_temporarily
+from ._torch_compat import compile_with_aot_autograd, size_hint, static_inputs, unset_fake_temporarily
 from .artifacts import Artifacts, next_name
 from .compiled import CompiledGraph, EagerGraph, Sizes, Specialisation
 from .errors import CompilationFailed
@@ -67,6 +67,7 @@ def compile_graph(
     name = next_name(role)
     early = {**captured, "aot.fx.py": lambda: readable(graph_module)}
     prepared = prepare(graph_module)
+    static = static_inputs(graph_module, backward=role == "backward")
     try:
         sources = size_sources(prepared)
     except UnsupportedOp as unsupported:
@@ -76,7 +77,7 @@ def compile_graph(
         try:
             # AOTAutograd calls compilers with its fake tensors switched on; constants are real.
             with unset_fake_temporarily():
-                return specialise(device, options, early, name, prepared, sources, sizes)
+                return specialise(device, options, early, name, prepared, sources, static, sizes)
         except UnsupportedOp as unsupported:
             return fall_back(options, name, graph_module, unsupported)
 
@@ -102,9 +103,13 @@ def specialise(
     name: str,
     graph_module: GraphModule,
     sources: Sequence[Any],
+    static: Collection[int],
     sizes: Sizes,
 ) -> Specialisation:
-    """The graph with `sizes` in the place of its symbols: lowered, compiled and ready to be called."""
+    """The graph with `sizes` in the place of its symbols: lowered, compiled and ready to be called.
+
+    static: the positions of inputs that are the same at every call.
+    """
     started = time.perf_counter()
     bound = {source.symbol: size for source, size in zip(sources, sizes, strict=True)}
     suffix = "".join(f"-{symbol}={size}" for symbol, size in bound.items())
@@ -124,11 +129,11 @@ def specialise(
     statistics.count("lowerings")
     lowered = time.perf_counter()
     try:
-        loaded = session().load(device, program.stablehlo, program.digest)
+        loaded = session().load(device, program.stablehlo, program.digest, options.max_executables)
     except XlaRuntimeError as error:
         repro = artifacts.write_repro({"stablehlo.mlir": program.text()})
         raise CompilationFailed("XLA", str(error), None, repro) from error
-    artifacts.observe("optimised.hlo", lambda: device.optimised_hlo(loaded))
+    artifacts.observe("optimised.hlo", lambda: device.optimised_hlo(loaded.loaded()))
     log.info(
         "graph %s: lowered in %.2f s, %s in %.2f s",
         artifacts.name, lowered - started, f"loaded for {device.platform}", time.perf_counter() - lowered,
@@ -137,7 +142,7 @@ def specialise(
         device,
         loaded,
         statistics.traffic,
-        [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],
+        [Operand(a.position, a.spec.order, a.position in static) for a in program.arguments[: program.inputs]],
         [(result.dtype, result.order) for result in program.results],
         program.constants,
         copying=options.transfer == "copy",

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Computed, Literal, Output, SizeSource
+from tpu_dynamo_lowering import Computed, Given, Literal, Output, SizeSource
 from tpu_dynamo_runtime import Executable
 
 Sizes = tuple[int | float, ...]
@@ -29,10 +29,12 @@ class Specialisation:
             # From the default generator: numbers follow torch.manual_seed and differ from call to call.
             inputs = [*inputs, torch.empty(self._random_keys, dtype=torch.int64).random_()]
         results = self._executable(inputs)
-        return results if self._plain else [_output(output, results) for output in self._outputs]
+        return results if self._plain else [_output(output, inputs, results) for output in self._outputs]
 
 
-def _output(output: Output, results: Sequence[torch.Tensor]) -> Any:
+def _output(output: Output, inputs: Sequence[Any], results: Sequence[torch.Tensor]) -> Any:
+    if isinstance(output, Given):
+        return inputs[output.position]
     if isinstance(output, Literal):
         return output.value
     result = results[output.result]

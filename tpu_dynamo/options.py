@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PositiveInt, TypeAdapter, ValidationError
 
 
 class OptionError(ValueError):
@@ -26,6 +26,8 @@ class Options:
     dump_dir: a folder that receives every form of every graph, one folder a graph.
     transfer: how CPU tensors reach the CPU client: `shared` without a copy where alignment allows, `copy` as a
     device with its own memory needs it.
+    max_executables: how many executables stay loaded in the process; beyond, the least recently used is unloaded, and
+    loaded again when it is called.
     """
 
     # Fields are part of an executable's identity unless they say why not.
@@ -33,6 +35,7 @@ class Options:
     fallback: Literal["error", "eager"] = field(default="error", metadata={"unkeyed": "changes no executable"})
     dump_dir: Path | None = field(default=None, metadata={"unkeyed": "changes no executable"})
     transfer: Literal["shared", "copy"] = field(default="shared", metadata={"unkeyed": "changes no executable"})
+    max_executables: PositiveInt = field(default=256, metadata={"unkeyed": "changes no executable"})
 
     @classmethod
     def parse(cls, given: Mapping[str, Any] | None, mode: str | None = None) -> Options:

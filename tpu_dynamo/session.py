@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-
-from tpu_dynamo_runtime import Client, LoadedExecutable, reset_clients
+from tpu_dynamo_runtime import Client, Entry, LoadedExecutable, Pool, reset_clients
 
 from .statistics import Snapshot, Statistics
 
-# Executables kept for programs that come again, as after torch._dynamo.reset(); those in use live anyhow.
-_MAX_LOADED = 256
-
 
 class Session:
-    """The process's counts and its loaded executables, found by platform and program."""
+    """The process's counts and its loaded executables."""
 
     def __init__(self) -> None:
         self.statistics = Statistics()
-        self._lock = threading.Lock()
-        self._loaded: OrderedDict[tuple[Client, str], LoadedExecutable] = OrderedDict()
+        self._pool = Pool(self._obtain, self.statistics.traffic)
 
-    def load(self, client: Client, stablehlo: bytes, digest: str) -> LoadedExecutable:
-        """The executable of a program on a client: the one loaded already, or a freshly compiled one.
+    def load(self, client: Client, stablehlo: bytes, digest: str, limit: int) -> Entry:
+        """The program's executable on a client: the one loaded already, or a fresh one.
 
-        digest: equal for equal programs. Raises what XLA raises.
+        digest: equal for equal programs. limit: how many executables may stay loaded. Raises what XLA raises.
         """
-        key = client, digest
-        with self._lock:
-            if key in self._loaded:
-                self._loaded.move_to_end(key)
-                self.statistics.count("cache_hits", "memory")
-                return self._loaded[key]
+        self._pool.limit = limit
+        if (entry := self._pool.find(client, digest)) is not None:
+            self.statistics.count("cache_hits", "memory")
+            return entry
         self.statistics.count("cache_misses", "memory")
+        return self._pool.enter(client, stablehlo, digest)
+
+    def _obtain(self, client: Client, stablehlo: bytes, digest: str) -> LoadedExecutable:
         executable = client.compile(stablehlo)
         self.statistics.count("xla_compiles")
-        with self._lock:
-            self._loaded[key] = executable
-            while len(self._loaded) > _MAX_LOADED:
-                self._loaded.popitem(last=False)
         return executable
 
-    def clear(self) -> None:
-        """Drop every executable that no compiled function holds."""
-        with self._lock:
-            self._loaded.clear()
+    def release(self) -> None:
+        """Unload every executable; those that compiled functions still hold are loaded anew when they are called."""
+        self._pool.clear()
 
 
 _session = Session()
@@ -67,6 +56,6 @@ def reset_stats() -> None:
 
 def reset() -> None:
     """Forget loaded executables, PJRT clients and counts; compiled functions that are still held go on working."""
-    _session.clear()
+    _session.release()
     _session.statistics.reset()
     reset_clients()

@@ -3,7 +3,7 @@
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp
 from .ops import PATTERNS, TABLE
 from .pipeline import lower, prepare, readable
-from .program import Argument, Computed, Literal, Output, Program, TensorSpec, View
+from .program import Argument, Computed, Given, Literal, Output, Program, TensorSpec, View
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, user_line
 from .survey import survey
@@ -14,6 +14,7 @@ __all__ = [
     "TABLE",
     "Argument",
     "Computed",
+    "Given",
     "How",
     "Literal",
     "Lowering",

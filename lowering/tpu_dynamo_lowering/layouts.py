@@ -11,7 +11,7 @@ from torch.fx import GraphModule, Node
 
 from ._torch_compat import FakeTensorMode, is_view
 from .errors import UnsupportedInput, user_line
-from .program import Argument, Computed, Literal, Output, TensorSpec, View
+from .program import Argument, Computed, Given, Literal, Output, TensorSpec, View
 from .table import PATTERN_DTYPES
 
 # A tensor of the graph's own with at most so many elements is written into the program, where XLA folds it, if
@@ -112,7 +112,8 @@ def expose_results(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[lis
     """Turn the graph's outputs into what the program returns, in place: dense tensors in their memory's order.
 
     Outputs that are views of one tensor share its memory, as in eager PyTorch: the program returns that tensor
-    once, and each of them is a view of it. A lone view is computed as a tensor of its own.
+    once, and each of them is a view of it. A lone view is computed as a tensor of its own. An output that is an input
+    needs no program.
     """
     graph = graph_module.graph
     output = graph.output_node()
@@ -126,9 +127,12 @@ def expose_results(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[lis
             specs.append(spec_of(node.meta["val"]))
         return returned[node]
 
+    positions = {node: i for i, node in enumerate(graph.find_nodes(op="placeholder"))}
     for value, base in _with_bases(output):
         if not isinstance(value, Node):
             outputs.append(Literal(value))
+        elif value in positions:
+            outputs.append(Given(positions[value]))
         elif base is None or base is value:
             outputs.append(Computed(result(value)))
         else:

@@ -62,13 +62,20 @@ class View:
 
 
 @dataclass(frozen=True)
+class Given:
+    """One output of the graph that is its input at `position`, the very tensor: what a forward graph saves."""
+
+    position: int
+
+
+@dataclass(frozen=True)
 class Literal:
     """One output of the graph that is known without running it: `None`, or a size."""
 
     value: bool | int | float | None
 
 
-Output = Computed | View | Literal
+Output = Computed | View | Given | Literal
 
 
 @dataclass(frozen=True)

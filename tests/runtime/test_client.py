@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tpu_dynamo_lowering import jax_compat
-from tpu_dynamo_runtime import Executable, Traffic, XlaRuntimeError, client, reset_clients
+from tpu_dynamo_runtime import Executable, Operand, Pool, Traffic, XlaRuntimeError, client, reset_clients
 
 DOUBLE = """
 func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
@@ -31,7 +31,8 @@ def test_there_is_one_client_for_a_platform():
 def test_reset_forgets_clients_and_what_they_made_lives_on():
     reset_clients()  # executables of other tests may hold the client that they were made with
     old = client("cpu")
-    doubled = Executable(old, old.compile(bytecode(DOUBLE)), Traffic(), [(0, None)], [(torch.float32, None)])
+    pool = Pool(lambda on, program, digest: on.compile(program), Traffic())
+    doubled = Executable(old, pool.enter(old, bytecode(DOUBLE), ""), Traffic(), [Operand(0)], [(torch.float32, None)])
     reset_clients()
     assert client("cpu") is not old
     gone = weakref.ref(old)

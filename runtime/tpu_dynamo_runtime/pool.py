@@ -1,0 +1,87 @@
+"""The executables that are loaded in this process: shared by equal programs, and bounded in number."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+from .client import Client, LoadedExecutable
+from .traffic import Traffic
+
+
+class Entry:
+    """A program that is loaded, or was and will be again when it is called.
+
+    Lives as long as a compiled function uses it. last_use: the count of executions when it last ran.
+    """
+
+    def __init__(self, client: Client, stablehlo: bytes, digest: str, load: Callable[[Entry], LoadedExecutable]):
+        self.client = client
+        self.stablehlo = stablehlo
+        self.digest = digest
+        self.executable: LoadedExecutable | None = None
+        self.last_use = 0
+        self._load = load
+
+    def loaded(self) -> LoadedExecutable:
+        """The executable, loaded anew if it was evicted."""
+        return self.executable or self._load(self)
+
+
+class Pool:
+    """Loaded executables by client and program digest, at most `limit` of them; the least recently used goes first.
+
+    load: compiles a program, or takes it from a store; called by one thread at a time for one program.
+    """
+
+    def __init__(self, load: Callable[[Client, bytes, str], LoadedExecutable], traffic: Traffic, limit: int = 256):
+        self.limit = limit
+        self._load = load
+        self._traffic = traffic
+        self._lock = threading.Lock()
+        self._loading = threading.RLock()
+        self._entries: WeakValueDictionary[tuple[Client, str], Entry] = WeakValueDictionary()
+
+    def find(self, client: Client, digest: str) -> Entry | None:
+        """The entry of a program that some compiled function uses already."""
+        with self._lock:
+            return self._entries.get((client, digest))
+
+    def enter(self, client: Client, stablehlo: bytes, digest: str) -> Entry:
+        """The entry of a program, loaded. Raises what loading raises."""
+        with self._lock:
+            entry = self._entries.get((client, digest))
+            if entry is None:
+                entry = self._entries[client, digest] = Entry(client, stablehlo, digest, self._renew)
+        entry.loaded()
+        return entry
+
+    def _renew(self, entry: Entry) -> LoadedExecutable:
+        with self._loading:
+            if entry.executable is not None:
+                return entry.executable
+            executable = self._load(entry.client, entry.stablehlo, entry.digest)
+            entry.executable = executable
+            entry.last_use = self._traffic.executions
+        self._evict(entry)
+        return executable
+
+    def _evict(self, newest: Entry) -> None:
+        with self._lock:
+            loaded = [e for e in self._entries.values() if e.executable is not None and e is not newest]
+            loaded.sort(key=lambda e: e.last_use)
+            for entry in loaded[: max(0, len(loaded) + 1 - self.limit)]:
+                entry.executable = None
+
+    def __len__(self) -> int:
+        """How many executables are loaded."""
+        with self._lock:
+            return sum(entry.executable is not None for entry in self._entries.values())
+
+    def clear(self) -> None:
+        """Unload everything; what is still in use is loaded anew when it is called."""
+        with self._lock:
+            for entry in self._entries.values():
+                entry.executable = None
+            self._entries.clear()
