@@ -1,7 +1,8 @@
 """StableHLO program to executable, and running it on tensors; knows no FX."""
 
 from .client import Client, LoadedExecutable, XlaRuntimeError, client, reset_clients, tpu_chips
-from .executable import Executable, Operand
+from .executable import Executable
+from .operands import Operand
 from .pool import Entry, Pool
 from .targets import PLATFORMS, TARGETS, PlatformUnavailable, UnknownTarget, plugin_installed, resolve
 from .traffic import Traffic
