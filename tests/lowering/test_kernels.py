@@ -194,3 +194,7 @@ def test_constants_of_every_dtype(matches_eager, count):
         return torch.where(mask, x, 0), mask & torch.tensor(False), x + small, x * torch.tensor([1j])
 
     matches_eager(function, torch.randn(count))
+
+
+def test_nonzero_static_of_nothing(matches_eager):
+    matches_eager(lambda x: torch.nonzero_static(x, size=3), torch.zeros(5, 0, 2))

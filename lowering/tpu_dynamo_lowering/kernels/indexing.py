@@ -191,5 +191,7 @@ def nonzero_static(self: Array, *, size: int, fill_value: int = -1) -> Array:
     """The indices of the first `size` nonzero values, one row each, rows of `fill_value` making up the number."""
     if self.ndim == 0:
         return jnp.zeros((size, 0), jnp.int64)
+    if self.size == 0:
+        return jnp.full((size, self.ndim), fill_value, jnp.int64)
     found = jnp.nonzero(self, size=size, fill_value=fill_value)
     return lax.concatenate([each.astype(jnp.int64)[:, None] for each in found], 1)
