@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -167,13 +166,34 @@ def as_strided_copy(
     self: Array, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Array:
     """A strided view of a vector that holds a whole memory; rewrites/strides.py brings every tensor to that form."""
-    offset, count = storage_offset or 0, math.prod(size)
-    if tuple(stride) == tuple(math.prod(size[d + 1 :]) for d in range(len(size))):
-        return lax.slice_in_dim(self, offset, offset + count).reshape(tuple(size))
+    offset = storage_offset or 0
+    steps = [d for d in range(len(size)) if stride[d] != 0 and size[d] != 1]
+    nested = sorted(steps, key=lambda d: -stride[d])
+    inner = [*((size[d], stride[d]) for d in nested[1:]), (1, 1)]
+    if self.size and all(stride[d] >= count * step for d, (count, step) in zip(nested, inner, strict=False)):
+        return _nested_view(self, size, stride, offset, nested)
     places = jnp.full(tuple(size), offset, jnp.int32 if self.size < 2**31 else jnp.int64)
     for dim, step in enumerate(stride):
         places = places + lax.broadcasted_iota(places.dtype, tuple(size), dim) * step
     return jnp.take(self, places, mode="clip")
+
+
+def _nested_view(memory: Array, size: Sequence[int], stride: Sequence[int], offset: int, nested: list[int]) -> Array:
+    """A view whose dimensions lie within each other, as slices and transposes make them: no gather is needed."""
+    view = memory[offset:]
+    width = view.shape[0]
+    for d in nested:
+        # Rows of `stride` elements, of which the inner dimensions take the first ones.
+        needed = size[d] * stride[d]
+        view = (
+            view[..., :needed] if needed <= width else jnp.pad(view, [(0, 0)] * (view.ndim - 1) + [(0, needed - width)])
+        )
+        view = view.reshape(*view.shape[:-1], size[d], stride[d])
+        width = stride[d]
+    view = view[..., 0]
+    kept = sorted(nested)
+    view = view.transpose([nested.index(d) for d in kept])
+    return jnp.broadcast_to(jnp.expand_dims(view, [d for d in range(len(size)) if d not in kept]), tuple(size))
 
 
 @kernel(aten.as_strided_scatter.default)

@@ -1,0 +1,108 @@
+"""The device's one door to PyTorch's private APIs: PrivateUse1 in Python, storages, redispatching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils import backend_registration
+
+NAME = "tpu"
+
+_acc = torch._C._acc
+_META = torch._C.DispatchKeySet(torch._C.DispatchKey.Meta)
+_set = torch.ops.aten.set_.source_Storage_storage_offset
+
+
+class Hooks(_acc.PrivateUse1Hooks):
+    """What PyTorch asks of an accelerator, before anything of it is used."""
+
+    def is_available(self) -> bool:
+        """Whether there is a device: there always is one, XLA's CPU client if nothing else."""
+        return True
+
+    def has_primary_context(self, dev_id: int) -> bool:
+        """Whether device `dev_id` is in use already."""
+        return dev_id == 0
+
+    def is_built(self) -> bool:
+        """Whether PyTorch has been built for it."""
+        return True
+
+
+class Guard(_acc.DeviceGuard):
+    """The current device: there is one."""
+
+    def type_(self) -> Any:
+        """The device's type."""
+        return torch._C._autograd.DeviceType.PrivateUse1
+
+
+def owner_of_private_use() -> str:
+    """The name that PrivateUse1 has in this process; `privateuseone` if nobody took it."""
+    return torch._C._get_privateuse1_backend_name()
+
+
+# The hooks and the guard, which PyTorch holds by address.
+_held: list[object] = []
+
+
+def take_private_use(module: object) -> None:
+    """Make PrivateUse1 the device `tpu`, with `module` as torch.tpu."""
+    _held.extend((hooks := Hooks(), guard := Guard()))
+    backend_registration._setup_privateuseone_for_python_backend(NAME, module, hooks, guard)
+
+
+def library(namespace: str) -> torch.library.Library:
+    """A library whose kernels are the device's."""
+    return torch.library.Library(namespace, "IMPL", NAME_OF_KEY)
+
+
+NAME_OF_KEY = "PrivateUse1"
+
+
+def new_tensor(size: Sequence[int], stride: Sequence[int] | None, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor on the device, with a storage of its own of the right size and no memory behind it.
+
+    stride: contiguous if None.
+    """
+    tensor = _acc.create_empty_tensor((0,), dtype)
+    if stride is None:
+        stride = contiguous_stride(size)
+    _set.redispatch(_META, tensor, tensor.untyped_storage(), 0, size, stride)
+    return tensor
+
+
+def contiguous_stride(size: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a row-major tensor, counted in elements."""
+    stride, step = [], 1
+    for extent in reversed(size):
+        stride.append(step)
+        step *= max(extent, 1)
+    return tuple(reversed(stride))
+
+
+def reset_tensor(
+    tensor: torch.Tensor, storage: Any, offset: int, size: Sequence[int], stride: Sequence[int]
+) -> torch.Tensor:
+    """Make `tensor` a view of `storage`, which grows if it is too small."""
+    return _set.redispatch(_META, tensor, storage, offset, size, stride)
+
+
+def as_view(operator: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """What a view operator gives, by its kernel for meta tensors: sizes, strides, and the same storage."""
+    return operator.redispatch(_META, *args, **kwargs)
+
+
+def overloads_with_prefix(prefix: str) -> list[str]:
+    """The names of ATen's operators that begin with `prefix`, with their overloads, as in `_foreach_add.Scalar`."""
+    names = []
+    for name in torch._C._dispatch_get_all_op_names():
+        short = name.removeprefix("aten::")
+        if name.startswith("aten::") and short.startswith(prefix):
+            names.append(short)
+    return names
+
+
+Boxed = Callable[..., Any]

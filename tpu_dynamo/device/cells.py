@@ -1,0 +1,68 @@
+"""What lies behind a storage of the device: a PJRT buffer, shared by all tensors that view the storage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tpu_dynamo_runtime import Buffer
+
+from ._torch_compat import contiguous_stride, new_tensor
+
+
+class Cell:
+    """The memory of one storage: a dense row-major array of `shape` and `dtype` from the storage's first byte.
+
+    Held by the storage's Python object, which lives and dies with the storage. Buffers never change: an in-place
+    operation puts another buffer here, so two cells may hold one buffer.
+    """
+
+    __slots__ = ("buffer", "dtype", "shape")
+
+    def __init__(self, buffer: Buffer, shape: tuple[int, ...], dtype: torch.dtype):
+        self.buffer = buffer
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def cell_of(tensor: torch.Tensor) -> Cell | None:
+    """The memory behind a tensor of the device; None while nothing was written to it."""
+    return getattr(tensor.untyped_storage(), "cell", None)
+
+
+def set_cell(tensor: torch.Tensor, cell: Cell) -> None:
+    """Put memory behind a tensor's storage."""
+    storage: Any = tensor.untyped_storage()
+    storage.cell = cell
+
+
+def wrap(
+    buffer: Buffer, shape: tuple[int, ...], dtype: torch.dtype, order: tuple[int, ...] | None = None
+) -> torch.Tensor:
+    """A buffer as a tensor of the device.
+
+    shape: the tensor's own; the buffer's is that permuted by `order`, the tensor's dimensions from the outermost in
+    memory to the innermost; None for row-major.
+    """
+    if order is None:
+        tensor = new_tensor(shape, None, dtype)
+        set_cell(tensor, Cell(buffer, shape, dtype))
+        return tensor
+    physical = tuple(shape[d] for d in order)
+    tensor = new_tensor(shape, strides_of(physical, order), dtype)
+    set_cell(tensor, Cell(buffer, physical, dtype))
+    return tensor
+
+
+def strides_of(physical: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a tensor whose dimensions lie in memory in this order."""
+    dense = contiguous_stride(physical)
+    return tuple(dense[order.index(d)] for d in range(len(order)))
