@@ -14,12 +14,13 @@ class Session:
         self.statistics = Statistics()
         self._pool = Pool(self._obtain, self.statistics.traffic)
 
-    def load(self, client: Client, stablehlo: bytes, digest: str, limit: int) -> Entry:
+    def load(self, client: Client, stablehlo: bytes, digest: str, limit: int | None = None) -> Entry:
         """The program's executable on a client: the one loaded already, or a fresh one.
 
-        digest: equal for equal programs. limit: how many executables may stay loaded. Raises what XLA raises.
+        digest: equal for equal programs. limit: how many executables may stay loaded, if that changes. Raises what XLA
+        raises.
         """
-        self._pool.limit = limit
+        self._pool.limit = limit or self._pool.limit
         if (entry := self._pool.find(client, digest)) is not None:
             self.statistics.count("cache_hits", "memory")
             return entry

@@ -1,8 +1,9 @@
 """FX graph to StableHLO program; touches no device."""
 
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp
+from .layouts import dense_order
 from .ops import PATTERNS, TABLE
-from .pipeline import lower, prepare, readable
+from .pipeline import lower, prepare, readable, trace
 from .program import Argument, Computed, Given, Literal, Output, Program, TensorSpec, View
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, user_line
@@ -28,10 +29,12 @@ __all__ = [
     "UnsupportedInput",
     "UnsupportedOp",
     "View",
+    "dense_order",
     "lower",
     "prepare",
     "readable",
     "size_sources",
     "survey",
+    "trace",
     "user_line",
 ]

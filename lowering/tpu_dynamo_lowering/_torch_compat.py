@@ -47,8 +47,17 @@ def functional_graph(
 
     Composite operators of torch's dispatcher come apart; views stay views.
     """
-    with mode, torch.no_grad():
+    with _as_outside_of_kernels(), mode, torch.no_grad():
         return make_fx(functionalize(function, remove="mutations"))(*tensors)
+
+
+def _as_outside_of_kernels() -> Any:
+    """Dispatching as it is in a user's code: inside a device's kernel PyTorch leaves out the keys that trace."""
+    autocast = [key for name, key in torch._C.DispatchKey.__members__.items() if name.startswith("Autocast")]
+    outside = torch._C.DispatchKeySet(torch._C.DispatchKey.Undefined)
+    for key in autocast:
+        outside = outside | torch._C.DispatchKeySet(key)
+    return torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), outside)
 
 
 def torch_decomposition(target: object) -> Callable[..., Any] | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import sympy
+import torch
 from torch.fx import Graph, GraphModule, Node
 
 from . import mlir
-from ._torch_compat import fake_mode
+from ._torch_compat import fake_mode, functional_graph
 from .checks import drop_checks
 from .errors import LoweringFailed
 from .expand import expand
@@ -32,6 +34,24 @@ def prepare(graph_module: GraphModule) -> GraphModule:
     drop_checks(graph)
     replay_draws(graph)
     return GraphModule(graph_module, graph)
+
+
+def trace(
+    function: Callable[..., Any], specs: Sequence[tuple[Sequence[int], Sequence[int], torch.dtype]]
+) -> GraphModule:
+    """The functional ATen graph of a function of tensors, ready for `lower`; nothing is computed.
+
+    specs: the shape, strides in elements and dtype of each tensor.
+    """
+    mode = fake_mode()
+    with mode:
+        fakes = [torch.empty_strided(shape, stride, dtype=dtype) for shape, stride, dtype in specs]
+
+    def listed(*tensors: torch.Tensor) -> Sequence[Any]:
+        results = function(*tensors)
+        return results if isinstance(results, list | tuple) else (results,)
+
+    return prepare(functional_graph(listed, fakes, mode))
 
 
 def lower(

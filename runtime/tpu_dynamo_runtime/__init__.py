@@ -1,16 +1,28 @@
 """StableHLO program to executable, and running it on tensors; knows no FX."""
 
-from .client import Client, LoadedExecutable, XlaRuntimeError, client, reset_clients, tpu_chips
+from .client import (
+    Buffer,
+    Client,
+    LoadedExecutable,
+    XlaRuntimeError,
+    client,
+    execute,
+    reset_clients,
+    tpu_chips,
+)
 from .executable import Executable
 from .operands import Operand
 from .pool import Entry, Pool
 from .targets import PLATFORMS, TARGETS, PlatformUnavailable, UnknownTarget, plugin_installed, resolve
 from .traffic import Traffic
+from .transfer import Copying
 
 __all__ = [
     "PLATFORMS",
     "TARGETS",
+    "Buffer",
     "Client",
+    "Copying",
     "Entry",
     "Executable",
     "LoadedExecutable",
@@ -21,6 +33,7 @@ __all__ = [
     "UnknownTarget",
     "XlaRuntimeError",
     "client",
+    "execute",
     "plugin_installed",
     "reset_clients",
     "resolve",

@@ -59,6 +59,18 @@ class Client:
         """The HLO that XLA made of a program, as text."""
         return executable.get_hlo_text()
 
+    def synchronise(self) -> None:
+        """Wait until every execution of the device has ended."""
+        self.device.synchronize_all_activity()
+
+    def live_bytes(self) -> int:
+        """Bytes of the buffers that are alive."""
+        return sum(buffer.nbytes for buffer in self._client.live_buffers())
+
+    def memory_stats(self) -> dict[str, int]:
+        """What PJRT tells of the device's memory, as `bytes_in_use`; empty where it does not."""
+        return dict(self.device.memory_stats() or {})
+
     def put_shared(self, tensor: torch.Tensor) -> Buffer:
         """A dense row-major CPU tensor as a buffer of the CPU client, without a copy where it is aligned."""
         return _jax.dlpack_managed_tensor_to_buffer(_to_dlpack(tensor), self.device, None)

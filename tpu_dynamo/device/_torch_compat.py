@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.utils import backend_registration
 
 NAME = "tpu"
+
+# What tracing raises for an operator whose result's size or value depends on data.
+DATA_DEPENDENT = (DynamicOutputShapeException, DataDependentOutputException)
 
 _acc = torch._C._acc
 _META = torch._C.DispatchKeySet(torch._C.DispatchKey.Meta)
@@ -54,23 +58,22 @@ def take_private_use(module: object) -> None:
     backend_registration._setup_privateuseone_for_python_backend(NAME, module, hooks, guard)
 
 
-def library(namespace: str) -> torch.library.Library:
-    """A library whose kernels are the device's."""
-    return torch.library.Library(namespace, "IMPL", NAME_OF_KEY)
+def library(namespace: str, key: str = "PrivateUse1") -> torch.library.Library:
+    """A library of kernels for one dispatch key, the device's."""
+    return torch.library.Library(namespace, "IMPL", key)
 
 
-NAME_OF_KEY = "PrivateUse1"
-
-
-def new_tensor(size: Sequence[int], stride: Sequence[int] | None, dtype: torch.dtype) -> torch.Tensor:
+def empty_tensor(
+    size: Sequence[int], stride: Sequence[int] | None, dtype: torch.dtype, storage_class: type[torch.UntypedStorage]
+) -> torch.Tensor:
     """A tensor on the device, with a storage of its own of the right size and no memory behind it.
 
-    stride: contiguous if None.
+    stride: contiguous if None. storage_class: the class of the storage's Python object, which lives as long as it.
     """
     tensor = _acc.create_empty_tensor((0,), dtype)
-    if stride is None:
-        stride = contiguous_stride(size)
-    _set.redispatch(_META, tensor, tensor.untyped_storage(), 0, size, stride)
+    storage = tensor.untyped_storage()
+    storage.__class__ = storage_class
+    _set.redispatch(_META, tensor, storage, 0, size, contiguous_stride(size) if stride is None else stride)
     return tensor
 
 
@@ -103,6 +106,3 @@ def overloads_with_prefix(prefix: str) -> list[str]:
         if name.startswith("aten::") and short.startswith(prefix):
             names.append(short)
     return names
-
-
-Boxed = Callable[..., Any]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from tpu_dynamo_runtime import Buffer
 
-from ._torch_compat import contiguous_stride, new_tensor
+from ._torch_compat import contiguous_stride, empty_tensor
 
 
 class Cell:
@@ -33,15 +32,29 @@ class Cell:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+class DeviceStorage(torch.UntypedStorage):
+    """A storage of the device. It has no address in the host's memory: its number stands for one."""
+
+    cell: Cell | None = None
+
+    def data_ptr(self) -> int:
+        """A number that no other live storage has."""
+        return self._cdata
+
+
 def cell_of(tensor: torch.Tensor) -> Cell | None:
     """The memory behind a tensor of the device; None while nothing was written to it."""
-    return getattr(tensor.untyped_storage(), "cell", None)
+    return tensor.untyped_storage().cell  # type: ignore[attr-defined]
 
 
 def set_cell(tensor: torch.Tensor, cell: Cell) -> None:
     """Put memory behind a tensor's storage."""
-    storage: Any = tensor.untyped_storage()
-    storage.cell = cell
+    tensor.untyped_storage().cell = cell  # type: ignore[attr-defined]
+
+
+def new_tensor(size: Sequence[int], stride: Sequence[int] | None, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor of the device without values; contiguous if `stride` is None."""
+    return empty_tensor(size, stride, dtype, DeviceStorage)
 
 
 def wrap(

@@ -110,6 +110,15 @@ def view_dtype(self: Array, dtype: torch.dtype) -> Array:
         self = self.astype(jnp.uint8)
     if wanted == jnp.bool_:
         return self != 0
+    if self.dtype == wanted:
+        return self
+    if jnp.iscomplexobj(self):  # bitcasts know real numbers only
+        parts = jnp.stack([self.real, self.imag], -1).reshape(*self.shape[:-1], -1)
+        return view_dtype(parts, dtype)
+    if jnp.issubdtype(wanted, jnp.complexfloating):
+        real = torch.float32 if after == 8 else torch.float64
+        parts = view_dtype(self, real)
+        return lax.complex(parts[..., ::2], parts[..., 1::2])
     if after > before:
         self = self.reshape(*self.shape[:-1], self.shape[-1] * before // after, after // before)
     result = lax.bitcast_convert_type(self, wanted)

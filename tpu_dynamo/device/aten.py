@@ -1,0 +1,164 @@
+"""The device's own ATen kernels: making tensors, viewing them, copying them. Everything else is `eager.py`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ._torch_compat import NAME, as_view, contiguous_stride, reset_tensor
+from .cells import Cell, DeviceStorage, cell_of, new_tensor, set_cell
+from .memory import convert, order_of, put_host, read, to_host, write
+
+aten = torch.ops.aten
+
+KERNELS: dict[str, Callable[..., Any]] = {}
+
+
+def _kernel(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+        KERNELS.update(dict.fromkeys(names, function))
+        return function
+
+    return enter
+
+
+def _check_index(device: torch.device | None) -> None:
+    if device is not None and device.index not in (None, 0):
+        raise RuntimeError(f"device {device} does not exist: PyTorch gives Python devices the one index 0")
+
+
+@_kernel("empty.memory_format")
+def empty(
+    size: Sequence[int],
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: torch.device | None = None,
+    pin_memory: bool | None = None,
+    memory_format: torch.memory_format | None = None,
+) -> torch.Tensor:
+    """A tensor without values; its memory is taken when something is written."""
+    _check_index(device)
+    dtype = dtype or torch.get_default_dtype()
+    if memory_format in (None, torch.contiguous_format, torch.preserve_format):
+        return new_tensor(size, None, dtype)
+    stride = torch.empty(size, device="meta", memory_format=memory_format).stride()
+    return new_tensor(size, stride, dtype)
+
+
+@_kernel("empty_strided")
+def empty_strided(
+    size: Sequence[int],
+    stride: Sequence[int],
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: torch.device | None = None,
+    pin_memory: bool | None = None,
+) -> torch.Tensor:
+    """A tensor of given strides without values."""
+    _check_index(device)
+    return new_tensor(size, stride, dtype or torch.get_default_dtype())
+
+
+def _view(operator: torch._ops.OpOverload) -> Callable[..., torch.Tensor]:
+    return lambda *args, **kwargs: as_view(operator, *args, **kwargs)
+
+
+_VIEWS = (
+    "as_strided", "view", "view.dtype", "_reshape_alias", "unfold", "view_as_real", "view_as_complex",
+)  # fmt: skip
+for _name in _VIEWS:
+    _base, _, _overload = _name.partition(".")
+    KERNELS[_name] = _view(getattr(getattr(aten, _base), _overload or "default"))
+
+
+@_kernel("_copy_from")
+def copy_from(self: torch.Tensor, dst: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+    """`self`'s values into `dst`, on the device or to and from it; between whole tensors nothing is copied."""
+    # Lazily conjugated and negated tensors come as they are, see `registration.py`.
+    if self.is_conj():
+        self = torch.conj_physical(self.conj())
+    if self.is_neg():
+        self = torch.neg(torch._neg_view(self))
+    if dst.is_conj():
+        dst.conj().copy_(torch.conj_physical(self))
+    elif dst.is_neg():
+        torch._neg_view(dst).copy_(torch.neg(self))
+    elif dst.device.type != NAME:
+        dst.copy_(to_host(self))
+    elif self.device.type != NAME:
+        values = self.to(dst.dtype).expand(dst.shape)
+        order = order_of(dst)
+        write(dst, put_host(values, order), order)
+    elif self.dtype == dst.dtype and self.shape == dst.shape:
+        order = order_of(dst)
+        write(dst, read(self, order), order)
+    else:
+        convert(self, dst)
+    return dst
+
+
+@_kernel("_copy_from_and_resize")
+def copy_from_and_resize(self: torch.Tensor, dst: torch.Tensor) -> torch.Tensor:
+    """`self`'s values into `dst`, which takes its size."""
+    if self.shape != dst.shape:
+        dst.resize_(self.shape)
+    return copy_from(self, dst)
+
+
+@_kernel("_local_scalar_dense")
+def local_scalar_dense(self: torch.Tensor) -> bool | int | float | complex:
+    """The value of a tensor of one element; waits for it."""
+    return to_host(self).item()
+
+
+@_kernel("equal")
+def equal(self: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors have the same size and values."""
+    return self.shape == other.shape and bool((self == other).all())
+
+
+@_kernel("resize_")
+def resize(
+    self: torch.Tensor, size: Sequence[int], *, memory_format: torch.memory_format | None = None
+) -> torch.Tensor:
+    """A tensor of another size over the same storage, which grows where it must; new elements are zero."""
+    grown = new_tensor(size, None, self.dtype)
+    storage, offset = self.untyped_storage(), int(self.storage_offset())
+    needed = (offset + grown.numel()) * self.dtype.itemsize
+    if needed > storage.nbytes() and (cell := cell_of(self)) is not None:
+        count = needed // cell.dtype.itemsize
+        flat = as_view(aten.as_strided.default, self.view(cell.dtype) if cell.dtype != self.dtype else self,
+                       (cell.nbytes // cell.dtype.itemsize,), (1,), 0)  # fmt: skip
+        longer = torch.cat([flat, torch.zeros(count - flat.numel(), dtype=cell.dtype, device=NAME)])
+        set_cell(self, Cell(read(longer, (0,)), (count,), cell.dtype))
+    return reset_tensor(self, storage, offset, size, contiguous_stride(size))
+
+
+def _ours(storage: Any) -> Any:
+    storage.__class__ = DeviceStorage
+    return storage
+
+
+@_kernel("set_.source_Storage")
+def set_storage(self: torch.Tensor, source: Any) -> torch.Tensor:
+    """A vector over the whole of a storage."""
+    count = source.nbytes() // self.dtype.itemsize
+    return reset_tensor(self, _ours(source), 0, (count,), (1,))
+
+
+@_kernel("set_.source_Storage_storage_offset")
+def set_storage_offset(
+    self: torch.Tensor, source: Any, storage_offset: int, size: Sequence[int], stride: Sequence[int] = ()
+) -> torch.Tensor:
+    """A view of a storage."""
+    return reset_tensor(self, _ours(source), storage_offset, size, stride or contiguous_stride(size))
+
+
+@_kernel("set_.source_Tensor")
+def set_tensor(self: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """The same view of the same storage as `source`."""
+    return reset_tensor(self, source.untyped_storage(), int(source.storage_offset()), source.shape, source.stride())

@@ -1,0 +1,173 @@
+"""Eager operators on device tensors: any ATen call as a program of one operator, compiled once and found again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from tpu_dynamo_lowering import Literal, TensorSpec, UnsupportedOp
+from tpu_dynamo_runtime import Buffer
+
+from ..session import session
+from ._torch_compat import DATA_DEPENDENT, NAME, reset_tensor
+from .cells import Cell, set_cell, strides_of, wrap
+from .generator import draw_keys
+from .memory import order_of, put_host, read, to_host, write
+from .programs import DeviceProgram, compile_program
+from .schemas import Arguments, Schema, functional, schema_of
+
+log = logging.getLogger("tpu_dynamo.device")
+
+_MAX_PLANS = 4096
+# Operators whose indices may lie on the CPU while what they index is on the device.
+_INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index")
+
+_INDICES = (torch.int64, torch.int32, torch.bool, torch.uint8)
+
+
+@dataclass
+class _Plan:
+    """How one kind of call runs: its program, and the structure of the results that are new tensors."""
+
+    program: DeviceProgram
+    fresh: pytree.TreeSpec
+
+
+class Eager:
+    """The boxed kernel of every operator that has none of its own on the device."""
+
+    def __init__(self) -> None:
+        self._plans: dict[Any, _Plan] = {}
+
+    def __call__(self, operator: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
+        """Run one call. Tensors are the device's; numbers, and indices on the CPU, are uploaded.
+
+        An operator without a lowering, or with a result whose size depends on values, runs on the CPU, which is
+        counted and logged. Raises RuntimeError for a tensor of another device, as PyTorch does.
+        """
+        schema = schema_of(operator)
+        arguments = Arguments(schema, args, kwargs)
+        _check_devices(operator, arguments)
+        kinds = tuple((tuple(t.shape), t.stride(), t.dtype) for t in arguments.tensors)
+        kinds += tuple(t.dtype for t in arguments.written)
+        key = operator, arguments.key, kinds, torch.get_float32_matmul_precision()
+        plan = self._plans.get(key)
+        if plan is None:
+            try:
+                plan = _compile(operator, schema, arguments)
+            except UnsupportedOp as unsupported:
+                return _on_host(operator, schema, args, kwargs, unsupported.problems[0].why)
+            except DATA_DEPENDENT:
+                return _on_host(operator, schema, args, kwargs, "its result depends on values")
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return _run(plan, schema, arguments)
+
+
+def _check_devices(operator: torch._ops.OpOverload, arguments: Arguments) -> None:
+    for tensor in arguments.tensors:
+        if tensor.device.type != NAME and tensor.ndim and not arguments.is_number(tensor):
+            if operator._schema.name in _INDEXING and tensor.dtype in (
+                torch.int64,
+                torch.int32,
+                torch.bool,
+                torch.uint8,
+            ):
+                continue
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, but found at least two devices, {NAME}:0 and "
+                f"{tensor.device}! ({operator})"
+            )
+
+
+def _compile(operator: torch._ops.OpOverload, schema: Schema, arguments: Arguments) -> _Plan:
+    structure: list[pytree.TreeSpec] = []
+
+    def function(*tensors: torch.Tensor) -> list[Any]:
+        fresh, finals = functional(operator, schema, arguments.rebuilt(tensors))
+        written = [value.to(one.dtype) for value, one in zip(finals, arguments.written, strict=True)]
+        leaves, spec = pytree.tree_flatten(fresh)
+        structure.append(spec)
+        # Copies, so that each is a result of the program and none an input or a view.
+        return [None if value is None else value.clone() for value in (*leaves, *written)]
+
+    specs = []
+    for tensor in arguments.tensors:
+        shape = tuple(tensor.shape)
+        order = order_of(tensor)
+        specs.append((shape, strides_of([shape[d] for d in order], order), tensor.dtype))
+    return _Plan(compile_program(function, specs), structure[-1] if structure else pytree.tree_structure(()))
+
+
+def _run(plan: _Plan, schema: Schema, arguments: Arguments) -> Any:
+    program, tensors = plan.program, arguments.tensors
+    operands = []
+    for position, order in program.operands:
+        if position == len(tensors):
+            operands.append(put_host(draw_keys(program.random_keys), (0,)))
+        else:
+            tensor = tensors[position]
+            operands.append(read(tensor, order) if tensor.device.type == NAME else put_host(tensor, order))
+    buffers = program(operands)
+    found: list[tuple[Buffer, TensorSpec] | None] = [
+        None if isinstance(output, Literal) else (buffers[output.result], program.results[output.result])  # type: ignore[union-attr]
+        for output in program.outputs
+    ]
+    count = plan.fresh.num_leaves
+    fresh = [None if one is None else wrap(one[0], one[1].shape, one[1].dtype, one[1].order) for one in found[:count]]
+    for tensor, one in zip(arguments.written, found[count:], strict=True):
+        if one is not None:
+            _assign(tensor, *one)
+    return schema.returns(arguments.named, pytree.tree_unflatten(fresh, plan.fresh))
+
+
+def _assign(tensor: torch.Tensor, buffer: Buffer, spec: TensorSpec) -> None:
+    if tuple(tensor.shape) != spec.shape:  # an `out` of another size
+        physical = spec.physical_shape
+        reset_tensor(tensor, tensor.untyped_storage(), 0, spec.shape, strides_of(physical, spec.order))
+        set_cell(tensor, Cell(buffer, physical, spec.dtype))
+    else:
+        write(tensor, buffer, spec.order)
+
+
+def _on_host(
+    operator: torch._ops.OpOverload, schema: Schema, args: Sequence[Any], kwargs: dict[str, Any], why: str
+) -> Any:
+    """Run a call on the CPU, and bring the results back to the device."""
+    session().statistics.count("fallbacks", f"{operator} on the CPU: {why}")
+    log.warning("%s runs on the CPU, and its tensors cross: %s", operator, why)
+    hosts: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def host(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.device.type != NAME:
+            return tensor
+        return hosts.setdefault(id(tensor), (tensor, to_host(tensor)))[1]
+
+    def here(value: Any) -> Any:
+        return torch.device("cpu") if isinstance(value, torch.device) else value
+
+    on_host = pytree.tree_map(lambda x: host(x) if isinstance(x, torch.Tensor) else here(x), (tuple(args), kwargs))
+    results = operator(*on_host[0], **on_host[1])
+    given = Arguments(schema, args, kwargs)
+    for tensor in given.written:
+        _assign(tensor, *_uploaded(hosts[id(tensor)][1]))
+    returned = {id(copy): tensor for tensor, copy in hosts.values()}
+
+    def device(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) in returned:
+            return returned[id(tensor)]
+        buffer, spec = _uploaded(tensor)
+        return wrap(buffer, spec.shape, spec.dtype, spec.order)
+
+    return pytree.tree_map_only(torch.Tensor, device, results)
+
+
+def _uploaded(tensor: torch.Tensor) -> tuple[Buffer, TensorSpec]:
+    order = order_of(tensor)
+    return put_host(tensor, order), TensorSpec(tuple(tensor.shape), tensor.dtype, order)

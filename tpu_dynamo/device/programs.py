@@ -1,0 +1,76 @@
+"""Small programs that run on device tensors: traced from a Python function, compiled once, called with buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from tpu_dynamo_lowering import Output, TensorSpec, lower, trace
+from tpu_dynamo_runtime import Buffer, Client, Copying, Entry, client, execute
+
+from ..session import session
+
+Spec = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
+
+
+@cache
+def device_client() -> Client:
+    """The PJRT client behind torch.device("tpu"): a TPU where there is one, else XLA's CPU client.
+
+    The same as long as the process lives, since tensors hold its buffers.
+    """
+    return client("auto")
+
+
+@cache
+def transfer() -> Copying:
+    """What moves tensors between the host and the device."""
+    return Copying(device_client(), session().statistics.traffic)
+
+
+@dataclass
+class DeviceProgram:
+    """A compiled function of tensors.
+
+    operands: for each parameter the position of its tensor and the memory order in which it is taken. results: what
+    the program gives; outputs: how the function's outputs are made of it. random_keys: int64 keys that each call draws.
+    """
+
+    entry: Entry
+    operands: list[tuple[int, tuple[int, ...]]]
+    results: tuple[TensorSpec, ...]
+    outputs: tuple[Output, ...]
+    constants: list[Buffer]
+    random_keys: int
+
+    def __call__(self, operands: Sequence[Buffer]) -> list[Buffer]:
+        """Run; `operands` are the buffers in the order of `self.operands`, the keys among them."""
+        traffic = session().statistics.traffic
+        buffers = execute(self.entry.loaded(), [*operands, *self.constants])
+        traffic.executions += 1
+        self.entry.last_use = traffic.executions
+        return buffers
+
+
+def compile_program(function: Callable[..., Any], specs: Sequence[Spec]) -> DeviceProgram:
+    """Trace a function on tensors of (shape, stride, dtype) and compile it.
+
+    Raises UnsupportedOp for what has no lowering, and what `function` raises.
+    """
+    device = device_client()
+    program = lower(
+        trace(function, specs), {}, platform=device.platform, matmul_precision=torch.get_float32_matmul_precision()
+    )
+    session().statistics.count("lowerings")
+    return DeviceProgram(
+        session().load(device, program.stablehlo, program.digest),
+        [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],
+        program.results,
+        program.outputs,
+        [transfer().put(constant) for constant in program.constants],
+        program.random_keys,
+    )

@@ -1,0 +1,71 @@
+"""Making torch.device("tpu") exist, once in a process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from . import aten, torch_module
+from ._torch_compat import NAME, library, overloads_with_prefix, owner_of_private_use, take_private_use
+from .eager import Eager
+from .overrides import overrides
+from .storages import register_storages
+
+
+class DeviceNameTaken(RuntimeError):
+    """Another package owns PyTorch's one slot for devices from outside, PrivateUse1."""
+
+    def __init__(self, owner: str):
+        self.owner = owner
+        super().__init__(
+            f'torch.device("{NAME}") cannot be registered: PyTorch has one slot for devices from outside, PrivateUse1, '
+            f"and another package took it for {owner!r}\n"
+            '  try: uninstall that package, or pass CPU tensors to torch.compile(backend="tpu"): that needs no device'
+        )
+
+
+# Fused operators that are no optimizer's.
+_NO_OPTIMIZERS = ("_fused_sdp", "_fused_moving", "_fused_dropout", "_fused_rms")
+
+# The libraries, whose kernels are registered as long as they live.
+_libraries: list[object] = []
+_lock = threading.Lock()
+
+
+def register() -> None:
+    """Register the device; the second call does nothing. Raises DeviceNameTaken."""
+    with _lock:
+        if _libraries:
+            return
+        owner = owner_of_private_use()
+        if owner != "privateuseone":
+            raise DeviceNameTaken(owner)
+        take_private_use(torch_module.module())
+        register_storages()
+        eager = Eager()
+        everything = library("_")
+        everything.fallback(eager, "PrivateUse1")
+        own = library("aten")
+        for name, kernel in {**aten.KERNELS, **overrides(eager)}.items():
+            own.impl(name, kernel)
+        # ATen takes these apart into single tensors; one program for the whole list is what they are for.
+        for name in overloads_with_prefix("_foreach_") + overloads_with_prefix("_fused_"):
+            if not name.endswith("out") and not name.startswith(
+                ("_fused_sdp", "_fused_moving", "_fused_dropout", "_fused_rms")
+            ):
+                own.impl(name, _call_of(eager, name))
+        _libraries.extend((everything, own))
+        for key in ("Conjugate", "Negative"):
+            # PyTorch's fallback for lazy tensors copies them, and would come here again without end.
+            lazy = library("aten", key)
+            lazy.impl("_copy_from", torch.library.fallthrough_kernel)
+            _libraries.append(lazy)
+
+
+def _call_of(eager: Eager, name: str) -> Callable[..., Any]:
+    base, _, overload = name.partition(".")
+    operator = getattr(getattr(torch.ops.aten, base), overload or "default")
+    return lambda *args, **kwargs: eager(operator, *args, **kwargs)

@@ -1,0 +1,197 @@
+"""Calls taken apart by their schema: tensors and numbers that are operands, and what a call writes to and returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from tpu_dynamo_lowering import Unsupported, UnsupportedOp
+
+from .scalars import FORMS
+
+TENSOR = "a tensor"
+_NUMBERS = {bool: torch.bool, int: torch.int64, float: torch.float64, complex: torch.complex128}
+_NUMBER_TYPES = ("number", "List[number]")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a call needs to know of an overload.
+
+    names: the arguments'. written: those that the call writes to; outs: those among them that it only writes to.
+    returned: for each result the argument that it is, None for a new tensor. numbers: arguments whose numbers are
+    operands. form: the operator as a function of tensors only, numbers included, if it has such a form.
+    """
+
+    names: tuple[str, ...]
+    written: tuple[str, ...]
+    outs: tuple[str, ...]
+    returned: tuple[str | None, ...]
+    numbers: frozenset[str]
+    form: Callable[..., Any] | None
+    functional: Callable[..., Any] | None
+
+    def returns(self, named: dict[str, Any], fresh: Sequence[Any]) -> Any:
+        """A call's results: the arguments that it returns and the new tensors, in their order."""
+        new = iter(fresh)
+        results = [next(new) if name is None else named[name] for name in self.returned]
+        return results[0] if len(results) == 1 else tuple(results) if results else None
+
+
+@cache
+def schema_of(operator: torch._ops.OpOverload) -> Schema:
+    """The schema of an overload. Raises NotImplementedError for one that gives a view."""
+    schema = operator._schema
+    infos = {a.name: a.alias_info for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write}
+    returned: list[str | None] = []
+    for result in schema.returns:
+        info = result.alias_info
+        if info is not None and not info.is_write:
+            raise NotImplementedError(f"{operator} gives a view, and the device has no kernel for it")
+        same = [name for name, i in infos.items() if info is not None and i.before_set == info.before_set]
+        returned.append(same[0] if same else None)
+    kinds = {a.name: str(a.type) for a in schema.arguments}
+    outs = tuple(a.name for a in schema.arguments if a.name in infos and a.kwarg_only)
+    base = schema.name.removeprefix("aten::").rstrip("_")
+    form = _form(base, [name for name in kinds if name not in outs])
+    numbers = {name for name, kind in kinds.items() if kind == "Tensor" and name not in infos}
+    if form is not None:
+        numbers |= {name for name, kind in kinds.items() if kind in _NUMBER_TYPES}
+    return Schema(
+        tuple(kinds),
+        tuple(infos),
+        outs,
+        tuple(returned),
+        frozenset(numbers),
+        form,
+        _functional_overload(operator, outs),
+    )
+
+
+def _form(base: str, names: Sequence[str]) -> Callable[..., Any] | None:
+    single = FORMS.get(base.removeprefix("_foreach_"))
+    if single is None:
+        return None
+    if base.startswith("_foreach_"):
+        return _each(single)
+    return single if set(names) <= set(inspect.signature(single).parameters) else None
+
+
+def _each(single: Callable[..., Any]) -> Callable[..., Any]:
+    """A form on lists: one call for each place; what is no list goes to every call."""
+
+    def each(*args: Any) -> list[Any]:
+        rows = [
+            list(a.unbind()) if isinstance(a, torch.Tensor) and a.ndim == 1 and len(a) == len(args[0]) and i else a
+            for i, a in enumerate(args)
+        ]
+        return [single(*(a[k] if isinstance(a, list) else a for a in rows)) for k in range(len(args[0]))]
+
+    return each
+
+
+def _functional_overload(operator: torch._ops.OpOverload, outs: Sequence[str]) -> Callable[..., Any] | None:
+    """The overload with the same arguments that writes to none of them."""
+    schema = operator._schema
+    packet = getattr(torch.ops.aten, schema.name.removeprefix("aten::").rstrip("_"), None)
+    if packet is None or not schema.name.startswith("aten::"):
+        return None
+    wanted = [(a.name, str(a.type)) for a in schema.arguments if a.name not in outs]
+    for name in packet.overloads():
+        other = getattr(packet, name)._schema.arguments
+        pure = not any(a.alias_info is not None and a.alias_info.is_write for a in other)
+        # A factory's functional overload has a dtype and a device besides.
+        beyond = all(a.has_default_value() for a in other[len(wanted) :])
+        if pure and beyond and [(a.name, str(a.type)) for a in other[: len(wanted)]] == wanted:
+            return getattr(packet, name)
+    return None
+
+
+class Arguments:
+    """A call's arguments by name, with its tensors and numbers taken out.
+
+    tensors: in the order of the arguments; key: everything else, hashable. written: the tensors that the call
+    writes to.
+    """
+
+    def __init__(self, schema: Schema, args: Sequence[Any], kwargs: dict[str, Any]):
+        self.named = dict(zip(schema.names, args, strict=False)) | kwargs
+        self.tensors: list[torch.Tensor] = []
+        self._numbers: set[int] = set()
+        self._outs = schema.outs
+        self.key = tuple((n, self._take(v, n in schema.numbers)) for n, v in self.named.items() if n not in schema.outs)
+        written = [self.named[name] for name in schema.written if self.named.get(name) is not None]
+        self.written: list[torch.Tensor] = [t for one in written for t in (one if isinstance(one, list) else [one])]
+
+    def is_number(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor stands for numbers of the call."""
+        return id(tensor) in self._numbers
+
+    def _take(self, value: Any, number: bool) -> Any:
+        if isinstance(value, torch.Tensor):
+            self.tensors.append(value)
+            return TENSOR
+        if isinstance(value, list | tuple):
+            if number and value and all(isinstance(v, int | float) for v in value):
+                return self._take_number(torch.tensor(value, dtype=torch.float64))
+            return tuple(self._take(v, number) for v in value)
+        # One is common and changes nothing: a program without it is shorter.
+        if number and type(value) in _NUMBERS and value is not True and value != 1:
+            return self._take_number(torch.tensor(value, dtype=_NUMBERS[type(value)]))
+        if isinstance(value, torch.Generator):
+            raise NotImplementedError("the device draws from its own generator, see torch.tpu.manual_seed")
+        return (type(value), value)
+
+    def _take_number(self, tensor: torch.Tensor) -> str:
+        self.tensors.append(tensor)
+        self._numbers.add(id(tensor))
+        return TENSOR
+
+    def rebuilt(self, tensors: Sequence[torch.Tensor]) -> dict[str, Any]:
+        """The arguments with other tensors in the places of their own, on the CPU, without `out`s."""
+        given = iter(tensors)
+
+        def build(value: Any) -> Any:
+            if value is TENSOR:
+                return next(given)
+            if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], type):
+                return torch.device("cpu") if value[0] is torch.device else value[1]
+            return [build(v) for v in value]
+
+        return {name: build(value) for name, value in self.key}
+
+
+def functional(operator: torch._ops.OpOverload, schema: Schema, named: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """A call without side effects: its new results, and the values that the written arguments have afterwards."""
+    if schema.form is not None or schema.functional is not None:
+        if schema.form is not None:
+            results = schema.form(*named.values())
+        else:
+            assert schema.functional is not None
+            results = schema.functional(**named)
+        values = list(results) if isinstance(results, tuple) else [results]
+        written = [name for name in schema.written if name in schema.outs or named.get(name) is not None]
+        if not written:
+            return values, []
+        if len(values) == len(written):
+            return [], pytree.tree_leaves(values)
+        if len(values) == len(schema.returned):
+            pairs = list(zip(values, schema.returned, strict=True))
+            return [v for v, name in pairs if name is None], [v for v, name in pairs if name is not None]
+        return values[: len(schema.returned)], pytree.tree_leaves(values[len(schema.returned) :])
+    if schema.outs:
+        raise UnsupportedOp([Unsupported(str(operator), "no overload gives its result as a new tensor", "", None)])
+    copies = {
+        name: pytree.tree_map_only(torch.Tensor, torch.clone, value) if name in schema.written else value
+        for name, value in named.items()
+    }
+    results = operator(**copies)
+    values = list(results) if isinstance(results, tuple) else [results]
+    fresh = [v for v, name in zip(values, schema.returned, strict=False) if name is None]
+    return fresh, [leaf for name in schema.written for leaf in pytree.tree_leaves(copies[name])]

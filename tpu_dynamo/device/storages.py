@@ -1,0 +1,69 @@
+"""Storages of the device: what PyTorch does with memory as bytes, as for saving and deep copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ._torch_compat import NAME
+from .cells import Cell, DeviceStorage, new_tensor, set_cell
+from .memory import put_host, to_host
+
+
+def bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
+    """A storage's memory as a CPU tensor of bytes."""
+    whole = new_tensor((0,), None, torch.uint8)
+    return to_host(whole.set_(storage))
+
+
+def storage_of(data: torch.Tensor) -> torch.UntypedStorage:
+    """A storage of the device with the values of a vector of bytes on the CPU."""
+    tensor = new_tensor(tuple(data.shape), None, torch.uint8)
+    set_cell(tensor, Cell(put_host(data, (0,)), tuple(data.shape), torch.uint8))
+    return tensor.untyped_storage()
+
+
+def _clone(self: DeviceStorage) -> torch.UntypedStorage:
+    tensor = new_tensor((self.nbytes(),), None, torch.uint8)
+    if self.cell is not None:  # buffers never change, so two cells may hold one
+        set_cell(tensor, Cell(self.cell.buffer, self.cell.shape, self.cell.dtype))
+    return tensor.untyped_storage()
+
+
+def _deepcopy(self: DeviceStorage, memo: dict[int, Any]) -> torch.UntypedStorage:
+    if self._cdata not in memo:
+        copy = _clone(self)
+        copy.__class__ = torch.UntypedStorage  # PyTorch insists; `set_` makes it the device's again
+        memo[self._cdata] = copy
+    return memo[self._cdata]
+
+
+def _cpu(self: DeviceStorage) -> torch.UntypedStorage:
+    return bytes_of(self).untyped_storage()
+
+
+def _write_file(self: DeviceStorage, *args: Any) -> None:
+    _cpu(self)._write_file(*args)
+
+
+def _tag(storage: Any) -> str | None:
+    return f"{NAME}:0" if storage.device.type == NAME else None
+
+
+def _restore(storage: Any, location: str) -> Any:
+    if not location.startswith(NAME):
+        return None
+    if storage.device.type == NAME:
+        return storage
+    data = torch.empty(0, dtype=torch.uint8).set_(storage)
+    return storage_of(data)
+
+
+def register_storages() -> None:
+    """Teach torch.save, torch.load and copy.deepcopy the device's storages."""
+    methods = {"clone": _clone, "__deepcopy__": _deepcopy, "cpu": _cpu, "_write_file": _write_file}
+    for name, method in methods.items():
+        setattr(DeviceStorage, name, method)
+    # Before PyTorch's own for PrivateUse1, which needs an allocator in C++.
+    torch.serialization.register_package(15, _tag, _restore)
