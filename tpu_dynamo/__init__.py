@@ -1,6 +1,7 @@
 """torch.compile(model, backend="tpu"): PyTorch graphs through torch-mlir, StableHLO and XLA to TPUs.
 
-Importing this package touches no device and no global state of torch or JAX.
+Importing this package registers torch.device("tpu") unless another package has; it touches no chip and no global state
+of JAX.
 """
 
 from importlib import metadata
@@ -8,6 +9,7 @@ from importlib import metadata
 from tpu_dynamo_lowering import SourceLine, Unsupported, UnsupportedInput, UnsupportedOp
 from tpu_dynamo_runtime import PlatformUnavailable, UnknownTarget
 
+from .device import DeviceNameTaken, register_if_free
 from .errors import CompilationFailed
 from .options import OptionError, Options
 from .session import reset, reset_stats, stats
@@ -17,6 +19,7 @@ __version__ = metadata.version("tpu-dynamo")
 
 __all__ = [
     "CompilationFailed",
+    "DeviceNameTaken",
     "OptionError",
     "Options",
     "PlatformUnavailable",
@@ -31,3 +34,5 @@ __all__ = [
     "reset_stats",
     "stats",
 ]
+
+register_if_free()

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 __all__ = [
     "compile_with_aot_autograd",
     "fake_copies",
+    "graph_tensors",
     "input_name",
     "size_hint",
     "static_inputs",
@@ -66,6 +67,13 @@ def static_inputs(graph_module: GraphModule, backward: bool) -> set[int]:
     names = [node.name for node in graph_module.graph.find_nodes(op="placeholder")]
     primals = {f"primals_{position + 1}" for position in static}
     return {i for i, name in enumerate(names) if name in primals}
+
+
+def graph_tensors(graph_module: GraphModule) -> list[torch.Tensor]:
+    """The fake tensors that a graph takes and gives."""
+    graph = graph_module.graph
+    nodes = [*graph.find_nodes(op="placeholder"), *graph.output_node().all_input_nodes]
+    return [node.meta["val"] for node in nodes if isinstance(node.meta.get("val"), torch.Tensor)]
 
 
 def size_hint(value: Any) -> int | float:

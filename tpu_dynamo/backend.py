@@ -14,12 +14,22 @@ from torch.fx import GraphModule
 from tpu_dynamo_lowering import LoweringFailed, UnsupportedOp, lower, prepare, readable, size_sources
 from tpu_dynamo_runtime import Client, Executable, Operand, XlaRuntimeError, client
 
-from ._torch_compat import compile_with_aot_autograd, size_hint, static_inputs, unset_fake_temporarily
+from ._torch_compat import (
+    compile_with_aot_autograd,
+    graph_tensors,
+    size_hint,
+    static_inputs,
+    unset_fake_temporarily,
+)
 from .artifacts import Artifacts, next_name
 from .compiled import CompiledGraph, EagerGraph, Sizes, Specialisation
+from .device import NAME as DEVICE
+from .device.executable import DeviceExecutable
+from .device.generator import draw_keys
+from .device.programs import device_client
 from .errors import CompilationFailed
 from .inputs import check_inputs
-from .options import Options
+from .options import OptionError, Options
 from .session import session
 
 log = logging.getLogger("tpu_dynamo")
@@ -39,7 +49,8 @@ def tpu(
     """
     chosen = Options.parse(options, mode)
     device = client(chosen.target)
-    check_inputs(graph_module, example_inputs)
+    if check_inputs(graph_module, example_inputs):
+        device = _client_of_tensors(chosen, device)
     captured = readable(graph_module) if chosen.dump_dir else ""
     compile_as = partial(compile_graph, device, chosen, {"dynamo.fx.py": lambda: captured or readable(graph_module)})
     return compile_with_aot_autograd(
@@ -49,6 +60,16 @@ def tpu(
         backward=partial(compile_as, "backward"),
         inference=partial(compile_as, "inference"),
     )
+
+
+def _client_of_tensors(options: Options, asked: Client) -> Client:
+    owner = device_client()
+    if options.target != "auto" and owner.platform != asked.platform:
+        raise OptionError(
+            f'target={options.target!r}, but the tensors of torch.device("{DEVICE}") live on {owner.platform}; '
+            "leave the target out"
+        )
+    return owner
 
 
 def compile_graph(
@@ -67,6 +88,7 @@ def compile_graph(
     name = next_name(role)
     early = {**captured, "aot.fx.py": lambda: readable(graph_module)}
     prepared = prepare(graph_module)
+    on_device = any(v.device.type == DEVICE for v in graph_tensors(graph_module))
     static = static_inputs(graph_module, backward=role == "backward")
     try:
         sources = size_sources(prepared)
@@ -77,7 +99,7 @@ def compile_graph(
         try:
             # AOTAutograd calls compilers with its fake tensors switched on; constants are real.
             with unset_fake_temporarily():
-                return specialise(device, options, early, name, prepared, sources, static, sizes)
+                return specialise(device, options, early, name, prepared, sources, static, on_device, sizes)
         except UnsupportedOp as unsupported:
             return fall_back(options, name, graph_module, unsupported)
 
@@ -104,11 +126,12 @@ def specialise(
     graph_module: GraphModule,
     sources: Sequence[Any],
     static: Collection[int],
+    on_device: bool,
     sizes: Sizes,
 ) -> Specialisation:
     """The graph with `sizes` in the place of its symbols: lowered, compiled and ready to be called.
 
-    static: the positions of inputs that are the same at every call.
+    static: the positions of inputs that are the same at every call. on_device: whether its tensors are the device's.
     """
     started = time.perf_counter()
     bound = {source.symbol: size for source, size in zip(sources, sizes, strict=True)}
@@ -138,6 +161,9 @@ def specialise(
         "graph %s: lowered in %.2f s, %s in %.2f s",
         artifacts.name, lowered - started, f"loaded for {device.platform}", time.perf_counter() - lowered,
     )  # fmt: skip
+    if on_device:
+        on_chip = DeviceExecutable(loaded, program.arguments[: program.inputs], program.results, program.constants)
+        return Specialisation(on_chip, program.outputs, program.random_keys, draw_keys)
     executable = Executable(
         device,
         loaded,
@@ -147,4 +173,8 @@ def specialise(
         program.constants,
         copying=options.transfer == "copy",
     )
-    return Specialisation(executable, program.outputs, program.random_keys)
+    return Specialisation(executable, program.outputs, program.random_keys, _draw_from_default_generator)
+
+
+def _draw_from_default_generator(count: int) -> torch.Tensor:
+    return torch.empty(count, dtype=torch.int64).random_()

@@ -11,23 +11,34 @@ import torch
 from tpu_dynamo_lowering import Computed, Given, Literal, Output, SizeSource
 from tpu_dynamo_runtime import Executable
 
+from .device.executable import DeviceExecutable
+
 Sizes = tuple[int | float, ...]
 
 
 class Specialisation:
-    """The graph at one set of sizes: its executable, and how the graph's outputs are put together."""
+    """The graph at one set of sizes: its executable, and how the graph's outputs are put together.
 
-    def __init__(self, executable: Executable, outputs: Sequence[Output], random_keys: int):
+    draw: draws so many random keys, an int64 vector; numbers follow torch.manual_seed and differ from call to call.
+    """
+
+    def __init__(
+        self,
+        executable: Executable | DeviceExecutable,
+        outputs: Sequence[Output],
+        random_keys: int,
+        draw: Callable[[int], torch.Tensor],
+    ):
         self._executable = executable
         self._random_keys = random_keys
+        self._draw = draw
         self._outputs = outputs
         self._plain = list(outputs) == [Computed(i) for i in range(len(outputs))]
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """The graph's outputs: tensors, sizes and None, as AOTAutograd expects them."""
         if self._random_keys:
-            # From the default generator: numbers follow torch.manual_seed and differ from call to call.
-            inputs = [*inputs, torch.empty(self._random_keys, dtype=torch.int64).random_()]
+            inputs = [*inputs, self._draw(self._random_keys)]
         results = self._executable(inputs)
         return results if self._plain else [_output(output, inputs, results) for output in self._outputs]
 

@@ -11,13 +11,14 @@ from torch.fx import GraphModule
 from tpu_dynamo_lowering import UnsupportedInput
 
 from ._torch_compat import input_name
+from .device import NAME as DEVICE
 
 
-def check_inputs(graph_module: GraphModule, example_inputs: Sequence[Any]) -> None:
-    """Refuse graph inputs that no program can take.
+def check_inputs(graph_module: GraphModule, example_inputs: Sequence[Any]) -> bool:
+    """Refuse graph inputs that no program can take, and say whether they are on the device `tpu`.
 
-    Raises UnsupportedInput for tensors that are not strided, have no data (`meta`), or live on a device that is
-    not the CPU; the message names the input as the user's code does.
+    Raises UnsupportedInput for tensors that are not strided, have no data (`meta`), or live on a device other than
+    the CPU and `tpu`, or on both; the message names the input as the user's code does.
     """
     placeholders = graph_module.graph.find_nodes(op="placeholder")
     for placeholder, value in zip(placeholders, example_inputs, strict=True):
@@ -34,16 +35,17 @@ def check_inputs(graph_module: GraphModule, example_inputs: Sequence[Any]) -> No
                 f"input {name} is on the meta device: it has a shape and no data to compute with\n"
                 '  try: model.to_empty(device="cpu") and load its weights before calling it'
             )
-    devices: dict[torch.device, str] = {}
-    for placeholder, value in zip(placeholders, example_inputs, strict=True):
-        if isinstance(value, torch.Tensor):
-            devices.setdefault(value.device, input_name(placeholder))
-    if len(devices) > 1:
-        places = ", ".join(f"{name} on {device}" for device, name in devices.items())
-        raise UnsupportedInput(f"the graph's inputs are on several devices: {places}\n  try: move them to one")
-    for device, name in devices.items():
-        if device.type != "cpu":
+        if value.device.type not in ("cpu", DEVICE):
             raise UnsupportedInput(
-                f"input {name} is on {device}, whose memory this backend does not read\n"
-                "  try: pass CPU tensors; they are moved to the target's device"
+                f"input {name} is on {value.device}, whose memory this backend does not read\n"
+                f"  try: pass tensors of the CPU or of the device {DEVICE!r}"
             )
+    places: dict[str, str] = {}
+    for placeholder, value in zip(placeholders, example_inputs, strict=True):
+        # Numbers in tensors may stay on the CPU, as everywhere in PyTorch.
+        if isinstance(value, torch.Tensor) and (value.ndim or value.device.type == DEVICE):
+            places.setdefault(value.device.type, input_name(placeholder))
+    if len(places) > 1:
+        named = ", ".join(f"{name} on {device}" for device, name in places.items())
+        raise UnsupportedInput(f"the graph's inputs are on several devices: {named}\n  try: move them to one")
+    return DEVICE in places

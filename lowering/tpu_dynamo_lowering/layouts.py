@@ -46,7 +46,7 @@ def dense_order(shape: Sequence[int], stride: Sequence[int]) -> tuple[int, ...] 
 def spec_of(value: torch.Tensor) -> TensorSpec:
     """The spec of a fake tensor of concrete sizes."""
     shape = tuple(value.shape)
-    return TensorSpec(shape, value.dtype, memory_order(shape, value.stride()))
+    return TensorSpec(shape, value.dtype, memory_order(shape, value.stride()), value.device.type)
 
 
 def expose_arguments(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[list[Argument], list[torch.Tensor]]:

@@ -15,12 +15,13 @@ class TensorSpec:
 
     `order` lists the tensor's dimensions from the outermost in memory to the innermost; the program sees the
     tensor permuted by it, so that a dense tensor of any stride order crosses without a copy. Row-major is
-    `(0, 1, ..., rank - 1)`.
+    `(0, 1, ..., rank - 1)`. device: the type of the device that the graph has it on.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     order: tuple[int, ...]
+    device: str = "cpu"
 
     @property
     def physical_shape(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """torch.device("tpu"): tensors whose memory is a PJRT buffer, in pure Python over PyTorch's PrivateUse1 backend."""
 
-from .registration import DeviceNameTaken, register
+from ._torch_compat import NAME
+from .registration import DeviceNameTaken, register, register_if_free
 
-__all__ = ["DeviceNameTaken", "register"]
+__all__ = ["NAME", "DeviceNameTaken", "register", "register_if_free"]

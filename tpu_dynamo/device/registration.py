@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -63,6 +64,12 @@ def register() -> None:
             lazy = library("aten", key)
             lazy.impl("_copy_from", torch.library.fallthrough_kernel)
             _libraries.append(lazy)
+
+
+def register_if_free() -> None:
+    """Register the device unless another package owns PrivateUse1."""
+    with contextlib.suppress(DeviceNameTaken):
+        register()
 
 
 def _call_of(eager: Eager, name: str) -> Callable[..., Any]:
