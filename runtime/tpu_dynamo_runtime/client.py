@@ -60,8 +60,9 @@ class Client:
         return executable.get_hlo_text()
 
     def synchronise(self) -> None:
-        """Wait until every execution of the device has ended."""
-        self.device.synchronize_all_activity()
+        """Wait until every execution has ended, that is, until every live buffer has its values."""
+        for buffer in self._client.live_buffers():
+            buffer.block_until_ready()
 
     def live_bytes(self) -> int:
         """Bytes of the buffers that are alive."""

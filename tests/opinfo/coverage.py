@@ -1,6 +1,6 @@
 """How many OpInfo entries and samples agree with eager, counted.
 
-    python -m tests.opinfo.coverage --dtypes float32,int64 [--samples 3] [--gradients] [--match REGEX]
+    python -m tests.opinfo.coverage --dtypes float32,int64 [--samples 3] [--gradients] [--device] [--match REGEX]
 
 Prints each entry with failures and the counts at the end; `--samples 0` runs all samples. What fails with Dynamo alone
 too (backend `aot_eager`) is counted apart: no backend can pass it.
@@ -22,7 +22,10 @@ from . import entries
 def outcome(info: Any, sample: Any, gradients: bool, backend: str = "tpu") -> str:
     """`passed`, or what kind of failure and its first line."""
     try:
-        if gradients:
+        if backend == "eager on the device":
+            with torch.no_grad():
+                entries.check_on_device(info, sample)
+        elif gradients:
             entries.check_gradients(info, sample, backend)
         else:
             with torch.no_grad():
@@ -41,6 +44,7 @@ def main() -> None:
     parser.add_argument("--dtypes", default="float32")
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--gradients", action="store_true")
+    parser.add_argument("--device", action="store_true", help='eager on torch.device("tpu"), nothing compiled')
     parser.add_argument("--match", default=".*")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -54,7 +58,7 @@ def main() -> None:
             failures: list[str] = []
             total = impossible = 0
             for sample in entries.samples(info, dtype, given.samples or None, given.gradients):
-                found = outcome(info, sample, given.gradients)
+                found = outcome(info, sample, given.gradients, "eager on the device" if given.device else "tpu")
                 total += 1
                 if found != "passed":
                     if outcome(info, sample, given.gradients, "aot_eager") == "passed":

@@ -12,6 +12,8 @@ import torch.testing._internal.common_methods_invocations as database
 from torch.testing._internal.opinfo.core import OpInfo, SampleInput
 from torch.utils import _pytree as pytree
 
+import tpu_dynamo  # noqa: F401, which registers the device
+
 # What is in memory that nothing wrote is unspecified: shapes and dtypes are compared.
 UNSPECIFIED = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
 
@@ -87,6 +89,36 @@ def check(info: OpInfo, sample: SampleInput, backend: str = "tpu") -> None:
     process = sample.output_process_fn_grad
     specified = info.name not in UNSPECIFIED and not is_random(expected, again)
     agree(process(actual), process(expected), values=specified)
+
+
+def check_on_device(info: OpInfo, sample: SampleInput) -> None:
+    """One sample in eager on torch.device("tpu"), against eager on the CPU: the result, and the input afterwards."""
+    function = callable_of(info)
+    cpu = fresh(sample)
+    torch.manual_seed(0)
+    expected = function(cpu[0], *cpu[1], **cpu[2])
+    again = fresh(sample)
+    torch.manual_seed(1)
+    other = function(again[0], *again[1], **again[2])
+    given, args, kwargs = to_device(fresh(sample))
+    actual = function(given, *args, **kwargs)
+    host = pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, (actual, given))
+    process = sample.output_process_fn_grad
+    specified = info.name not in UNSPECIFIED and not is_random(expected, other)
+    agree(process(host[0]), process(expected), values=specified)
+    agree(host[1], cpu[0], values=specified)
+
+
+def to_device(values: Any) -> Any:
+    """Tensors moved to the device, and the device's name where the CPU's stood."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.detach().to("tpu").requires_grad_(value.requires_grad)
+        is_cpu = (isinstance(value, str) and value == "cpu") or value == torch.device("cpu")
+        return torch.device("tpu") if isinstance(value, str | torch.device) and is_cpu else value
+
+    return pytree.tree_map(moved, values)
 
 
 def is_random(first: Any, second: Any) -> bool:

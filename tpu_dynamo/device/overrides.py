@@ -34,7 +34,25 @@ def overrides(eager: Boxed) -> dict[str, Callable[..., Any]]:
         geometry = stride, padding, dilation, transposed, output_padding, groups, list(output_mask)
         return eager(aten.convolution_backward.default, grad_output, input, weight, bias, *geometry)
 
+    def native_batch_norm(*args: Any) -> Any:
+        # Its schema does not say that it changes the running statistics; its successor's does.
+        training, running_mean = args[5], args[3]
+        if training and running_mean is not None:
+            return eager(aten._native_batch_norm_legit.default, *args)
+        return eager(aten.native_batch_norm.default, *args)
+
+    def running(operator: torch._ops.OpOverload) -> Callable[..., None]:
+        def helper(self: torch.Tensor, values: torch.Tensor, indices: torch.Tensor, dim: int) -> None:
+            found = eager(operator, self, dim)
+            values.copy_(found[0])
+            indices.copy_(found[1])
+
+        return helper
+
     return {
+        "native_batch_norm": native_batch_norm,
+        "_cummax_helper": running(aten.cummax.default),
+        "_cummin_helper": running(aten.cummin.default),
         "convolution_overrideable": convolution,
         "convolution_backward_overrideable": convolution_backward,
     }

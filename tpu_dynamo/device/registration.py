@@ -46,12 +46,13 @@ def register() -> None:
             raise DeviceNameTaken(owner)
         take_private_use(torch_module.module())
         register_storages()
-        eager = Eager()
+        # Dynamo looks at every Python frame below a compiled function, and these are the device itself.
+        eager = torch.compiler.disable(Eager().__call__)
         everything = library("_")
         everything.fallback(eager, "PrivateUse1")
         own = library("aten")
         for name, kernel in {**aten.KERNELS, **overrides(eager)}.items():
-            own.impl(name, kernel)
+            own.impl(name, torch.compiler.disable(kernel))
         # ATen takes these apart into single tensors; one program for the whole list is what they are for.
         for name in overloads_with_prefix("_foreach_") + overloads_with_prefix("_fused_"):
             if not name.endswith("out") and not name.startswith(
@@ -72,7 +73,7 @@ def register_if_free() -> None:
         register()
 
 
-def _call_of(eager: Eager, name: str) -> Callable[..., Any]:
+def _call_of(eager: Callable[..., Any], name: str) -> Callable[..., Any]:
     base, _, overload = name.partition(".")
     operator = getattr(getattr(torch.ops.aten, base), overload or "default")
     return lambda *args, **kwargs: eager(operator, *args, **kwargs)

@@ -47,6 +47,13 @@ def _write_file(self: DeviceStorage, *args: Any) -> None:
     _cpu(self)._write_file(*args)
 
 
+def _set_from_file(self: DeviceStorage, *args: Any) -> None:
+    host = torch.UntypedStorage(self.nbytes())
+    host._set_from_file(*args)
+    data = torch.empty(0, dtype=torch.uint8).set_(host)
+    self.cell = Cell(put_host(data, (0,)), tuple(data.shape), torch.uint8)
+
+
 def _tag(storage: Any) -> str | None:
     return f"{NAME}:0" if storage.device.type == NAME else None
 
@@ -62,7 +69,13 @@ def _restore(storage: Any, location: str) -> Any:
 
 def register_storages() -> None:
     """Teach torch.save, torch.load and copy.deepcopy the device's storages."""
-    methods = {"clone": _clone, "__deepcopy__": _deepcopy, "cpu": _cpu, "_write_file": _write_file}
+    methods = {
+        "clone": _clone,
+        "__deepcopy__": _deepcopy,
+        "cpu": _cpu,
+        "_write_file": _write_file,
+        "_set_from_file": _set_from_file,
+    }
     for name, method in methods.items():
         setattr(DeviceStorage, name, method)
     # Before PyTorch's own for PrivateUse1, which needs an allocator in C++.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -167,6 +168,8 @@ def as_strided_copy(
 ) -> Array:
     """A strided view of a vector that holds a whole memory; rewrites/strides.py brings every tensor to that form."""
     offset = storage_offset or 0
+    if not math.prod(size):
+        return jnp.zeros(tuple(size), self.dtype)
     steps = [d for d in range(len(size)) if stride[d] != 0 and size[d] != 1]
     nested = sorted(steps, key=lambda d: -stride[d])
     inner = [*((size[d], stride[d]) for d in nested[1:]), (1, 1)]

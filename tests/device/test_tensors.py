@@ -1,0 +1,215 @@
+"""Tensors of torch.device("tpu"): memory, views, copies, saving, errors."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import io
+import pickle
+
+import pytest
+import torch
+
+import tpu_dynamo
+
+
+@pytest.fixture
+def matrix() -> torch.Tensor:
+    return torch.arange(12.0).view(3, 4).to("tpu")
+
+
+def same(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    assert actual.device.type == "tpu"
+    torch.testing.assert_close(actual.cpu(), expected)
+
+
+VIEWS = {
+    "row": lambda x: x[1],
+    "column": lambda x: x[:, 2],
+    "transposed": lambda x: x.t(),
+    "step": lambda x: x[::2, 1::2],
+    "diagonal": lambda x: x.diagonal(),
+    "reshaped": lambda x: x.view(2, 6)[1, 1:],
+    "unfolded": lambda x: x.unfold(1, 2, 2)[0],
+    "permuted slice": lambda x: x.view(3, 2, 2).permute(2, 0, 1)[1],
+    "bytes": lambda x: x.view(torch.int32),
+    "detached": lambda x: x.detach()[0],
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_alias_their_base_in_both_directions(name, matrix):
+    host, view = matrix.cpu(), VIEWS[name]
+    for operation in (lambda v: v.add_(1), lambda v: v.copy_(torch.ones(v.shape, dtype=v.dtype)), lambda v: v.zero_()):
+        operation(view(matrix))
+        operation(view(host))
+        same(matrix, host)
+    matrix.mul_(2).add_(3)
+    host.mul_(2).add_(3)
+    same(view(matrix), view(host))
+    assert view(matrix).untyped_storage() is matrix.untyped_storage()
+    assert (view(matrix).stride(), view(matrix).storage_offset()) == (view(host).stride(), view(host).storage_offset())
+
+
+def test_expanded_tensors_read_one_row_many_times(matrix):
+    same(matrix[0].expand(5, 4) + 1, matrix.cpu()[0].expand(5, 4) + 1)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float64, torch.complex64]
+)
+def test_numbers_survive_the_way_there_and_back(dtype):
+    host = torch.tensor([[0, 1, 2], [3, 4, 5]]).to(dtype)
+    for tensor in (host, host.t(), host[:, ::2], host[0, 0], host[:0]):
+        back = tensor.to("tpu").cpu()
+        assert torch.equal(back, tensor)
+    assert host.t().to("tpu").stride() == host.t().stride()
+
+
+def test_in_place_operations_through_views_are_seen_by_autograd():
+    def gradient(device):
+        x = torch.arange(6.0, device=device).view(2, 3).requires_grad_()
+        y = x * 2
+        y[:, 1].mul_(3)
+        y[0] = 7
+        y.sigmoid().sum().backward()
+        return x.grad.cpu()
+
+    torch.testing.assert_close(gradient("tpu"), gradient("cpu"))
+
+
+def test_lazily_conjugated_and_negated_tensors(matrix):
+    spectrum, host = torch.fft.fft(matrix), torch.fft.fft(matrix.cpu())
+    same(spectrum.conj() * 2, host.conj() * 2)
+    same(spectrum.conj().imag + 0, host.conj().imag + 0)
+    target, expected = torch.zeros(3, 4, dtype=torch.complex64), torch.zeros(3, 4, dtype=torch.complex64)
+    target = target.to("tpu")
+    target.conj().copy_(spectrum)
+    expected.conj().copy_(host)
+    same(target, expected)
+
+
+def test_saving_and_loading(matrix, tmp_path):
+    path = tmp_path / "tensors.pt"
+    torch.save({"whole": matrix, "row": matrix[1]}, path)
+    for place in ("cpu", "tpu", None):
+        loaded = torch.load(path, map_location=place)
+        assert loaded["whole"].device.type == (place or "tpu")
+        torch.testing.assert_close(loaded["whole"].cpu(), matrix.cpu())
+        loaded["whole"][1] = 5  # what was one storage is one storage
+        torch.testing.assert_close(loaded["row"].cpu(), torch.full((4,), 5.0))
+
+
+def test_a_model_is_saved_on_one_device_and_loaded_on_the_other():
+    model = torch.nn.Linear(3, 2).to("tpu")
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    other = torch.nn.Linear(3, 2)
+    other.load_state_dict(torch.load(file, map_location="cpu"))
+    torch.testing.assert_close(other.weight, model.weight.cpu())
+    model.load_state_dict({name: value + 1 for name, value in other.state_dict().items()})
+    torch.testing.assert_close(model.weight.cpu(), other.weight + 1)
+
+
+def test_copies_are_independent(matrix):
+    for duplicate in (copy.deepcopy(matrix), pickle.loads(pickle.dumps(matrix)), matrix.clone()):
+        before = matrix.cpu()
+        duplicate.add_(1)
+        same(matrix, before)
+        same(duplicate, before + 1)
+    module = copy.deepcopy(torch.nn.BatchNorm1d(3).to("tpu"))
+    assert module.running_mean.device.type == "tpu"
+
+
+def test_printing_fetches(matrix):
+    assert repr(matrix).startswith("tensor([[ 0.,  1.,  2.,  3.]")
+    assert "device='tpu:0'" in repr(matrix)
+
+
+def test_numpy_is_refused_as_pytorch_refuses_it(matrix):
+    with pytest.raises(TypeError, match=r"can't convert tpu:0 device type tensor to numpy"):
+        matrix.numpy()
+
+
+def test_tensors_of_two_devices_do_not_meet(matrix):
+    with pytest.raises(RuntimeError, match=r"Expected all tensors to be on the same device.*tpu:0 and cpu"):
+        matrix + torch.ones(3, 4)
+    same(matrix + torch.tensor(2.0), matrix.cpu() + 2)
+    same(matrix[torch.tensor([2, 0])], matrix.cpu()[[2, 0]])
+
+
+def test_there_is_one_index(matrix):
+    with pytest.raises(RuntimeError, match="tpu:1 does not exist"):
+        torch.empty(2, device="tpu:1")
+
+
+def test_changing_numbers_compile_nothing_anew(matrix):
+    def step(k: float) -> None:
+        x = matrix.clone()
+        x.mul_(k).add_(matrix, alpha=k).addcdiv_(matrix, matrix + 1, value=k).fill_(k)
+        torch._foreach_addcdiv_([x], [matrix], [matrix + 1], [k])
+
+    step(0.25)
+    tpu_dynamo.reset_stats()
+    step(0.75)
+    stats = tpu_dynamo.stats()
+    assert (stats.lowerings, stats.xla_compiles, stats.fallbacks) == (0, 0, {})
+    assert stats.executions > 0
+
+
+def test_what_depends_on_values_runs_on_the_cpu_and_is_counted(matrix):
+    tpu_dynamo.reset_stats()
+    same(matrix[matrix > 6], torch.arange(7.0, 12.0))
+    assert any("nonzero" in why for why in tpu_dynamo.stats().fallbacks)
+
+
+def test_random_numbers_follow_the_seed():
+    def draws() -> list[torch.Tensor]:
+        return [torch.randn(50, device="tpu").cpu(), torch.rand(50, device="tpu").cpu()]
+
+    torch.manual_seed(5)
+    first = draws()
+    state = torch.tpu.get_rng_state()
+    later = draws()
+    torch.manual_seed(5)
+    again = draws()
+    torch.tpu.set_rng_state(state)
+    torch.testing.assert_close(again, first)
+    torch.testing.assert_close(draws(), later)
+    assert not torch.equal(first[0], later[0])
+
+
+def test_memory_is_freed_with_the_last_tensor():
+    gc.collect()
+    before = torch.tpu.memory_allocated()
+    tensor = torch.zeros(1000, 1000, device="tpu")
+    view = tensor[1:]
+    assert torch.tpu.memory_allocated() >= before + 4_000_000
+    del tensor
+    assert float(view.sum()) == 0
+    del view
+    assert torch.tpu.memory_allocated() < before + 1_000_000
+
+
+def test_ten_thousand_operations_leave_nothing_behind():
+    x = torch.ones(10, device="tpu")
+    (x + 1).mul_(2)
+    buffers = len(tpu_buffers())
+    for _ in range(5000):
+        (x + 1).mul_(2)
+    assert len(tpu_buffers()) <= buffers + 2
+
+
+def tpu_buffers() -> list[object]:
+    from tpu_dynamo.device.programs import device_client
+
+    return list(device_client()._client.live_buffers())
+
+
+def test_the_accelerator_is_the_device():
+    assert torch.accelerator.current_accelerator().type == "tpu"
+    assert torch.tpu.is_available()
+    assert torch.tpu.device_count() == 1
+    assert torch.zeros(1).tpu().is_tpu
+    torch.tpu.synchronize()
