@@ -12,6 +12,7 @@ import torch
 from . import aten, torch_module
 from ._torch_compat import NAME, library, overloads_with_prefix, owner_of_private_use, take_private_use
 from .eager import Eager
+from .grouped import register_grouped_mm
 from .overrides import overrides
 from .storages import register_storages
 
@@ -46,6 +47,9 @@ def register() -> None:
             raise DeviceNameTaken(owner)
         take_private_use(torch_module.module())
         register_storages()
+        # Without it Module.to makes new parameters for a device from outside: tied weights come apart, and optimizers
+        # keep the old ones.
+        torch.__future__.set_swap_module_params_on_conversion(True)
         # Dynamo looks at every Python frame below a compiled function, and these are the device itself.
         eager = torch.compiler.disable(Eager().__call__)
         everything = library("_")
@@ -59,7 +63,7 @@ def register() -> None:
                 ("_fused_sdp", "_fused_moving", "_fused_dropout", "_fused_rms")
             ):
                 own.impl(name, _call_of(eager, name))
-        _libraries.extend((everything, own))
+        _libraries.extend((everything, own, *register_grouped_mm()))
         for key in ("Conjugate", "Negative"):
             # PyTorch's fallback for lazy tensors copies them, and would come here again without end.
             lazy = library("aten", key)

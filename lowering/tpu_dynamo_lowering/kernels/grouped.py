@@ -33,6 +33,7 @@ def _by_groups(left: Array, right: Array, ends: Array) -> Array:
     return lax.ragged_dot_general(left, right, _sizes(ends), numbers, preferred_element_type=_wanted(left))
 
 
+@foreign_kernel("tpu_dynamo::grouped_mm")
 @kernel(aten._grouped_mm.default)
 def grouped_mm(
     self: Array, mat2: Array, offs: Array | None = None, bias: Array | None = None, out_dtype: torch.dtype | None = None
