@@ -98,6 +98,11 @@ def as_view(operator: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> torch
     return operator.redispatch(_META, *args, **kwargs)
 
 
+def without_autocast() -> Any:
+    """A context in which the device's autocast does nothing."""
+    return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1))
+
+
 def overloads_with_prefix(prefix: str) -> list[str]:
     """The names of ATen's operators that begin with `prefix`, with their overloads, as in `_foreach_add.Scalar`."""
     names = []

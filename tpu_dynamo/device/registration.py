@@ -11,6 +11,7 @@ import torch
 
 from . import aten, torch_module
 from ._torch_compat import NAME, library, overloads_with_prefix, owner_of_private_use, take_private_use
+from .autocast import register_autocast
 from .eager import Eager
 from .grouped import register_grouped_mm
 from .overrides import overrides
@@ -63,7 +64,11 @@ def register() -> None:
                 ("_fused_sdp", "_fused_moving", "_fused_dropout", "_fused_rms")
             ):
                 own.impl(name, _call_of(eager, name))
-        _libraries.extend((everything, own, *register_grouped_mm()))
+        _libraries.extend((everything, own, *register_grouped_mm(), *register_autocast()))
+        # PJRT has no page-locked memory: pinning for this accelerator, as loaders do, is a copy.
+        host = library("aten", "CPU")
+        host.impl("_pin_memory", lambda self, device=None: self.clone())
+        _libraries.append(host)
         for key in ("Conjugate", "Negative"):
             # PyTorch's fallback for lazy tensors copies them, and would come here again without end.
             lazy = library("aten", key)

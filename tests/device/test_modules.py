@@ -1,0 +1,117 @@
+"""Models on the device: moved as a whole, ties kept, mixtures of experts, autocast, loaders, frozen parts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+import tpu_dynamo
+from tpu_dynamo.device import DeviceNameTaken, registration
+
+
+def test_tied_weights_stay_tied_and_optimizers_keep_their_parameters():
+    embedding, head = torch.nn.Embedding(7, 4), torch.nn.Linear(4, 7, bias=False)
+    head.weight = embedding.weight
+    model = torch.nn.Sequential(embedding, head)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    model.to("tpu")
+    assert model[0].weight is model[1].weight
+    assert optimizer.param_groups[0]["params"][0] is model[0].weight
+    before = model[0].weight.detach().cpu()
+    model(torch.tensor([1, 2]).to("tpu")).sum().backward()
+    optimizer.step()
+    assert not torch.equal(model[1].weight.detach().cpu(), before)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_grouped_products_and_their_gradients(compiled):
+    def loss(rows, matrices, ends):
+        return torch._grouped_mm(rows, matrices, offs=ends).square().sum()
+
+    torch.manual_seed(0)
+    rows, matrices, ends = torch.randn(6, 8), torch.randn(3, 8, 16), torch.tensor([2, 2, 6], dtype=torch.int32)
+    expected = []
+    groups = [rows[:2], rows[2:2], rows[2:6]]
+    host = [rows.clone().requires_grad_(), matrices.clone().requires_grad_()]
+    sum((host[0][a:b] @ host[1][g]).square().sum() for g, (a, b) in enumerate([(0, 2), (2, 2), (2, 6)])).backward()
+    expected = [tensor.grad for tensor in host]
+    assert len(groups) == 3
+    there = [tensor.to("tpu").requires_grad_() for tensor in (rows, matrices)]
+    run = torch.compile(loss, backend="tpu", fullgraph=True) if compiled else loss
+    run(*there, ends.to("tpu")).backward()
+    for tensor, gradient in zip(there, expected, strict=True):
+        torch.testing.assert_close(tensor.grad.cpu(), gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_autocast_computes_products_in_half_precision():
+    model, x = torch.nn.Linear(4, 3).to("tpu"), torch.randn(2, 4).to("tpu")
+    with torch.autocast("tpu", dtype=torch.bfloat16):
+        assert model(x).dtype == torch.bfloat16
+    compiled = torch.compile(model, backend="tpu")
+    with torch.autocast("tpu", dtype=torch.bfloat16):
+        y = compiled(x)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float().cpu(), model(x).cpu(), rtol=0.05, atol=0.05)
+
+
+def test_a_scaler_skips_steps_that_overflowed():
+    model = torch.nn.Linear(3, 1, bias=False).to("tpu")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("tpu", init_scale=4.0)
+    for x, moves in ((torch.ones(2, 3), True), (torch.full((2, 3), float("inf")), False)):
+        before = model.weight.detach().cpu()
+        optimizer.zero_grad()
+        scaler.scale(model(x.to("tpu")).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert torch.equal(model.weight.detach().cpu(), before) != moves
+    assert scaler.get_scale() == 2.0
+
+
+def test_a_loader_feeds_the_device():
+    loader = DataLoader(TensorDataset(torch.arange(8.0)), batch_size=4, pin_memory=True)
+    assert sum(float(batch.to("tpu", non_blocking=True).sum()) for (batch,) in loader) == 28
+
+
+def test_dropping_many_models_leaves_nothing_behind():
+    from tpu_dynamo.device.programs import device_client
+
+    def make() -> None:
+        torch.nn.Linear(50, 50).to("tpu")(torch.ones(1, 50, device="tpu")).sum().backward()
+
+    make()
+    buffers = len(device_client()._client.live_buffers())
+    for _ in range(100):
+        make()
+    assert len(device_client()._client.live_buffers()) <= buffers + 2
+
+
+def test_another_owner_of_the_slot_is_named(monkeypatch):
+    monkeypatch.setattr(registration, "_libraries", [])
+    monkeypatch.setattr(registration, "owner_of_private_use", lambda: "npu")
+    with pytest.raises(DeviceNameTaken, match="took it for 'npu'"):
+        registration.register()
+    registration.register_if_free()
+
+
+def test_another_target_than_the_tensors_own_is_refused(monkeypatch):
+    from tpu_dynamo import backend
+
+    class Chip:
+        platform = "tpu"
+
+    monkeypatch.setattr(backend, "device_client", Chip)
+    with pytest.raises(Exception, match=r"target='cpu', but the tensors of torch.device\(\"tpu\"\) live on tpu"):
+        torch.compile(lambda x: x + 1, backend="tpu", options={"target": "cpu"})(torch.ones(2).to("tpu"))
+
+
+def test_first_uses_are_visible_in_the_counts():
+    x = torch.ones(3, 7, 2).to("tpu")
+    tpu_dynamo.reset_stats()
+    torch.erfinv(x * 0.5)
+    assert tpu_dynamo.stats().lowerings >= 1
+    tpu_dynamo.reset_stats()
+    torch.erfinv(x * 0.5)
+    stats = tpu_dynamo.stats()
+    assert (stats.lowerings, stats.executions) == (0, 2)
