@@ -115,3 +115,28 @@ def test_first_uses_are_visible_in_the_counts():
     torch.erfinv(x * 0.5)
     stats = tpu_dynamo.stats()
     assert (stats.lowerings, stats.executions) == (0, 2)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_recurrent_networks_and_their_gradients(kind):
+    def run(device):
+        torch.manual_seed(0)
+        network = getattr(torch.nn, kind)(3, 5, num_layers=2, batch_first=True).to(device)
+        x = torch.linspace(-1, 1, 24).view(2, 4, 3).to(device).requires_grad_()
+        output, _ = network(x)
+        output.square().sum().backward()
+        return [tensor.cpu() for tensor in (output.detach(), x.grad, *(p.grad for p in network.parameters()))]
+
+    torch.testing.assert_close(run("tpu"), run("cpu"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_embeddings(mode, compiled):
+    torch.manual_seed(0)
+    bag = torch.nn.EmbeddingBag(9, 4, mode=mode)
+    ids, starts = torch.tensor([1, 2, 8, 0, 1, 1]), torch.tensor([0, 2, 5])
+    expected = bag(ids, starts).detach()
+    bag.to("tpu")
+    run = torch.compile(bag, backend="tpu") if compiled else bag
+    torch.testing.assert_close(run(ids.to("tpu"), starts.to("tpu")).cpu().detach(), expected)

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from tpu_dynamo_lowering import Unsupported, UnsupportedOp
 
-from .scalars import FORMS
+from .forms import FORMS
 
 TENSOR = "a tensor"
 _NUMBERS = {bool: torch.bool, int: torch.int64, float: torch.float64, complex: torch.complex128}

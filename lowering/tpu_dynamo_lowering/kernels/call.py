@@ -82,7 +82,8 @@ def mark_kernels(graph: Graph) -> dict[str, KernelCall]:
         lowering = choose(node) if node.op == "call_function" else None
         if not isinstance(lowering, Lowering):
             continue
-        key = call_key(node)
+        # Some results have other sizes on other devices.
+        key = f"{call_key(node)}|{_types(tensors_of(node))}"
         if key not in calls:
             calls[key] = _call_of(node, lowering, key, f"kernel_{len(calls)}_{_name(node)}")
         node.meta[META] = calls[key]

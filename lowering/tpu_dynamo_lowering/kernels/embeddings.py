@@ -79,19 +79,14 @@ def embedding_bag(
     """The sum, mean or maximum of each bag of a table's rows, and what the gradient needs: a gather and a scatter.
 
     indices: a vector, cut into bags at `offsets`; rows `padding_idx` do not count; an empty bag gives zero. With
-    `include_last_offset` the last offset ends the last bag. The other results are, as on CPU: each index's bag (empty
+    `include_last_offset` the last offset ends the last bag. The other results are: each index's bag (on the CPU empty
     for a plain sum), the bags' sizes, and for the maximum the row that each value is from. Source: ATen
     `_embedding_bag`.
     """
     result, bag, size, origin = _bags(
         weight, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx
     )
-    return result, bag if _keeps_bags(weight, mode, padding_idx) else bag[:0], size, origin
-
-
-def _keeps_bags(weight: Array, mode: int, padding_idx: int) -> bool:
-    # The condition of PyTorch's meta function, on which the shape of the second result depends.
-    return mode != _SUM or weight.dtype not in (jnp.float32, jnp.float16) or padding_idx >= 0
+    return result, bag, size, origin
 
 
 @kernel(aten._embedding_bag_forward_only.default)
