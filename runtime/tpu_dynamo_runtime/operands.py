@@ -133,10 +133,10 @@ def _at_address(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class CopiedOperands:
-    """On a device with its own memory: a parameter's buffer is a copy of one tensor object at one version.
+    """On a device with its own memory: a parameter's buffer is a copy of one storage at one version.
 
-    In-place changes raise the version, `.data =` and `set_` change the address; each is uploaded with the next call.
-    The tensors are held weakly: their buffers go when they go.
+    In-place changes raise the version, `.data =` and `set_` change the storage; each is uploaded with the next call.
+    The storages are held weakly: their buffers go when they go.
     """
 
     def __init__(self, transfer: Copying, operands: Sequence[Operand]):
@@ -168,19 +168,22 @@ class CopiedOperands:
         slots = self._slots
 
         def drop(gone: Any) -> None:
-            if (slot := slots[i]) is not None and slot.tensor is gone:
+            if (slot := slots[i]) is not None and slot.storage is gone:
                 slots[i] = None
 
         slots[i] = _Slot(tensor, buffer, drop)
 
 
 class _Slot:
-    """A tensor, held weakly, with the buffer of its values at one version."""
+    """A tensor's storage, held weakly, with the buffer of its values at one version.
 
-    __slots__ = ("address", "buffer", "nbytes", "tensor", "version")
+    The storage and not the tensor: PyTorch refuses to swap tensors that someone refers to, as load_state_dict may.
+    """
+
+    __slots__ = ("address", "buffer", "nbytes", "storage", "version")
 
     def __init__(self, tensor: torch.Tensor, buffer: Buffer, gone: Callable[[Any], None]):
-        self.tensor = weakref.ref(tensor, gone)
+        self.storage = weakref.ref(tensor.untyped_storage(), gone)
         self.version = tensor._version
         self.address = tensor.data_ptr()
         self.buffer = buffer
@@ -188,4 +191,8 @@ class _Slot:
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether the buffer has the values that `tensor` has now."""
-        return self.tensor() is tensor and self.version == tensor._version and self.address == tensor.data_ptr()
+        return (
+            self.version == tensor._version
+            and self.address == tensor.data_ptr()
+            and self.storage() is tensor.untyped_storage()
+        )

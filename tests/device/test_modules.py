@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 from torch.utils.data import DataLoader, TensorDataset
 
 import tpu_dynamo
@@ -140,3 +142,49 @@ def test_bags_of_embeddings(mode, compiled):
     bag.to("tpu")
     run = torch.compile(bag, backend="tpu") if compiled else bag
     torch.testing.assert_close(run(ids.to("tpu"), starts.to("tpu")).cpu().detach(), expected)
+
+
+def attend(q, k, v, m, **how):
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=m, **how)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("heads", "mask", "how"),
+    [
+        (4, None, {}),
+        (4, None, {"is_causal": True}),
+        (2, None, {"enable_gqa": True, "scale": 0.3}),
+        (4, "bool", {}),
+        (4, "float", {}),
+    ],
+    ids=["plain", "causal", "grouped", "masked", "biased"],
+)
+def test_attention_is_one_operator_with_eagers_gradients(heads, mask, how, compiled):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 4, 5, 8), torch.randn(2, heads, 6, 8), torch.randn(2, heads, 6, 8)
+    masks = {None: None, "bool": torch.rand(5, 6) > 0.3, "float": torch.randn(2, 1, 5, 6)}
+
+    def run(device, function):
+        inputs = [t.to(device).requires_grad_() for t in (q.clone(), k.clone(), v.clone())]
+        m = masks[mask]
+        out = function(*inputs, None if m is None else m.to(device))
+        out.square().sum().backward()
+        return [t.cpu() for t in (out.detach(), *(t.grad for t in inputs))]
+
+    def function(q, k, v, m):
+        return attend(q, k, v, m, **how)
+
+    expected = run("cpu", function)
+    actual = run("tpu", torch.compile(function, backend="tpu", fullgraph=True) if compiled else function)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+    names = []
+
+    def look(graph, inputs):
+        names.extend(str(node.target) for node in graph.graph.nodes)
+        return make_boxed_func(graph.forward)
+
+    torch._dynamo.reset()
+    run("tpu", torch.compile(function, backend=aot_autograd(fw_compiler=look, bw_compiler=look)))
+    assert names.count("tpu_dynamo.attention.default") == names.count("tpu_dynamo.attention_backward.default") == 1
+    assert not any("bmm" in name or "softmax" in name for name in names)

@@ -213,3 +213,15 @@ def test_the_accelerator_is_the_device():
     assert torch.tpu.device_count() == 1
     assert torch.zeros(1).tpu().is_tpu
     torch.tpu.synchronize()
+
+
+def test_events_measure_and_streams_change_nothing(matrix):
+    start, end = torch.tpu.Event(enable_timing=True), torch.tpu.Event(enable_timing=True)
+    with pytest.raises(RuntimeError, match="must be recorded"):
+        start.elapsed_time(end)
+    with torch.tpu.stream(torch.tpu.Stream()) as stream:
+        start.record()
+        matrix.add_(1)
+        end.record(stream)
+    assert start.elapsed_time(end) >= 0
+    assert torch.tpu.current_stream().query()

@@ -44,12 +44,11 @@ def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
     return of_self, of_mat2, None, of_bias, None
 
 
-def register_grouped_mm() -> list[torch.library.Library]:
-    """Make torch._grouped_mm on the device an operator of ours, which fakes and differentiates every dtype."""
-    definition = torch.library.Library("tpu_dynamo", "DEF")
+def register_grouped_mm(definition: torch.library.Library) -> list[torch.library.Library]:
+    """Define the operator in `definition`, and make torch._grouped_mm on the device that."""
     definition.define(_SCHEMA)
     torch.library.register_fake("tpu_dynamo::grouped_mm", _fake, lib=definition)
     torch.library.register_autograd("tpu_dynamo::grouped_mm", _backward, setup_context=_remember, lib=definition)
     ours = torch.library.Library("aten", "IMPL", "AutogradPrivateUse1")
     ours.impl("_grouped_mm", lambda *args, **kwargs: torch.ops.tpu_dynamo.grouped_mm(*args, **kwargs))
-    return [definition, ours]
+    return [ours]

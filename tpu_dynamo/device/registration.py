@@ -11,6 +11,7 @@ import torch
 
 from . import aten, torch_module
 from ._torch_compat import NAME, library, overloads_with_prefix, owner_of_private_use, take_private_use
+from .attention import register_attention
 from .autocast import register_autocast
 from .eager import Eager
 from .grouped import register_grouped_mm
@@ -64,7 +65,9 @@ def register() -> None:
                 ("_fused_sdp", "_fused_moving", "_fused_dropout", "_fused_rms")
             ):
                 own.impl(name, _call_of(eager, name))
-        _libraries.extend((everything, own, *register_grouped_mm(), *register_autocast()))
+        definition = torch.library.Library("tpu_dynamo", "DEF")
+        operators = register_grouped_mm(definition) + register_attention(definition) + register_autocast()
+        _libraries.extend((everything, own, definition, *operators))
         # PJRT has no page-locked memory: pinning for this accelerator, as loaders do, is a copy.
         host = library("aten", "CPU")
         host.impl("_pin_memory", lambda self, device=None: self.clone())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import types
 from typing import Any
 
@@ -111,6 +112,78 @@ def is_bf16_supported(including_emulation: bool = True) -> bool:
     return True
 
 
+class Stream:
+    """The order of executions. PJRT has one, given by the data, so every stream is it."""
+
+    def __init__(self, device: Any = None, priority: int = 0):
+        self.device = torch.device("tpu", 0)
+
+    def synchronize(self) -> None:
+        """Wait for everything."""
+        synchronize()
+
+    def query(self) -> bool:
+        """Whether everything is done; waits for it."""
+        synchronize()
+        return True
+
+    def wait_stream(self, stream: Stream) -> None:
+        """Nothing: there is one order."""
+
+    def wait_event(self, event: Event) -> None:
+        """Nothing: there is one order."""
+
+    def record_event(self, event: Event | None = None) -> Event:
+        """An event at this point."""
+        event = event or Event()
+        event.record(self)
+        return event
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        return None
+
+
+class Event:
+    """A point in the order of executions, with its time on the host's clock once everything before it is done."""
+
+    def __init__(self, enable_timing: bool = False, blocking: bool = False):
+        self._time: float | None = None
+
+    def record(self, stream: Stream | None = None) -> None:
+        """Set the point here; waits for what comes before it."""
+        synchronize()
+        self._time = time.perf_counter()
+
+    def synchronize(self) -> None:
+        """Nothing more: recording waited."""
+
+    def query(self) -> bool:
+        """Whether the point was reached."""
+        return True
+
+    def wait(self, stream: Stream | None = None) -> None:
+        """Nothing: there is one order."""
+
+    def elapsed_time(self, end_event: Event) -> float:
+        """Milliseconds from this event to another. Raises RuntimeError for one that was not recorded."""
+        if self._time is None or end_event._time is None:
+            raise RuntimeError("both events must be recorded before their distance in time is asked for")
+        return (end_event._time - self._time) * 1000
+
+
+def current_stream(device: Any = None) -> Stream:
+    """The one order of executions."""
+    return Stream()
+
+
+def stream(stream: Stream | None) -> Stream:
+    """A context that changes nothing: there is one order."""
+    return stream or Stream()
+
+
 def _is_in_bad_fork() -> bool:
     return False
 
@@ -119,6 +192,6 @@ def module() -> types.ModuleType:
     """The module that becomes torch.tpu."""
     made = types.ModuleType("torch.tpu", __doc__)
     for name, value in globals().items():
-        if isinstance(value, types.FunctionType) and value.__module__ == __name__ and name != "module":
+        if isinstance(value, types.FunctionType | type) and value.__module__ == __name__ and name != "module":
             setattr(made, name, value)
     return made

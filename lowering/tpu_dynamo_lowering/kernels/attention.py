@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import torch
 from jax import Array
 
-from ..table import kernel
+from ..table import foreign_kernel, kernel
 
 aten = torch.ops.aten
 
@@ -127,6 +127,37 @@ def flash_attention_for_cpu_backward(
     if grouped:
         grad_key, grad_value = _gathered(grad_key, key), _gathered(grad_value, value)
     return grad_query.astype(dtype), grad_key.astype(dtype), grad_value.astype(dtype)
+
+
+@foreign_kernel("tpu_dynamo::attention")
+def attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    attn_mask: Array | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> tuple[Array, Array]:
+    """Attention on the device, and the log of each row's normaliser; a key's head may serve several of the query's."""
+    return _attend(query, key, value, attn_mask, is_causal, scale)
+
+
+@foreign_kernel("tpu_dynamo::attention_backward")
+def attention_backward(
+    grad_out: Array,
+    query: Array,
+    key: Array,
+    value: Array,
+    out: Array,
+    logsumexp: Array,
+    attn_mask: Array | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> tuple[Array, Array, Array]:
+    """Gradients of query, key and value, from the saved normaliser: scores are computed again, not saved."""
+    return flash_attention_for_cpu_backward(
+        grad_out, query, key, value, out, logsumexp, 0.0, is_causal, attn_mask=attn_mask, scale=scale
+    )
 
 
 def _gathered(gradient: Array, like: Array) -> Array:

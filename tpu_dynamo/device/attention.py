@@ -1,0 +1,83 @@
+"""Attention on the device as one operator, forward and backward: PyTorch takes it apart for devices from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+_FORWARD = (
+    "attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, bool is_causal=False, "
+    "float? scale=None) -> (Tensor, Tensor)"
+)
+_BACKWARD = (
+    "attention_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, Tensor logsumexp, "
+    "Tensor? attn_mask=None, bool is_causal=False, float? scale=None) -> (Tensor, Tensor, Tensor)"
+)
+
+
+def _fake(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    wide = torch.promote_types(query.dtype, torch.float32)
+    return query.new_empty((*query.shape[:-1], value.shape[-1])), query.new_empty(query.shape[:-1], dtype=wide)
+
+
+def _fake_backward(
+    grad_out: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **kwargs: Any
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+    query, key, value, mask, ctx.is_causal, ctx.scale = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(query, key, value, *output, mask)
+
+
+def _backward(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[Any, ...]:
+    query, key, value, out, logsumexp, mask = ctx.saved_tensors
+    gradients = torch.ops.tpu_dynamo.attention_backward(
+        gradient, query, key, value, out, logsumexp, mask, ctx.is_causal, ctx.scale
+    )
+    return *gradients, None, None, None
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """torch.nn.functional.scaled_dot_product_attention; with dropout, or a mask that wants a gradient, taken apart."""
+    same_heads = query.shape[-3:-2] == key.shape[-3:-2] == value.shape[-3:-2]
+    apart = dropout_p > 0 or not query.ndim == key.ndim == value.ndim == 4 or not (same_heads or enable_gqa)
+    if apart or (attn_mask is not None and attn_mask.requires_grad):
+        math = torch.ops.aten._scaled_dot_product_attention_math.default
+        return math(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)[0]
+    return torch.ops.tpu_dynamo.attention(query, key, value, attn_mask, is_causal, scale)[0]
+
+
+def register_attention(definition: torch.library.Library) -> list[torch.library.Library]:
+    """Define the operators in `definition`, and make attention on the device the first of them."""
+    definition.define(_FORWARD)
+    definition.define(_BACKWARD)
+    torch.library.register_fake("tpu_dynamo::attention", _fake, lib=definition)
+    torch.library.register_fake("tpu_dynamo::attention_backward", _fake_backward, lib=definition)
+    torch.library.register_autograd("tpu_dynamo::attention", _backward, setup_context=_remember, lib=definition)
+    libraries = []
+    for key in ("AutogradPrivateUse1", "PrivateUse1"):
+        ours = torch.library.Library("aten", "IMPL", key)
+        ours.impl("scaled_dot_product_attention", _attention)
+        libraries.append(ours)
+    return libraries
