@@ -178,3 +178,7 @@ def specialise(
 
 def _draw_from_default_generator(count: int) -> torch.Tensor:
     return torch.empty(count, dtype=torch.int64).random_()
+
+
+# torch._dynamo.reset() calls this. Dynamo may keep a compiled function in its module's globals for longer.
+tpu.reset = session().release_graphs  # type: ignore[attr-defined]

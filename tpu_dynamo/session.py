@@ -12,29 +12,48 @@ class Session:
 
     def __init__(self) -> None:
         self.statistics = Statistics()
-        self._pool = Pool(self._obtain, self.statistics.traffic)
+        # Apart, because torch._dynamo.reset() is about graphs.
+        self._graphs = Pool(self._obtain, self.statistics.traffic)
+        self._operators = Pool(self._obtain, self.statistics.traffic, limit=4096)
 
-    def load(self, client: Client, stablehlo: bytes, digest: str, limit: int | None = None) -> Entry:
+    def load(self, client: Client, stablehlo: bytes, digest: str, limit: int) -> Entry:
         """The program's executable on a client: the one loaded already, or a fresh one.
 
-        digest: equal for equal programs. limit: how many executables may stay loaded, if that changes. Raises what XLA
+        digest: equal for equal programs. limit: how many executables of graphs may stay loaded. Raises what XLA
         raises.
         """
-        self._pool.limit = limit or self._pool.limit
-        if (entry := self._pool.find(client, digest)) is not None:
+        self._graphs.limit = limit
+        return self._load(self._graphs, client, stablehlo, digest)
+
+    def load_operator(self, client: Client, stablehlo: bytes, digest: str) -> Entry:
+        """The same for the program of an eager operator on the device."""
+        return self._load(self._operators, client, stablehlo, digest)
+
+    def _load(self, pool: Pool, client: Client, stablehlo: bytes, digest: str) -> Entry:
+        if (entry := pool.find(client, digest)) is not None:
             self.statistics.count("cache_hits", "memory")
             return entry
         self.statistics.count("cache_misses", "memory")
-        return self._pool.enter(client, stablehlo, digest)
+        return pool.enter(client, stablehlo, digest)
 
     def _obtain(self, client: Client, stablehlo: bytes, digest: str) -> LoadedExecutable:
         executable = client.compile(stablehlo)
         self.statistics.count("xla_compiles")
         return executable
 
+    def release_graphs(self) -> None:
+        """Unload the executables of graphs; what is still held is loaded anew when it is called."""
+        self._graphs.clear()
+
     def release(self) -> None:
-        """Unload every executable; those that compiled functions still hold are loaded anew when they are called."""
-        self._pool.clear()
+        """Unload every executable."""
+        self._graphs.clear()
+        self._operators.clear()
+
+    @property
+    def loaded(self) -> int:
+        """How many executables of graphs are loaded."""
+        return len(self._graphs)
 
 
 _session = Session()

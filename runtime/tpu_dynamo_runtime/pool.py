@@ -44,9 +44,10 @@ class Pool:
         self._entries: WeakValueDictionary[tuple[Client, str], Entry] = WeakValueDictionary()
 
     def find(self, client: Client, digest: str) -> Entry | None:
-        """The entry of a program that some compiled function uses already."""
+        """The entry of a program that some compiled function uses already, and that is loaded."""
         with self._lock:
-            return self._entries.get((client, digest))
+            entry = self._entries.get((client, digest))
+            return entry if entry is not None and entry.executable is not None else None
 
     def enter(self, client: Client, stablehlo: bytes, digest: str) -> Entry:
         """The entry of a program, loaded. Raises what loading raises."""
@@ -84,4 +85,3 @@ class Pool:
         with self._lock:
             for entry in self._entries.values():
                 entry.executable = None
-            self._entries.clear()

@@ -67,7 +67,7 @@ def compile_program(function: Callable[..., Any], specs: Sequence[Spec]) -> Devi
     )
     session().statistics.count("lowerings")
     return DeviceProgram(
-        session().load(device, program.stablehlo, program.digest),
+        session().load_operator(device, program.stablehlo, program.digest),
         [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],
         program.results,
         program.outputs,
