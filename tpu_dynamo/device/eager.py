@@ -43,6 +43,7 @@ class Eager:
 
     def __init__(self) -> None:
         self._plans: dict[Any, _Plan] = {}
+        self._named: set[str] = set()  # operators that ran on the CPU and were logged
 
     def __call__(self, operator: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
         """Run one call. Tensors are the device's; numbers, and indices on the CPU, are uploaded.
@@ -61,13 +62,20 @@ class Eager:
             try:
                 plan = _compile(operator, schema, arguments)
             except UnsupportedOp as unsupported:
-                return _on_host(operator, schema, args, kwargs, unsupported.problems[0].why)
+                return self._on_host(operator, schema, args, kwargs, unsupported.problems[0].why)
             except DATA_DEPENDENT:
-                return _on_host(operator, schema, args, kwargs, "its result depends on values")
+                return self._on_host(operator, schema, args, kwargs, "its result depends on values")
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
             self._plans[key] = plan
         return _run(plan, schema, arguments)
+
+    def _on_host(self, operator: torch._ops.OpOverload, schema: Schema, args: Any, kwargs: Any, why: str) -> Any:
+        session().statistics.count("fallbacks", f"{operator} on the CPU: {why}")
+        if str(operator) not in self._named:
+            self._named.add(str(operator))
+            log.warning("%s runs on the CPU each time, and its tensors cross: %s", operator, why)
+        return _on_host(operator, schema, args, kwargs)
 
 
 def _check_devices(operator: torch._ops.OpOverload, arguments: Arguments) -> None:
@@ -136,12 +144,8 @@ def _assign(tensor: torch.Tensor, buffer: Buffer, spec: TensorSpec) -> None:
         write(tensor, buffer, spec.order)
 
 
-def _on_host(
-    operator: torch._ops.OpOverload, schema: Schema, args: Sequence[Any], kwargs: dict[str, Any], why: str
-) -> Any:
+def _on_host(operator: torch._ops.OpOverload, schema: Schema, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run a call on the CPU, and bring the results back to the device."""
-    session().statistics.count("fallbacks", f"{operator} on the CPU: {why}")
-    log.warning("%s runs on the CPU, and its tensors cross: %s", operator, why)
     hosts: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def host(tensor: torch.Tensor) -> torch.Tensor:
