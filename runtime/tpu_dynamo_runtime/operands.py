@@ -108,12 +108,14 @@ class _Moving:
 
     def __call__(self, tensor: torch.Tensor) -> Buffer:
         dense = self._operand.dense(tensor)
-        address = dense.data_ptr()
+        address = tensor.data_ptr()
+        if dense.data_ptr() != address:
+            return self._client.put_shared(dense)  # a copy, which the buffer must own
         known, buffer = self._known
         if address == known:
             return buffer
         # A description costs more than a buffer that owns the tensor, so it must come twice.
-        if address == self._last and address == tensor.data_ptr() and _stays(dense, address):
+        if address == self._last and _stays(dense, address):
             self._known = address, self._client.put_shared(_at_address(dense))
             return self._known[1]
         self._last = address
@@ -191,8 +193,9 @@ class _Slot:
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether the buffer has the values that `tensor` has now."""
+        # The version last: inference tensors, which are never kept, have none.
         return (
-            self.version == tensor._version
-            and self.address == tensor.data_ptr()
+            self.address == tensor.data_ptr()
             and self.storage() is tensor.untyped_storage()
+            and self.version == tensor._version
         )

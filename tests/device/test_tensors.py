@@ -225,3 +225,26 @@ def test_events_measure_and_streams_change_nothing(matrix):
         end.record(stream)
     assert start.elapsed_time(end) >= 0
     assert torch.tpu.current_stream().query()
+
+
+def test_constants_are_told_apart_by_their_bits():
+    x = torch.ones(3).to("tpu")
+    for value in (0.0, -0.0):
+        replaced = torch.nn.functional.threshold(x, 5.0, value).cpu()
+        assert torch.equal(torch.signbit(replaced), torch.signbit(torch.full((3,), value)))
+
+
+def test_lists_of_integers_stay_integers():
+    tensors = [torch.tensor([2**53 + 1]), torch.tensor([1])]
+    sums = torch._foreach_add([t.to("tpu") for t in tensors], [2, 3])
+    assert [int(s) for s in sums] == [2**53 + 3, 4]
+
+
+def test_attention_broadcasts_its_batches():
+    def gradients(device):
+        torch.manual_seed(0)
+        query, key = torch.randn(2, 2, 4, 8).to(device), torch.randn(1, 2, 4, 8).to(device).requires_grad_()
+        torch.nn.functional.scaled_dot_product_attention(query, key, key).square().sum().backward()
+        return key.grad.cpu()
+
+    torch.testing.assert_close(gradients("tpu"), gradients("cpu"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 
@@ -24,12 +26,13 @@ class Net(torch.nn.Module):
         return self.head(torch.nn.functional.max_pool2d(x, 2).flatten(1))
 
 
-def train(device: str, backend: str | None, make_optimizer, steps: int = 5):
+def train(device: str, backend: str | None, make_optimizer, scaled: bool = False, steps: int = 6):
     torch.manual_seed(0)
     model = Net().to(device)
     run = torch.compile(model, backend=backend) if backend else model
     optimizer = make_optimizer(model.parameters())
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+    scaler = torch.amp.GradScaler(device, enabled=scaled)
     data = torch.Generator().manual_seed(1)
     losses = []
     for step in range(steps):
@@ -39,11 +42,23 @@ def train(device: str, backend: str | None, make_optimizer, steps: int = 5):
         images, labels = images.to(device), labels.to(device)
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(run(images), labels)
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         schedule.step()
         losses.append(loss.item())
+        if step == 2:
+            file = io.BytesIO()
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+            file.seek(0)
+            saved = torch.load(file)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.zero_()
+            model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
     model.eval()
     with torch.no_grad():
         answer = run(images).cpu()
@@ -57,12 +72,14 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "scaled"])
 @pytest.mark.parametrize("backend", [None, "tpu"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_script_gives_what_the_cpu_gives(name, backend):
-    expected = train("cpu", None, OPTIMIZERS[name])
-    actual = train("tpu", backend, OPTIMIZERS[name])
-    torch.testing.assert_close(actual, expected, rtol=2e-3, atol=2e-4)
+def test_the_script_gives_what_the_cpu_gives(name, backend, scaled):
+    expected = train("cpu", None, OPTIMIZERS[name], scaled)
+    actual = train("tpu", backend, OPTIMIZERS[name], scaled)
+    epsilon = torch.finfo(torch.float32).eps
+    torch.testing.assert_close(actual, expected, rtol=epsilon**0.5, atol=100 * epsilon)
 
 
 def test_a_step_moves_the_batch_in_and_the_loss_out():

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+import tpu_dynamo
+
 from . import entries
 
 
@@ -57,6 +59,7 @@ def main() -> None:
                 continue
             failures: list[str] = []
             total = impossible = 0
+            tpu_dynamo.reset_stats()
             for sample in entries.samples(info, dtype, given.samples or None, given.gradients):
                 found = outcome(info, sample, given.gradients, "eager on the device" if given.device else "tpu")
                 total += 1
@@ -65,6 +68,7 @@ def main() -> None:
                         failures.append(found)
                     else:
                         impossible += 1
+            counts["entries with an operator on the CPU"] += bool(tpu_dynamo.stats().fallbacks)
             if failures or impossible:
                 first = f": {failures[0]}" if failures else ""
                 print(f"{name}-{short}: {len(failures)} fail, {impossible} cannot, of {total}{first}", flush=True)
@@ -75,7 +79,8 @@ def main() -> None:
         share = counts["samples passed"] / max(counts["samples"], 1)
         print(
             f"{short}: {counts['entries passed']} of {counts['entries']} entries, "
-            f"{counts['samples passed']} of {counts['samples']} samples ({share:.2%})",
+            f"{counts['samples passed']} of {counts['samples']} samples ({share:.2%}); "
+            f"{counts['entries with an operator on the CPU']} entries ran an operator on the CPU",
             flush=True,
         )
 

@@ -60,8 +60,9 @@ def _attention(
     enable_gqa: bool = False,
 ) -> torch.Tensor:
     """torch.nn.functional.scaled_dot_product_attention; with dropout, or a mask that wants a gradient, taken apart."""
+    same_batch = query.shape[:-3] == key.shape[:-3] == value.shape[:-3]
     same_heads = query.shape[-3:-2] == key.shape[-3:-2] == value.shape[-3:-2]
-    apart = dropout_p > 0 or not query.ndim == key.ndim == value.ndim == 4 or not (same_heads or enable_gqa)
+    apart = dropout_p > 0 or query.ndim != 4 or not (same_batch and (same_heads or enable_gqa))
     if apart or (attn_mask is not None and attn_mask.requires_grad):
         math = torch.ops.aten._scaled_dot_product_attention_math.default
         return math(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)[0]

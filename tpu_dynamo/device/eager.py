@@ -26,7 +26,6 @@ log = logging.getLogger("tpu_dynamo.device")
 _MAX_PLANS = 4096
 # Operators whose indices may lie on the CPU while what they index is on the device.
 _INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index")
-
 _INDICES = (torch.int64, torch.int32, torch.bool, torch.uint8)
 
 
@@ -81,12 +80,7 @@ class Eager:
 def _check_devices(operator: torch._ops.OpOverload, arguments: Arguments) -> None:
     for tensor in arguments.tensors:
         if tensor.device.type != NAME and tensor.ndim and not arguments.is_number(tensor):
-            if operator._schema.name in _INDEXING and tensor.dtype in (
-                torch.int64,
-                torch.int32,
-                torch.bool,
-                torch.uint8,
-            ):
+            if operator._schema.name in _INDEXING and tensor.dtype in _INDICES:
                 continue
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, but found at least two devices, {NAME}:0 and "

@@ -44,6 +44,8 @@ class DeviceExecutable:
         operands: list[Buffer] = []
         for position, physical, stride, order in self._operands:
             tensor = inputs[position]
+            if tensor.is_neg() or tensor.is_conj():  # lazily; its storage has other values
+                tensor = tensor.resolve_neg().resolve_conj()
             cell = getattr(tensor.untyped_storage(), "cell", None)
             if cell is None:
                 operands.append(read(tensor, order) if tensor.device.type == NAME else put_host(tensor, order))

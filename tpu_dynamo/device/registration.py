@@ -61,9 +61,7 @@ def register() -> None:
             own.impl(name, torch.compiler.disable(kernel))
         # ATen takes these apart into single tensors; one program for the whole list is what they are for.
         for name in overloads_with_prefix("_foreach_") + overloads_with_prefix("_fused_"):
-            if not name.endswith("out") and not name.startswith(
-                ("_fused_sdp", "_fused_moving", "_fused_dropout", "_fused_rms")
-            ):
+            if not name.endswith("out") and not name.startswith(_NO_OPTIMIZERS):
                 own.impl(name, _call_of(eager, name))
         definition = torch.library.Library("tpu_dynamo", "DEF")
         operators = register_grouped_mm(definition) + register_attention(definition) + register_autocast()

@@ -124,7 +124,6 @@ class Arguments:
         self.named = dict(zip(schema.names, args, strict=False)) | kwargs
         self.tensors: list[torch.Tensor] = []
         self._numbers: set[int] = set()
-        self._outs = schema.outs
         self.key = tuple((n, self._take(v, n in schema.numbers)) for n, v in self.named.items() if n not in schema.outs)
         written = [self.named[name] for name in schema.written if self.named.get(name) is not None]
         self.written: list[torch.Tensor] = [t for one in written for t in (one if isinstance(one, list) else [one])]
@@ -139,14 +138,16 @@ class Arguments:
             return TENSOR
         if isinstance(value, list | tuple):
             if number and value and all(isinstance(v, int | float) for v in value):
-                return self._take_number(torch.tensor(value, dtype=torch.float64))
+                widest = float if any(isinstance(v, float) for v in value) else int
+                return self._take_number(torch.tensor(value, dtype=_NUMBERS[widest]))
             return tuple(self._take(v, number) for v in value)
         # One is common and changes nothing: a program without it is shorter.
         if number and type(value) in _NUMBERS and value is not True and value != 1:
             return self._take_number(torch.tensor(value, dtype=_NUMBERS[type(value)]))
         if isinstance(value, torch.Generator):
             raise NotImplementedError("the device draws from its own generator, see torch.tpu.manual_seed")
-        return (type(value), value)
+        # Floats by their bits: -0.0 is another constant than 0.0, and nan is the same as nan.
+        return (float, value.hex()) if type(value) is float else (type(value), value)
 
     def _take_number(self, tensor: torch.Tensor) -> str:
         self.tensors.append(tensor)
@@ -161,6 +162,8 @@ class Arguments:
             if value is TENSOR:
                 return next(given)
             if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], type):
+                if value[0] is float:
+                    return float.fromhex(value[1])
                 return torch.device("cpu") if value[0] is torch.device else value[1]
             return [build(v) for v in value]
 
