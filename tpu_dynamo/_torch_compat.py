@@ -40,8 +40,8 @@ def compile_with_aot_autograd(
 ) -> Callable[..., Any]:
     """AOTAutograd around three graph compilers: functional ATen graphs in, a callable for Dynamo out.
 
-    Mutations of inputs are taken out of the graphs and done after them. Composite operators come apart, no
-    others: lowering decides on the rest, when sizes are numbers.
+    Mutations of inputs are `copy_`s at the end of the graphs. Composite operators come apart, no others: lowering
+    decides on the rest, when sizes are numbers.
     """
     compiler = aot_autograd(
         fw_compiler=forward,
@@ -49,7 +49,7 @@ def compile_with_aot_autograd(
         inference_compiler=inference,
         partition_fn=min_cut_rematerialization_partition,
         decompositions={},
-        keep_inference_input_mutations=False,
+        keep_inference_input_mutations=True,
     )
     return compiler(graph_module, list(example_inputs))
 

@@ -4,7 +4,7 @@ from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp
 from .layouts import dense_order
 from .ops import PATTERNS, TABLE
 from .pipeline import lower, prepare, readable, trace
-from .program import Argument, Computed, Given, Literal, Output, Program, TensorSpec, View
+from .program import Argument, Computed, Given, Literal, Output, Program, TensorSpec, Update, View
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, user_line
 from .survey import survey
@@ -28,6 +28,7 @@ __all__ = [
     "Unsupported",
     "UnsupportedInput",
     "UnsupportedOp",
+    "Update",
     "View",
     "dense_order",
     "lower",
