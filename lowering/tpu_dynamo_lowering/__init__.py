@@ -1,6 +1,7 @@
 """FX graph to StableHLO program; touches no device."""
 
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp
+from .inline import inline
 from .layouts import dense_order
 from .ops import PATTERNS, TABLE
 from .pipeline import lower, prepare, readable, trace
@@ -31,6 +32,7 @@ __all__ = [
     "Update",
     "View",
     "dense_order",
+    "inline",
     "lower",
     "prepare",
     "readable",
