@@ -14,25 +14,30 @@ from .errors import CompilationFailed
 from .options import OptionError, Options
 from .session import reset, reset_stats, stats
 from .statistics import Snapshot
+from .training import NotALoss, TrainStep, UnsupportedOptimizer, train_step
 
 __version__ = metadata.version("tpu-dynamo")
 
 __all__ = [
     "CompilationFailed",
     "DeviceNameTaken",
+    "NotALoss",
     "OptionError",
     "Options",
     "PlatformUnavailable",
     "Snapshot",
     "SourceLine",
+    "TrainStep",
     "UnknownTarget",
     "Unsupported",
     "UnsupportedInput",
     "UnsupportedOp",
+    "UnsupportedOptimizer",
     "__version__",
     "reset",
     "reset_stats",
     "stats",
+    "train_step",
 ]
 
 register_if_free()

@@ -6,6 +6,7 @@ from .layouts import dense_order
 from .ops import PATTERNS, TABLE
 from .pipeline import lower, prepare, readable, trace
 from .program import Argument, Computed, Given, Literal, Output, Program, TensorSpec, Update, View
+from .randomness import repeat_draw
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, user_line
 from .survey import survey
@@ -36,6 +37,7 @@ __all__ = [
     "lower",
     "prepare",
     "readable",
+    "repeat_draw",
     "size_sources",
     "survey",
     "trace",

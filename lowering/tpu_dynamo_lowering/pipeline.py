@@ -38,15 +38,17 @@ def prepare(graph_module: GraphModule) -> GraphModule:
 
 
 def trace(
-    function: Callable[..., Any], specs: Sequence[tuple[Sequence[int], Sequence[int], torch.dtype]]
+    function: Callable[..., Any],
+    specs: Sequence[tuple[Sequence[int], Sequence[int], torch.dtype]],
+    device: str = "cpu",
 ) -> GraphModule:
     """The functional ATen graph of a function of tensors, ready for `lower`; nothing is computed.
 
-    specs: the shape, strides in elements and dtype of each tensor.
+    specs: the shape, strides in elements and dtype of each tensor. device: where the function finds them.
     """
     mode = fake_mode()
     with mode:
-        fakes = [torch.empty_strided(shape, stride, dtype=dtype) for shape, stride, dtype in specs]
+        fakes = [torch.empty_strided(shape, stride, dtype=dtype, device=device) for shape, stride, dtype in specs]
 
     def listed(*tensors: torch.Tensor) -> Sequence[Any]:
         results = function(*tensors)
