@@ -388,3 +388,14 @@ def test_steps_of_many_models_do_not_count_as_recompiles():
         model = nn.Linear(3, 1).to("tpu")
         step = train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), F.mse_loss)
         step(torch.ones(2, 3).to("tpu"), torch.ones(2, 1).to("tpu"))
+
+
+def test_a_trained_model_moves_to_the_cpu_with_its_parameters_identity():
+    _, model = pair()
+    optimizer = adamw(model.parameters())
+    step = train_step(model, optimizer, F.cross_entropy)
+    step(*(t.to("tpu") for t in batch()))
+    parameter = model.head.weight
+    trained = parameter.detach().cpu()
+    assert model.to("cpu").head.weight is parameter
+    assert torch.equal(parameter, trained)

@@ -20,7 +20,7 @@ from ..device.programs import device_client
 from ..options import Options
 from ..session import session
 from . import optimizers
-from .joint import Joint, joint
+from .joint import Joint, check_loss, joint
 from .numbers import Numbers
 from .optimizers import Slot
 from .whole import Trained, whole_step
@@ -58,6 +58,7 @@ class StepGraph:
     """
 
     def __init__(self, graph_module: GraphModule, optimizer: Optimizer, max_grad_norm: float | None, options: Options):
+        check_loss(graph_module)
         self._graph_module = graph_module
         self._optimizer = optimizer
         self._max_grad_norm = max_grad_norm

@@ -39,9 +39,8 @@ def joint(graph_module: GraphModule, inputs: Sequence[Any], parameters: Collecti
     """The joint graph of a graph that Dynamo captured, for inputs like these.
 
     inputs: tensors of which only the metadata counts, and numbers. parameters: positions of those to differentiate
-    for. Raises NotALoss.
+    for.
     """
-    _check_loss(graph_module)
     fakes = [_fake(value, i in parameters, mode) for i, value in enumerate(inputs)]
     return Joint(*export_joint(graph_module, fakes))
 
@@ -54,8 +53,8 @@ def _fake(value: Any, differentiated: bool, mode: FakeTensorMode) -> Any:
     return fake.requires_grad_(differentiated)
 
 
-def _check_loss(graph_module: GraphModule) -> None:
-    """The one output of Dynamo's graph that requires a gradient must be a loss."""
+def check_loss(graph_module: GraphModule) -> None:
+    """The one output of Dynamo's graph that requires a gradient must be a loss. Raises NotALoss."""
     outputs: Any = graph_module.graph.output_node().args[0]
     fakes = [output.meta["example_value"] for output in outputs if isinstance(output, Node)]
     wanting = [fake for fake in fakes if isinstance(fake, torch.Tensor) and fake.requires_grad]

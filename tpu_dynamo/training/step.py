@@ -31,9 +31,15 @@ class TrainStep:
         optimizers.check(optimizer)
         _check_device(optimizer)
         self.optimizer = optimizer
-        self._max_grad_norm = max_grad_norm
-        self._options = Options.parse(options)
-        self._run = torch.compile(_loss_of(model, loss_fn), backend=self._compile, fullgraph=True)
+        chosen = Options.parse(options)
+
+        # Under the name of a registered backend: Dynamo then lets go of the tensors that it saw, which PyTorch would
+        # otherwise not move to another device.
+        def tpu_dynamo(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
+            graph = StepGraph(graph_module, optimizer, max_grad_norm, chosen)
+            return torch.compiler.disable(graph, reason="a whole training step, compiled already")
+
+        self._run = torch.compile(_loss_of(model, loss_fn), backend=tpu_dynamo, fullgraph=True)
 
     def __call__(self, inputs: Any, *targets: Any) -> Any:
         """Train on one batch; gives what the loss function gave, detached, on the device.
@@ -43,10 +49,6 @@ class TrainStep:
         """
         with torch.enable_grad():
             return self._run(inputs, *targets)
-
-    def _compile(self, graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
-        graph = StepGraph(graph_module, self.optimizer, self._max_grad_norm, self._options)
-        return torch.compiler.disable(graph, reason="a whole training step, compiled already")
 
 
 def train_step(
