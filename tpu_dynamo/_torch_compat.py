@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch._dynamo.backends.common import aot_autograd
+from torch._functorch import config as functorch_config
 from torch._functorch._aot_autograd.descriptors import GradAOTOutput, PlainAOTInput, PlainAOTOutput
 from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
-from torch._functorch.partitioners import min_cut_rematerialization_partition
+from torch._functorch.partitioners import default_partition, min_cut_rematerialization_partition
 from torch._guards import TracingContext
 from torch._logging import trace_structured
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
@@ -35,6 +36,8 @@ __all__ = [
     "unset_fake_temporarily",
 ]
 
+_PARTITIONERS = {"min_cut": min_cut_rematerialization_partition, "default": default_partition}
+
 GraphCompiler = Callable[[GraphModule, Sequence[Any]], Callable[..., Any]]
 
 
@@ -45,9 +48,12 @@ def compile_with_aot_autograd(
     forward: GraphCompiler,
     backward: GraphCompiler,
     inference: GraphCompiler,
+    partitioner: str = "min_cut",
+    activation_memory_budget: float = 1.0,
 ) -> Callable[..., Any]:
     """AOTAutograd around three graph compilers: functional ATen graphs in, a callable for Dynamo out.
 
+    partitioner, activation_memory_budget: as in tpu_dynamo.Options.
     Mutations of inputs are `copy_`s at the end of the graphs. Composite operators come apart, no others: lowering
     decides on the rest, when sizes are numbers.
     """
@@ -55,11 +61,12 @@ def compile_with_aot_autograd(
         fw_compiler=forward,
         bw_compiler=backward,
         inference_compiler=inference,
-        partition_fn=min_cut_rematerialization_partition,
+        partition_fn=_PARTITIONERS[partitioner],
         decompositions={},
         keep_inference_input_mutations=True,
     )
-    return compiler(graph_module, list(example_inputs))
+    with functorch_config.patch(activation_memory_budget=activation_memory_budget):
+        return compiler(graph_module, list(example_inputs))
 
 
 @dataclass(frozen=True)

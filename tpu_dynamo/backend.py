@@ -59,6 +59,8 @@ def tpu(
         forward=partial(compile_as, "forward"),
         backward=partial(compile_as, "backward"),
         inference=partial(compile_as, "inference"),
+        partitioner=chosen.partitioner,
+        activation_memory_budget=chosen.activation_memory_budget,
     )
 
 
