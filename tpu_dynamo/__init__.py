@@ -12,6 +12,7 @@ from tpu_dynamo_runtime import PlatformUnavailable, UnknownTarget
 from .device import DeviceNameTaken, register_if_free
 from .errors import CompilationFailed
 from .options import OptionError, Options
+from .owners import Memory, memory
 from .session import reset, reset_stats, stats
 from .statistics import Snapshot
 from .training import NotALoss, TrainStep, UnsupportedOptimizer, train_step
@@ -21,6 +22,7 @@ __version__ = metadata.version("tpu-dynamo")
 __all__ = [
     "CompilationFailed",
     "DeviceNameTaken",
+    "Memory",
     "NotALoss",
     "OptionError",
     "Options",
@@ -34,6 +36,7 @@ __all__ = [
     "UnsupportedOp",
     "UnsupportedOptimizer",
     "__version__",
+    "memory",
     "reset",
     "reset_stats",
     "stats",

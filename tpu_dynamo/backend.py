@@ -176,6 +176,7 @@ def specialise(
         program.constants,
         copying=options.transfer == "copy",
     )
+    session().note(executable)
     return Specialisation(executable, program, _draw_from_default_generator)
 
 

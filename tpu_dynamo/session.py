@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+from weakref import WeakSet
+
 from tpu_dynamo_runtime import Client, Entry, LoadedExecutable, Pool, reset_clients
 
 from .statistics import Snapshot, Statistics
+
+
+class Holder(Protocol):
+    """A graph's executable as one that holds memory of the device."""
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of copies of parameters."""
+        ...
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of the graph's own constants."""
+        ...
 
 
 class Session:
@@ -15,6 +32,7 @@ class Session:
         # Apart, because torch._dynamo.reset() is about graphs.
         self._graphs = Pool(self._obtain, self.statistics.traffic)
         self._operators = Pool(self._obtain, self.statistics.traffic, limit=4096)
+        self._executables: WeakSet[Holder] = WeakSet()
 
     def load(self, client: Client, stablehlo: bytes, digest: str, limit: int) -> Entry:
         """The program's executable on a client: the one loaded already, or a fresh one.
@@ -40,6 +58,14 @@ class Session:
         executable = client.compile(stablehlo)
         self.statistics.count("xla_compiles")
         return executable
+
+    def note(self, executable: Holder) -> None:
+        """Remember a graph's executable, weakly, as one that holds memory."""
+        self._executables.add(executable)
+
+    def executables(self) -> list[Holder]:
+        """Those that are still in use."""
+        return list(self._executables)
 
     def release_graphs(self) -> None:
         """Unload the executables of graphs; what is still held is loaded anew when it is called."""

@@ -64,6 +64,16 @@ class Executable:
                 inputs[position].detach().copy_(outputs[result])
         return outputs
 
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of the device's memory that copies of parameters take."""
+        return self._operands.resident_bytes
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of the device's memory that the program's constants take."""
+        return 0 if isinstance(self._transfer, SharedMemory) else sum(buffer.nbytes for buffer in self._constants)
+
     def operands(self, inputs: Sequence[torch.Tensor]) -> list[Buffer]:
         """The buffers that `@main` takes."""
         return self._operands(inputs) + self._constants

@@ -42,6 +42,15 @@ class DeviceExecutable:
         self._results = [(i, program.results[i]) for i in sorted(wanted)]
         self._count = len(program.results)
         self._constants = [transfer().put(tensor) for tensor in program.constants]
+        session().note(self)
+
+    # The device's own tensors are parameters; nothing is copied.
+    resident_bytes = 0
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of the graph's own constants."""
+        return sum(buffer.nbytes for buffer in self._constants)
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
         """Run; the results are fresh tensors, None for those that only go to inputs."""
