@@ -31,7 +31,10 @@ _TEMPORARY = ".tmp"
 
 
 def default_path() -> Path:
-    """Where the store is when nobody says: `TPU_DYNAMO_CACHE_DIR`, else the user's cache folder."""
+    """Where the store is when nobody says: `TPU_DYNAMO_CACHE_DIR`, else the user's cache folder.
+
+    Raises RuntimeError for a user without a home.
+    """
     chosen = os.environ.get("TPU_DYNAMO_CACHE_DIR")
     return Path(chosen) if chosen else platformdirs.user_cache_path("tpu_dynamo", appauthor=False)
 
@@ -158,7 +161,7 @@ class Directory:
 def open_directory(path: Path | None, read_only: bool, faults: Faults) -> Directory | None:
     """The directory at `path`, or at the default place, made if it is missing; None, counted, where it is unfit."""
     try:
-        root = _resolved(path or default_path())
+        root = _resolved(path)
         if not read_only:
             _make(root)
         status = os.stat(root)
@@ -172,16 +175,12 @@ def open_directory(path: Path | None, read_only: bool, faults: Faults) -> Direct
     return Directory(root, not read_only and os.access(root, os.W_OK | os.X_OK, effective_ids=True), faults)
 
 
-def _resolved(path: Path) -> Path:
-    """The path without `~` and links. Raises OSError."""
+def _resolved(path: Path | None) -> Path:
+    """The path, or the default one, without `~` and links. Raises OSError."""
     try:
-        root = path.expanduser()
-        # platformdirs leaves it so for a user without a home; then it is no relative path that somebody meant.
-        if "~" in root.parts[:1]:
-            raise RuntimeError("the user has no home")
-        return root.resolve()
+        return (path or default_path()).expanduser().resolve()
     except RuntimeError as error:  # a circle of links, no home
-        raise FileNotFoundError(f"{path}: {error}") from error
+        raise FileNotFoundError(f"{path or 'the default directory'}: {error}") from error
 
 
 def open_file(path: Path) -> BinaryIO:

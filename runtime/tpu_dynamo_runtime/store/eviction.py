@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from filelock import Timeout
-
 from .directory import Directory, File
 from .faults import Fault
 from .locks import acquire
@@ -96,7 +94,7 @@ class Eviction:
         for file in self._directory.lock_files():
             if file.last_use < now - _ABANDONED:
                 # Who acquires a lock and releases it removes its file. Where it cannot be had, it is in use.
-                with suppress(OSError, NotImplementedError, Timeout):
+                with suppress(OSError, NotImplementedError):
                     acquire(file.path, timeout=0).release()
 
     def _used_now(self, file: File, now: float) -> File:

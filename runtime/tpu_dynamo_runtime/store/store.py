@@ -124,9 +124,9 @@ class Store:
     def exclusive(self, kind: str, key: str) -> Iterator[bool]:
         """Hold the right to make an entry, among all processes of this machine and all threads.
 
-        Look again once inside: who held it before may have made the entry. Gives False where the holder takes longer
-        than the store's timeout, where locks fail (both counted) and where nothing can be written: then the entry is
-        made twice, which is harmless. Not for an entry within itself.
+        Look again once inside, `get(..., remote=False)`: who held it before may have made the entry. Gives False where
+        the holder takes longer than the store's timeout, where locks fail (both counted) and where nothing can be
+        written: then the entry is made twice, which is harmless. Not for an entry within itself.
         """
         check_name(kind, key)
         lock = self._acquired(kind, key)

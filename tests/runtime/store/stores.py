@@ -6,7 +6,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from hypothesis import settings
+
 from tpu_dynamo_runtime.store import Store, open_store
+
+# The same examples each time; how long one takes depends on the disk.
+examples = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 KIND = "executable"
 KEY = "ab" * 32

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tpu_dynamo_runtime.store import Fault, Store, open_store
 from tpu_dynamo_runtime.store.entry import PREFIX, encode, read_header
 
-from .stores import KEY, KIND, entry_path, key, new_store, put, sections
+from .stores import KEY, KIND, Clock, entry_path, examples, key, new_store, put, sections
 
 DATA = b"".join(encode(KIND, KEY, sections(KEY), {"name": KEY}, 7))
 HEADER = read_header(io.BytesIO(DATA))
@@ -92,6 +92,7 @@ def test_another_entrys_file_is_a_counted_miss(store):
     is_a_counted_miss(store, data, Fault.MISPLACED)
 
 
+@examples
 @given(position=st.integers(0, len(DATA) - 1), change=st.integers(1, 255))
 def test_no_changed_byte_gives_wrong_bytes(position, change):
     data = bytearray(DATA)
@@ -99,6 +100,7 @@ def test_no_changed_byte_gives_wrong_bytes(position, change):
     never_wrong(bytes(data))
 
 
+@examples
 @given(length=st.integers(0, len(DATA) - 1), tail=st.binary(max_size=50))
 def test_no_cut_and_no_tail_gives_wrong_bytes(length, tail):
     if DATA[:length] + tail != DATA:
@@ -117,7 +119,7 @@ def never_wrong(data: bytes) -> None:
 @pytest.mark.parametrize(
     "plant",
     [
-        pytest.param(lambda path: path.symlink_to(os.devnull), id="link"),
+        pytest.param(lambda path: (path.with_name("x").write_bytes(DATA), path.symlink_to("x")), id="link"),
         pytest.param(lambda path: os.mkfifo(path, 0o600), id="named-pipe"),
         pytest.param(lambda path: (path.write_bytes(DATA), path.chmod(0o666)), id="world-writable"),
     ],
@@ -174,12 +176,15 @@ def test_a_sound_entry_that_took_the_place_of_a_bad_one_is_not_quarantined(store
 
 
 def test_quarantine_is_bounded_in_files_and_bytes(tmp_path):
-    store = new_store(tmp_path, max_bytes=200_000)
+    clock = Clock()
+    store = new_store(tmp_path, max_bytes=200_000, clock=clock)
     assert store.directory is not None
     for i in range(30):
+        clock.now += 1
         put(store, key(i), 10)
         store.reject(KIND, key(i), "no")
-    assert len(store.directory.quarantined()) == 16
+    newest = {f"{KIND}.{key(i)}" for i in range(14, 30)}
+    assert {file.path.name for file in store.directory.quarantined()} == newest
     for i in range(30):
         put(store, key(i), 8000)
         store.reject(KIND, key(i), "no")

@@ -17,9 +17,9 @@ from .stores import KEY, KIND, entry_path, key, new_store, put, sections
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 
 
-def is_off(path: Path, why: str) -> None:
+def is_off(path: Path | None, why: str) -> None:
     """A store at `path` is refused for this reason: one counted fault, and nothing in it works or raises."""
-    store = open_store(path, remote="memory://nowhere")
+    store = open_store(path, remote="nothing://cache")
     assert store.faults.counts() == {"directory_refused": 1}
     assert why in store.faults.details()["directory_refused"]
     assert store.get(KIND, KEY) is None
@@ -115,10 +115,12 @@ def test_a_circle_of_links_is_refused(tmp_path):
     is_off(tmp_path / "a", "Symlink loop")
 
 
-@pytest.mark.parametrize("path", ["~nobody_has_this_name/cache", "~/cache"])
+@pytest.mark.parametrize("path", [None, Path("~nobody_has_this_name/cache")], ids=str)
 def test_a_user_without_a_home_has_no_store(path, monkeypatch):
+    monkeypatch.delenv("TPU_DYNAMO_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    is_off(Path(path), "home")
+    is_off(path, "home")
 
 
 def test_refusal_is_one_warning_that_says_why(tmp_path, records):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tpu_dynamo_runtime.store import entry
 from tpu_dynamo_runtime.store.entry import BadEntry, encode, read_entry, read_header
 
-from .stores import KEY, KIND, sections
+from .stores import KEY, KIND, examples, sections
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -44,6 +44,7 @@ def with_checksum(text: bytes, frames: bytes = b"") -> io.BytesIO:
     return io.BytesIO(start + hashlib.sha256(start + text).digest() + text + frames)
 
 
+@examples
 @given(content=st.dictionaries(NAMES, st.binary(max_size=300), max_size=5), metadata=st.dictionaries(st.text(), JSON))
 def test_what_is_written_is_read(content, metadata):
     found = read_entry(file_of(content, metadata), KIND, KEY)
@@ -81,32 +82,32 @@ def test_only_the_sections_that_are_asked_for_are_read_and_checked():
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "why"),
     [
-        pytest.param({"size": 1 << 60}, id="size-beyond-the-limit"),
-        pytest.param({"size": -1}, id="negative-size"),
-        pytest.param({"size": True}, id="size-is-a-bool"),
-        pytest.param({"size": 5.0}, id="size-is-a-float"),
-        pytest.param({"size": 6}, id="size-is-not-the-frames"),
-        pytest.param({"size": entry.CONTENT_LIMIT}, id="more-than-zstd-can-expand"),
-        pytest.param({"stored": 1 << 60}, id="stored-beyond-the-limit"),
-        pytest.param({"stored": 0}, id="nothing-stored"),
-        pytest.param({"stored": 3}, id="stored-is-not-the-files"),
-        pytest.param({"name": "../a"}, id="section-name"),
-        pytest.param({"sha256": "00"}, id="short-checksum"),
-        pytest.param({"sha256": "0" * 64}, id="other-checksum"),
-        pytest.param({"extra": 1}, id="unknown-field"),
-        pytest.param({"sections": {}}, id="sections-are-no-list"),
-        pytest.param({"sections": [1]}, id="section-is-no-object"),
-        pytest.param({"sections": [{}] * 17}, id="too-many-sections"),
-        pytest.param({"metadata": []}, id="metadata-is-no-object"),
-        pytest.param({"kind": "../x"}, id="kind-leaves-the-folder"),
-        pytest.param({"key": "../../etc/passwd"}, id="key-leaves-the-folder"),
-        pytest.param({"key": None}, id="key-is-null"),
+        pytest.param({"size": 1 << 60}, "beyond the limit", id="size-beyond-the-limit"),
+        pytest.param({"size": -1}, "beyond the limit", id="negative-size"),
+        pytest.param({"size": True}, "lacks one", id="size-is-a-bool"),
+        pytest.param({"size": 5.0}, "lacks one", id="size-is-a-float"),
+        pytest.param({"size": 6}, "size of its section", id="size-is-not-the-frames"),
+        pytest.param({"size": entry.CONTENT_LIMIT}, "cannot have", id="more-than-zstd-can-expand"),
+        pytest.param({"stored": 1 << 60}, "beyond the limit", id="stored-beyond-the-limit"),
+        pytest.param({"stored": 0}, "beyond the limit", id="nothing-stored"),
+        pytest.param({"stored": 3}, "not what its header says", id="stored-is-not-the-files"),
+        pytest.param({"name": "../a"}, "as none is named", id="section-name"),
+        pytest.param({"sha256": "00"}, "as none is named", id="short-checksum"),
+        pytest.param({"sha256": "0" * 64}, "checksum of its section", id="other-checksum"),
+        pytest.param({"extra": 1}, "has others", id="unknown-field"),
+        pytest.param({"sections": {}}, "lacks one", id="sections-are-no-list"),
+        pytest.param({"sections": [1]}, "lacks one", id="section-is-no-object"),
+        pytest.param({"sections": [{}] * 17}, "lists 17", id="too-many-sections"),
+        pytest.param({"metadata": []}, "lacks one", id="metadata-is-no-object"),
+        pytest.param({"kind": "../x"}, "a name that no entry", id="kind-leaves-the-folder"),
+        pytest.param({"key": "../../etc/passwd"}, "a name that no entry", id="key-leaves-the-folder"),
+        pytest.param({"key": None}, "lacks one", id="key-is-null"),
     ],
 )
-def test_a_header_that_lies_is_refused_whatever_its_checksum(changes):
-    with pytest.raises(BadEntry):
+def test_a_header_that_lies_is_refused_whatever_its_checksum(changes, why):
+    with pytest.raises(BadEntry, match=why):
         read_entry(crafted(**changes), KIND, KEY)
 
 

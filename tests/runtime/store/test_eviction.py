@@ -82,17 +82,17 @@ def test_a_large_entry_drives_out_all_others_but_not_itself(store, clock):
 def test_what_another_process_left_is_brought_below_the_cap_by_the_first_entry(tmp_path, clock):
     roomy = new_store(tmp_path, clock=clock)
     for number in range(10):
-        put(roomy, key(number))
+        put(roomy, key(number), 20_000)
         clock.now += DAY
     assert len(numbers(roomy)) == 10
-    put(new_store(tmp_path, max_bytes=ROOM_FOR_FIVE, clock=clock), key(10))
+    put(new_store(tmp_path, max_bytes=100_000, clock=clock), key(10), 10)
     assert numbers(roomy) == [6, 7, 8, 9, 10]
 
 
 def test_many_small_entries_are_looked_at_too(tmp_path, clock):
-    store = new_store(tmp_path, max_bytes=1 << 20, clock=clock)
+    store = new_store(tmp_path, max_bytes=4 << 20, clock=clock)
     put(store, key(0), 10)
-    put(new_store(tmp_path, clock=clock), key(1), 2 << 20)
+    put(new_store(tmp_path, clock=clock), key(1), 5 << 20)
     clock.now += DAY
     for number in range(2, 70):
         put(store, key(number), 10)
