@@ -106,7 +106,7 @@ def test_clearing_removes_entries_and_quarantine_and_leaves_what_is_at_work(stor
     put(store, key(2))
     store.reject(KIND, key(2), "no")
     unfinished = entry_path(store).with_name(".x.tmp")
-    unfinished.touch()
+    unfinished.write_bytes(b"half")
     with store.exclusive(KIND, KEY):
         assert clear(store) == 2
         assert store.directory is not None
