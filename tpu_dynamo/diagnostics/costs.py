@@ -1,0 +1,58 @@
+"""What breaks and recompiles cost, measured where the records have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .attempts import Attempts
+from .model import Cost, Figure, Outcome
+
+
+def seconds_of(compiled: Attempts) -> float:
+    """The time that a compile took, all of it."""
+    return compiled.metrics.get("entire_frame_compile_time_s") or 0.0
+
+
+def thrown_away(compiled: Attempts) -> float:
+    """The time that a compile spent on attempts that it gave up."""
+    if compiled.failed:
+        return seconds_of(compiled)
+    return compiled.metrics.get("dynamo_time_before_restart_s") or 0.0
+
+
+def cost_of(occurrences: Sequence[tuple[Attempts, int]], behind: Sequence[Attempts], outcome: Outcome) -> Cost:
+    """The cost of one break: of the attempts that met it, and of the compiles that would not be but for it."""
+    graphs = [compiled for compiled in behind if compiled.graphs]
+    compiling = sum(map(seconds_of, behind))
+    retracing = 0.0
+    for compiled in {id(c): c for c, _ in occurrences}.values():
+        # Several breaks of one compile share what it threw away.
+        retracing += thrown_away(compiled) / max(1, len({m.attempt for m in compiled.met}))
+    names = ", ".join(compiled.id for compiled in behind) or "none"
+    return Cost(
+        extra_graphs=Figure(len(graphs), "graphs", True, f"graphs of the compiles behind the break: {names}"),
+        compile_time=Figure(
+            compiling, "s", True, f"entire_frame_compile_time_s of the compiles behind the break: {names}"
+        ),
+        retrace_time=Figure(
+            retracing,
+            "s",
+            True,
+            "the whole compile, which gave nothing" if outcome == "skipped" else "dynamo_time_before_restart_s",
+        ),
+        bytes_crossing=_crossing(behind),
+    )
+
+
+def _crossing(behind: Sequence[Attempts]) -> Figure | None:
+    """The tensors that the first graph behind the break takes from before it; parameters are not among them."""
+    for compiled in behind:
+        if compiled.resumes is not None and compiled.graphs and compiled.inputs:
+            names = ", ".join(compiled.inputs)
+            return Figure(
+                sum(compiled.inputs.values()),
+                "B",
+                False,
+                f"each call, if all of it moves: shapes and dtypes of the tensors {names} that the next graph takes",
+            )
+    return None

@@ -1,0 +1,166 @@
+"""Dynamo's messages about graph breaks, taken apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ._torch_compat import RESUMED
+from .model import Outcome, Place
+from .places import narrowed, place, with_bytes
+from .records import Position
+
+_ANOTHER = "*** While handling this graph break, another graph break occurred: ***"
+_INSTRUCTION = re.compile(r"^Encountered graph break when attempting to trace (\w+)[^\n]*:\n\n")
+_SKIPPED = re.compile(r"^Failed to handle graph break gracefully[^\n]*:\n\n")
+_REASON = "Graph Break Reason: "
+_USER_STACK = re.compile(r"^(?:User code traceback:|from user code:)$", re.MULTILINE)
+_SOURCES = re.compile(r"^Stack variable source attribution:$", re.MULTILINE)
+_FRAME = re.compile(r'^ {2,3}File "(.*)", line (\d+), in (.*)$')
+_CARETS = re.compile(r"^\s*[~^]+[~^ ]*$")
+_PAGE = re.compile(r"^ *For more details about this graph break, please visit: (\S+)", re.MULTILINE)
+_RAISED = re.compile(r"^torch\._dynamo\.exc\.(\w+): ", re.MULTILINE)
+_SOFT = ("Unsupported", "UserError")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What Dynamo says about one kind of break."""
+
+    gb_type: str
+    explanation: str
+    hints: tuple[str, ...]
+    context: str
+
+
+@dataclass(frozen=True)
+class BreakMessage:
+    """One message: what broke first, what that led to, where, and whether tracing went on behind it."""
+
+    first: Said
+    then: Said | None
+    stack: tuple[Place, ...]
+    outcome: Outcome
+
+
+def break_message(text: str, positions: Sequence[Position] = ()) -> BreakMessage | None:
+    """A `dynamo_graph_break_reason` record in parts, or None where it is in no known form.
+
+    positions: the stack of the exception with exact columns, where it is known.
+    """
+    found = _USER_STACK.search(text)
+    if _REASON not in text or found is None:
+        return None
+    reason = text[text.index(_REASON) + len(_REASON) : found.start()]
+    sources = _SOURCES.search(reason)
+    if sources:
+        reason = reason[: sources.start()]
+    instruction = _INSTRUCTION.match(reason)
+    skipped = _SKIPPED.match(reason)
+    head = instruction or skipped
+    first, then = _said(reason[head.end() :] if head else reason)
+    stack = traceback_places(text[found.end() :].splitlines()[1:])
+    opcode = instruction.group(1) if instruction else None
+    return BreakMessage(first, then, _exact(stack, positions, opcode), "skipped" if skipped else "resumed")
+
+
+def error_message(text: str, positions: Sequence[Position] = ()) -> BreakMessage | None:
+    """A `dynamo_error` record in parts, where the error is a break that left its function in eager; else None."""
+    raised = list(_RAISED.finditer(text))
+    if not raised or raised[-1].group(1) not in _SOFT:
+        return None
+    # A chain of errors repeats the message of the first; the last has all of it.
+    body = text[raised[-1].end() :]
+    found = _USER_STACK.search(body)
+    message = body[: found.start()] if found else body
+    stack = traceback_places(body[found.end() :].splitlines()[1:]) if found else ()
+    first, then = _said(message)
+    return BreakMessage(first, then, _exact(stack, positions, None), "skipped")
+
+
+def said(text: str) -> tuple[Said, Said | None]:
+    """A bare message, such as Dynamo's counters and metrics hold, in parts."""
+    return _said(text)
+
+
+def _said(message: str) -> tuple[Said, Said | None]:
+    first, *others = message.split(_ANOTHER)
+    return _one(first), _one(others[-1]) if others else None
+
+
+def _one(text: str) -> Said:
+    """A message in parts: the kind, then blocks of `Explanation:`, `Hint:` and the developers' context."""
+    text = _PAGE.sub("", text).strip("\n")
+    head, *rest = text.split("\n")
+    explanation, context, hints = "", "", list[str]()
+    target: list[str] = []
+    blocks: list[tuple[str, list[str]]] = []
+    for line in rest:
+        label = next((n for n in ("Explanation", "Hint", "Developer debug context") if line.startswith(f"  {n}: ")), "")
+        if label:
+            target = [line[len(label) + 4 :]]
+            blocks.append((label, target))
+        else:
+            target.append(line)
+    for label, lines in blocks:
+        body = _unindented(lines)
+        if label == "Explanation":
+            explanation = body
+        elif label == "Hint":
+            hints.append(body)
+        else:
+            context = body
+    return Said(head.strip(), explanation, tuple(hints), context)
+
+
+def _unindented(lines: Iterable[str]) -> str:
+    return "\n".join(line.removeprefix("    ") for line in lines).strip()
+
+
+def traceback_places(lines: Sequence[str]) -> tuple[Place, ...]:
+    """The places of a traceback's frames, outermost first, to the first line that is none; resume functions folded."""
+    places: list[Place] = []
+    at = 0
+    while at < len(lines) and (frame := _FRAME.match(lines[at])):
+        file, line, function = frame.group(1), int(frame.group(2)), frame.group(3)
+        at += 1
+        text, carets = "", None
+        if at < len(lines) and lines[at].startswith("    ") and not _FRAME.match(lines[at]):
+            text, at = lines[at][4:], at + 1
+            if at < len(lines) and _CARETS.match(lines[at]):
+                carets, at = lines[at][4:], at + 1
+        places.append(place(file, line, function, text, carets))
+    return folded(places)
+
+
+def folded(places: Iterable[Place]) -> tuple[Place, ...]:
+    """A stack in the user's terms: resume functions bear the name of their function, which stands once."""
+    stack: list[Place] = []
+    for found in places:
+        resumed = re.fullmatch(RESUMED, found.function)
+        if resumed:
+            found = replace(found, function=resumed.group("function"))
+            if stack and stack[-1].function == found.function and stack[-1].file == found.file:
+                stack.pop()
+        stack.append(found)
+    return tuple(stack)
+
+
+def _exact(stack: tuple[Place, ...], positions: Sequence[Position], opcode: str | None) -> tuple[Place, ...]:
+    """The stack with the columns of an exception's, matched from the inside; or by what the message tells."""
+    exact = list(stack)
+    known: set[int] = set()
+    at = len(exact) - 1
+    for file, line, first, last in reversed(positions):
+        while at >= 0 and (exact[at].file, exact[at].line) != (file, line):
+            at -= 1
+        if at < 0:
+            break
+        if first is not None:
+            exact[at] = with_bytes(exact[at], first, last)
+            known.add(at)
+        at -= 1
+    return tuple(
+        p if i in known else narrowed(p, opcode if i == len(exact) - 1 else "CALL") for i, p in enumerate(exact)
+    )
