@@ -10,6 +10,7 @@ from tpu_dynamo_lowering import SourceLine, Unsupported, UnsupportedInput, Unsup
 from tpu_dynamo_runtime import PlatformUnavailable, UnknownTarget
 
 from .device import DeviceNameTaken, register_if_free
+from .diagnostics import Diagnosis, diagnose
 from .errors import CompilationFailed
 from .options import OptionError, Options
 from .session import reset, reset_stats, stats
@@ -20,6 +21,7 @@ __version__ = metadata.version("tpu-dynamo")
 __all__ = [
     "CompilationFailed",
     "DeviceNameTaken",
+    "Diagnosis",
     "OptionError",
     "Options",
     "PlatformUnavailable",
@@ -30,6 +32,7 @@ __all__ = [
     "UnsupportedInput",
     "UnsupportedOp",
     "__version__",
+    "diagnose",
     "reset",
     "reset_stats",
     "stats",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from ._torch_compat import break_code, break_page
 from .advice import advice_for
 from .attempts import Attempts, Met
-from .costs import cost_of
+from .costs import cost_of, least_of
 from .messages import BreakMessage, Said, said
 from .model import Break, Kind, Outcome, Place
 from .places import excerpt, innermost, place
@@ -146,14 +146,15 @@ def _goes_on(compiled: Attempts, root: Place | None, inner: tuple[Place, ...]) -
     return any((p.file, p.function) == (compiled.file, compiled.function) for p in inner)
 
 
-def breaks_of(cuts: Sequence[Cut]) -> tuple[Break, ...]:
-    """The breaks as the report has them, those first that cost the most."""
+def breaks_of(cuts: Sequence[Cut], compiles: Sequence[Attempts]) -> tuple[Break, ...]:
+    """The breaks as the report has them, those first whose end saves the most."""
     marks = fingerprints(cuts)
-    found = [_break(cut, marks) for cut in cuts]
-    return tuple(sorted(found, key=lambda b: (b.kind == "caused", -b.cost.seconds, -b.cost.extra_graphs.value)))
+    least = least_of(compiles)
+    found = [_break(cut, marks, least) for cut in cuts]
+    return tuple(sorted(found, key=lambda b: (b.kind == "caused", -b.cost.saving.value, -b.cost.extra_graphs.value)))
 
 
-def _break(cut: Cut, marks: dict[int, str]) -> Break:
+def _break(cut: Cut, marks: dict[int, str], least: float) -> Break:
     message, where = cut.message, cut.place
     code = break_code(message.first.gb_type)
     own = innermost([p for p in message.stack if p.origin == "own"])
@@ -177,7 +178,7 @@ def _break(cut: Cut, marks: dict[int, str]) -> Break:
         compiles=tuple(dict.fromkeys(compiled.id for compiled, _ in cut.occurrences)),
         ranks=tuple(sorted({c.rank for c, _ in cut.occurrences if c.rank is not None})),
         advice=advice_for(code, message, cut.outcome),
-        cost=cost_of([(c, m.attempt) for c, m in cut.occurrences], cut.behind, cut.outcome),
+        cost=cost_of([c for c, _ in cut.occurrences], cut.behind, cut.outcome, least),
     )
 
 

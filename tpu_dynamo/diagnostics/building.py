@@ -40,7 +40,7 @@ def build_report(trace: Trace, run: Run, recompile_limit: int, counted: Counted 
     several = len({compiled.process for compiled in compiles}) > 1
     return Report(
         run=run,
-        breaks=breaks_of(cuts),
+        breaks=breaks_of(cuts, compiles),
         recompiles=find_recompiles(compiles, recompile_limit),
         unsupported=unsupported_operations(compiles),
         skipped=tuple(_skipped(compiles)),

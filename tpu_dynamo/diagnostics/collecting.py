@@ -87,9 +87,9 @@ class Diagnosis:
 
     def save(self, path: str | Path) -> Path:
         """Write the report in the form that the suffix names: `.json`, `.html`, `.sarif` or `.txt`."""
-        from .saving import save
+        from .saving import write
 
-        return save(self.report, Path(path))
+        return write(self.report, Path(path), Path(path).suffix)
 
     def __str__(self) -> str:
         from .views.terminal import as_text

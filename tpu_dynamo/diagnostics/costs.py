@@ -20,15 +20,21 @@ def thrown_away(compiled: Attempts) -> float:
     return compiled.metrics.get("dynamo_time_before_restart_s") or 0.0
 
 
-def cost_of(occurrences: Sequence[tuple[Attempts, int]], behind: Sequence[Attempts], outcome: Outcome) -> Cost:
-    """The cost of one break: of the attempts that met it, and of the compiles that would not be but for it."""
+def least_of(compiles: Sequence[Attempts]) -> float:
+    """The least time that a compile with a graph took: what a graph costs however small it is."""
+    return min((seconds_of(c) for c in compiles if c.graphs and not c.failed), default=0.0)
+
+
+def cost_of(met: Sequence[Attempts], behind: Sequence[Attempts], outcome: Outcome, least: float) -> Cost:
+    """The cost of one break: of the compiles that met it, and of those that would not be but for it."""
     graphs = [compiled for compiled in behind if compiled.graphs]
     compiling = sum(map(seconds_of, behind))
     retracing = 0.0
-    for compiled in {id(c): c for c, _ in occurrences}.values():
+    for compiled in {id(c): c for c in met}.values():
         # Several breaks of one compile share what it threw away.
         retracing += thrown_away(compiled) / max(1, len({m.attempt for m in compiled.met}))
     names = ", ".join(compiled.id for compiled in behind) or "none"
+    saving = retracing + sum(min(seconds_of(c), least) if c.graphs else seconds_of(c) for c in behind)
     return Cost(
         extra_graphs=Figure(len(graphs), "graphs", True, f"graphs of the compiles behind the break: {names}"),
         compile_time=Figure(
@@ -39,6 +45,12 @@ def cost_of(occurrences: Sequence[tuple[Attempts, int]], behind: Sequence[Attemp
             "s",
             True,
             "the whole compile, which gave nothing" if outcome == "skipped" else "dynamo_time_before_restart_s",
+        ),
+        saving=Figure(
+            saving,
+            "s",
+            False,
+            "what was traced in vain, and for each graph more the least time that a graph of this run took",
         ),
         bytes_crossing=_crossing(behind),
     )

@@ -109,7 +109,7 @@ FIXES: tuple[Fix, ...] = (
     _fix(
         "GB0033",
         "draw random numbers with torch",
-        "A NumPy number is turned into a Python number, which leaves the graph. torch's own random functions stay in it.",
+        "A NumPy number becomes a Python number, which leaves the graph. torch's own random functions stay in it.",
         """
         def forward(x):
             return x + float(np.random.rand())

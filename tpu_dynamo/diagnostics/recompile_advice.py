@@ -39,15 +39,17 @@ def advice_on(guard: FailedGuard, values: tuple[str, ...]) -> Advice:
         return Advice(
             f"{source} takes several values",
             f"seen: {seen}. Python values other than numbers are part of the graph: each value is compiled once. Keep "
-            "the set of values small, or compile one function for each of them.",
+            "the set of values small, or give each a function of its own that is compiled.",
         )
     if guard.kind == "global_state":
         return Advice(
             f"torch's global state changes between calls: {source}",
             f"now: {guard.actual or 'not recorded'}. Call the function under the same grad mode, autocast, default "
-            "dtype and determinism each time, or compile one function for each state.",
-            "model(x)\nwith torch.no_grad():\n    model(x)",
-            "train, infer = torch.compile(model), torch.compile(model)\ntrain(x)\nwith torch.no_grad():\n    infer(x)",
+            "dtype and determinism each time. Where you need both, give one of them a function of its own that sets "
+            "the state inside: compiling the same function twice shares its entries.",
+            "model = torch.compile(model)\nmodel(x)\nwith torch.no_grad():\n    model(x)",
+            "train = torch.compile(model)\n\n@torch.compile\ndef infer(x):\n    with torch.no_grad():\n"
+            "        return model(x)\n\ntrain(x)\ninfer(x)",
         )
     return _on_structure(guard, source, seen)
 
@@ -100,7 +102,7 @@ def _on_structure(guard: FailedGuard, source: str, seen: str) -> Advice:
         "device": (f"{source} is on another device", "move it to one device before the call."),
         "requires_grad": (
             f"{source} requires gradients in some calls and not in others",
-            "give it the same `requires_grad` each time, or compile one function for each.",
+            "give it the same `requires_grad` each time.",
         ),
         "dispatch_keys": (
             f"{source} is another kind of tensor",

@@ -37,7 +37,9 @@ def find_recompiles(compiles: Sequence[Attempts], limit: int) -> tuple[Recompile
         if not guards:
             continue
         first = guards[0]
-        key = (compiled.process, compiled.frame, first.kind, first.source, first.dimension)
+        # A function and what goes on behind its breaks are one function to its author.
+        frame = (compiled.file, compiled.function) if compiled.name else compiled.frame
+        key = (compiled.process, frame, first.kind, first.source, first.dimension)
         cause = causes.setdefault(key, Cause(first))
         cause.compiles.append(compiled)
         for guard in guards:
