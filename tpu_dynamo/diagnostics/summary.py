@@ -12,7 +12,8 @@ from .model import Advice, Break, Excerpt, Place, Recompile, Report, Unsupported
 class Change:
     """One thing to change: a break or a cause of recompiles, what that saves, and the advice.
 
-    seconds: the compile time that it saves, for breaks an estimate. met: how often it was met. caused: it follows from an earlier one and may go away with that.
+    seconds: the compile time that it saves, for breaks an estimate. met: how often it was met. caused: it follows from
+    an earlier one and may go away with that.
     """
 
     mark: str

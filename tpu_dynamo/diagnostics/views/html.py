@@ -97,7 +97,8 @@ def _marked(line: str, mark: tuple[int, int] | None) -> Markup:
 @lru_cache(maxsize=4096)
 def _highlighted(source: str) -> str:
     lexer = PythonLexer(stripnl=False, ensurenl=False, stripall=False)
-    return highlight(source, lexer, HtmlFormatter(nowrap=True))
+    # The formatter ends what it gives with a newline, whatever it was given.
+    return highlight(source, lexer, HtmlFormatter(nowrap=True)).removesuffix("\n")
 
 
 def _timeline(report: Report) -> list[Mapping[str, Any]]:

@@ -49,7 +49,7 @@ def _show_change(number: int, change: Change, console: Console) -> None:
         console.print(Text("   called from", style="dim"))
         _show_code(change.own_place, console)
     if change.advice is not None:
-        console.print(Padding(Text(one_line(change.advice.text)), (0, 0, 0, 3)))
+        console.print(Padding(Text(one_line(change.advice.text)), (0, 0, 0, 3), expand=False))
 
 
 def _show_code(found: Place, console: Console) -> None:
