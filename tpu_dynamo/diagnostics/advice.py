@@ -8,10 +8,12 @@ from .fixes import FIXES
 from .messages import BreakMessage
 from .model import Advice, Outcome
 
-_AROUND = (
-    " Tracing cannot go on behind a break that is inside of a loop, `try` or `with`, so all of the function runs in "
-    "eager: it gains most."
-)
+_AROUND = {
+    "skipped": " Tracing cannot go on behind this break (as inside of a loop or a generator), so all of the function "
+    "runs in eager: it gains most.",
+    "partial": " Tracing cannot go on behind this break (as inside of a `try`), so the rest of the function runs in "
+    "eager: it gains most.",
+}
 
 
 def advice_for(code: str | None, message: BreakMessage, outcome: Outcome) -> Advice | None:
@@ -20,6 +22,6 @@ def advice_for(code: str | None, message: BreakMessage, outcome: Outcome) -> Adv
     told = "\n".join((message.first.explanation, message.first.context))
     for fix in FIXES:
         if fix.code == code and re.search(fix.message, told) and re.search(fix.line, line):
-            text = fix.text + (_AROUND if outcome == "skipped" else "")
+            text = fix.text + _AROUND.get(outcome, "")
             return Advice(fix.title, text, fix.before, fix.after)
     return None

@@ -19,6 +19,7 @@ from .places import excerpt, innermost, place
 # What torch._dynamo.graph_break_hints has its messages end with.
 _FUNDAMENTAL = "This graph break is fundamental"
 _SUPPORTABLE = ("It may be possible to write Dynamo tracing rules", "This is likely to be a Dynamo bug")
+_WORSE: tuple[Outcome, ...] = ("resumed", "partial", "skipped")
 _CAUSED = "This graph break may have been caused by an earlier graph break"
 
 
@@ -58,8 +59,7 @@ def find_cuts(compiles: Sequence[Attempts]) -> list[Cut]:
 
 def _meet(cut: Cut, compiled: Attempts, met: Met) -> None:
     # Dynamo first tries to go on behind a break; where it cannot, it says the same of the same place again.
-    if met.message.outcome == "skipped":
-        cut.outcome = "skipped"
+    cut.outcome = max(cut.outcome, met.message.outcome, key=_WORSE.index)
     if met.message.then and not cut.message.then:
         cut.message = replace(cut.message, then=met.message.then)
     if all(seen is not compiled or before.attempt != met.attempt for seen, before in cut.occurrences):
@@ -167,7 +167,7 @@ def _break(cut: Cut, marks: dict[int, str], least: float) -> Break:
         place=where,
         own_place=own if own != where else None,
         excerpt=excerpt(where),
-        stack=message.stack,
+        stack=tuple(p for p in message.stack if p.origin != "torch" or p == where),
         explanation=message.first.explanation,
         hints=message.first.hints,
         context=message.first.context,

@@ -51,12 +51,14 @@ class Collector(logging.Handler):
 class Diagnosis:
     """What `diagnose()` gives: the report, made when it is first asked for after the run.
 
-    seconds: how long the run took. counted: what Dynamo and this backend counted over it.
+    seconds: how long the run took. counted: what Dynamo and this backend counted over it. recompile_limit: Dynamo's,
+    as it was.
     """
 
     trace: Trace
     seconds: float | None = None
-    _counted: Counted | None = field(default=None, repr=False)
+    counted: Counted | None = field(default=None, repr=False)
+    recompile_limit: int = 0
 
     @cached_property
     def report(self) -> Report:
@@ -73,7 +75,7 @@ class Diagnosis:
             "this process", versions(), tuple(sys.argv), ranks, 1, self.seconds, self.trace.total,
             dict(self.trace.unknown),
         )  # fmt: skip
-        return build_report(self.trace, run, _torch_compat.recompile_limit(), self._counted)
+        return build_report(self.trace, run, self.recompile_limit, self.counted)
 
     @property
     def breaks(self) -> tuple[Break, ...]:
@@ -113,7 +115,8 @@ def diagnose() -> Iterator[Diagnosis]:
         yield diagnosis
     finally:
         logger.removeHandler(collector)
-        diagnosis._counted = counts()
+        diagnosis.counted = counts()
+        diagnosis.recompile_limit = _torch_compat.recompile_limit()
         diagnosis.seconds = time.perf_counter() - started
 
 

@@ -65,15 +65,17 @@ FIXES: tuple[Fix, ...] = (
     ),
     _fix(
         "GB0124",
-        "index with the tensor",
-        "Python lists need a Python number, which the device must first send back. Keep the choices in a tensor.",
+        "select from a tensor instead of a list",
+        "A list needs a Python number for its index, which the device must first send back. Keep the choices in a "
+        "tensor and select with index_select or gather.",
         """
         def forward(x):
             return x * [1.0, 2.0, 4.0][x.sum(0).argmax()]
         """,
         """
         def forward(x):
-            return x * torch.tensor([1.0, 2.0, 4.0])[x.sum(0).argmax()]
+            choices = torch.tensor([1.0, 2.0, 4.0])
+            return x * choices.index_select(0, x.sum(0).argmax().reshape(1))
         """,
         line=r"\]\[|\w\[.*arg(max|min)",
     ),

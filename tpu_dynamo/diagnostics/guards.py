@@ -135,7 +135,7 @@ def actual_value(guard: FailedGuard, guards: str, symbols: dict[str, str]) -> st
 def _from_tree(guard: FailedGuard, tree: str) -> str | None:
     source = re.escape(guard.source or "")
     if guard.kind == "value":
-        found = re.search(rf"EQUALS_MATCH: {source} == (.*?)(?:\s+#|$)", tree, re.MULTILINE)
+        found = re.search(rf"(?:EQUALS|TRUE|FALSE)_MATCH: {source} == (.*?)(?:\s+#|$)", tree, re.MULTILINE)
         if found is None and re.search(rf"NONE_MATCH: {source} is None", tree):
             return "None"
         if found:

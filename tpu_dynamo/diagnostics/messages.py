@@ -14,6 +14,7 @@ from .records import Position
 _ANOTHER = "*** While handling this graph break, another graph break occurred: ***"
 _INSTRUCTION = re.compile(r"^Encountered graph break when attempting to trace (\w+)[^\n]*:\n\n")
 _SKIPPED = re.compile(r"^Failed to handle graph break gracefully[^\n]*:\n\n")
+_PARTIAL = re.compile(r"^Encountered graph break that we cannot resume from[^\n]*:\n\n")
 _REASON = "Graph Break Reason: "
 _USER_STACK = re.compile(r"^(?:User code traceback:|from user code:)$", re.MULTILINE)
 _SOURCES = re.compile(r"^Stack variable source attribution:$", re.MULTILINE)
@@ -57,12 +58,13 @@ def break_message(text: str, positions: Sequence[Position] = ()) -> BreakMessage
     if sources:
         reason = reason[: sources.start()]
     instruction = _INSTRUCTION.match(reason)
-    skipped = _SKIPPED.match(reason)
-    head = instruction or skipped
+    skipped, partial = _SKIPPED.match(reason), _PARTIAL.match(reason)
+    head = instruction or skipped or partial
     first, then = _said(reason[head.end() :] if head else reason)
     stack = traceback_places(text[found.end() :].splitlines()[1:])
     opcode = instruction.group(1) if instruction else None
-    return BreakMessage(first, then, _exact(stack, positions, opcode), "skipped" if skipped else "resumed")
+    outcome: Outcome = "skipped" if skipped else "partial" if partial else "resumed"
+    return BreakMessage(first, then, _exact(stack, positions, opcode), outcome)
 
 
 def error_message(text: str, positions: Sequence[Position] = ()) -> BreakMessage | None:

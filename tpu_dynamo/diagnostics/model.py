@@ -7,7 +7,7 @@ from typing import Literal
 
 Origin = Literal["own", "library", "python", "torch"]
 Kind = Literal["fundamental", "supportable", "user", "caused"]
-Outcome = Literal["resumed", "skipped"]
+Outcome = Literal["resumed", "partial", "skipped"]
 
 SCHEMA_VERSION = 1
 
@@ -81,9 +81,10 @@ class Break:
 
     fingerprint: stays the same when lines move. code: torch's number of the kind of break, as GB0170, or `GB` where
     its registry knows none. place: the innermost line that is the user's or a library's. own_place: the innermost
-    line of the user's own, where `place` is a library's. outcome: whether tracing went on behind the break, or the
-    whole function stayed in eager. followed_by: what the break led to, as `graph break in loop`. caused_by: the
-    fingerprint of the earlier break that this one follows from. met: how many attempts at compiling met it.
+    line of the user's own, where `place` is a library's. outcome: `resumed` behind the break; `partial`: what is
+    before it was compiled, the rest of the function stays in eager; `skipped`: all of it does. followed_by: what the
+    break led to, as `graph break in loop`. caused_by: the fingerprint of the earlier break that this one follows
+    from. met: how many attempts at compiling met it.
     """
 
     fingerprint: str

@@ -38,8 +38,8 @@ def find_recompiles(compiles: Sequence[Attempts], limit: int) -> tuple[Recompile
             continue
         first = guards[0]
         # A function and what goes on behind its breaks are one function to its author.
-        frame = (compiled.file, compiled.function) if compiled.name else compiled.frame
-        key = (compiled.process, frame, first.kind, first.source, first.dimension)
+        named = _named(compiled, compiles)
+        key = (compiled.process, named.file, named.function, first.kind, first.source, first.dimension)
         cause = causes.setdefault(key, Cause(first))
         cause.compiles.append(compiled)
         for guard in guards:
@@ -79,7 +79,7 @@ def _without_ranks(causes: Iterable[Cause]) -> list[Cause]:
 
 def _recompile(cause: Cause, compiles: Sequence[Attempts], limit: int) -> Recompile:
     first = cause.compiles[0]
-    named = next((c for c in compiles if (c.process, c.frame) == (first.process, first.frame) and c.name), first)
+    named = _named(first, compiles)
     where = cause.guard.place or _definition(named)
     values = tuple(sorted(cause.values, key=_natural))
     so_far = sum((c.process, c.frame) == (first.process, first.frame) and bool(c.reasons) for c in compiles)
@@ -105,6 +105,12 @@ def _recompile(cause: Cause, compiles: Sequence[Attempts], limit: int) -> Recomp
         advice=advice_on(cause.guard, values),
         compile_time=Figure(sum(map(seconds_of, cause.compiles)), "s", True, f"entire_frame_compile_time_s of {names}"),
     )
+
+
+def _named(compiled: Attempts, compiles: Sequence[Attempts]) -> Attempts:
+    """A compile of the same function that tells its name; one that Dynamo refused at the limit does not."""
+    same = (c for c in compiles if (c.process, c.frame) == (compiled.process, compiled.frame) and c.name)
+    return compiled if compiled.name else next(same, compiled)
 
 
 def _definition(compiled: Attempts) -> Place:
