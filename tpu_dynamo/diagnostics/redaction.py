@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from ._torch_compat import break_registry
-from .model import Advice, Break, Compile, FailedGuard, Place, Recompile, Report, Run, SkippedFrame
+from .model import Advice, Break, Compile, FailedGuard, Figure, Place, Recompile, Report, Run, SkippedFrame
 
 _INSTALLED = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
 
@@ -64,6 +64,7 @@ def _break(found: Break, names: Redaction) -> Break:
         own_place=names.place(found.own_place) if found.own_place else None,
         excerpt=None,
         stack=tuple(map(names.place, found.stack)),
+        gb_type=found.gb_type if known else "a kind that torch's registry does not know",
         # The registry's words for this kind hold no names of the user's; those of the message do.
         explanation=str(known.get("Explanation", "")),
         hints=tuple(map(str, known.get("Hints", ()))),
@@ -72,7 +73,7 @@ def _break(found: Break, names: Redaction) -> Break:
     )
 
 
-def _unnamed(figure):
+def _unnamed(figure: Figure | None) -> Figure | None:
     return replace(figure, basis="each call, if all of it moves") if figure else None
 
 
