@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from .ending import FINDINGS, refuse
 
 if TYPE_CHECKING:
-    from tpu_dynamo.diagnostics import Report
+    from tpu_dynamo.diagnostics.model import Report
 
 _COMMAND = "tpu_dynamo.command"
 

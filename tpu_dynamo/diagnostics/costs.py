@@ -34,7 +34,9 @@ def cost_of(met: Sequence[Attempts], behind: Sequence[Attempts], outcome: Outcom
         # Several breaks of one compile share what it threw away.
         retracing += thrown_away(compiled) / max(1, len({m.attempt for m in compiled.met}))
     names = ", ".join(compiled.id for compiled in behind) or "none"
-    saving = retracing + sum(min(seconds_of(c), least) if c.graphs else seconds_of(c) for c in behind)
+    # What a compile behind the break threw away is the next break's.
+    kept = [(c, seconds_of(c) - thrown_away(c)) for c in behind]
+    saving = retracing + sum(min(seconds, least) if c.graphs else seconds for c, seconds in kept)
     return Cost(
         extra_graphs=Figure(len(graphs), "graphs", True, f"graphs of the compiles behind the break: {names}"),
         compile_time=Figure(

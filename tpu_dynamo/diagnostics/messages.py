@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ._torch_compat import RESUMED
 from .model import Outcome, Place
-from .places import narrowed, place, with_bytes
+from .places import narrowed, place, whole_condition, with_bytes
 from .records import Position
 
 _ANOTHER = "*** While handling this graph break, another graph break occurred: ***"
@@ -23,6 +23,7 @@ _CARETS = re.compile(r"^\s*[~^]+[~^ ]*$")
 _PAGE = re.compile(r"^ *For more details about this graph break, please visit: (\S+)", re.MULTILINE)
 _RAISED = re.compile(r"^torch\._dynamo\.exc\.(\w+): ", re.MULTILINE)
 _SOFT = ("Unsupported", "UserError")
+_BRANCH = "Data-dependent branching"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def break_message(text: str, positions: Sequence[Position] = ()) -> BreakMessage
     stack = traceback_places(text[found.end() :].splitlines()[1:])
     opcode = instruction.group(1) if instruction else None
     outcome: Outcome = "skipped" if skipped else "partial" if partial else "resumed"
-    return BreakMessage(first, then, _exact(stack, positions, opcode), outcome)
+    return BreakMessage(first, then, _located(first, stack, positions, opcode), outcome)
 
 
 def error_message(text: str, positions: Sequence[Position] = ()) -> BreakMessage | None:
@@ -78,7 +79,7 @@ def error_message(text: str, positions: Sequence[Position] = ()) -> BreakMessage
     message = body[: found.start()] if found else body
     stack = traceback_places(body[found.end() :].splitlines()[1:]) if found else ()
     first, then = _said(message)
-    return BreakMessage(first, then, _exact(stack, positions, None), "skipped")
+    return BreakMessage(first, then, _located(first, stack, positions, None), "skipped")
 
 
 def said(text: str) -> tuple[Said, Said | None]:
@@ -147,6 +148,15 @@ def folded(places: Iterable[Place]) -> tuple[Place, ...]:
                 stack.pop()
         stack.append(found)
     return tuple(stack)
+
+
+def _located(
+    first: Said, stack: tuple[Place, ...], positions: Sequence[Position], opcode: str | None
+) -> tuple[Place, ...]:
+    *outer, inner = _exact(stack, positions, opcode) or (None,)
+    if inner is None:
+        return ()
+    return (*(p for p in outer if p), whole_condition(inner) if first.gb_type == _BRANCH else inner)
 
 
 def _exact(stack: tuple[Place, ...], positions: Sequence[Position], opcode: str | None) -> tuple[Place, ...]:

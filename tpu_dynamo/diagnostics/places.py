@@ -102,6 +102,21 @@ def narrowed(found: Place, instruction: str | None) -> Place:
     return replace(found, mark=(found.mark[0], end), end_column=end + indent + 1)
 
 
+def whole_condition(found: Place) -> Place:
+    """The place with all of the expression that starts there.
+
+    For the jump behind `a and b` CPython names the position of `a`, even if it is `b` that depends on data.
+    """
+    if found.column is None or found.mark is None:
+        return found
+    nodes = _starting_at(found.file, found.line, found.column - 1)
+    indent = found.column - 1 - found.mark[0]
+    end = min(max((end - indent for kind, end in nodes if issubclass(kind, ast.expr)), default=0), len(found.text))
+    if end <= found.mark[1]:
+        return found
+    return replace(found, mark=(found.mark[0], end), end_column=end + indent + 1)
+
+
 def excerpt(found: Place, before: int = 2, after: int = 1) -> Excerpt | None:
     """The lines around a place, or None where its file is not to be read here or has changed since."""
     source = source_line(found.file, found.line)
