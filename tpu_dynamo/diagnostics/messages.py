@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ._torch_compat import RESUMED
 from .model import Outcome, Place
-from .places import narrowed, place, whole_condition, with_bytes
+from .places import innermost, narrowed, place, whole_condition, with_bytes
 from .records import Position
 
 _ANOTHER = "*** While handling this graph break, another graph break occurred: ***"
@@ -173,6 +173,12 @@ def _exact(stack: tuple[Place, ...], positions: Sequence[Position], opcode: str 
             exact[at] = with_bytes(exact[at], first, last)
             known.add(at)
         at -= 1
+    # Finding an end takes parsing the file, so it is done for the lines that the report shows with a mark.
+    last = len(exact) - 1
+    shown = (
+        {id(innermost(exact)), id(innermost([p for p in exact if p.origin == "own"])), id(exact[last])} if exact else ()
+    )
     return tuple(
-        p if i in known else narrowed(p, opcode if i == len(exact) - 1 else "CALL") for i, p in enumerate(exact)
+        narrowed(p, opcode if i == last else "CALL") if id(p) in shown and i not in known else p
+        for i, p in enumerate(exact)
     )

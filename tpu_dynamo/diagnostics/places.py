@@ -178,7 +178,7 @@ def _starting_at(file: str, line: int, column: int) -> list[tuple[type[ast.AST],
     ]
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _nodes(file: str) -> dict[tuple[int, int], list[tuple[type[ast.AST], int, int]]]:
     text = "".join(linecache.getlines(file))
     if len(text) > _LARGEST_FILE:
