@@ -117,6 +117,22 @@ def test_columns_count_characters_and_not_bytes(tmp_path):
     assert (read.place.column, read.place.end_column) == (found.place.column, found.place.end_column)
 
 
+def test_files_in_other_encodings_are_read(tmp_path):
+    source = '# coding: latin-1\ndef forward(x):\n    größe = "größe", x.sum().item()\n    return x * größe[1]\n'
+    file = tmp_path / "latin.py"
+    file.write_bytes(source.encode("latin-1"))
+
+    def work():
+        names = {}
+        exec(compile(file.read_bytes(), str(file), "exec"), names)
+        torch.compile(names["forward"], backend="eager")(torch.rand(3))
+
+    (found,) = watch(work).report.breaks
+    line = source.splitlines()[2]
+    assert line[found.place.column - 1 : found.place.end_column - 1] == "x.sum().item()"
+    assert found.excerpt.lines[2] == line
+
+
 def test_fingerprints_stay_when_lines_move(tmp_path):
     source = textwrap.dedent("""
         def forward(x):

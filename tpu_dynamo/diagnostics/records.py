@@ -78,9 +78,10 @@ def record_from(
         if name not in ARTIFACTS and not name.startswith(EVENTS):
             return None
         kind = name
-    if kind == "dynamo_output_graph":
-        payload = None  # the graph's code, long and not shown
     frame, number = metadata.get("frame_id"), metadata.get("frame_compile_id")
+    # Long: a graph's code is not shown, and guards are looked up for what a recompile found instead.
+    if kind == "dynamo_output_graph" or (kind == "dynamo_cpp_guards_str" and not number):
+        payload = None
     autograd = metadata.get("compiled_autograd_id")
     identity = None if frame is None else f"{frame}/{number}"
     if autograd is not None:
