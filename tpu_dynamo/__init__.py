@@ -15,6 +15,7 @@ from .errors import CompilationFailed
 from .options import OptionError, Options
 from .session import reset, reset_stats, stats
 from .statistics import Snapshot
+from .training import NotALoss, TrainStep, UnsupportedOptimizer, train_step
 
 __version__ = metadata.version("tpu-dynamo")
 
@@ -22,20 +23,24 @@ __all__ = [
     "CompilationFailed",
     "DeviceNameTaken",
     "Diagnosis",
+    "NotALoss",
     "OptionError",
     "Options",
     "PlatformUnavailable",
     "Snapshot",
     "SourceLine",
+    "TrainStep",
     "UnknownTarget",
     "Unsupported",
     "UnsupportedInput",
     "UnsupportedOp",
+    "UnsupportedOptimizer",
     "__version__",
     "diagnose",
     "reset",
     "reset_stats",
     "stats",
+    "train_step",
 ]
 
 register_if_free()

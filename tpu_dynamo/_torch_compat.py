@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch._dynamo.backends.common import aot_autograd
-from torch._functorch.partitioners import min_cut_rematerialization_partition
+from torch._functorch import config as functorch_config
+from torch._functorch._aot_autograd.descriptors import GradAOTOutput, PlainAOTInput, PlainAOTOutput
+from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
+from torch._functorch.partitioners import default_partition, min_cut_rematerialization_partition
 from torch._guards import TracingContext
 from torch._logging import trace_structured
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
@@ -18,16 +22,23 @@ from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils import _pytree as pytree
 
 __all__ = [
+    "FakeTensorMode",
+    "JointPlaces",
     "compile_with_aot_autograd",
+    "export_joint",
     "fake_copies",
     "graph_tensors",
     "input_name",
+    "mark_stepped",
     "size_hint",
     "static_inputs",
     "trace_artifact",
     "trace_event",
+    "traced_as_compiled",
     "unset_fake_temporarily",
 ]
+
+_PARTITIONERS = {"min_cut": min_cut_rematerialization_partition, "default": default_partition}
 
 GraphCompiler = Callable[[GraphModule, Sequence[Any]], Callable[..., Any]]
 
@@ -39,21 +50,65 @@ def compile_with_aot_autograd(
     forward: GraphCompiler,
     backward: GraphCompiler,
     inference: GraphCompiler,
+    partitioner: str = "min_cut",
+    activation_memory_budget: float = 1.0,
 ) -> Callable[..., Any]:
     """AOTAutograd around three graph compilers: functional ATen graphs in, a callable for Dynamo out.
 
-    Mutations of inputs are taken out of the graphs and done after them. Composite operators come apart, no
-    others: lowering decides on the rest, when sizes are numbers.
+    partitioner, activation_memory_budget: as in tpu_dynamo.Options.
+    Mutations of inputs are `copy_`s at the end of the graphs. Composite operators come apart, no others: lowering
+    decides on the rest, when sizes are numbers.
     """
     compiler = aot_autograd(
         fw_compiler=forward,
         bw_compiler=backward,
         inference_compiler=inference,
-        partition_fn=min_cut_rematerialization_partition,
+        partition_fn=_PARTITIONERS[partitioner],
         decompositions={},
-        keep_inference_input_mutations=False,
+        keep_inference_input_mutations=True,
     )
-    return compiler(graph_module, list(example_inputs))
+    with functorch_config.patch(activation_memory_budget=activation_memory_budget):
+        return compiler(graph_module, list(example_inputs))
+
+
+@dataclass(frozen=True)
+class JointPlaces:
+    """What the inputs and outputs of a joint graph are.
+
+    inputs: for each the position among the traced graph's inputs, None for the gradient of an output. outputs: for
+    each output of the traced graph the number of the joint graph's. gradients: the same for inputs that have one.
+    """
+
+    inputs: list[int | None]
+    outputs: list[int]
+    gradients: dict[int, int]
+
+
+def export_joint(graph_module: GraphModule, inputs: Sequence[Any]) -> tuple[GraphModule, JointPlaces]:
+    """Forward and backward of a graph of Dynamo's as one functional ATen graph.
+
+    inputs: fake tensors that say what requires a gradient, and numbers. Writes to inputs are `copy_`s at the end.
+    Composite operators come apart, no others.
+    """
+    with contextlib.ExitStack() as stack, torch.enable_grad():
+        exported = aot_export_joint_with_descriptors(
+            stack, graph_module, tuple(inputs), decompositions={}, keep_inference_input_mutations=True
+        )
+    found = exported.graph_module
+    placeholders = [node.meta["desc"] for node in found.graph.find_nodes(op="placeholder")]
+    results = found.graph.output_node()
+    values: Any = results.args[0]
+    outputs: dict[int, int] = {}
+    gradients: dict[int, int] = {}
+    for i, (value, described) in enumerate(zip(values, results.meta["desc"], strict=True)):
+        if isinstance(described, PlainAOTOutput):
+            outputs[described.idx] = i
+        elif isinstance(described, GradAOTOutput) and isinstance(described.grad_of, PlainAOTInput):
+            gradients |= {described.grad_of.idx: i} if value is not None else {}
+        elif value is not None:
+            raise NotImplementedError(f"a captured loss with the output {described}")
+    inputs_ = [one.idx if isinstance(one, PlainAOTInput) else None for one in placeholders]
+    return found, JointPlaces(inputs_, [outputs[i] for i in range(len(outputs))], gradients)
 
 
 def static_inputs(graph_module: GraphModule, backward: bool) -> set[int]:
@@ -104,6 +159,17 @@ def fake_copies(model: Any, inputs: Any) -> Iterator[Any]:
         context = _reparametrize_module(model, state) if state else contextlib.nullcontext()
         with context:
             yield pytree.tree_map_only(torch.Tensor, fake, inputs)
+
+
+def traced_as_compiled() -> contextlib.AbstractContextManager[None]:
+    """A context in which torch.compiler.is_compiling() is true, as while Dynamo traces: optimizers then keep numbers
+    in tensors."""
+    return torch.compiler._compile_session_context()
+
+
+def mark_stepped(optimizer: torch.optim.Optimizer) -> None:
+    """Tell learning rate schedulers, which warn otherwise, that the optimizer has made its step."""
+    optimizer._opt_called = True  # type: ignore[attr-defined]
 
 
 def trace_artifact(name: str, write: Callable[[], str]) -> None:

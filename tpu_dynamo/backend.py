@@ -59,6 +59,8 @@ def tpu(
         forward=partial(compile_as, "forward"),
         backward=partial(compile_as, "backward"),
         inference=partial(compile_as, "inference"),
+        partitioner=chosen.partitioner,
+        activation_memory_budget=chosen.activation_memory_budget,
     )
 
 
@@ -145,6 +147,7 @@ def specialise(
             bound,
             platform=device.platform,
             matmul_precision=torch.get_float32_matmul_precision(),
+            donates=on_device,
             observe=artifacts.observe,
         )
     except LoweringFailed as failure:
@@ -166,18 +169,18 @@ def specialise(
         artifacts.name, lowered - started, f"loaded for {device.platform}", compiled - lowered,
     )  # fmt: skip
     if on_device:
-        on_chip = DeviceExecutable(loaded, program.arguments[: program.inputs], program.results, program.constants)
-        return Specialisation(on_chip, program.outputs, program.random_keys, draw_keys)
+        return Specialisation(DeviceExecutable(loaded, program), program, draw_keys)
     executable = Executable(
         device,
         loaded,
         statistics.traffic,
         [Operand(a.position, a.spec.order, a.position in static) for a in program.arguments[: program.inputs]],
         [(result.dtype, result.order) for result in program.results],
+        [(update.position, update.result) for update in program.updates],
         program.constants,
         copying=options.transfer == "copy",
     )
-    return Specialisation(executable, program.outputs, program.random_keys, _draw_from_default_generator)
+    return Specialisation(executable, program, _draw_from_default_generator)
 
 
 def _draw_from_default_generator(count: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Computed, Given, Literal, Output, SizeSource
+from tpu_dynamo_lowering import Computed, Given, Literal, Output, Program, SizeSource
 from tpu_dynamo_runtime import Executable
 
 from .device.executable import DeviceExecutable
@@ -23,17 +23,13 @@ class Specialisation:
     """
 
     def __init__(
-        self,
-        executable: Executable | DeviceExecutable,
-        outputs: Sequence[Output],
-        random_keys: int,
-        draw: Callable[[int], torch.Tensor],
+        self, executable: Executable | DeviceExecutable, program: Program, draw: Callable[[int], torch.Tensor]
     ):
         self._executable = executable
-        self._random_keys = random_keys
+        self._random_keys = program.random_keys
         self._draw = draw
-        self._outputs = outputs
-        self._plain = list(outputs) == [Computed(i) for i in range(len(outputs))]
+        self._outputs = program.outputs
+        self._plain = program.outputs == tuple(Computed(i) for i in range(len(program.results)))
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """The graph's outputs: tensors, sizes and None, as AOTAutograd expects them."""
@@ -43,7 +39,7 @@ class Specialisation:
         return results if self._plain else [_output(output, inputs, results) for output in self._outputs]
 
 
-def _output(output: Output, inputs: Sequence[Any], results: Sequence[torch.Tensor]) -> Any:
+def _output(output: Output, inputs: Sequence[Any], results: Sequence[Any]) -> Any:
     if isinstance(output, Given):
         return inputs[output.position]
     if isinstance(output, Literal):

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
 from tpu_dynamo_lowering import with_code
 
@@ -35,6 +35,10 @@ class Options:
     device with its own memory needs it.
     max_executables: how many executables stay loaded in the process; beyond, the least recently used is unloaded, and
     loaded again when it is called.
+    partitioner: how AOTAutograd cuts training graphs: `min_cut` saves what is dear to compute again and recomputes the
+    rest, `default` saves whatever the backward needs.
+    activation_memory_budget: the share, from 0 to 1, of what `min_cut` would save that may be saved; below 1 the
+    backward recomputes more.
     """
 
     # Fields are part of an executable's identity unless they say why not.
@@ -42,6 +46,8 @@ class Options:
     fallback: Literal["error", "eager"] = field(default="error", metadata={"unkeyed": "changes no executable"})
     dump_dir: Path | None = field(default=None, metadata={"unkeyed": "changes no executable"})
     transfer: Literal["shared", "copy"] = field(default="shared", metadata={"unkeyed": "changes no executable"})
+    partitioner: Literal["min_cut", "default"] = "min_cut"
+    activation_memory_budget: Annotated[float, Field(ge=0, le=1)] = 1.0
     max_executables: PositiveInt = field(default=256, metadata={"unkeyed": "changes no executable"})
 
     @classmethod

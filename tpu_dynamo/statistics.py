@@ -18,7 +18,8 @@ class Snapshot:
     lowerings: graphs taken to StableHLO, one for each set of concrete sizes. xla_compiles: programs compiled.
     cache_hits, cache_misses: by level; at level `memory` an executable of this process is found by its program.
     executions: runs of executables. bytes_to_device, bytes_to_host: bytes copied; memory that host and device
-    share is not counted. fallbacks: why graphs ran in eager PyTorch, with how many did.
+    share is not counted. donations: buffers of inputs that new values took over. donations_refused: why new values
+    needed memory of their own, with how often. fallbacks: why graphs ran in eager PyTorch, with how many did.
     """
 
     graphs: dict[str, int] = field(default_factory=dict)
@@ -29,6 +30,8 @@ class Snapshot:
     executions: int = 0
     bytes_to_device: int = 0
     bytes_to_host: int = 0
+    donations: int = 0
+    donations_refused: dict[str, int] = field(default_factory=dict)
     fallbacks: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
@@ -68,4 +71,5 @@ class Statistics:
         with self._lock:
             self._totals.clear()
             self._by_key.clear()
-            self.traffic.executions = self.traffic.bytes_to_device = self.traffic.bytes_to_host = 0
+            for name, zero in asdict(Traffic()).items():
+                setattr(self.traffic, name, zero)

@@ -1,10 +1,12 @@
 """FX graph to StableHLO program; touches no device."""
 
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, with_code
+from .inline import inline
 from .layouts import dense_order
 from .ops import PATTERNS, TABLE
 from .pipeline import lower, prepare, readable, trace
-from .program import Argument, Computed, Given, Literal, Output, Program, TensorSpec, View
+from .program import Argument, Computed, Given, Literal, Output, Program, TensorSpec, Update, View
+from .randomness import repeat_draw
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, user_line
 from .survey import survey
@@ -28,11 +30,14 @@ __all__ = [
     "Unsupported",
     "UnsupportedInput",
     "UnsupportedOp",
+    "Update",
     "View",
     "dense_order",
+    "inline",
     "lower",
     "prepare",
     "readable",
+    "repeat_draw",
     "size_sources",
     "survey",
     "trace",

@@ -48,7 +48,9 @@ def functional_graph(
     Composite operators of torch's dispatcher come apart; views stay views.
     """
     with _as_outside_of_kernels(), mode, torch.no_grad():
-        return make_fx(functionalize(function, remove="mutations"))(*tensors)
+        # Tracing tells its inputs apart by identity, and nodes that came of one body share their fake tensor.
+        distinct = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in tensors]
+        return make_fx(functionalize(function, remove="mutations"))(*distinct)
 
 
 def _as_outside_of_kernels() -> Any:

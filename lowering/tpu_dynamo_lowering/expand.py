@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from ._torch_compat import FakeTensorMode, custom_implementation, functional_graph, torch_decomposition
 from .errors import Unsupported, UnsupportedOp, tensors_of
+from .inline import inline
 from .randomness import draw_key
 from .subgraphs import subgraph, subgraphs
 from .table import How, Lowering, choose
@@ -20,8 +21,6 @@ _HINT = (
     'compute it outside the compiled function, run such graphs in eager with options={"fallback": "eager"}, '
     "or open an issue that names the operator"
 )
-# Metadata that says where a node comes from; the nodes that replace it inherit it.
-_ORIGIN = ("stack_trace", "nn_module_stack", "source_fn_stack", "original_aten", "from_node")
 
 
 def expand(graph_module: GraphModule, mode: FakeTensorMode) -> None:
@@ -117,20 +116,8 @@ def _trace(function: Callable[..., Any], node: Node, mode: FakeTensorMode) -> Gr
 
 def _inline(graph: Graph, node: Node, body: GraphModule) -> None:
     leaves, _ = pytree.tree_flatten((node.args, node.kwargs))
-    inputs = iter([leaf for leaf in leaves if isinstance(leaf, Node)])
-    copies: dict[Node, Node] = {}
-    result: Any = None
     with graph.inserting_before(node):
-        for inner in body.graph.nodes:
-            if inner.op == "placeholder":
-                copies[inner] = next(inputs)
-            elif inner.op == "output":
-                result = pytree.tree_map_only(Node, copies.__getitem__, inner.args[0])
-            elif inner.op == "get_attr":
-                copies[inner] = _copy_constant(graph, getattr(body, inner.target))
-            else:
-                copy = copies[inner] = graph.node_copy(inner, copies.__getitem__)
-                copy.meta.update({k: node.meta[k] for k in _ORIGIN if k in node.meta})
+        result = inline(graph, body, [leaf for leaf in leaves if isinstance(leaf, Node)], node.meta)
     if isinstance(result, Node):
         node.replace_all_uses_with(result)
     else:
@@ -138,13 +125,3 @@ def _inline(graph: Graph, node: Node, body: GraphModule) -> None:
             user.replace_all_uses_with(result[user.args[1]])
             graph.erase_node(user)
     graph.erase_node(node)
-
-
-def _copy_constant(graph: Graph, tensor: Any) -> Node:
-    owner = graph.owning_module
-    assert owner is not None
-    name = f"_constant{len(owner._buffers)}"
-    owner.register_buffer(name, tensor)
-    copy = graph.get_attr(name)
-    copy.meta["val"] = tensor
-    return copy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -107,6 +107,18 @@ def move_functions(source: ir.Module, target: ir.Module, main_symbol: str) -> No
             function.attributes["sym_name"] = ir.StringAttr.get(names[name])
             function.attributes["sym_visibility"] = ir.StringAttr.get("private")
             target.body.append(function.operation.clone())
+
+
+def alias_results(function: Any, aliases: Mapping[int, int]) -> None:
+    """Let results take the memory of arguments, by number: XLA's `tf.aliasing_output`."""
+    with function.context:
+        given = function.attributes.get("arg_attrs", [])
+        attributes = [{named.name: named.attr for named in each} for each in given]
+        attributes = attributes or [{} for _ in function.arguments]
+        for argument, result in aliases.items():
+            number = ir.IntegerAttr.get(ir.IntegerType.get_signless(32), result)
+            attributes[argument]["tf.aliasing_output"] = number
+        function.attributes["arg_attrs"] = ir.ArrayAttr.get([ir.DictAttr.get(each) for each in attributes])
 
 
 def replace_constant(operation: Any) -> None:

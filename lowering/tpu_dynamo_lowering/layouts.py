@@ -11,8 +11,9 @@ from torch.fx import GraphModule, Node
 
 from ._torch_compat import FakeTensorMode, is_view
 from .errors import UnsupportedInput, user_line
-from .program import Argument, Computed, Given, Literal, Output, TensorSpec, View
+from .program import Argument, Computed, Given, Literal, Output, TensorSpec, Update, View
 from .table import PATTERN_DTYPES
+from .updates import take_writes
 
 # A tensor of the graph's own with at most so many elements is written into the program, where XLA folds it, if
 # torch-mlir has its dtype.
@@ -108,38 +109,45 @@ def _become_placeholder(node: Node, tensor: torch.Tensor, mode: FakeTensorMode) 
     graph.erase_node(node)
 
 
-def expose_results(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[list[TensorSpec], list[Output]]:
+def expose_results(
+    graph_module: GraphModule, mode: FakeTensorMode
+) -> tuple[list[TensorSpec], list[Output], list[Update]]:
     """Turn the graph's outputs into what the program returns, in place: dense tensors in their memory's order.
 
     Outputs that are views of one tensor share its memory, as in eager PyTorch: the program returns that tensor
     once, and each of them is a view of it. A lone view is computed as a tensor of its own. An output that is an input
-    needs no program.
+    needs no program. What the graph writes to an input is a result in the input's own memory order.
     """
     graph = graph_module.graph
     output = graph.output_node()
-    returned: dict[Node, int] = {}
+    returned: dict[tuple[Node, TensorSpec], int] = {}
     specs: list[TensorSpec] = []
     outputs: list[Output] = []
 
-    def result(node: Node) -> int:
-        if node not in returned:
-            returned[node] = len(specs)
-            specs.append(spec_of(node.meta["val"]))
-        return returned[node]
+    def result(node: Node, like: Node | None = None) -> int:
+        spec = spec_of((like or node).meta["val"])
+        if (node, spec) not in returned:
+            returned[node, spec] = len(specs)
+            specs.append(spec)
+        return returned[node, spec]
 
-    positions = {node: i for i, node in enumerate(graph.find_nodes(op="placeholder"))}
+    inputs = graph.find_nodes(op="placeholder")
+    positions = {node: i for i, node in enumerate(inputs)}
+    writes = take_writes(graph)
+    written = {position for position, _ in writes}
     for value, base in _with_bases(output):
         if not isinstance(value, Node):
             outputs.append(Literal(value))
-        elif value in positions:
+        elif value in positions and positions[value] not in written:
             outputs.append(Given(positions[value]))
         elif base is None or base is value:
             outputs.append(Computed(result(value)))
         else:
             fake = value.meta["val"]
             outputs.append(View(result(base), tuple(fake.shape), fake.stride(), value.meta["storage_offset"]))
-    output.args = (tuple(_leave_permuted(output, node, specs[i], mode) for node, i in returned.items()),)
-    return specs, outputs
+    updates = [Update(position, result(value, inputs[position])) for position, value in writes]
+    output.args = (tuple(_leave_permuted(output, node, spec, mode) for node, spec in returned),)
+    return specs, outputs, updates
 
 
 def _with_bases(output: Node) -> list[tuple[Any, Node | None]]:

@@ -55,13 +55,19 @@ def _lower_kernels(kernels: Mapping[str, KernelCall], platform: str) -> dict[str
 
 
 def link(
-    program: bytes, kernels: Mapping[str, KernelCall], *, platform: str, matmul_precision: str
+    program: bytes,
+    kernels: Mapping[str, KernelCall],
+    *,
+    platform: str,
+    matmul_precision: str,
+    aliases: Mapping[int, int] | None = None,
 ) -> tuple[bytes, str]:
     """The finished program: its bytecode and its digest.
 
     program: torch-mlir's output, with a private declaration for each symbol of `kernels`. platform: `cpu`,
     `cuda` or `tpu`, which a kernel may be written differently for. matmul_precision: as
-    `torch.get_float32_matmul_precision()` gives it. Raises UnsupportedOp for calls that a kernel refuses, and
+    `torch.get_float32_matmul_precision()` gives it. aliases: arguments of `@main` and the results that take their
+    memory. Raises UnsupportedOp for calls that a kernel refuses, and
     LoweringFailed when one breaks or something other than StableHLO is left.
     """
     modules = _lower_kernels(kernels, platform)
@@ -72,6 +78,7 @@ def link(
             function.operation.erase()
             jax_compat.move_functions(jax_compat.parse(modules[symbol], context), module, symbol)
     _finish(module, _PRECISION[matmul_precision])
+    jax_compat.alias_results(jax_compat.functions(module)["main"], aliases or {})
     try:
         module.operation.verify()
     except jax_compat.MLIRError as error:

@@ -20,6 +20,7 @@ from .link import link
 from .program import Program
 from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
+from .updates import donate
 
 # Told the name of each intermediate form and a function that writes it out, called only when someone wants it.
 Observer = Callable[[str, Callable[[], str]], None]
@@ -37,15 +38,17 @@ def prepare(graph_module: GraphModule) -> GraphModule:
 
 
 def trace(
-    function: Callable[..., Any], specs: Sequence[tuple[Sequence[int], Sequence[int], torch.dtype]]
+    function: Callable[..., Any],
+    specs: Sequence[tuple[Sequence[int], Sequence[int], torch.dtype]],
+    device: str = "cpu",
 ) -> GraphModule:
     """The functional ATen graph of a function of tensors, ready for `lower`; nothing is computed.
 
-    specs: the shape, strides in elements and dtype of each tensor.
+    specs: the shape, strides in elements and dtype of each tensor. device: where the function finds them.
     """
     mode = fake_mode()
     with mode:
-        fakes = [torch.empty_strided(shape, stride, dtype=dtype) for shape, stride, dtype in specs]
+        fakes = [torch.empty_strided(shape, stride, dtype=dtype, device=device) for shape, stride, dtype in specs]
 
     def listed(*tensors: torch.Tensor) -> Sequence[Any]:
         results = function(*tensors)
@@ -60,31 +63,43 @@ def lower(
     *,
     platform: str,
     matmul_precision: str = "highest",
+    donates: bool = False,
     observe: Observer = lambda name, write: None,
 ) -> Program:
     """The StableHLO program of a functional ATen graph, with its symbolic sizes bound to numbers.
 
     graph_module: what `prepare` gave; nodes carry fake tensors in `meta["val"]`; it is left as it is. platform:
-    `cpu`, `cuda` or `tpu`. Raises UnsupportedOp with all operators that have no lowering, UnsupportedInput,
-    and LoweringFailed when a stage breaks.
+    `cpu`, `cuda` or `tpu`. donates: let the new values of inputs that the graph writes to take the inputs' memory.
+    Raises UnsupportedOp with all operators that have no lowering, UnsupportedInput, and LoweringFailed when a stage
+    breaks.
     """
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
-    results, outputs = expose_results(graph, mode)
+    results, outputs, updates = expose_results(graph, mode)
     expand(graph, mode)
     random_keys = give_keys(graph, mode)
     arguments, constants = expose_arguments(graph, mode)
+    if donates:
+        updates = donate(updates, arguments, results)
+    aliases = {update.argument: update.result for update in updates if update.argument is not None}
     kernels = mark_kernels(graph.graph)
     observe("rewritten.fx.py", lambda: readable(graph))
     observe("torch.mlir", lambda: mlir.torch_dialect_text(graph, kernels))
     try:
         module = mlir.to_stablehlo(graph, kernels)
-        stablehlo, digest = link(module, kernels, platform=platform, matmul_precision=matmul_precision)
+        stablehlo, digest = link(module, kernels, platform=platform, matmul_precision=matmul_precision, aliases=aliases)
     except LoweringFailed as failure:
         failure.artifacts = {"rewritten.fx.py": readable(graph), **failure.artifacts}
         raise
     program = Program(
-        stablehlo, digest, tuple(arguments), tuple(results), tuple(outputs), tuple(constants), random_keys
+        stablehlo,
+        digest,
+        tuple(arguments),
+        tuple(results),
+        tuple(outputs),
+        tuple(updates),
+        tuple(constants),
+        random_keys,
     )
     observe("stablehlo.mlir", program.text)
     return program

@@ -80,13 +80,26 @@ Output = Computed | View | Given | Literal
 
 
 @dataclass(frozen=True)
+class Update:
+    """A write of the graph to its input at `position`: the result of that number is the input's value afterwards.
+
+    argument: the argument of `@main` whose memory the result takes, if the program reads the input; its buffer is
+    donated with each call.
+    """
+
+    position: int
+    result: int
+    argument: int | None = None
+
+
+@dataclass(frozen=True)
 class Program:
     """A StableHLO module with one `@main`, and how the graph's inputs and outputs map onto it.
 
     stablehlo: MLIR bytecode, with the user's source locations.
     digest: SHA-256 of the module without its locations: equal for equal computations wherever they stand.
     arguments: in the order of `@main`'s parameters. results: what `@main` returns, in its order.
-    outputs: in the order of the graph's outputs.
+    outputs: in the order of the graph's outputs. updates: what the graph writes to its inputs.
     constants: tensors that the graph holds and `@main` takes after the graph's own inputs.
     random_keys: how many int64 keys each call must draw; they are one vector, the input after the graph's own.
     """
@@ -96,6 +109,7 @@ class Program:
     arguments: tuple[Argument, ...]
     results: tuple[TensorSpec, ...]
     outputs: tuple[Output, ...]
+    updates: tuple[Update, ...]
     constants: tuple[torch.Tensor, ...]
     random_keys: int
 

@@ -53,6 +53,20 @@ def replay_draws(graph: Graph) -> None:
             graph.erase_node(node)
 
 
+def repeat_draw(node: Node, copy: Node) -> None:
+    """Let a copy of a node draw the numbers that the node draws, in place; nothing where it draws none."""
+    if not _is_draw(node):
+        return
+    if _KEYED not in node.meta:
+        with node.graph.inserting_before(node):
+            key = node.graph.call_function(draw_key)
+        key.meta["val"] = _key_value()
+        node.args = (key, *node.args)
+        node.meta[_KEYED] = True
+        copy.args = (key, *copy.args)
+    copy.meta[_KEYED] = True
+
+
 def _key_value() -> torch.Tensor:
     with fake_mode():
         return torch.empty(1, dtype=torch.int64)

@@ -13,6 +13,7 @@ from .errors import Unsupported, UnsupportedOp
 from .expand import expand
 from .sizes import bind_sizes
 from .table import How, choose
+from .updates import take_writes
 
 
 def survey(
@@ -24,6 +25,7 @@ def survey(
     """
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
+    take_writes(graph.graph)
     found: Counter[tuple[str, str]] = Counter()
     for node in graph.graph.nodes:
         if node.op == "call_function" and not str(node.target).startswith("<built-in"):

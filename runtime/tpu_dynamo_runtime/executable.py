@@ -18,7 +18,8 @@ class Executable:
     """A program, called with a graph's inputs and giving the graph's tensor outputs.
 
     operands: the parameters of `@main` but for the last ones, which are `constants`: tensors put on the device
-    once. results: for each result its dtype and memory order. traffic: where runs and copies are counted.
+    once. results: for each result its dtype and memory order. updates: positions of inputs that are written to, each
+    with the number of the result that they become. traffic: where runs and copies are counted.
     copying: move tensors by copies even where memory could be shared.
     """
 
@@ -29,6 +30,7 @@ class Executable:
         traffic: Traffic,
         operands: Sequence[Operand],
         results: Sequence[tuple[torch.dtype, Order]],
+        updates: Sequence[tuple[int, int]] = (),
         constants: Sequence[torch.Tensor] = (),
         copying: bool = False,
     ):
@@ -43,6 +45,7 @@ class Executable:
             self._transfer = Copying(client, traffic)
             self._operands = CopiedOperands(self._transfer, operands)
         self._results = [(dtype, _inverse(_or_none(order))) for dtype, order in results]
+        self._updates = updates
         self._constants = [self._transfer.put(tensor) for tensor in constants]
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -56,6 +59,9 @@ class Executable:
         for buffer, (dtype, inverse) in zip(buffers, self._results, strict=True):
             tensor = take(buffer, dtype)
             outputs.append(tensor if inverse is None else tensor.permute(inverse))
+        for position, result in self._updates:
+            with torch.no_grad():
+                inputs[position].detach().copy_(outputs[result])
         return outputs
 
     def operands(self, inputs: Sequence[torch.Tensor]) -> list[Buffer]:

@@ -129,6 +129,33 @@ def test_mutated_buffers_and_caches_are_updated_in_place():
     torch.testing.assert_close(keys.cpu()[:3], torch.tensor([[0.0] * 3, [1.0] * 3, [5.0] * 3]))
 
 
+def test_memory_of_a_changed_buffer_is_taken_over_unless_a_copy_has_it():
+    class Count(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("total", torch.zeros(64))
+
+        def forward(self, x):
+            self.total += x
+            return self.total.sum()
+
+    count = Count().to("tpu")
+    compiled = torch.compile(count, backend="tpu")
+    one = torch.ones(64).to("tpu")
+    with torch.no_grad():
+        compiled(one)
+        tpu_dynamo.reset_stats()
+        compiled(one)
+        assert tpu_dynamo.stats().donations == 1
+        kept = count.total.clone()
+        compiled(one)
+    stats = tpu_dynamo.stats()
+    assert stats.donations == 1
+    assert sum(stats.donations_refused.values()) == 1
+    assert kept.cpu().unique().tolist() == [2.0]
+    assert count.total.cpu().unique().tolist() == [3.0]
+
+
 def test_compiled_dropout_follows_the_device_generator():
     compiled = torch.compile(lambda x: torch.nn.functional.dropout(x, 0.5), backend="tpu")
     x = torch.ones(200).to("tpu")

@@ -135,3 +135,12 @@ def test_slices_past_the_end_need_no_memory():
 
     graph = traced(torch.func.functionalize(model), torch.randn(4, 64))
     assert len(lower(graph, {}, platform="cpu").stablehlo) < 20_000
+
+
+def test_results_of_equal_calls_stay_apart_in_what_comes_after_them():
+    def model(x, y):
+        return torch.stack([torch.linalg.vector_norm(x), torch.linalg.vector_norm(y)])
+
+    x, y = torch.ones(4), torch.full((4,), 2.0)
+    compiled = torch.compile(model, backend="tpu")
+    torch.testing.assert_close(compiled(x, y), torch.tensor([2.0, 4.0]))

@@ -203,3 +203,26 @@ def test_a_step_can_be_compiled_with_its_foreach_optimizer():
             step()
     for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("options", [{"partitioner": "default"}, {"activation_memory_budget": 0.0}, {}], ids=str)
+def test_partitions_change_what_is_saved_and_no_gradient(options):
+    def saved_and_gradient(options):
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        model = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Tanh()) for _ in range(3)))
+        compiled = torch.compile(model, backend="tpu", options=options) if options is not None else model
+        x = torch.ones(4, 8)
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+            loss = compiled(x).sum()
+        loss.backward()
+        return sum(kept), model[0][0].weight.grad
+
+    _, expected = saved_and_gradient(None)
+    count, gradient = saved_and_gradient(options)
+    torch.testing.assert_close(gradient, expected)
+    everything, _ = saved_and_gradient({"partitioner": "default"})
+    little, _ = saved_and_gradient({"activation_memory_budget": 0.0})
+    assert little <= count <= everything
+    assert little < everything

@@ -2,63 +2,86 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import torch
 
-from tpu_dynamo_lowering import Argument, TensorSpec
+from tpu_dynamo_lowering import Computed, Program, TensorSpec, View
 from tpu_dynamo_runtime import Buffer, Entry, execute
 
 from ..session import session
 from ._torch_compat import NAME
-from .cells import strides_of, wrap
-from .memory import put_host, read
+from .cells import Cell, strides_of, wrap
+from .memory import duplicate, put_host, read, write
 from .programs import transfer
+
+# What `sys.getrefcount` says of a buffer that one cell and the list of operands hold.
+_HELD_ONCE = 3
 
 
 class DeviceExecutable:
     """A program, called with a graph's inputs on the device and giving its tensor outputs there.
 
     Tensors of the CPU among the inputs, which PyTorch allows without dimensions, are uploaded; outputs that the graph
-    has on the CPU are fetched.
+    has on the CPU are fetched. Inputs that the graph writes to get new buffers, and give up their old ones to them.
     """
 
-    def __init__(
-        self,
-        entry: Entry,
-        arguments: Sequence[Argument],
-        results: Sequence[TensorSpec],
-        constants: Sequence[torch.Tensor],
-    ):
+    def __init__(self, entry: Entry, program: Program):
         self._entry = entry
         self._traffic = session().statistics.traffic
         self._operands = [
             (a.position, a.spec.physical_shape, strides_of(a.spec.physical_shape, a.spec.order), a.spec.order)
-            for a in arguments
+            for a in program.arguments[: program.inputs]
         ]
-        self._results = [(spec, tuple(spec.order.index(d) for d in range(len(spec.order)))) for spec in results]
-        self._constants = [transfer().put(tensor) for tensor in constants]
+        self._updates = [(u.position, u.result, u.argument, program.results[u.result]) for u in program.updates]
+        self._donated = [(argument, spec) for _, _, argument, spec in self._updates if argument is not None]
+        for _ in range(len(self._updates) - len(self._donated)):
+            session().statistics.count("donations_refused", "the program does not read the input, or in another layout")
+        wanted = {output.result for output in program.outputs if isinstance(output, Computed | View)}
+        self._results = [(i, program.results[i]) for i in sorted(wanted)]
+        self._count = len(program.results)
+        self._constants = [transfer().put(tensor) for tensor in program.constants]
 
-    def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Run; the results are fresh tensors."""
+    def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
+        """Run; the results are fresh tensors, None for those that only go to inputs."""
         operands: list[Buffer] = []
+        cells: list[Cell | None] = []  # those whose buffers are operands as they are
         for position, physical, stride, order in self._operands:
             tensor = inputs[position]
             if tensor.is_neg() or tensor.is_conj():  # lazily; its storage has other values
                 tensor = tensor.resolve_neg().resolve_conj()
             cell = getattr(tensor.untyped_storage(), "cell", None)
-            if cell is None:
-                operands.append(read(tensor, order) if tensor.device.type == NAME else put_host(tensor, order))
-            elif cell.shape == physical and cell.dtype == tensor.dtype and tensor.stride() == stride:
+            if cell is not None and cell.shape == physical and cell.dtype == tensor.dtype and tensor.stride() == stride:
                 operands.append(cell.buffer)
+                cells.append(cell)
             else:
-                operands.append(read(tensor, order))
-        buffers = execute(self._entry.loaded(), operands + self._constants)
+                operands.append(read(tensor, order) if tensor.device.type == NAME else put_host(tensor, order))
+                cells.append(None)
+        operands += self._constants
+        for argument, spec in self._donated:
+            if sys.getrefcount(operands[argument]) > _HELD_ONCE:
+                session().statistics.count("donations_refused", "another tensor holds the buffer, as a copy does")
+                operands[argument] = duplicate(operands[argument], spec.physical_shape, spec.dtype)
+            else:
+                self._traffic.donations += 1
+        buffers = execute(self._entry.loaded(), operands)
         self._traffic.executions += 1
         self._entry.last_use = self._traffic.executions
-        return [
-            wrap(buffer, spec.shape, spec.dtype, spec.order)
-            if spec.device == NAME
-            else transfer().take(buffer, spec.dtype).permute(inverse)
-            for buffer, (spec, inverse) in zip(buffers, self._results, strict=True)
-        ]
+        for position, result, argument, spec in self._updates:
+            cell = None if argument is None else cells[argument]
+            if cell is not None:
+                cell.buffer = buffers[result]
+            else:
+                write(inputs[position], buffers[result], spec.order)
+        results: list[torch.Tensor | None] = [None] * self._count
+        for i, spec in self._results:
+            results[i] = _tensor(buffers[i], spec)
+        return results
+
+
+def _tensor(buffer: Buffer, spec: TensorSpec) -> torch.Tensor:
+    if spec.device == NAME:
+        return wrap(buffer, spec.shape, spec.dtype, spec.order)
+    inverse = [spec.order.index(d) for d in range(len(spec.order))]
+    return transfer().take(buffer, spec.dtype).permute(inverse)

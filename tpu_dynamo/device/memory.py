@@ -68,6 +68,11 @@ def put_host(tensor: torch.Tensor, order: Order) -> Buffer:
     return transfer().put(dense)
 
 
+def duplicate(buffer: Buffer, shape: tuple[int, ...], dtype: torch.dtype) -> Buffer:
+    """Another buffer with the values of one of `shape`, as it lies in memory."""
+    return _reshape(shape, shape, dtype)([buffer])[0]
+
+
 def convert(source: torch.Tensor, tensor: torch.Tensor) -> None:
     """Write another tensor's values into a device tensor, broadcast and cast."""
     order = order_of(source)

@@ -15,6 +15,7 @@ from . import aten, torch_module
 from ._torch_compat import NAME, library, overloads_with_prefix, owner_of_private_use, take_private_use
 from .attention import register_attention
 from .autocast import register_autocast
+from .barriers import register_barriers
 from .eager import Eager
 from .grouped import register_grouped_mm
 from .overrides import overrides
@@ -69,6 +70,7 @@ def register() -> None:
             if not name.endswith("out") and not name.startswith(_NO_OPTIMIZERS):
                 own.impl(name, _call_of(eager, name))
         definition = torch.library.Library("tpu_dynamo", "DEF")
+        register_barriers(definition)
         operators = register_grouped_mm(definition) + register_attention(definition) + register_autocast()
         _libraries.extend((everything, own, definition, *operators))
         # PJRT has no page-locked memory: pinning for this accelerator, as loaders do, is a copy.

@@ -1,0 +1,48 @@
+"""Putting one graph's nodes into another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.fx import Graph, GraphModule, Node
+from torch.utils import _pytree as pytree
+
+# Metadata that says where a node comes from; the nodes that replace it inherit it.
+ORIGIN = ("stack_trace", "nn_module_stack", "source_fn_stack", "original_aten", "from_node")
+
+
+def inline(graph: Graph, body: GraphModule, inputs: Sequence[Any], origin: Mapping[str, Any] | None = None) -> Any:
+    """Copy `body`'s nodes to where nodes are inserted into `graph`; gives its outputs as nodes of `graph`.
+
+    inputs: for each placeholder of `body` the node, or number, that stands for it. origin: metadata of which the
+    copies take what says where they come from.
+    """
+    given = iter(inputs)
+    copies: dict[Node, Any] = {}
+    for inner in body.graph.nodes:
+        if inner.op == "placeholder":
+            copies[inner] = next(given)
+        elif inner.op == "output":
+            return pytree.tree_map_only(Node, copies.__getitem__, inner.args[0])
+        elif inner.op == "get_attr":
+            copies[inner] = _copy_attribute(graph, inner, getattr(body, inner.target))
+        else:
+            copy = copies[inner] = graph.node_copy(inner, copies.__getitem__)
+            copy.meta.update({k: v for k, v in (origin or {}).items() if k in ORIGIN})
+    raise AssertionError("a graph without output")
+
+
+def _copy_attribute(graph: Graph, node: Node, value: Any) -> Node:
+    owner = graph.owning_module
+    assert owner is not None
+    if isinstance(value, GraphModule):
+        name = f"_graph{len(owner._modules)}"
+        owner.add_module(name, value)
+    else:
+        name = f"_constant{len(owner._buffers)}"
+        owner.register_buffer(name, value)
+    copy = graph.get_attr(name)
+    copy.meta.update(node.meta)
+    copy.meta.setdefault("val", value)
+    return copy

@@ -1,0 +1,15 @@
+"""The operator that stands for StableHLO's `optimization_barrier` in graphs."""
+
+from __future__ import annotations
+
+import torch
+
+
+def _fake(values: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [torch.empty_like(value) for value in values]
+
+
+def register_barriers(definition: torch.library.Library) -> None:
+    """Define the operator in `definition`: it gives the same values, which are computed nowhere else."""
+    definition.define("optimization_barrier(Tensor[] values) -> Tensor[]")
+    torch.library.register_fake("tpu_dynamo::optimization_barrier", _fake, lib=definition)

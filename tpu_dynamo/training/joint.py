@@ -1,0 +1,66 @@
+"""A loss's graph with its gradients: forward and backward as one functional ATen graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from .._torch_compat import FakeTensorMode, JointPlaces, export_joint
+
+
+class NotALoss(ValueError):
+    """What the loss function returned cannot be differentiated."""
+
+    def __init__(self, why: str):
+        super().__init__(
+            "the loss function must return a tensor of one floating-point element that depends on the optimizer's "
+            f"parameters, or a tuple that begins with one: {why}"
+        )
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Forward and backward of a captured loss.
+
+    graph_module: ATen, functional but for `copy_`s to inputs at its end; forward nodes that are to be computed again
+    for the backward carry `recompute` in their metadata. places: what its inputs and outputs are in terms of the
+    captured graph's.
+    """
+
+    graph_module: GraphModule
+    places: JointPlaces
+
+
+def joint(graph_module: GraphModule, inputs: Sequence[Any], parameters: Collection[int], mode: FakeTensorMode) -> Joint:
+    """The joint graph of a graph that Dynamo captured, for inputs like these.
+
+    inputs: tensors of which only the metadata counts, and numbers. parameters: positions of those to differentiate
+    for.
+    """
+    fakes = [_fake(value, i in parameters, mode) for i, value in enumerate(inputs)]
+    return Joint(*export_joint(graph_module, fakes))
+
+
+def _fake(value: Any, differentiated: bool, mode: FakeTensorMode) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    with mode:
+        fake = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
+    return fake.requires_grad_(differentiated)
+
+
+def check_loss(graph_module: GraphModule) -> None:
+    """The one output of Dynamo's graph that requires a gradient must be a loss. Raises NotALoss."""
+    outputs: Any = graph_module.graph.output_node().args[0]
+    fakes = [output.meta["example_value"] for output in outputs if isinstance(output, Node)]
+    wanting = [fake for fake in fakes if isinstance(fake, torch.Tensor) and fake.requires_grad]
+    if not wanting:
+        raise NotALoss("nothing that it returns requires a gradient")
+    if len(wanting) > 1:
+        raise NotALoss(f"{len(wanting)} results of the captured graph require gradients; detach what is not the loss")
+    if wanting[0].numel() != 1 or not wanting[0].is_floating_point():
+        raise NotALoss(f"it is a {wanting[0].dtype} tensor of shape {tuple(wanting[0].shape)}")

@@ -1,0 +1,178 @@
+"""An optimizer's step as a graph: PyTorch's own code, traced on parameters, gradients, state and learning rates."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from .._torch_compat import traced_as_compiled
+from .adafactor import adafactor_step
+from .numbers import Place
+from .tensor_numbers import TensorNumbers
+
+
+class UnsupportedOptimizer(NotImplementedError):
+    """An optimizer whose step cannot be part of a program."""
+
+    def __init__(self, optimizer: Optimizer, why: str, hint: str):
+        super().__init__(f"{type(optimizer).__name__} cannot be part of a training step: {why}\n  try: {hint}")
+
+
+_APART = 'compile the model alone, torch.compile(model, backend="tpu"), and call the optimizer in eager'
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor of an optimizer's state: of the parameter with this number, under this name."""
+
+    parameter: int
+    name: str
+
+
+def is_torchs(optimizer: Optimizer) -> bool:
+    """Whether the optimizer is one of torch.optim, which treat each parameter by itself."""
+    return type(optimizer).__module__.startswith("torch.optim.")
+
+
+def check(optimizer: Optimizer) -> None:
+    """Raises UnsupportedOptimizer for an optimizer that calls its closure or takes sparse gradients."""
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise UnsupportedOptimizer(optimizer, "it evaluates the loss as often as the values ask for", _APART)
+    if isinstance(optimizer, torch.optim.SparseAdam):
+        raise UnsupportedOptimizer(optimizer, "it takes sparse gradients, and XLA has dense tensors only", _APART)
+    if any(group.get("differentiable") for group in optimizer.param_groups):
+        raise UnsupportedOptimizer(optimizer, "with differentiable=True its step is differentiated itself", _APART)
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        raise UnsupportedOptimizer(optimizer, "its step has hooks, which run in Python", _APART)
+
+
+def initialise(optimizer: Optimizer, parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Give the parameters that have none the state that their first step would begin with, on their device."""
+    for group in optimizer.param_groups:
+        fresh = [p for p in group["params"] if any(p is q for q in parameters) and not optimizer.state.get(p)]
+        if fresh:
+            _initialise(optimizer, group, fresh)
+    for parameter in parameters:
+        state = optimizer.state.get(parameter, {})
+        for name, value in state.items():
+            # Counts of steps, which PyTorch leaves on the CPU unless `capturable` is set.
+            if isinstance(value, torch.Tensor) and value.device != parameter.device:
+                state[name] = value.to(parameter.device)
+
+
+def _initialise(optimizer: Optimizer, group: dict[str, Any], fresh: Sequence[torch.nn.Parameter]) -> None:
+    if isinstance(optimizer, torch.optim.SGD) and group["momentum"] and not group["dampening"]:
+        for parameter in fresh:  # the first step makes the gradient the momentum: what zeros give
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return
+    make = getattr(optimizer, "_init_group", None)
+    if make is None:
+        return
+    # It makes state for parameters that have gradients, and lists what it found.
+    gradients = [(p, p.grad) for p in group["params"]]
+    try:
+        for parameter, _ in gradients:
+            parameter.grad = torch.empty_like(parameter) if any(parameter is p for p in fresh) else None
+        make(group, *([] for _ in list(inspect.signature(make).parameters)[1:]))
+    finally:
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+
+
+def slots_of(optimizer: Optimizer, parameters: Sequence[torch.nn.Parameter]) -> list[Slot]:
+    """The tensors of the parameters' state, in a fixed order.
+
+    Raises UnsupportedOptimizer for numbers in the state, which change from step to step.
+    """
+    slots = []
+    for number, parameter in enumerate(parameters):
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, torch.Tensor):
+                slots.append(Slot(number, name))
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                why = f"its state has the number {name}={value!r}, which would be frozen into the program"
+                raise UnsupportedOptimizer(optimizer, why, f"keep {name} in a tensor, or {_APART}")
+    return slots
+
+
+def step_function(
+    optimizer: Optimizer,
+    parameters: Sequence[torch.nn.Parameter],
+    slots: Sequence[Slot],
+    numbers: Sequence[Place],
+) -> tuple[Callable[..., list[torch.Tensor]], list[Slot]]:
+    """The step as a function of tensors: parameters, their gradients, state, and numbers of groups.
+
+    numbers: which they are. The function gives the new parameters and the new state; the list
+    names that state, once the function was called: a step may add to it.
+    """
+    written: list[Slot] = []
+
+    def step(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        count = len(parameters)
+        own, gradients = tensors[:count], tensors[count : 2 * count]
+        state, values = tensors[2 * count : 2 * count + len(slots)], tensors[2 * count + len(slots) :]
+        for parameter, gradient in zip(own, gradients, strict=True):
+            parameter.grad = gradient
+        given: dict[torch.Tensor, dict[str, Any]] = defaultdict(dict)
+        for slot, value in zip(slots, state, strict=True):
+            given[own[slot.parameter]][slot.name] = _wide(value)
+        copy = _copy(optimizer, dict(zip(parameters, own, strict=True)), given)
+        for place, value in zip(numbers, values, strict=True):
+            _set(copy, place, value)
+        nonzero = {id(v): bool(_get(optimizer, p)) for p, v in zip(numbers, values, strict=True) if p[1] != "lr"}
+        with torch.no_grad(), TensorNumbers(nonzero), traced_as_compiled():
+            _plain_step(optimizer)(copy)
+        found = {Slot(i, n): v for i, p in enumerate(own) for n, v in copy.state.get(p, {}).items()}
+        found = {slot: value for slot, value in found.items() if isinstance(value, torch.Tensor)}
+        dtypes = {slot: value.dtype for slot, value in zip(slots, state, strict=True)}
+        written[:] = found
+        return [*own, *(value.to(dtypes.get(slot, value.dtype)) for slot, value in found.items())]
+
+    return step, written
+
+
+def _get(optimizer: Optimizer, place: Place) -> Any:
+    group, name, index = place
+    value = optimizer.param_groups[group][name]
+    return value if index is None else value[index]
+
+
+def _set(optimizer: Optimizer, place: Place, value: torch.Tensor) -> None:
+    group, name, index = place
+    values = optimizer.param_groups[group]
+    values[name] = value if index is None else (*values[name][:index], value, *values[name][index + 1 :])
+
+
+def _plain_step(optimizer: Optimizer) -> Callable[[Optimizer], Any]:
+    if isinstance(optimizer, torch.optim.Adafactor):
+        return adafactor_step
+    return inspect.unwrap(type(optimizer).step)
+
+
+def _wide(value: torch.Tensor) -> torch.Tensor:
+    """Counts and products of numbers in float64, as Python computes with them in an eager step."""
+    return value.double() if value.ndim == 0 and value.is_floating_point() else value.clone()
+
+
+def _copy(optimizer: Optimizer, tensors: Mapping[torch.nn.Parameter, torch.Tensor], state: Any) -> Optimizer:
+    """An optimizer of the same kind and settings over other parameters; those without a gradient are left out."""
+    copy = object.__new__(type(optimizer))
+    copy.__dict__.update(optimizer.__dict__)
+    copy.state = state
+    copy.param_groups = []
+    for group in optimizer.param_groups:
+        own = {**group, "params": [tensors[p] for p in group["params"] if p in tensors]}
+        if "capturable" in group:
+            own["capturable"] = True  # counts of steps are operands
+        for form in ("foreach", "fused"):  # of one program, all the same
+            if form in group:
+                own[form] = False
+        copy.param_groups.append(own)
+    return copy

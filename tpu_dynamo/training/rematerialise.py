@@ -1,0 +1,78 @@
+"""Activation checkpointing inside one program: what a checkpoint does not save is computed again for the backward."""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+from torch.fx import Graph, Node
+from torch.utils.checkpoint import CheckpointPolicy
+
+from tpu_dynamo_lowering import repeat_draw
+
+_AGAIN = (CheckpointPolicy.MUST_RECOMPUTE, CheckpointPolicy.PREFER_RECOMPUTE)
+
+
+def rematerialise(graph: Graph) -> None:
+    """Give backward nodes copies of the forward nodes that checkpoints recompute, in place.
+
+    What the copies start from passes an `optimization_barrier` together with a gradient: XLA would otherwise find the
+    copies equal to the originals and keep these alive, or compute them early.
+    Source: StableHLO `optimization_barrier`; JAX's remat does the same.
+    """
+    copies: dict[Node, Node] = {}
+    held: dict[Node, Node] = {}  # what copies start from, behind their barriers
+    for node in list(graph.nodes):
+        if node.meta.get("partitioner_tag") != "is_backward" or not any(map(_is_recomputed, node.all_input_nodes)):
+            continue
+        wanted = _wanted(node, copies)
+        with graph.inserting_before(node):
+            _hold(graph, node, [n for n in _starts(wanted) if n not in held], held)
+            for original in wanted:
+                copies[original] = copy = graph.node_copy(original, lambda n: copies.get(n) or held.get(n) or n)
+                copy.meta["partitioner_tag"] = "is_backward"
+                repeat_draw(original, copy)
+        node.args, node.kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda n: copies.get(n, n))
+
+
+def _is_recomputed(node: Node) -> bool:
+    """Whether a checkpoint recomputes a forward node; what leaves its region is saved, the next region starts there."""
+    if node.meta.get("recompute") not in _AGAIN or not _is_forward(node):
+        return False
+    region = node.meta.get("ac_graph_id")
+    return all(user.meta.get("ac_graph_id") == region for user in node.users if _is_forward(user))
+
+
+def _is_forward(node: Node) -> bool:
+    return node.meta.get("partitioner_tag") == "is_forward"
+
+
+def _wanted(node: Node, copies: dict[Node, Node]) -> list[Node]:
+    """The recomputed nodes that a node depends on through recomputed nodes, in order, but for those with copies."""
+    found: dict[Node, None] = {}
+
+    def visit(one: Node) -> None:
+        for operand in one.all_input_nodes:
+            if _is_recomputed(operand) and operand not in copies and operand not in found:
+                visit(operand)
+                found[operand] = None
+
+    visit(node)
+    return list(found)
+
+
+def _starts(nodes: list[Node]) -> list[Node]:
+    found = dict.fromkeys(operand for node in nodes for operand in node.all_input_nodes)
+    return [node for node in found if not _is_recomputed(node) and isinstance(node.meta.get("val"), torch.Tensor)]
+
+
+def _hold(graph: Graph, user: Node, starts: list[Node], held: dict[Node, Node]) -> None:
+    if not starts:
+        return
+    gradients = [n for n in user.all_input_nodes if n.meta.get("partitioner_tag") == "is_backward"][:1]
+    values = [*starts, *gradients]
+    barrier = graph.call_function(torch.ops.tpu_dynamo.optimization_barrier.default, (values,))
+    barrier.meta["val"] = [value.meta["val"] for value in values]
+    for i, start in enumerate(starts):
+        held[start] = item = graph.call_function(operator.getitem, (barrier, i))
+        item.meta["val"] = start.meta["val"]

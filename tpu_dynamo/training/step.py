@@ -1,0 +1,104 @@
+"""tpu_dynamo.train_step: one executable for forward, backward and the optimizer's update."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+from torch.optim import Optimizer
+from torch.utils import _pytree as pytree
+
+from ..device import NAME as DEVICE
+from ..options import Options
+from . import optimizers
+from .graph import StepGraph
+
+
+class TrainStep:
+    """One step of training as a function of a batch; see `train_step`."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: Optimizer,
+        loss_fn: Callable[..., Any] | None,
+        max_grad_norm: float | None,
+        options: Mapping[str, Any] | None,
+    ):
+        optimizers.check(optimizer)
+        _check_device(optimizer)
+        self.optimizer = optimizer
+        chosen = Options.parse(options)
+
+        # Under the name of a registered backend: Dynamo then lets go of the tensors that it saw, which PyTorch would
+        # otherwise not move to another device.
+        def tpu_dynamo(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
+            graph = StepGraph(graph_module, optimizer, max_grad_norm, chosen)
+            return torch.compiler.disable(graph, reason="a whole training step, compiled already")
+
+        self._run = torch.compile(_loss_of(model, loss_fn), backend=tpu_dynamo, fullgraph=True)
+
+    def __call__(self, inputs: Any, *targets: Any) -> Any:
+        """Train on one batch; gives what the loss function gave, detached, on the device.
+
+        inputs: what the model takes: one argument, a tuple or list of arguments, or a dict of keyword arguments.
+        targets: what the loss function takes after the model's output.
+        """
+        with torch.enable_grad():
+            return self._run(inputs, *targets)
+
+
+def train_step(
+    model: torch.nn.Module,
+    optimizer: Optimizer,
+    loss_fn: Callable[..., Any] | None = None,
+    *,
+    max_grad_norm: float | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> TrainStep:
+    """A function that trains `model` on one batch, in one executable: `loss = step(inputs, *targets)`.
+
+    It computes loss_fn(model(inputs), *targets), its gradients, their clipping to `max_grad_norm` if given, and the
+    optimizer's update, whose rule is traced from PyTorch's own code. Parameters and the optimizer's state are donated:
+    their buffers are written anew and never copied. `.grad` is neither read nor written. Learning rates are operands,
+    so schedulers compile nothing anew; eager steps, `state_dict` and `load_state_dict` may come in between.
+
+    model: on torch.device("tpu"). loss_fn: gives the loss, or a tuple that begins with it; without one the model's
+    output is the loss, or has it as `.loss`. options: as for torch.compile(backend="tpu"). Raises
+    UnsupportedOptimizer; a graph break in the loss is an error of Dynamo's, since a step is one executable.
+    """
+    return TrainStep(model, optimizer, loss_fn, max_grad_norm, options)
+
+
+def _check_device(optimizer: Optimizer) -> None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.device.type != DEVICE:
+                raise ValueError(
+                    f"train_step wants the model on the device, and a parameter of shape {tuple(parameter.shape)} is "
+                    f'on {parameter.device}\n  try: model.to("{DEVICE}") before'
+                )
+
+
+def _loss_of(model: torch.nn.Module, loss_fn: Callable[..., Any] | None) -> Callable[..., Any]:
+    def loss(inputs: Any, *targets: Any) -> Any:
+        if isinstance(inputs, dict):
+            output = model(**inputs)
+        elif isinstance(inputs, tuple | list):
+            output = model(*inputs)
+        else:
+            output = model(inputs)
+        if loss_fn is not None:
+            output = loss_fn(output, *targets)
+        elif hasattr(output, "loss"):
+            output = output.loss
+        if isinstance(output, tuple):
+            return output[0], *pytree.tree_map_only(torch.Tensor, torch.detach, output[1:])
+        return output
+
+    # Dynamo keeps what it compiled, and counts it, by code object: each step has one of its own.
+    code = loss.__code__.replace()
+    return types.FunctionType(code, loss.__globals__, loss.__name__, None, loss.__closure__)
