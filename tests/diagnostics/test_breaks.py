@@ -133,6 +133,13 @@ def test_files_in_other_encodings_are_read(tmp_path):
     assert found.excerpt.lines[2] == line
 
 
+def test_the_lines_around_keep_their_numbers_where_some_are_empty(tmp_path):
+    source = "\n\ndef forward(x):\n\n    print(x.shape)\n\n    return x + 1\n"
+    (found,) = watch(lambda: run_pattern(source, tmp_path / "spaced.py")).report.breaks
+    assert found.place.line == 5
+    assert (found.excerpt.first_line, found.excerpt.lines) == (3, ("def forward(x):", "", "    print(x.shape)", ""))
+
+
 def test_fingerprints_stay_when_lines_move(tmp_path):
     source = textwrap.dedent("""
         def forward(x):

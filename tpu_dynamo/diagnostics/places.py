@@ -143,7 +143,9 @@ def shortened(text: str, mark: tuple[int, int] | None) -> tuple[str, tuple[int, 
 
 def source_line(file: str, line: int) -> str | None:
     """A line of a file with its indentation and without its end, or None where it cannot be read."""
-    return linecache.getline(file, line).rstrip("\r\n") or None
+    # An empty line still has its end; only what cannot be read is nothing at all.
+    text = linecache.getline(file, line)
+    return text.rstrip("\r\n") if text else None
 
 
 def _indent(source: str) -> int:
