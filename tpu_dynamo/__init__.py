@@ -10,6 +10,7 @@ from tpu_dynamo_lowering import SourceLine, Unsupported, UnsupportedInput, Unsup
 from tpu_dynamo_runtime import PlatformUnavailable, UnknownTarget
 
 from .device import DeviceNameTaken, register_if_free
+from .diagnostics import Diagnosis, diagnose
 from .errors import CompilationFailed
 from .options import OptionError, Options
 from .owners import Memory, memory
@@ -22,6 +23,7 @@ __version__ = metadata.version("tpu-dynamo")
 __all__ = [
     "CompilationFailed",
     "DeviceNameTaken",
+    "Diagnosis",
     "Memory",
     "NotALoss",
     "OptionError",
@@ -36,6 +38,7 @@ __all__ = [
     "UnsupportedOp",
     "UnsupportedOptimizer",
     "__version__",
+    "diagnose",
     "memory",
     "reset",
     "reset_stats",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = [
     "size_hint",
     "static_inputs",
     "trace_artifact",
+    "trace_event",
     "traced_as_compiled",
     "unset_fake_temporarily",
 ]
@@ -171,5 +173,12 @@ def mark_stepped(optimizer: torch.optim.Optimizer) -> None:
 
 
 def trace_artifact(name: str, write: Callable[[], str]) -> None:
-    """A structured-trace artifact that tlparse shows; `write` runs only while TORCH_TRACE is on."""
+    """A form of a graph for the structured trace, which tlparse shows; `write` runs only while somebody reads forms."""
+    # The report reads records and no forms; an optimised program's text can take longer than compiling it.
+    if any(getattr(handler, "reads_forms", True) for handler in logging.getLogger("torch.__trace").handlers):
+        trace_event(name, write)
+
+
+def trace_event(name: str, write: Callable[[], str]) -> None:
+    """An artifact of the structured trace; `write` runs only while somebody reads the trace."""
     trace_structured("artifact", metadata_fn=lambda: {"name": name, "encoding": "string"}, payload_fn=write)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from ._torch_compat import trace_artifact
+from ._torch_compat import trace_artifact, trace_event
 
 _PACKAGES = ("torch", "torch-mlir", "jax", "jaxlib", "libtpu", "numpy", "tpu-dynamo")
 _numbers = itertools.count()
@@ -31,6 +32,11 @@ def versions() -> dict[str, str]:
 def next_name(role: str) -> str:
     """A folder name for a graph, unique in this process and sorted by age, as `0003-inference`."""
     return f"{next(_numbers):04d}-{role}"
+
+
+def record_event(kind: str, tell: Callable[[], Any]) -> None:
+    """Write what a stage did into the structured trace, for the report; `tell` runs only where somebody reads it."""
+    trace_event(f"tpu_dynamo/event/{kind}", lambda: json.dumps(tell()))
 
 
 @dataclass

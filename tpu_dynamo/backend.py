@@ -21,7 +21,7 @@ from ._torch_compat import (
     static_inputs,
     unset_fake_temporarily,
 )
-from .artifacts import Artifacts, next_name
+from .artifacts import Artifacts, next_name, record_event
 from .compiled import CompiledGraph, EagerGraph, Sizes, Specialisation
 from .device import NAME as DEVICE
 from .device.executable import DeviceExecutable
@@ -116,6 +116,7 @@ def fall_back(options: Options, name: str, graph_module: GraphModule, unsupporte
         raise unsupported
     for problem in unsupported.problems:
         session().statistics.count("fallbacks", f"{problem.operation}: {problem.why}")
+    record_event("fallback", lambda: {"graph": name, "problems": [p.as_dict() for p in unsupported.problems]})
     log.warning("graph %s runs in eager PyTorch: %s", name, unsupported)
     return EagerGraph(graph_module)
 
@@ -159,10 +160,13 @@ def specialise(
     except XlaRuntimeError as error:
         repro = artifacts.write_repro({"stablehlo.mlir": program.text()})
         raise CompilationFailed("XLA", str(error), None, repro) from error
+    compiled = time.perf_counter()
+    times = {"lowering": lowered - started, "xla": compiled - lowered}
+    record_event("stages", lambda: {"graph": artifacts.name, "seconds": times})
     artifacts.observe("optimised.hlo", lambda: device.optimised_hlo(loaded.loaded()))
     log.info(
         "graph %s: lowered in %.2f s, %s in %.2f s",
-        artifacts.name, lowered - started, f"loaded for {device.platform}", time.perf_counter() - lowered,
+        artifacts.name, lowered - started, f"loaded for {device.platform}", compiled - lowered,
     )  # fmt: skip
     if on_device:
         return Specialisation(DeviceExecutable(loaded, program), program, draw_keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tpu_dynamo_lowering import SourceLine
+from tpu_dynamo_lowering import SourceLine, with_code
 
 
 class CompilationFailed(RuntimeError):
@@ -13,12 +13,15 @@ class CompilationFailed(RuntimeError):
     stage: where. line: the user's line, if known. repro: a folder with the graph in every form it reached.
     """
 
+    code = "TPU103"
+
     def __init__(self, stage: str, why: str, line: SourceLine | None, repro: Path):
         self.stage, self.why, self.line, self.repro = stage, why, line, repro
         place = f"\n  at {line}" if line else ""
-        super().__init__(
+        message = (
             f"{stage} failed on a graph that should compile: {why}{place}\n"
             f"  the graph, its IR and all versions are in {repro}\n"
             "  try: report it with that folder attached; until it is mended, keep this part out of the compiled\n"
             "  function with torch.compiler.disable"
         )
+        super().__init__(with_code(message, self.code))

@@ -38,7 +38,8 @@ def check_inputs(graph_module: GraphModule, example_inputs: Sequence[Any]) -> bo
         if value.device.type not in ("cpu", DEVICE):
             raise UnsupportedInput(
                 f"input {name} is on {value.device}, whose memory this backend does not read\n"
-                f"  try: pass tensors of the CPU or of the device {DEVICE!r}"
+                f"  try: pass tensors of the CPU or of the device {DEVICE!r}",
+                code="TPU302",
             )
     places: dict[str, str] = {}
     for placeholder, value in zip(placeholders, example_inputs, strict=True):
@@ -47,5 +48,6 @@ def check_inputs(graph_module: GraphModule, example_inputs: Sequence[Any]) -> bo
             places.setdefault(value.device.type, input_name(placeholder))
     if len(places) > 1:
         named = ", ".join(f"{name} on {device}" for device, name in places.items())
-        raise UnsupportedInput(f"the graph's inputs are on several devices: {named}\n  try: move them to one")
+        why = f"the graph's inputs are on several devices: {named}\n  try: move them to one"
+        raise UnsupportedInput(why, code="TPU301")
     return DEVICE in places

@@ -11,9 +11,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
+from tpu_dynamo_lowering import with_code
+
 
 class OptionError(ValueError):
     """An option that does not exist, or a value that it cannot take."""
+
+    code = "TPU503"
+
+    def __str__(self) -> str:
+        return with_code(super().__str__(), self.code)
 
 
 @dataclass(frozen=True)

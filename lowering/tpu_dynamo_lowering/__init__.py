@@ -1,6 +1,6 @@
 """FX graph to StableHLO program; touches no device."""
 
-from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp
+from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, with_code
 from .inline import inline
 from .layouts import dense_order
 from .ops import PATTERNS, TABLE
@@ -42,4 +42,5 @@ __all__ = [
     "survey",
     "trace",
     "user_line",
+    "with_code",
 ]

@@ -48,9 +48,23 @@ class Unsupported:
         """The refusal of `node`, described by its arguments and its line."""
         return cls(describe_call(node), why, hint, user_line(node))
 
+    def as_dict(self) -> dict[str, str | int | None]:
+        """The refusal as plain data."""
+        line = self.line
+        return {
+            "code": UnsupportedOp.code, "operation": self.operation, "why": self.why, "hint": self.hint,
+            "file": line and line.file, "line": line and line.line, "function": line and line.function,
+            "text": line and line.text,
+        }  # fmt: skip
+
     def __str__(self) -> str:
         place = self.line or "a line that the trace does not know (the operation was added while tracing)"
         return f"{self.operation}: {self.why}\n  at {place}\n  try: {self.hint}"
+
+
+def with_code(message: str, code: str) -> str:
+    """A message that names the page of its code."""
+    return f"{message}\n  {code}: `tpu-dynamo explain {code}` says more"
 
 
 class UnsupportedOp(NotImplementedError):
@@ -59,15 +73,28 @@ class UnsupportedOp(NotImplementedError):
     `problems` holds them in the graph's order.
     """
 
+    code = "TPU101"
+
     def __init__(self, problems: Iterable[Unsupported]):
         self.problems = tuple(problems)
         count = len(self.problems)
         head = "1 operation" if count == 1 else f"{count} operations"
-        super().__init__(f"{head} of this graph cannot be lowered to StableHLO\n" + "\n".join(map(str, self.problems)))
+        message = f"{head} of this graph cannot be lowered to StableHLO\n" + "\n".join(map(str, self.problems))
+        super().__init__(with_code(message, self.code))
 
 
 class UnsupportedInput(TypeError):
-    """A graph input of a kind that a StableHLO program cannot take."""
+    """A graph input of a kind that a StableHLO program cannot take.
+
+    code: which page explains it.
+    """
+
+    def __init__(self, message: str, code: str = "TPU102"):
+        self.code = code
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return with_code(super().__str__(), self.code)
 
 
 @dataclass

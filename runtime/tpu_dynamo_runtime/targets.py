@@ -21,21 +21,29 @@ _PLUGINS = {
 }
 
 
+def _page(code: str) -> str:
+    return f"\n  {code}: `tpu-dynamo explain {code}` says more"
+
+
 class UnknownTarget(ValueError):
     """A target that is no platform."""
+
+    code = "TPU502"
 
     def __init__(self, target: object):
         close = difflib.get_close_matches(str(target), TARGETS, n=1)
         meant = f"; did you mean {close[0]!r}?" if close else ""
-        super().__init__(f"unknown target {target!r}{meant} Known targets: {', '.join(TARGETS)}")
+        super().__init__(f"unknown target {target!r}{meant} Known targets: {', '.join(TARGETS)}{_page(self.code)}")
 
 
 class PlatformUnavailable(RuntimeError):
     """A platform that this machine cannot run: its plugin or its hardware is missing."""
 
+    code = "TPU501"
+
     def __init__(self, platform: str, why: str, hint: str):
         self.platform = platform
-        super().__init__(f"target {platform!r} is not available: {why}\n  try: {hint}")
+        super().__init__(f"target {platform!r} is not available: {why}\n  try: {hint}{_page(self.code)}")
 
 
 def plugin_installed(platform: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,9 +39,9 @@ class Hooks(_acc.PrivateUse1Hooks):
 class Guard(_acc.DeviceGuard):
     """The current device: there is one."""
 
-    def type_(self) -> Any:
-        """The device's type."""
-        return torch._C._autograd.DeviceType.PrivateUse1
+    # The device's type. PyTorch asks for it below compiled functions too; a Python function's frame there would be
+    # traced by Dynamo, counted by it and reported as a graph break.
+    type_ = functools.partial(getattr, torch._C._autograd.DeviceType, "PrivateUse1")
 
 
 def owner_of_private_use() -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from tpu_dynamo_lowering import with_code
+
 from . import aten, torch_module
 from ._torch_compat import NAME, library, overloads_with_prefix, owner_of_private_use, take_private_use
 from .attention import register_attention
@@ -23,13 +25,16 @@ from .storages import register_storages
 class DeviceNameTaken(RuntimeError):
     """Another package owns PyTorch's one slot for devices from outside, PrivateUse1."""
 
+    code = "TPU504"
+
     def __init__(self, owner: str):
         self.owner = owner
-        super().__init__(
+        message = (
             f'torch.device("{NAME}") cannot be registered: PyTorch has one slot for devices from outside, PrivateUse1, '
             f"and another package took it for {owner!r}\n"
             '  try: uninstall that package, or pass CPU tensors to torch.compile(backend="tpu"): that needs no device'
         )
+        super().__init__(with_code(message, self.code))
 
 
 # Fused operators that are no optimizer's.

@@ -1,4 +1,4 @@
-"""The command line: `tpu-dynamo`."""
+"""`tpu-dynamo ops`: what is lowered, and how."""
 
 from __future__ import annotations
 
@@ -6,32 +6,13 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from importlib import metadata
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(name="tpu-dynamo", help='Tools around torch.compile(model, backend="tpu").', no_args_is_help=True)
-
-FINDINGS, USAGE = 1, 2
+from .ending import FINDINGS, refuse
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"tpu-dynamo {metadata.version('tpu-dynamo')}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Tools around torch.compile(model, backend="tpu")."""
-
-
-@app.command()
 def ops(
     factory: Annotated[
         str | None,
@@ -45,7 +26,7 @@ def ops(
 
     Exits with 1 when the model has operators that cannot be lowered.
     """
-    from . import coverage
+    from tpu_dynamo import coverage
 
     if factory is None:
         rows = coverage.operator_rows()
@@ -66,26 +47,21 @@ def ops(
 def _load(path: str) -> Callable[[], Any]:
     module, colon, name = path.partition(":")
     if not (module and colon and name):
-        _refuse(f"{path!r} is not of the form MODULE:FACTORY, as in models:make_bert")
+        refuse(f"{path!r} is not of the form MODULE:FACTORY, as in models:make_bert")
     sys.path.insert(0, os.getcwd())  # as `python -m` does
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        _refuse(f"no module named {error.name!r}, which {path!r} needs; it is looked for here and in the environment")
+        refuse(f"no module named {error.name!r}, which {path!r} needs; it is looked for here and in the environment")
     except AttributeError:
-        _refuse(f"module {module!r} has no {name!r}")
+        refuse(f"module {module!r} has no {name!r}")
 
 
 def _made(factory: Callable[[], Any]) -> tuple[Any, ...]:
     made = factory()
     if not (isinstance(made, tuple) and 2 <= len(made) <= 3 and callable(made[0])):
-        _refuse("the factory must return (model, args) or (model, args, kwargs)")
+        refuse("the factory must return (model, args) or (model, args, kwargs)")
     return made
-
-
-def _refuse(why: str) -> NoReturn:
-    typer.echo(f"tpu-dynamo: {why}", err=True)
-    raise typer.Exit(USAGE)
 
 
 def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
@@ -97,8 +73,3 @@ def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         table.add_row(*row)
     # A pipe has no width of its own: lines are as long as they need to be.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-
-def main() -> None:
-    """Run the command line."""
-    app()

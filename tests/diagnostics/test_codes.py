@@ -1,0 +1,128 @@
+"""Codes: each of ours has a page, our exceptions carry one, and `explain` knows torch's too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._dynamo.exc import BackendCompilerFailed
+
+import tpu_dynamo
+from tpu_dynamo.diagnostics.codes import UnknownCode, explanation, own_codes
+from tpu_dynamo_lowering import Unsupported, UnsupportedInput, UnsupportedOp
+
+PAGES = Path(__file__).parents[2] / "docs" / "errors"
+
+RAISED = [
+    UnsupportedOp([Unsupported("op", "why", "hint", None)]),
+    UnsupportedInput("why"),
+    UnsupportedInput("why", code="TPU301"),
+    tpu_dynamo.CompilationFailed("XLA", "why", None, Path("repro")),
+    tpu_dynamo.OptionError("why"),
+    tpu_dynamo.UnknownTarget("there"),
+    tpu_dynamo.PlatformUnavailable("tpu", "why", "hint"),
+    tpu_dynamo.DeviceNameTaken("other"),
+]
+
+
+def test_each_code_has_a_page_with_its_title_and_each_page_a_code():
+    assert {page.stem for page in PAGES.glob("*.md")} == set(own_codes())
+    for code, title in own_codes().items():
+        assert explanation(code).startswith(f"# {code}: {title}\n"), code
+        assert "## What to do" in explanation(code), code
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda e: f"{type(e).__name__}-{e.code}")
+def test_our_exceptions_carry_a_code_and_say_where_it_is_explained(error):
+    assert error.code in own_codes()
+    assert str(error).endswith(f"{error.code}: `tpu-dynamo explain {error.code}` says more")
+
+
+def test_torchs_codes_are_explained_with_our_fix():
+    text = explanation("gb0124")
+    assert text.startswith("# GB0124: Unsupported Tensor.item() call")
+    assert "scale = x.sum()" in text
+    assert "gb0124.html" in text
+
+
+def test_a_code_that_is_none_says_so():
+    with pytest.raises(UnknownCode, match="no code 'TPU999'"):
+        explanation("TPU999")
+
+
+@torch.library.custom_op("tpu_dynamo_tests::reported", mutates_args=())
+def reported(x: torch.Tensor) -> torch.Tensor:
+    """An operator that nothing lowers."""
+    return x.clone()
+
+
+@reported.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def model(x):
+    y = x + 1
+    return reported(y) * 2
+
+
+def test_what_the_backend_refuses_is_in_the_report_with_its_line():
+    torch._dynamo.reset()
+    with tpu_dynamo.diagnose() as report, pytest.raises(BackendCompilerFailed):
+        torch.compile(model, backend="tpu")(torch.ones(3))
+    (found,) = report.report.unsupported
+    assert (found.code, found.operation) == ("TPU101", "tpu_dynamo_tests.reported.default(float32[3])")
+    assert found.place.text == "return reported(y) * 2"
+    assert found.place.function == "model"
+    assert found.hint
+    assert not report.report.failures
+
+
+def test_a_fallback_is_in_the_report_with_its_line():
+    torch._dynamo.reset()
+    with tpu_dynamo.diagnose() as report:
+        torch.compile(model, backend="tpu", options={"fallback": "eager"})(torch.ones(3))
+    (fallback,) = report.report.fallbacks
+    assert "tpu_dynamo_tests.reported" in fallback.reason
+    (found,) = report.report.unsupported
+    assert found.place.text == "return reported(y) * 2"
+
+
+def test_an_input_that_is_refused_is_in_the_report():
+    torch._dynamo.reset()
+    with tpu_dynamo.diagnose() as report, pytest.raises(BackendCompilerFailed):
+        torch.compile(lambda weight: weight + 1, backend="tpu")(torch.empty(2, device="meta"))
+    (found,) = report.report.unsupported
+    assert found.code == "TPU102"
+    assert "L['weight']" in found.operation
+    assert "to_empty" in found.hint
+
+
+def test_stages_of_the_backend_and_lookups_in_the_cache_are_in_the_report():
+    torch._dynamo.reset()
+    tpu_dynamo.reset()
+    with tpu_dynamo.diagnose() as report:
+        torch.compile(lambda x: x.sin() + 1, backend="tpu")(torch.ones(3))
+    (compiled,) = report.report.compiles
+    assert {"dynamo", "lowering", "xla"} <= {stage.name for stage in compiled.stages}
+    assert sum(stage.seconds for stage in compiled.stages) <= compiled.seconds * 1.05
+    assert [(c.level, c.outcome, c.count) for c in report.report.cache] == [("memory", "miss", 1)]
+
+
+def test_forms_of_graphs_are_not_written_for_the_report(monkeypatch):
+    from tpu_dynamo_runtime import Client
+
+    def fail(self, executable):
+        raise AssertionError("written")
+
+    monkeypatch.setattr(Client, "optimised_hlo", fail)
+    torch._dynamo.reset()
+    with tpu_dynamo.diagnose():
+        torch.compile(lambda x: x.cos() + 1, backend="tpu")(torch.ones(3))
+
+
+def test_the_report_is_ready_behind_the_block():
+    with tpu_dynamo.diagnose() as report, pytest.raises(RuntimeError, match="is left"):
+        _ = report.breaks
+    assert str(report) == "Nothing was compiled.\n"

@@ -1,0 +1,111 @@
+"""`tpu-dynamo report`: graph breaks and recompiles of a finished run, or of a command that it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from .ending import FINDINGS, refuse
+
+if TYPE_CHECKING:
+    from tpu_dynamo.diagnostics.model import Report
+
+_COMMAND = "tpu_dynamo.command"
+
+
+class AfterDashes(TyperCommand):
+    """A verb that keeps what comes behind `--` for itself: a command with options of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the command off the arguments."""
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[_COMMAND] = args[at + 1 :]
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+
+def report(
+    ctx: typer.Context,
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN.json | TRACE]", help="A saved report, or a file or folder of TORCH_TRACE."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as a page.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")] = None,
+    sarif: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as SARIF 2.1.0.")] = None,
+    github: Annotated[bool, typer.Option("--github", help="Print GitHub's annotations instead of text.")] = False,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="OLD.json", help="An earlier report, to tell what is new.")
+    ] = None,
+    fail_on: Annotated[
+        str | None, typer.Option(metavar="new|any|fundamental", help="Exit with 1 when there are such findings.")
+    ] = None,
+    redact: Annotated[bool, typer.Option("--redact", help="Leave out code, names, values and paths.")] = False,
+) -> None:
+    """Show graph breaks and recompiles: `report RUN.json`, `report TRACE`, or `report -- python train.py …`.
+
+    Exits with the command's own code where that is not 0, else with 1 when --fail-on finds something.
+    """
+    from tpu_dynamo.diagnostics.baseline import compare, failing
+
+    if fail_on not in (None, "new", "any", "fundamental"):
+        refuse(f"--fail-on {fail_on}: there are new, any and fundamental")
+    command = ctx.meta.get(_COMMAND)
+    if bool(command) == (source is not None):
+        refuse("give either a saved report or trace, or a command behind --")
+    found, status = _run(command) if command else (_read(source or Path()), 0)
+    before = _read(baseline) if baseline is not None else None
+    _write(found, redact, {".html": html, ".json": json, ".sarif": sarif}, github)
+    if before is not None:
+        difference = compare(found, before)
+        new, known, gone = len(difference.new), len(difference.known), len(difference.gone)
+        typer.echo(f"{new} new, {known} known, {gone} gone since {baseline}", err=True)
+    if status:
+        raise typer.Exit(status)
+    if fail_on is not None and (bad := failing(found, before, fail_on)):
+        typer.echo(f"tpu-dynamo: {len(bad)} findings for --fail-on {fail_on}", err=True)
+        raise typer.Exit(FINDINGS)
+
+
+def _read(path: Path) -> Report:
+    from tpu_dynamo.diagnostics.reading import Unreadable, read_report
+
+    try:
+        return read_report(path)
+    except Unreadable as error:
+        refuse(str(error))
+
+
+def _run(command: list[str]) -> tuple[Report, int]:
+    from tpu_dynamo.diagnostics.reading import Unreadable, run_and_read
+
+    try:
+        return run_and_read(command)
+    except Unreadable as error:
+        refuse(str(error))
+
+
+def _write(found: Report, redacted: bool, files: dict[str, Path | None], github: bool) -> None:
+    from tpu_dynamo.diagnostics.redaction import redact
+    from tpu_dynamo.diagnostics.saving import write
+
+    shown = redact(found) if redacted else found
+    for form, path in files.items():
+        if path is not None:
+            write(shown, path, form)
+            typer.echo(f"wrote {path}", err=True)
+    if github:
+        from tpu_dynamo.diagnostics.views.github import as_annotations
+
+        typer.echo(as_annotations(shown))
+        return
+    from rich.console import Console
+
+    from tpu_dynamo.diagnostics.views.terminal import show
+
+    show(shown, Console(width=None if sys.stdout.isatty() else 120, highlight=False))

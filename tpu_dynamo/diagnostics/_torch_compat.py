@@ -1,0 +1,68 @@
+"""The report's one door to PyTorch's private parts: the registry of graph breaks, Dynamo's counts and its limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# As in torch._dynamo.exc.get_gbid_documentation_link.
+_PAGES = "https://meta-pytorch.github.io/compile-graph-break-site/gb/gb{number}.html"
+
+# The name that Dynamo gives to the function behind a break.
+RESUMED = r"torch_dynamo_resume_in_(?P<function>.+)_at_(?P<line>\d+)"
+
+
+@lru_cache(maxsize=1)
+def break_registry() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
+    """Torch's kinds of graph breaks: code -> entries with `Gb_type`, `Explanation` and `Hints`, the newest first."""
+    path = Path(torch.__file__).parent / "_dynamo" / "graph_break_registry.json"
+    return {code: tuple(entries) for code, entries in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+@lru_cache(maxsize=1)
+def _codes() -> Mapping[str, str]:
+    return {entry["Gb_type"]: code for code, entries in break_registry().items() for entry in reversed(entries)}
+
+
+def break_code(gb_type: str) -> str | None:
+    """The code of a kind of break, as `GB0170`, or None where torch's registry has none."""
+    return _codes().get(gb_type)
+
+
+def break_page(code: str) -> str:
+    """Torch's page about a code."""
+    return _PAGES.format(number=code.removeprefix("GB"))
+
+
+def torch_folder() -> str:
+    """The folder that torch's own files are in."""
+    return str(Path(torch.__file__).parent)
+
+
+def recompile_limit() -> int:
+    """How many entries Dynamo keeps for one function before it gives up on it."""
+    return torch._dynamo.config.recompile_limit
+
+
+def break_counts() -> dict[str, int]:
+    """Dynamo's own counts of breaks so far: the message of each, and how often."""
+    counters = torch._dynamo.utils.counters
+    totals: dict[str, int] = {}
+    for category in ("graph_break", "unimplemented"):
+        for message, count in counters[category].items():
+            totals[message] = totals.get(message, 0) + count
+    return totals
+
+
+def position_of(error: BaseException | None) -> tuple[tuple[str, int, int | None, int | None], ...]:
+    """The user's stack that a Dynamo exception carries: file, line, and the columns in UTF-8 bytes from 0."""
+    frames: Iterable[Any] = getattr(error, "real_stack", None) or ()
+    return tuple(
+        (frame.filename, frame.lineno, getattr(frame, "colno", None), getattr(frame, "end_colno", None))
+        for frame in frames
+    )

@@ -1,0 +1,68 @@
+"""Our own codes and torch's: what each stands for, and the page that explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+from ._torch_compat import break_page, break_registry
+from .fixes import FIXES
+
+_TITLES = {
+    "TPU101": "An operator has no lowering",
+    "TPU102": "An input that no program can take",
+    "TPU103": "A stage failed on a graph that should compile",
+    "TPU201": "A size changes from call to call",
+    "TPU202": "A number changes from call to call",
+    "TPU203": "A Python value changes from call to call",
+    "TPU204": "A property of a tensor changes from call to call",
+    "TPU205": "Torch's global state changes from call to call",
+    "TPU301": "Tensors are on several devices",
+    "TPU302": "A tensor is on a device that the backend does not read",
+    "TPU401": "A program was compiled that was not in the cache",
+    "TPU501": "The platform is not available",
+    "TPU502": "The target is unknown",
+    "TPU503": "An option is wrong",
+    "TPU504": "The name of the device is taken",
+}
+
+
+class UnknownCode(ValueError):
+    """A code that neither we nor torch's registry know."""
+
+
+def own_codes() -> Mapping[str, str]:
+    """Our codes, each with its title."""
+    return _TITLES
+
+
+def explanation(code: str) -> str:
+    """All that is known of a code, as Markdown. Raises UnknownCode."""
+    wanted = code.strip().upper()
+    if wanted in _TITLES:
+        return _page(wanted)
+    if wanted in break_registry():
+        return _registered(wanted)
+    raise UnknownCode(f"no code {code!r}; ours are {', '.join(_TITLES)}, torch's graph breaks GB0000 and on")
+
+
+def _page(code: str) -> str:
+    # In a wheel the pages lie inside of the package, in a checkout where people look for them.
+    packaged = resources.files(__package__ or "") / "pages" / f"{code}.md"
+    if packaged.is_file():
+        return packaged.read_text(encoding="utf-8")
+    return (Path(__file__).parents[2] / "docs" / "errors" / f"{code}.md").read_text(encoding="utf-8")
+
+
+def _registered(code: str) -> str:
+    entry = break_registry()[code][0]
+    parts = [f"# {code}: {entry['Gb_type']}", entry.get("Explanation", "")]
+    parts += [f"* {hint}" for hint in entry.get("Hints", ())]
+    for fix in FIXES:
+        if fix.code == code:
+            parts.append(f"## {fix.title}\n\n{fix.text}")
+            if fix.before:
+                parts.append(f"```python\n# before\n{fix.before}\n\n# after\n{fix.after}\n```")
+    parts.append(f"torch's page: {break_page(code)}")
+    return "\n\n".join(part for part in parts if part)

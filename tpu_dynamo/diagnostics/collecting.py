@@ -1,0 +1,144 @@
+"""Watching a run in this process: `with tpu_dynamo.diagnose() as report:`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _torch_compat
+from .records import kind_of, record_from
+from .trace_files import Trace
+
+if TYPE_CHECKING:
+    from tpu_dynamo.statistics import Snapshot
+
+    from .building import Counted
+    from .model import Break, Recompile, Report
+
+_TRACE = "torch.__trace"
+
+
+class Collector(logging.Handler):
+    """A handler that keeps the records a report reads, and counts the others."""
+
+    # Says to tpu_dynamo that nobody here reads the forms of graphs, which are large.
+    reads_forms = False
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.trace = Trace(processes=["this process"])
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record, with the columns of the exception that Dynamo is handling, if any."""
+        metadata: Mapping[str, Any] | None = getattr(record, "metadata", None)
+        if metadata is None:
+            return
+        self.trace.count(kind_of(metadata))
+        positions = _torch_compat.position_of(sys.exc_info()[1])
+        kept = record_from(metadata, getattr(record, "payload", None), positions=positions)
+        if kept is not None:
+            self.trace.records.append(kept)
+
+
+@dataclass
+class Diagnosis:
+    """What `diagnose()` gives: the report, made when it is first asked for after the run.
+
+    seconds: how long the run took. counted: what Dynamo and this backend counted over it. recompile_limit: Dynamo's,
+    as it was.
+    """
+
+    trace: Trace
+    seconds: float | None = None
+    counted: Counted | None = field(default=None, repr=False)
+    recompile_limit: int = 0
+
+    @cached_property
+    def report(self) -> Report:
+        """All that the run told, as plain data. Raises RuntimeError inside of the `with` block."""
+        if self.seconds is None:
+            raise RuntimeError("the report is ready when the `with tpu_dynamo.diagnose()` block is left")
+        from tpu_dynamo.artifacts import versions
+
+        from .building import build_report
+        from .model import Run
+
+        ranks = tuple(sorted({r.rank for r in self.trace.records if r.rank is not None}))
+        run = Run(
+            "this process", versions(), tuple(sys.argv), ranks, 1, self.seconds, self.trace.total,
+            dict(self.trace.unknown),
+        )  # fmt: skip
+        return build_report(self.trace, run, self.recompile_limit, self.counted)
+
+    @property
+    def breaks(self) -> tuple[Break, ...]:
+        """The graph breaks, the costliest first."""
+        return self.report.breaks
+
+    @property
+    def recompiles(self) -> tuple[Recompile, ...]:
+        """The causes of recompiles, the costliest first."""
+        return self.report.recompiles
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report in the form that the suffix names: `.json`, `.html`, `.sarif` or `.txt`."""
+        from .saving import write
+
+        return write(self.report, Path(path), Path(path).suffix)
+
+    def __str__(self) -> str:
+        from .views.terminal import as_text
+
+        return as_text(self.report)
+
+
+@contextlib.contextmanager
+def diagnose() -> Iterator[Diagnosis]:
+    """Watch everything that torch.compile does within the block, with whatever backend; nothing is run twice.
+
+    Compiles of before the block are not seen. The report is there when the block is left, also by an exception.
+    """
+    collector = Collector()
+    diagnosis = Diagnosis(collector.trace)
+    logger = logging.getLogger(_TRACE)
+    counts = _counts()
+    started = time.perf_counter()
+    logger.addHandler(collector)
+    try:
+        yield diagnosis
+    finally:
+        logger.removeHandler(collector)
+        diagnosis.counted = counts()
+        diagnosis.recompile_limit = _torch_compat.recompile_limit()
+        diagnosis.seconds = time.perf_counter() - started
+
+
+def _counts() -> Callable[[], Counted]:
+    """A function that gives what was counted from now until it is called."""
+    from tpu_dynamo.session import stats
+
+    breaks, ours = _torch_compat.break_counts(), stats()
+
+    def counted() -> Counted:
+        from .building import Counted
+
+        now: Snapshot = stats()
+        return Counted(
+            _more(_torch_compat.break_counts(), breaks),
+            _more(now.cache_hits, ours.cache_hits),
+            _more(now.cache_misses, ours.cache_misses),
+            _more(now.fallbacks, ours.fallbacks),
+        )
+
+    return counted
+
+
+def _more(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    return {name: count - before.get(name, 0) for name, count in now.items() if count > before.get(name, 0)}

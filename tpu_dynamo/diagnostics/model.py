@@ -1,0 +1,285 @@
+"""What a report holds: plain frozen data, of which every view is a rendering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Origin = Literal["own", "library", "python", "torch"]
+Kind = Literal["fundamental", "supportable", "user", "caused"]
+Outcome = Literal["resumed", "partial", "skipped"]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stretch of one source line.
+
+    line, column, end_column: counted from 1, in characters; the end is exclusive; columns are None where they are not
+    known. text: the line without its indentation. mark: the stretch as offsets in `text`. origin: whose file it is:
+    the user's own, an installed library's, the Python library's or torch's.
+    """
+
+    file: str
+    line: int
+    function: str = ""
+    text: str = ""
+    mark: tuple[int, int] | None = None
+    column: int | None = None
+    end_column: int | None = None
+    origin: Origin = "own"
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Lines of a source file around a place."""
+
+    first_line: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with how it was come by: measured, or estimated on the basis that is named."""
+
+    value: float
+    unit: str
+    measured: bool
+    basis: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to change, with the pattern before and after; the snippets are patterns and not the user's code."""
+
+    title: str
+    text: str
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one break costs.
+
+    extra_graphs: graphs that would not be but for it. compile_time: of all that was compiled behind it. retrace_time:
+    tracing that was thrown away. saving: the compile time that goes when the break goes; the operations behind it
+    still have to be compiled, in a larger graph. bytes_crossing: data that leaves one graph for the next.
+    """
+
+    extra_graphs: Figure
+    compile_time: Figure
+    retrace_time: Figure
+    saving: Figure
+    bytes_crossing: Figure | None = None
+
+
+@dataclass(frozen=True)
+class Break:
+    """One place where a frame was cut, however often it was met.
+
+    fingerprint: stays the same when lines move. code: torch's number of the kind of break, as GB0170, or `GB` where
+    its registry knows none. place: the innermost line that is the user's or a library's. own_place: the innermost
+    line of the user's own, where `place` is a library's. outcome: `resumed` behind the break; `partial`: what is
+    before it was compiled, the rest of the function stays in eager; `skipped`: all of it does. followed_by: what the
+    break led to, as `graph break in loop`. caused_by: the fingerprint of the earlier break that this one follows
+    from. met: how many attempts at compiling met it.
+    """
+
+    fingerprint: str
+    code: str
+    gb_type: str
+    kind: Kind
+    page: str | None
+    place: Place
+    own_place: Place | None
+    excerpt: Excerpt | None
+    stack: tuple[Place, ...]
+    explanation: str
+    hints: tuple[str, ...]
+    context: str
+    outcome: Outcome
+    followed_by: str | None
+    caused_by: str | None
+    met: int
+    compiles: tuple[str, ...]
+    ranks: tuple[int, ...]
+    advice: Advice | None
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class FailedGuard:
+    """One guard that did not hold, as Dynamo wrote it and in parts.
+
+    kind: what it checks: size, stride, rank, dtype, device, requires_grad, dispatch_keys, value, type, identity,
+    length, keys, global_state, aliasing, shape_expression, expired, other. source: the value in Python's terms.
+    entry: the compile whose result the guard protects.
+    """
+
+    text: str
+    kind: str
+    source: str | None = None
+    dimension: int | None = None
+    expected: str | None = None
+    actual: str | None = None
+    entry: str | None = None
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class Recompile:
+    """One cause of recompiles of one function, with every guard that failed.
+
+    code: ours (TPU201 ...). guards: the failed guards of all entries, the cause first. values: what the guarded value
+    was seen to be. compiles: the compiles that it caused. so_far, limit: how many recompiles the function has had in
+    all, and how many Dynamo allows.
+    """
+
+    fingerprint: str
+    code: str
+    function: str
+    place: Place
+    excerpt: Excerpt | None
+    kind: str
+    source: str | None
+    dimension: int | None
+    values: tuple[str, ...]
+    guards: tuple[FailedGuard, ...]
+    compiles: tuple[str, ...]
+    ranks: tuple[int, ...]
+    so_far: int
+    limit: int
+    advice: Advice
+    compile_time: Figure
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The time of one stage of one compile."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Compile:
+    """One compile of one frame.
+
+    id: Dynamo's, as `2/0`, with the process before it where there are several. resumes: the line behind whose break
+    the frame goes on, for the functions that Dynamo makes. outcome: `compiled`, `empty` (no operation in it),
+    `skipped` (stays in eager after a break), `failed` (an error), `unfinished` (the records end before it does).
+    caused_by: the break but for which this compile would not be.
+    """
+
+    id: str
+    function: str
+    file: str
+    line: int
+    rank: int | None
+    resumes: int | None
+    recompile: bool
+    outcome: Literal["compiled", "empty", "skipped", "failed", "unfinished"]
+    graphs: int
+    operations: int
+    guards: int
+    started: float
+    seconds: float
+    stages: tuple[Stage, ...]
+    caused_by: str | None = None
+
+
+@dataclass(frozen=True)
+class UnsupportedOperation:
+    """An operation or input that the backend refused; `code` is ours."""
+
+    code: str
+    operation: str
+    why: str
+    hint: str
+    place: Place | None
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class SkippedFrame:
+    """A function that Dynamo left in eager PyTorch, and why."""
+
+    compile: str
+    function: str
+    file: str
+    line: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A compile that ended in an error other than a break."""
+
+    compile: str
+    kind: str
+    message: str
+    place: Place | None
+
+
+@dataclass(frozen=True)
+class CacheLookup:
+    """How often a level of the cache was asked with one outcome, and the reasons it gave."""
+
+    level: str
+    outcome: Literal["hit", "miss"]
+    count: int
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """Why graphs ran in eager PyTorch, and how many did."""
+
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Unrecorded:
+    """A break that Dynamo counted without leaving a record of where it was."""
+
+    gb_type: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was looked at.
+
+    source: `this process`, or the trace's folder or file. unknown_records: record kinds this version does not know,
+    with their numbers. damaged: lines of trace files that could not be read.
+    """
+
+    source: str
+    versions: dict[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = ()
+    processes: int = 1
+    seconds: float | None = None
+    records: int = 0
+    unknown_records: dict[str, int] = field(default_factory=dict)
+    damaged: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that one run told."""
+
+    run: Run
+    breaks: tuple[Break, ...] = ()
+    recompiles: tuple[Recompile, ...] = ()
+    unsupported: tuple[UnsupportedOperation, ...] = ()
+    skipped: tuple[SkippedFrame, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    cache: tuple[CacheLookup, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
+    unrecorded: tuple[Unrecorded, ...] = ()
+    compiles: tuple[Compile, ...] = ()
+    schema_version: int = SCHEMA_VERSION

@@ -1,0 +1,104 @@
+"""A report without the user's code, names and paths, to be shared."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from ._torch_compat import break_registry
+from .model import Advice, Break, Compile, FailedGuard, Figure, Place, Recompile, Report, Run, SkippedFrame
+
+_INSTALLED = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
+
+
+class Redaction:
+    """Stand-ins for names, the same one for the same name."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], str] = {}
+
+    def name(self, kind: str, text: str) -> str:
+        """The stand-in of a name."""
+        number = sum(k == kind for k, _ in self._names) + 1
+        return self._names.setdefault((kind, text), f"{kind}{number}") if text else text
+
+    def file(self, path: str, own: bool) -> str:
+        """A library's file from its package on; a stand-in for a file of the user's."""
+        return self.name("file", path) + ".py" if own else _INSTALLED.sub("", path)
+
+    def place(self, found: Place) -> Place:
+        """Lines and columns stay; the text goes unless it is a library's."""
+        own = found.origin == "own"
+        file = self.file(found.file, own)
+        if not own:
+            return replace(found, file=file)
+        return replace(found, file=file, function=self.name("function", found.function), text="", mark=None)
+
+
+def redact(report: Report) -> Report:
+    """The report with kinds, codes, lines, counts and times; no code, name, path or value of the user's."""
+    names = Redaction()
+    return replace(
+        report,
+        run=Run(
+            source="redacted", versions=report.run.versions, ranks=report.run.ranks, processes=report.run.processes,
+            seconds=report.run.seconds, records=report.run.records, unknown_records=report.run.unknown_records,
+            damaged=report.run.damaged,
+        ),
+        breaks=tuple(_break(b, names) for b in report.breaks),
+        recompiles=tuple(_recompile(r, names) for r in report.recompiles),
+        unsupported=tuple(replace(u, place=names.place(u.place) if u.place else None) for u in report.unsupported),
+        skipped=tuple(_skipped(s, names) for s in report.skipped),
+        failures=tuple(
+            replace(f, message="", place=names.place(f.place) if f.place else None) for f in report.failures
+        ),
+        compiles=tuple(_compile(c, names) for c in report.compiles),
+    )  # fmt: skip
+
+
+def _break(found: Break, names: Redaction) -> Break:
+    known = break_registry().get(found.code, ({},))[0]
+    return replace(
+        found,
+        place=names.place(found.place),
+        own_place=names.place(found.own_place) if found.own_place else None,
+        excerpt=None,
+        stack=tuple(map(names.place, found.stack)),
+        gb_type=found.gb_type if known else "a kind that torch's registry does not know",
+        # The registry's words for this kind hold no names of the user's; those of the message do.
+        explanation=str(known.get("Explanation", "")),
+        hints=tuple(map(str, known.get("Hints", ()))),
+        context="",
+        cost=replace(found.cost, bytes_crossing=_unnamed(found.cost.bytes_crossing)),
+    )
+
+
+def _unnamed(figure: Figure | None) -> Figure | None:
+    return replace(figure, basis="each call, if all of it moves") if figure else None
+
+
+def _recompile(found: Recompile, names: Redaction) -> Recompile:
+    source = names.name("value", found.source or "") or None
+    return replace(
+        found,
+        function=names.name("function", found.function),
+        place=names.place(found.place),
+        excerpt=None,
+        source=source,
+        values=(),
+        guards=tuple(_guard(g, names) for g in found.guards),
+        advice=Advice(f"a guard of kind {found.kind} fails", f"see tpu-dynamo explain {found.code}"),
+    )
+
+
+def _guard(found: FailedGuard, names: Redaction) -> FailedGuard:
+    source = names.name("value", found.source or "") or None
+    return FailedGuard(f"{found.kind} of {source}", found.kind, source, found.dimension, entry=found.entry)
+
+
+def _skipped(found: SkippedFrame, names: Redaction) -> SkippedFrame:
+    return replace(found, function=names.name("function", found.function), file=names.file(found.file, True))
+
+
+def _compile(found: Compile, names: Redaction) -> Compile:
+    return replace(found, function=names.name("function", found.function), file=names.file(found.file, True))

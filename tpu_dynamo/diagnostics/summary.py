@@ -1,0 +1,138 @@
+"""The report in one sentence, and the changes to make in the order of what they save."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from .model import Advice, Break, Excerpt, Place, Recompile, Report, UnsupportedOperation
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing to change: a break or a cause of recompiles, what that saves, and the advice.
+
+    seconds: the compile time that it saves, for breaks an estimate. met: how often it was met. caused: it follows from
+    an earlier one and may go away with that.
+    """
+
+    mark: str
+    what: str
+    code: str
+    title: str
+    place: Place
+    own_place: Place | None
+    excerpt: Excerpt | None
+    advice: Advice | None
+    seconds: float
+    graphs: int
+    met: int
+    caused: bool
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The numbers of a run; `lost` is the compile time that would go with breaks and recompiles, an estimate."""
+
+    graphs: int
+    breaks: int
+    recompiles: int
+    unsupported: int
+    seconds: float
+    lost: float
+
+
+def totals(report: Report) -> Totals:
+    """The numbers of a run."""
+    again = {c.id for c in report.compiles if c.recompile}
+    lost = sum(c.seconds for c in report.compiles if c.recompile)
+    lost += sum(b.cost.saving.value for b in report.breaks)
+    seconds = sum(c.seconds for c in report.compiles)
+    return Totals(
+        graphs=sum(c.graphs for c in report.compiles),
+        breaks=len(report.breaks),
+        recompiles=len(again),
+        unsupported=len(report.unsupported),
+        seconds=seconds,
+        lost=min(lost, seconds),
+    )
+
+
+def sentence(report: Report) -> str:
+    """What happened, in one sentence."""
+    sums = totals(report)
+    if not report.compiles:
+        return "Nothing was compiled."
+    graphs = counted(sums.graphs, "graph")
+    if not (sums.breaks or sums.recompiles):
+        clean = f"{graphs}, no graph break, no recompile: {duration(sums.seconds)} of compile time."
+        return clean if not sums.unsupported else f"{clean} {_unsupported(sums.unsupported)}"
+    parts = []
+    if sums.breaks:
+        parts.append(counted(sums.breaks, "graph break"))
+    if sums.recompiles:
+        parts.append(counted(sums.recompiles, "recompile"))
+    times = f"about {duration(sums.lost)} of {duration(sums.seconds)} compile time would go with them"
+    told = f"{' and '.join(parts)}, {graphs}: {times}."
+    return told if not sums.unsupported else f"{told} {_unsupported(sums.unsupported)}"
+
+
+def _unsupported(count: int) -> str:
+    return f"{counted(count, 'operation')} cannot be lowered."
+
+
+def changes(report: Report) -> list[Change]:
+    """What to change, first what saves the most time; what follows from something else comes last."""
+    found = [_of_break(b) for b in report.breaks] + [_of_recompile(r) for r in report.recompiles]
+    return sorted(found, key=lambda change: (change.caused, -change.seconds, -change.graphs))
+
+
+def _of_break(found: Break) -> Change:
+    title = found.advice.title if found.advice else found.gb_type
+    return Change(
+        found.fingerprint, "break", found.code, title, found.place, found.own_place, found.excerpt, found.advice,
+        found.cost.saving.value, int(found.cost.extra_graphs.value), found.met, found.kind == "caused",
+    )  # fmt: skip
+
+
+def _of_recompile(found: Recompile) -> Change:
+    count = len(found.compiles)
+    return Change(
+        found.fingerprint, "recompile", found.code, found.advice.title, found.place, None, found.excerpt,
+        found.advice, found.compile_time.value, count, count, False,
+    )  # fmt: skip
+
+
+def place_of(found: UnsupportedOperation) -> str:
+    """Where an operation is, in words."""
+    return where(found.place) if found.place else "a line that the trace does not know"
+
+
+def where(found: Place) -> str:
+    """A place as `train.py:12:5`, from the current folder if it is below it."""
+    return f"{shown_path(found.file)}:{found.line}" + (f":{found.column}" if found.column else "")
+
+
+def shown_path(file: str) -> str:
+    """A path from the current folder where it is below it, else whole."""
+    below = os.path.relpath(file) if os.path.isabs(file) else file
+    return file if below.startswith("..") else below
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 graph`, `2 graphs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}es" if noun.endswith("ss") else f"{count} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `0.24 s`, `12 ms`."""
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1e3:.0f} ms"
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

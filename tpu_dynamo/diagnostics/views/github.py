@@ -1,0 +1,38 @@
+"""The report as annotations that GitHub shows beside the lines of a change."""
+
+from __future__ import annotations
+
+from tpu_dynamo.diagnostics.model import Place, Report
+from tpu_dynamo.diagnostics.summary import changes, shown_path
+from tpu_dynamo.diagnostics.visible import visible
+
+
+def as_annotations(report: Report) -> str:
+    """One workflow command a line."""
+    lines = []
+    for change in changes(report):
+        text = change.advice.text if change.advice else ""
+        level = "notice" if change.caused else "warning"
+        lines.append(_command(level, change.own_place or change.place, f"{change.code}: {change.title}", text))
+    for found in report.unsupported:
+        lines.append(_command("error", found.place, f"{found.code}: {found.operation}", f"{found.why}; {found.hint}"))
+    return "\n".join(lines)
+
+
+def _command(level: str, found: Place | None, title: str, text: str) -> str:
+    properties = []
+    if found is not None:
+        properties += [f"file={_property(shown_path(found.file))}", f"line={found.line}", f"endLine={found.line}"]
+        if found.column and found.end_column:
+            properties += [f"col={found.column}", f"endColumn={found.end_column}"]
+    properties.append(f"title={_property(title)}")
+    return f"::{level} {','.join(properties)}::{_data(text or title)}"
+
+
+def _data(text: str) -> str:
+    # visible() has escaped \r already; only what GitHub itself decodes is left.
+    return visible(text).replace("%", "%25").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

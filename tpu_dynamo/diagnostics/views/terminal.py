@@ -1,0 +1,96 @@
+"""The report on one screen: the sentence, then the changes to make, with the code and carets."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from tpu_dynamo.diagnostics.model import Place, Report
+from tpu_dynamo.diagnostics.places import shortened
+from tpu_dynamo.diagnostics.summary import Change, changes, counted, duration, place_of, sentence, size, where
+from tpu_dynamo.diagnostics.visible import one_line, visible
+
+_SHOWN = 8
+
+
+def show(report: Report, console: Console, shown: int = _SHOWN) -> None:
+    """Print the report; `shown` is how many changes, the rest are counted."""
+    console.print(Text(sentence(report), style="bold"))
+    found = changes(report)
+    for number, change in enumerate(found[:shown], 1):
+        _show_change(number, change, console)
+    if len(found) > shown:
+        console.print(Text(f"\n… and {len(found) - shown} more: --html FILE shows all of them", style="dim"))
+    _show_rest(report, console)
+
+
+def as_text(report: Report, width: int = 110) -> str:
+    """The same as plain text."""
+    kept = io.StringIO()
+    show(report, Console(file=kept, width=width, no_color=True, highlight=False, legacy_windows=False))
+    return kept.getvalue()
+
+
+def _show_change(number: int, change: Change, console: Console) -> None:
+    cost = [f"saves {'about ' if change.what == 'break' else ''}{duration(change.seconds)}"]
+    if change.graphs:
+        cost.append(counted(change.graphs, "more graph" if change.what == "break" else "recompile"))
+    if change.caused:
+        cost.append("follows from an earlier break")
+    head = Text(f"\n{number}. ", style="bold")
+    head.append(one_line(change.title), style="bold cyan")
+    head.append(f"  {change.code}  {', '.join(cost)}", style="dim")
+    console.print(head)
+    _show_code(change.place, console)
+    if change.own_place is not None:
+        console.print(Text("   called from", style="dim"))
+        _show_code(change.own_place, console)
+    if change.advice is not None:
+        console.print(Padding(Text(one_line(change.advice.text)), (0, 0, 0, 3), expand=False))
+
+
+def _show_code(found: Place, console: Console) -> None:
+    name = f" in {found.function}" if found.function else ""
+    console.print(Text(visible(f"   {where(found)}{name}"), style="magenta"), soft_wrap=True)
+    if not found.text:
+        return
+    text, mark = shortened(found.text, found.mark)
+    start, end = mark or (0, len(text))
+    # Escapes are longer than what they stand for, so the carets are placed by what is shown.
+    before, marked = visible(text[:start]), visible(text[start:end])
+    line = Text("     " + before)
+    line.append(marked, style="bold red")
+    line.append(visible(text[end:]))
+    console.print(line, soft_wrap=True)
+    width = Text(marked).cell_len
+    console.print(Text(" " * (5 + Text(before).cell_len) + "^" * max(1, width), style="red"), soft_wrap=True)
+
+
+def _show_rest(report: Report, console: Console) -> None:
+    lines: list[str] = []
+    for found in report.unsupported:
+        lines.append(f"{found.code}  {found.operation}: {found.why} at {place_of(found)}; try: {found.hint}")
+    lines += [
+        f"failed  {f.compile}: {f.kind}: {f.message.splitlines()[0] if f.message else ''}" for f in report.failures
+    ]
+    lines += [f"ran in eager  {f.reason} ({counted(f.count, 'graph')})" for f in report.fallbacks]
+    for level in report.cache:
+        reasons = f": {'; '.join(level.reasons)}" if level.reasons else ""
+        lines.append(f"cache  {level.level}: {level.count} x {level.outcome}{reasons}")
+    for found in report.unrecorded:
+        lines.append(f"Dynamo also counted {found.count} x '{found.gb_type}' without a record of where")
+    crossing = sum(b.cost.bytes_crossing.value for b in report.breaks if b.cost.bytes_crossing)
+    if crossing:
+        lines.append(f"estimate: {size(crossing)} leave and enter graphs at the breaks in each call")
+    unknown = report.run.unknown_records
+    if unknown:
+        lines.append("record kinds this version does not know: " + ", ".join(f"{k} ({n})" for k, n in unknown.items()))
+    if report.run.damaged:
+        lines.append(f"{counted(report.run.damaged, 'line')} of the trace could not be read")
+    if lines:
+        console.print()
+    for line in lines:
+        console.print(Text(one_line(line)))
