@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,13 +15,18 @@ import tpu_dynamo
 
 
 @pytest.fixture(autouse=True)
-def clean_state() -> Iterator[None]:
-    """No compiled code, counts or seeds of an earlier test."""
+def clean_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No compiled code, counts, seeds or cache of an earlier test, and never the user's own cache."""
+    for variable in [name for name in os.environ if name.startswith("TPU_DYNAMO_CACHE")]:
+        monkeypatch.delenv(variable)
+    directory = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("TPU_DYNAMO_CACHE_DIR", str(directory))
     torch._dynamo.reset()
     tpu_dynamo.reset_stats()
     torch.manual_seed(0)
     yield
     torch._dynamo.reset()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def equal_outputs(actual: Any, expected: Any) -> None:

@@ -9,12 +9,13 @@ from importlib import metadata
 from tpu_dynamo_lowering import SourceLine, Unsupported, UnsupportedInput, UnsupportedOp
 from tpu_dynamo_runtime import PlatformUnavailable, UnknownTarget
 
+from .cache.misses import Miss
 from .device import DeviceNameTaken, register_if_free
 from .diagnostics import Diagnosis, diagnose
 from .errors import CompilationFailed
 from .options import OptionError, Options
 from .owners import Memory, memory
-from .session import reset, reset_stats, stats
+from .session import explain_last_miss, reset, reset_stats, stats
 from .statistics import Snapshot
 from .training import NotALoss, TrainStep, UnsupportedOptimizer, train_step
 
@@ -25,6 +26,7 @@ __all__ = [
     "DeviceNameTaken",
     "Diagnosis",
     "Memory",
+    "Miss",
     "NotALoss",
     "OptionError",
     "Options",
@@ -39,6 +41,7 @@ __all__ = [
     "UnsupportedOptimizer",
     "__version__",
     "diagnose",
+    "explain_last_miss",
     "memory",
     "reset",
     "reset_stats",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +29,10 @@ __all__ = [
     "export_joint",
     "fake_copies",
     "graph_tensors",
+    "guards",
     "input_name",
     "mark_stepped",
+    "shape_guards",
     "size_hint",
     "static_inputs",
     "trace_artifact",
@@ -124,6 +127,31 @@ def static_inputs(graph_module: GraphModule, backward: bool) -> set[int]:
     names = [node.name for node in graph_module.graph.find_nodes(op="placeholder")]
     primals = {f"primals_{position + 1}" for position in static}
     return {i for i, name in enumerate(names) if name in primals}
+
+
+def guards() -> list[str]:
+    """The guards of the frame that Dynamo compiles: kind and source, without values, which are not yet known."""
+    context = TracingContext.try_get()
+    if context is None:
+        return []
+    found = {f"{guard.create_fn_name()} {guard.name}".strip() for guard in context.guards_context.dynamo_guards}
+    # Names of globals that Dynamo installs have addresses in them.
+    return sorted({re.sub(r"\d{6,}", "#", guard) for guard in found})
+
+
+def shape_guards() -> list[str]:
+    """Conditions on the sizes of the frame that Dynamo compiles, and their ranges, in terms of its variables."""
+    context = TracingContext.try_get()
+    shapes = context.fake_mode.shape_env if context is not None and context.fake_mode is not None else None
+    if shapes is None:
+        return []
+    names = {str(symbol): sources[0].name for symbol, sources in shapes.var_to_sources.items() if sources}
+
+    def named(text: str) -> str:
+        return re.sub(r"\b[a-z]+\d+\b", lambda match: str(names.get(match[0], match[0])), text)
+
+    ranges = [f"{r.lower} <= {named(str(s))} <= {r.upper}" for s, r in shapes.var_to_range.items() if str(s) in names]
+    return sorted({*ranges, *(named(str(guard.expr)) for guard in shapes.guards)})
 
 
 def graph_tensors(graph_module: GraphModule) -> list[torch.Tensor]:

@@ -11,17 +11,21 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import LoweringFailed, UnsupportedOp, lower, prepare, readable, size_sources
+from tpu_dynamo_lowering import LoweringFailed, Program, UnsupportedOp, lower, prepare, readable, size_sources
 from tpu_dynamo_runtime import Client, Executable, Operand, XlaRuntimeError, client
 
 from ._torch_compat import (
     compile_with_aot_autograd,
     graph_tensors,
+    guards,
+    input_name,
+    shape_guards,
     size_hint,
     static_inputs,
     unset_fake_temporarily,
 )
 from .artifacts import Artifacts, next_name, record_event
+from .cache.settings import cache_settings
 from .compiled import CompiledGraph, EagerGraph, Sizes, Specialisation
 from .device import NAME as DEVICE
 from .device.executable import DeviceExecutable
@@ -31,6 +35,7 @@ from .errors import CompilationFailed
 from .inputs import check_inputs
 from .options import OptionError, Options
 from .session import session
+from .signature import Frame, signature
 
 log = logging.getLogger("tpu_dynamo")
 
@@ -52,7 +57,10 @@ def tpu(
     if check_inputs(graph_module, example_inputs):
         device = _client_of_tensors(chosen, device)
     captured = readable(graph_module) if chosen.dump_dir else ""
-    compile_as = partial(compile_graph, device, chosen, {"dynamo.fx.py": lambda: captured or readable(graph_module)})
+    forms = {"dynamo.fx.py": lambda: captured or readable(graph_module)}
+    placeholders = graph_module.graph.find_nodes(op="placeholder")
+    frame = Frame(tuple(map(input_name, placeholders)), tuple(guards()), tuple(shape_guards()))
+    compile_as = partial(compile_graph, device, chosen, forms, frame)
     return compile_with_aot_autograd(
         graph_module,
         example_inputs,
@@ -78,6 +86,7 @@ def compile_graph(
     device: Client,
     options: Options,
     captured: Mapping[str, Callable[[], str]],
+    frame: Frame,
     role: str,
     graph_module: GraphModule,
     example_inputs: Sequence[Any],
@@ -85,6 +94,7 @@ def compile_graph(
     """One functional ATen graph as a callable, compiled for the sizes that it was traced with.
 
     role: `forward`, `backward` or `inference`. captured: the graph as Dynamo gave it, for those who want to see.
+    frame: where it comes from.
     """
     session().statistics.count("graphs", role)
     name = next_name(role)
@@ -101,7 +111,7 @@ def compile_graph(
         try:
             # AOTAutograd calls compilers with its fake tensors switched on; constants are real.
             with unset_fake_temporarily():
-                return specialise(device, options, early, name, prepared, sources, static, on_device, sizes)
+                return specialise(device, options, early, name, prepared, sources, static, on_device, sizes, frame)
         except UnsupportedOp as unsupported:
             return fall_back(options, name, graph_module, unsupported)
 
@@ -131,8 +141,11 @@ def specialise(
     static: Collection[int],
     on_device: bool,
     sizes: Sizes,
+    frame: Frame,
 ) -> Specialisation:
     """The graph with `sizes` in the place of its symbols: lowered, compiled and ready to be called.
+
+    What another process lowered or compiled is taken from the cache. frame: where the graph comes from.
 
     static: the positions of inputs that are the same at every call. on_device: whether its tensors are the device's.
     """
@@ -141,7 +154,9 @@ def specialise(
     suffix = "".join(f"-{symbol}={size}" for symbol, size in bound.items())
     artifacts = Artifacts(name + suffix, options.dump_dir, early)
     statistics = session().statistics
-    try:
+    cache = session().cache(cache_settings(options))
+
+    def lowered_program() -> Program:
         program = lower(
             graph_module,
             bound,
@@ -150,13 +165,31 @@ def specialise(
             donates=on_device,
             observe=artifacts.observe,
         )
+        statistics.count("lowerings")
+        return program
+
+    sign = partial(
+        signature,
+        graph_module,
+        bound,
+        role=name.partition("-")[2],
+        platform=device.platform,
+        options=options,
+        donates=on_device,
+        frame=frame,
+    )
+    try:
+        # Who asks for dumps wants every form, also those that a program from the cache does not take.
+        if cache is None or options.dump_dir is not None:
+            program = lowered_program()
+        else:
+            program = cache.program(artifacts.name, sign, lowered_program)
     except LoweringFailed as failure:
         repro = artifacts.write_repro(failure.artifacts)
         raise CompilationFailed(failure.stage, failure.why, failure.line, repro) from failure
-    statistics.count("lowerings")
     lowered = time.perf_counter()
     try:
-        loaded = session().load(device, program.stablehlo, program.digest, options.max_executables)
+        loaded = session().load(device, program, options.max_executables, cache, artifacts.name)
     except XlaRuntimeError as error:
         repro = artifacts.write_repro({"stablehlo.mlir": program.text()})
         raise CompilationFailed("XLA", str(error), None, repro) from error

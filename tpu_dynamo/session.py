@@ -1,12 +1,18 @@
-"""What one process holds: the counts, and the executables that are loaded."""
+"""What one process holds: the counts, the executables that are loaded, and the caches on disk that are open."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 from weakref import WeakSet
 
-from tpu_dynamo_runtime import Client, Entry, LoadedExecutable, Pool, reset_clients
+from tpu_dynamo_lowering import Program
+from tpu_dynamo_runtime import Client, Entry, Load, LoadedExecutable, Pool, reset_clients
+from tpu_dynamo_runtime.store import open_store
 
+from .cache.cache import Cache
+from .cache.misses import Miss
+from .cache.settings import CacheSettings, cache_settings
 from .statistics import Snapshot, Statistics
 
 
@@ -25,36 +31,57 @@ class Holder(Protocol):
 
 
 class Session:
-    """The process's counts and its loaded executables."""
+    """The process's counts, its loaded executables and its open caches."""
 
     def __init__(self) -> None:
         self.statistics = Statistics()
         # Apart, because torch._dynamo.reset() is about graphs.
-        self._graphs = Pool(self._obtain, self.statistics.traffic)
-        self._operators = Pool(self._obtain, self.statistics.traffic, limit=4096)
+        self._graphs = Pool(self._compile, self.statistics.traffic)
+        self._operators = Pool(self._compile, self.statistics.traffic, limit=4096)
+        self._caches: dict[CacheSettings, Cache] = {}
+        self.last_miss: Miss | None = None
         self._executables: WeakSet[Holder] = WeakSet()
 
-    def load(self, client: Client, stablehlo: bytes, digest: str, limit: int) -> Entry:
-        """The program's executable on a client: the one loaded already, or a fresh one.
+    def load(self, client: Client, program: Program, limit: int, cache: Cache | None = None, graph: str = "") -> Entry:
+        """A graph's executable on a client: the one loaded already, one from the cache, or a fresh one.
 
-        digest: equal for equal programs. limit: how many executables of graphs may stay loaded. Raises what XLA
-        raises.
+        limit: how many executables of graphs may stay loaded. Raises what XLA raises.
         """
         self._graphs.limit = limit
-        return self._load(self._graphs, client, stablehlo, digest)
+        obtain = partial(cache.executable, graph=graph) if cache is not None else None
+        return self._load(self._graphs, client, program, obtain)
 
-    def load_operator(self, client: Client, stablehlo: bytes, digest: str) -> Entry:
-        """The same for the program of an eager operator on the device."""
-        return self._load(self._operators, client, stablehlo, digest)
+    def load_operator(self, client: Client, program: Program) -> Entry:
+        """The same for an eager operator on the device, with the cache that the environment names."""
+        cache = self.cache(cache_settings())
+        return self._load(self._operators, client, program, cache.executable if cache is not None else None)
 
-    def _load(self, pool: Pool, client: Client, stablehlo: bytes, digest: str) -> Entry:
-        if (entry := pool.find(client, digest)) is not None:
+    def cache(self, settings: CacheSettings) -> Cache | None:
+        """The cache of these settings, opened once; None where they say that there is none."""
+        if not settings.enabled:
+            return None
+        if settings not in self._caches:
+            store = open_store(
+                settings.directory,
+                max_bytes=settings.max_bytes,
+                read_only=settings.read_only,
+                remote=settings.remote,
+                faults=self.statistics.faults,
+            )
+            self._caches[settings] = Cache(store, self.statistics, self._note_miss)
+        return self._caches[settings]
+
+    def _note_miss(self, miss: Miss) -> None:
+        self.last_miss = miss
+
+    def _load(self, pool: Pool, client: Client, program: Program, obtain: Load | None) -> Entry:
+        if (entry := pool.find(client, program.digest)) is not None:
             self.statistics.count("cache_hits", "memory")
             return entry
         self.statistics.count("cache_misses", "memory")
-        return pool.enter(client, stablehlo, digest)
+        return pool.enter(client, program.stablehlo, program.digest, obtain)
 
-    def _obtain(self, client: Client, stablehlo: bytes, digest: str) -> LoadedExecutable:
+    def _compile(self, client: Client, stablehlo: bytes, digest: str) -> LoadedExecutable:
         executable = client.compile(stablehlo)
         self.statistics.count("xla_compiles")
         return executable
@@ -75,6 +102,11 @@ class Session:
         """Unload every executable."""
         self._graphs.clear()
         self._operators.clear()
+
+    def close_caches(self) -> None:
+        """Forget the caches; what the environment names is opened anew when it is needed."""
+        self._caches.clear()
+        self.last_miss = None
 
     @property
     def loaded(self) -> int:
@@ -100,8 +132,14 @@ def reset_stats() -> None:
     _session.statistics.reset()
 
 
+def explain_last_miss() -> Miss | None:
+    """Why the latest graph that was not in the cache was not there; None where every graph was."""
+    return _session.last_miss
+
+
 def reset() -> None:
-    """Forget loaded executables, PJRT clients and counts; compiled functions that are still held go on working."""
+    """Forget loaded executables, PJRT clients, caches and counts; compiled functions that are held go on working."""
     _session.release()
+    _session.close_caches()
     _session.statistics.reset()
     reset_clients()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tpu_dynamo_runtime import Traffic
+from tpu_dynamo_runtime.store import Faults
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,9 @@ class Snapshot:
 
     graphs: FX graphs that AOTAutograd gave to the backend, by role: `forward`, `backward`, `inference`.
     lowerings: graphs taken to StableHLO, one for each set of concrete sizes. xla_compiles: programs compiled.
-    cache_hits, cache_misses: by level; at level `memory` an executable of this process is found by its program.
+    cache_hits, cache_misses: by level. At level `signature` a graph's program is found, at `memory` a program's
+    executable in this process, at `disk` and `remote` one that was kept. cache_faults: what went wrong with the cache,
+    by the names of docs/caching.md.
     executions: runs of executables. bytes_to_device, bytes_to_host: bytes copied; memory that host and device
     share is not counted. donations: buffers of inputs that new values took over. donations_refused: why new values
     needed memory of their own, with how often. fallbacks: why graphs ran in eager PyTorch, with how many did.
@@ -27,6 +30,7 @@ class Snapshot:
     xla_compiles: int = 0
     cache_hits: dict[str, int] = field(default_factory=dict)
     cache_misses: dict[str, int] = field(default_factory=dict)
+    cache_faults: dict[str, int] = field(default_factory=dict)
     executions: int = 0
     bytes_to_device: int = 0
     bytes_to_host: int = 0
@@ -48,6 +52,8 @@ class Statistics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.traffic = Traffic()
+        self.faults = Faults()
+        self._earlier_faults: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
         self._by_key: dict[str, Counter[str]] = {}
 
@@ -64,6 +70,7 @@ class Statistics:
         with self._lock:
             counts: dict[str, Any] = {**asdict(self.traffic), **self._totals}
             counts |= {what: dict(counter) for what, counter in self._by_key.items()}
+            counts["cache_faults"] = dict(Counter(self.faults.counts()) - self._earlier_faults)
             return Snapshot(**counts)
 
     def reset(self) -> None:
@@ -71,5 +78,6 @@ class Statistics:
         with self._lock:
             self._totals.clear()
             self._by_key.clear()
+            self._earlier_faults = Counter(self.faults.counts())
             for name, zero in asdict(Traffic()).items():
                 setattr(self.traffic, name, zero)

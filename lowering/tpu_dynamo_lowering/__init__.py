@@ -1,5 +1,7 @@
 """FX graph to StableHLO program; touches no device."""
 
+from . import fingerprint
+from .canonical import Unnameable, canonical, describe_tensor
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, with_code
 from .inline import inline
 from .layouts import dense_order
@@ -27,12 +29,16 @@ __all__ = [
     "SizeSource",
     "SourceLine",
     "TensorSpec",
+    "Unnameable",
     "Unsupported",
     "UnsupportedInput",
     "UnsupportedOp",
     "Update",
     "View",
+    "canonical",
     "dense_order",
+    "describe_tensor",
+    "fingerprint",
     "inline",
     "lower",
     "prepare",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ __all__ = [
     "run_and_save_rng_state",
     "run_with_rng_state",
     "torch_decomposition",
+    "torch_decompositions",
     "with_effects",
 ]
 
@@ -73,6 +74,11 @@ def torch_decomposition(target: object) -> Callable[..., Any] | None:
     if target in global_decomposition_table["post_autograd"]:
         return global_decomposition_table["post_autograd"][target]
     return target.decompose if target._can_decompose() else None
+
+
+def torch_decompositions() -> Mapping[Any, Callable[..., Any]]:
+    """The functions behind `torch_decomposition`, to which users may have added some."""
+    return global_decomposition_table["post_autograd"]
 
 
 def custom_implementation(target: object) -> Callable[..., Any] | None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax._src import sharding_impls
+from jax._src import config, sharding_impls
 from jax._src.interpreters import mlir as jax_mlir
 from jaxlib.mlir import ir, passmanager
 from jaxlib.mlir.dialects import stablehlo
 
 MLIRError = ir.MLIRError
+
+_PLAIN = (bool, int, float, str, enum.Enum, type(None))
 
 
 def lower_function(function: Callable[..., Any], operands: Sequence[jax.ShapeDtypeStruct], platform: str) -> ir.Module:
@@ -36,6 +39,11 @@ def lower_function(function: Callable[..., Any], operands: Sequence[jax.ShapeDty
             donated_args=[False] * len(operands),
             lowering_parameters=jax_mlir.LoweringParameters(),
         ).module
+
+
+def settings() -> tuple[object, ...]:
+    """The settings of JAX that a trace depends on, in this thread: those that are plain values."""
+    return tuple(v if isinstance(v, _PLAIN) else type(v).__name__ for v in config.trace_context())
 
 
 def new_context() -> ir.Context:

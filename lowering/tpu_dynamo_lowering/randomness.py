@@ -57,7 +57,7 @@ def repeat_draw(node: Node, copy: Node) -> None:
     """Let a copy of a node draw the numbers that the node draws, in place; nothing where it draws none."""
     if not _is_draw(node):
         return
-    if _KEYED not in node.meta:
+    if not is_keyed(node):
         with node.graph.inserting_before(node):
             key = node.graph.call_function(draw_key)
         key.meta["val"] = _key_value()
@@ -92,7 +92,7 @@ def give_keys(graph_module: GraphModule, mode: FakeTensorMode) -> int:
     graph = graph_module.graph
     draws = [node for node in graph.nodes if node.op == "call_function" and _is_draw(node)]
     marks = graph.find_nodes(op="call_function", target=draw_key)
-    keyless = [node for node in draws if _KEYED not in node.meta]
+    keyless = [node for node in draws if not is_keyed(node)]
     slices = iter(_slice_keys(graph, mode, len(marks) + len(keyless)))
     for mark in marks:
         mark.replace_all_uses_with(next(slices))
@@ -114,6 +114,11 @@ def _slice_keys(graph: Graph, mode: FakeTensorMode, count: int) -> list[Node]:
         for node in slices:
             node.meta["val"] = torch.empty(1, dtype=torch.int64)
     return slices
+
+
+def is_keyed(node: Node) -> bool:
+    """Whether a draw has its key already."""
+    return _KEYED in node.meta
 
 
 def _is_draw(node: Node) -> bool:

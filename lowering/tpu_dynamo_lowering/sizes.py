@@ -15,7 +15,7 @@ from ._torch_compat import FakeTensorMode
 from .errors import Unsupported, UnsupportedOp
 from .subgraphs import subgraph
 
-_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def size_sources(graph_module: GraphModule) -> tuple[SizeSource, ...]:
     found: dict[sympy.Symbol, SizeSource] = {}
 
     def note(value: object, position: int, dimension: int | None) -> None:
-        if isinstance(value, _SYMBOLIC) and isinstance(value.node.expr, sympy.Symbol):
+        if isinstance(value, SYMBOLIC) and isinstance(value.node.expr, sympy.Symbol):
             found.setdefault(value.node.expr, SizeSource(value.node.expr, position, dimension))
 
     placeholders = graph_module.graph.find_nodes(op="placeholder")
@@ -62,8 +62,8 @@ def _needed(graph_module: GraphModule) -> set[sympy.Symbol]:
     for node in graph_module.graph.nodes:
         for leaf in pytree.tree_leaves(node.meta.get("val")):
             if isinstance(leaf, torch.Tensor):
-                needed.update(*(size.node.expr.free_symbols for size in leaf.shape if isinstance(size, _SYMBOLIC)))
-            elif isinstance(leaf, _SYMBOLIC) and node.users:
+                needed.update(*(size.node.expr.free_symbols for size in leaf.shape if isinstance(size, SYMBOLIC)))
+            elif isinstance(leaf, SYMBOLIC) and node.users:
                 needed |= leaf.node.expr.free_symbols
     return needed
 
@@ -89,13 +89,13 @@ def _symbolic_values(value: Any) -> list[Any]:
     found = []
     for leaf in pytree.tree_leaves(value):
         if isinstance(leaf, torch.Tensor):
-            found += [s for s in (*leaf.shape, *leaf.stride()) if isinstance(s, _SYMBOLIC)]
-        elif isinstance(leaf, _SYMBOLIC):
+            found += [s for s in (*leaf.shape, *leaf.stride()) if isinstance(s, SYMBOLIC)]
+        elif isinstance(leaf, SYMBOLIC):
             found.append(leaf)
     return found
 
 
-def _offset(value: Any, values: Mapping[sympy.Symbol, sympy.Expr]) -> int | None:
+def bound_offset(value: Any, values: Mapping[sympy.Symbol, sympy.Expr]) -> int | None:
     """Where a tensor begins in its storage, counted in elements; None where it is not known."""
     offset = value.storage_offset() if isinstance(value, torch.Tensor) else None
     if isinstance(offset, torch.SymInt):
@@ -117,7 +117,7 @@ def bind_sizes(
     values = {symbol: sympy.sympify(size) for symbol, size in sizes.items()}
 
     def number(value: Any) -> Any:
-        if not isinstance(value, _SYMBOLIC):
+        if not isinstance(value, SYMBOLIC):
             return value
         bound = value.node.expr.xreplace(values)
         if not bound.is_number and not isinstance(value, torch.SymBool):
@@ -131,7 +131,7 @@ def bind_sizes(
             return number(value)
         shape = tuple(map(number, value.shape))
         with mode:
-            if any(isinstance(s, _SYMBOLIC) and s.node.expr.free_symbols - sizes.keys() for s in value.stride()):
+            if any(isinstance(s, SYMBOLIC) and s.node.expr.free_symbols - sizes.keys() for s in value.stride()):
                 return torch.empty(shape, dtype=value.dtype, device=value.device)
             stride = tuple(map(number, value.stride()))
             return torch.empty_strided(shape, stride, dtype=value.dtype, device=value.device)
@@ -150,7 +150,7 @@ def bind_sizes(
             value = node.meta["val"]
             bound.meta["val"] = pytree.tree_map(concrete, value)
             # The fake tensors are fresh, so views no longer know where in their base they begin.
-            bound.meta["storage_offset"] = _offset(value, values)
+            bound.meta["storage_offset"] = bound_offset(value, values)
             bound.meta.pop("tensor_meta", None)
         if (inner := subgraph(node)) is not None:
             subgraphs[str(node.target)] = bind_sizes(inner, sizes, mode)

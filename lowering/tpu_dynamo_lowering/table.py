@@ -200,4 +200,5 @@ def _bind(function: Callable[..., Any], overload: OpOverload, wanted: dict[str, 
             raise NotImplementedError("a program draws from the default generator only, not from one that is passed")
         return function(key, **{parameter: given[name] for name, parameter in wanted.items()})
 
+    draw.__module__ = function.__module__  # whose it is
     return draw

@@ -10,9 +10,10 @@ from .client import (
     reset_clients,
     tpu_chips,
 )
+from .environment import Environment, flags
 from .executable import Executable
 from .operands import Operand
-from .pool import Entry, Pool
+from .pool import Entry, Load, Pool
 from .targets import PLATFORMS, TARGETS, PlatformUnavailable, UnknownTarget, plugin_installed, resolve
 from .traffic import Traffic
 from .transfer import Copying
@@ -24,7 +25,9 @@ __all__ = [
     "Client",
     "Copying",
     "Entry",
+    "Environment",
     "Executable",
+    "Load",
     "LoadedExecutable",
     "Operand",
     "PlatformUnavailable",
@@ -34,6 +37,7 @@ __all__ = [
     "XlaRuntimeError",
     "client",
     "execute",
+    "flags",
     "plugin_installed",
     "reset_clients",
     "resolve",

@@ -13,6 +13,7 @@ import torch
 from jax._src import hardware_utils, xla_bridge
 from jaxlib import _jax, xla_client
 
+from .environment import compile_environment
 from .targets import PlatformUnavailable, resolve
 
 log = logging.getLogger("tpu_dynamo.runtime")
@@ -46,6 +47,11 @@ class Client:
         self._devices = _jax.DeviceList((self.device,))
         self._sharding = jax.sharding.SingleDeviceSharding(self.device)
 
+        # XLA reads its flags once, so what the environment says later does not count.
+        self.environment = compile_environment(
+            platform, self._client.platform_version, self.device.device_kind, self._client.device_count()
+        )
+
     @property
     def version(self) -> str:
         """What PJRT says of itself: platform, versions and build."""
@@ -54,6 +60,14 @@ class Client:
     def compile(self, stablehlo: bytes) -> LoadedExecutable:
         """Compile MLIR bytecode with one `@main`, for this device. Raises XlaRuntimeError as XLA words it."""
         return self._client.compile_and_load(stablehlo, self._devices, _jax.CompileOptions())
+
+    def serialise(self, executable: LoadedExecutable) -> bytes:
+        """An executable as bytes for `deserialise`, in this or another process. Raises XlaRuntimeError."""
+        return self._client.serialize_executable(executable)
+
+    def deserialise(self, data: bytes) -> LoadedExecutable:
+        """The executable that `serialise` wrote, on this device. Raises XlaRuntimeError where PJRT refuses it."""
+        return self._client.deserialize_executable(data, self._devices, _jax.CompileOptions())
 
     def optimised_hlo(self, executable: LoadedExecutable) -> str:
         """The HLO that XLA made of a program, as text."""

@@ -9,17 +9,24 @@ from weakref import WeakValueDictionary
 from .client import Client, LoadedExecutable
 from .traffic import Traffic
 
+# From a client, a program and its digest to the executable.
+Load = Callable[[Client, bytes, str], LoadedExecutable]
+
 
 class Entry:
     """A program that is loaded, or was and will be again when it is called.
 
-    Lives as long as a compiled function uses it. last_use: the count of executions when it last ran.
+    Lives as long as a compiled function uses it. obtain: how it is loaded. last_use: the count of executions when it
+    last ran.
     """
 
-    def __init__(self, client: Client, stablehlo: bytes, digest: str, load: Callable[[Entry], LoadedExecutable]):
+    def __init__(
+        self, client: Client, stablehlo: bytes, digest: str, obtain: Load, load: Callable[[Entry], LoadedExecutable]
+    ):
         self.client = client
         self.stablehlo = stablehlo
         self.digest = digest
+        self.obtain = obtain
         self.executable: LoadedExecutable | None = None
         self.last_use = 0
         self._load = load
@@ -35,7 +42,7 @@ class Pool:
     load: compiles a program, or takes it from a store; called by one thread at a time for one program.
     """
 
-    def __init__(self, load: Callable[[Client, bytes, str], LoadedExecutable], traffic: Traffic, limit: int = 256):
+    def __init__(self, load: Load, traffic: Traffic, limit: int = 256):
         self.limit = limit
         self._load = load
         self._traffic = traffic
@@ -49,12 +56,17 @@ class Pool:
             entry = self._entries.get((client, digest))
             return entry if entry is not None and entry.executable is not None else None
 
-    def enter(self, client: Client, stablehlo: bytes, digest: str) -> Entry:
-        """The entry of a program, loaded. Raises what loading raises."""
+    def enter(self, client: Client, stablehlo: bytes, digest: str, load: Load | None = None) -> Entry:
+        """The entry of a program, loaded. Raises what loading raises.
+
+        load: how this one is loaded, now and after it was evicted, if not as the others.
+        """
         with self._lock:
             entry = self._entries.get((client, digest))
             if entry is None:
-                entry = self._entries[client, digest] = Entry(client, stablehlo, digest, self._renew)
+                entry = self._entries[client, digest] = Entry(
+                    client, stablehlo, digest, load or self._load, self._renew
+                )
         entry.loaded()
         return entry
 
@@ -62,7 +74,7 @@ class Pool:
         with self._loading:
             if entry.executable is not None:
                 return entry.executable
-            executable = self._load(entry.client, entry.stablehlo, entry.digest)
+            executable = entry.obtain(entry.client, entry.stablehlo, entry.digest)
             entry.executable = executable
             entry.last_use = self._traffic.executions
         self._evict(entry)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache as once
+from functools import partial
 from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Output, TensorSpec, lower, trace
+from tpu_dynamo_lowering import Output, Program, TensorSpec, lower, trace
 from tpu_dynamo_runtime import Buffer, Client, Copying, Entry, client, execute
 
+from ..cache.settings import cache_settings
+from ..options import Options
 from ..session import session
+from ..signature import Frame, signature
 
 Spec = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 
 
-@cache
+@once
 def device_client() -> Client:
     """The PJRT client behind torch.device("tpu"): a TPU where there is one, else XLA's CPU client.
 
@@ -26,7 +30,7 @@ def device_client() -> Client:
     return client("auto")
 
 
-@cache
+@once
 def transfer() -> Copying:
     """What moves tensors between the host and the device."""
     return Copying(device_client(), session().statistics.traffic)
@@ -62,12 +66,28 @@ def compile_program(function: Callable[..., Any], specs: Sequence[Spec]) -> Devi
     Raises UnsupportedOp for what has no lowering, and what `function` raises.
     """
     device = device_client()
-    program = lower(
-        trace(function, specs), {}, platform=device.platform, matmul_precision=torch.get_float32_matmul_precision()
+    graph_module = trace(function, specs)
+
+    def lowered() -> Program:
+        precision = torch.get_float32_matmul_precision()
+        program = lower(graph_module, {}, platform=device.platform, matmul_precision=precision)
+        session().statistics.count("lowerings")
+        return program
+
+    sign = partial(
+        signature,
+        graph_module,
+        {},
+        role="operator",
+        platform=device.platform,
+        options=Options(),
+        donates=False,
+        frame=Frame(),
     )
-    session().statistics.count("lowerings")
+    cache = session().cache(cache_settings())
+    program = lowered() if cache is None else cache.program(None, sign, lowered)
     return DeviceProgram(
-        session().load_operator(device, program.stablehlo, program.digest),
+        session().load_operator(device, program),
         [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],
         program.results,
         program.outputs,

@@ -19,6 +19,7 @@ from ..compiled import Specialisation
 from ..device.programs import device_client
 from ..options import Options
 from ..session import session
+from ..signature import Frame
 from . import optimizers
 from .joint import Joint, check_loss, joint
 from .numbers import Numbers
@@ -120,7 +121,8 @@ class StepGraph:
             "joint.fx.py": lambda: readable(both.graph_module),
             "step.fx.py": lambda: readable(graph_module),
         }
-        run = specialise(device_client(), self._options, early, next_name("step"), graph_module, (), (), True, ())
+        name = next_name("step")
+        run = specialise(device_client(), self._options, early, name, graph_module, (), (), True, (), Frame())
         return run, fresh
 
 

@@ -13,15 +13,17 @@ from .maintenance import (
     entries,
     export_entry,
     import_entry,
+    latest,
     prune,
     remove,
     total_bytes,
     verify,
     verify_all,
 )
-from .store import Store, open_store
+from .store import DEFAULT_MAX_BYTES, Store, open_store
 
 __all__ = [
+    "DEFAULT_MAX_BYTES",
     "Entry",
     "Fault",
     "Faults",
@@ -34,6 +36,7 @@ __all__ = [
     "entries",
     "export_entry",
     "import_entry",
+    "latest",
     "open_store",
     "prune",
     "remove",

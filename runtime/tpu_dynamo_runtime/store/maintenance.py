@@ -39,6 +39,19 @@ def entries(store: Store, kind: str | None = None) -> Iterator[Listed]:
             yield Listed(file.kind, file.key, file.size, file.last_use, header, problem)
 
 
+def latest(store: Store, kind: str, count: int) -> list[Header]:
+    """The headers of the sound entries of one kind that were used last, at most so many, the latest first."""
+    files = sorted((file for file in _files(store) if file.kind == kind), key=lambda file: -file.last_use)
+    found = []
+    for file in files[:count]:
+        try:
+            with open_file(file.path) as opened:
+                found.append(read_header(opened))
+        except (BadEntry, OSError):
+            continue  # whoever asks for that entry finds out
+    return found
+
+
 def total_bytes(store: Store) -> int:
     """What the entries take on the disk."""
     return sum(file.size for file in _files(store))

@@ -81,6 +81,11 @@ class Store:
         self._lock_timeout = lock_timeout
         self._told_read_only = False
 
+    @property
+    def has_remote(self) -> bool:
+        """Whether there is a remote tier to look into."""
+        return self._remote is not None and self.directory is not None
+
     def get(self, kind: str, key: str, only: Collection[str] | None = None, *, remote: bool = True) -> Entry | None:
         """An entry, checked; None where there is none that is sound.
 

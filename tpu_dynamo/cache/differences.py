@@ -1,0 +1,90 @@
+"""What differs between two sets of named parts, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from typing import Any
+
+_ABSENT = "nothing"
+
+
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One sentence for each part that differs; inside a part that has parts, for each of these."""
+    return [words for name in _names(was, now) for words in _part(name, was.get(name), now.get(name))]
+
+
+def input_differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The same for a graph's inputs: as the guards on them that a call would fail."""
+    found = []
+    for name in _names(was, now):
+        if name not in was or name not in now:
+            found.append(f"{'no' if name not in now else 'a new'} input {name}")
+            continue
+        before, after = was[name], now[name]
+        for field in _names(before, after):
+            found += _guard(name, field, before.get(field), after.get(field))
+    return found
+
+
+def first_difference(was: str, now: str) -> str | None:
+    """The first operation in which two graphs differ."""
+    for number, (before, after) in enumerate(zip_longest(was.splitlines(), now.splitlines())):
+        if before != after:
+            return f"operation {number} of the graph was {_operation(before)}, now {_operation(after)}"
+    return None
+
+
+def _names(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys((*was, *now)))
+
+
+def _part(name: str, was: Any, now: Any) -> Iterator[str]:
+    if was == now:
+        return
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for inner in _names(was, now):
+            yield from _part(inner if name == "versions" else f"{name}: {inner}", was.get(inner), now.get(inner))
+    elif isinstance(was, list) and isinstance(now, list):
+        gained, lost = [x for x in now if x not in was], [x for x in was if x not in now]
+        if gained:
+            yield f"{name} gained {_listed(gained)}"
+        if lost:
+            yield f"{name} lost {_listed(lost)}"
+        if not gained and not lost:
+            yield f"{name} came in another order"
+    else:
+        yield f"{name} {_value(was)} -> {_value(now)}"
+
+
+def _guard(name: str, field: str, was: Any, now: Any) -> Iterator[str]:
+    if was == now:
+        return
+    if field in ("size", "stride") and isinstance(was, list) and isinstance(now, list):
+        if len(was) != len(now):
+            if field == "size":
+                yield f"guard {name}.ndim was {len(was)}, now {len(now)}"
+            return
+        for dimension, (before, after) in enumerate(zip(was, now, strict=True)):
+            if before != after:
+                yield f"guard {name}.{field}()[{dimension}] was {before}, now {after}"
+    else:
+        yield f"guard {name}.{field} was {_value(was)}, now {_value(now)}"
+
+
+def _operation(line: str | None) -> str:
+    text = _ABSENT if line is None else line.partition(" = ")[2]
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _listed(items: list[Any]) -> str:
+    shown = ", ".join(str(item) for item in items[:8])
+    return shown + (f" and {len(items) - 8} more" if len(items) > 8 else "")
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return _ABSENT
+    text = str(value)
+    # A digest says no more than that it differs.
+    return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text

@@ -1,0 +1,72 @@
+"""Where the cache is and what may be done with it, as the environment and the options say."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tpu_dynamo_runtime.store import DEFAULT_MAX_BYTES
+
+from ..options import Options
+
+log = logging.getLogger("tpu_dynamo.cache")
+
+_USES = {
+    "": "on", "1": "on", "on": "on", "true": "on",
+    "0": "off", "off": "off", "false": "off",
+    "read_only": "read_only",
+}  # fmt: skip
+_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """One store as it is to be used.
+
+    directory: None for the user's cache folder. max_bytes: what its entries may take. remote: a URL that fsspec knows,
+    looked into after a miss.
+    """
+
+    enabled: bool = True
+    read_only: bool = False
+    directory: Path | None = None
+    max_bytes: int = DEFAULT_MAX_BYTES
+    remote: str | None = None
+
+
+def cache_settings(options: Options | None = None) -> CacheSettings:
+    """The settings at this moment; of a switch in the environment and one in the options the stricter counts.
+
+    Reads TPU_DYNAMO_CACHE (`on`, `off`, `read_only`), TPU_DYNAMO_CACHE_DIR, TPU_DYNAMO_CACHE_MAX_BYTES (as `20GiB`) and
+    TPU_DYNAMO_CACHE_REMOTE. A value that means nothing is a warning.
+    """
+    options = options or Options()
+    use = _read("TPU_DYNAMO_CACHE", "").lower()
+    if use not in _USES:
+        log.warning("TPU_DYNAMO_CACHE=%r means nothing: on, off or read_only; the cache is off", use)
+    use = _USES.get(use, "off")
+    directory = options.cache_dir or _read("TPU_DYNAMO_CACHE_DIR", "")
+    return CacheSettings(
+        enabled=use != "off" and options.cache is not False,
+        read_only="read_only" in (use, options.cache),
+        directory=Path(directory) if directory else None,
+        max_bytes=_bytes(_read("TPU_DYNAMO_CACHE_MAX_BYTES", "")),
+        remote=_read("TPU_DYNAMO_CACHE_REMOTE", "") or None,
+    )
+
+
+def _read(variable: str, default: str) -> str:
+    return os.environ.get(variable, default).strip()
+
+
+def _bytes(text: str) -> int:
+    if not text:
+        return DEFAULT_MAX_BYTES
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        log.warning("TPU_DYNAMO_CACHE_MAX_BYTES=%r is no size such as 20GiB; 10 GiB it is", text)
+        return DEFAULT_MAX_BYTES
+    return int(match[1]) << (10 * " KMGT".index(match[2].upper() or " "))
