@@ -67,6 +67,8 @@ class Pool:
                 entry = self._entries[client, digest] = Entry(
                     client, stablehlo, digest, load or self._load, self._renew
                 )
+            elif entry.executable is None:
+                entry.obtain = load or self._load  # who asks last says how
         entry.loaded()
         return entry
 

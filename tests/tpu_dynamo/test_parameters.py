@@ -151,7 +151,7 @@ def test_an_unaligned_parameter_is_copied_with_each_call():
 
 
 def test_executables_beyond_the_limit_are_unloaded_and_come_back():
-    options = {"max_executables": 2}
+    options = {"max_executables": 2, "cache": False}
     functions = [
         torch.compile(lambda x, k=k: x * k, backend="tpu", dynamic=False, options=options) for k in range(2, 6)
     ]

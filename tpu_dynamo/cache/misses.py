@@ -84,12 +84,14 @@ class Neighbours:
             for listed in latest(self._store, executables.KIND, _LATEST):
                 program = self._environments.setdefault(str(listed.metadata.get("program")), {})
                 program[listed.key] = listed.metadata.get("environment", {})
-        known = self._environments.get(digest, {})
+        own = executables.executable_key(digest, client.environment)  # by now it may have been made
+        known = {key: parts for key, parts in self._environments.get(digest, {}).items() if key != own}
+        self._environments.setdefault(digest, {})[own] = client.environment
         found = {key: differences(environment, client.environment) for key, environment in known.items()}
         near = min(found, key=lambda key: len(found[key]), default=None)
         if near is None:
             return Miss(graph, "disk", None, ("it was never kept, or was removed",))
-        return Miss(graph, "disk", near, tuple(found[near] or ["it was removed or could not be used"]))
+        return Miss(graph, "disk", near, tuple(found[near]))
 
 
 def unnameable(graph: str, why: Exception) -> Miss:
@@ -100,7 +102,7 @@ def unnameable(graph: str, why: Exception) -> Miss:
 def _distance(entry: Mapping[str, Any], signature: Signature) -> tuple[int, ...]:
     """Small for entries of the same code, then for those of which few parts differ."""
     was, now = entry["told"], signature.told
-    apart = sum(entry["keyed"].get(name) != value for name, value in signature.keyed.items() if name != "graph")
+    apart = sum(entry["keyed"].get(name) != value for name, value in signature.keyed.items())
     inputs, own = was["inputs"], now["inputs"]
     others = len(inputs.keys() ^ own.keys()) + sum(inputs[name] != own[name] for name in inputs.keys() & own.keys())
     return was["code"] != now["code"], was["role"] != now["role"], apart + others
