@@ -134,8 +134,10 @@ def guards() -> list[str]:
     context = TracingContext.try_get()
     if context is None:
         return []
-    found = {f"{guard.create_fn_name()} {guard.name}".strip() for guard in context.guards_context.dynamo_guards}
-    # Names of globals that Dynamo installs have addresses in them.
+    everything = ((guard.create_fn_name(), guard.name) for guard in context.guards_context.dynamo_guards)
+    # What is inside of modules are hundreds in a model, and says little; it differs where the graph does.
+    found = {f"{kind} {name}" for kind, name in everything if name.startswith("L[") and "._" not in name}
+    # Names that Dynamo makes up can have addresses in them.
     return sorted({re.sub(r"\d{6,}", "#", guard) for guard in found})
 
 

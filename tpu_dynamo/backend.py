@@ -25,6 +25,7 @@ from ._torch_compat import (
     unset_fake_temporarily,
 )
 from .artifacts import Artifacts, next_name, record_event
+from .cache.cache import Cache
 from .cache.settings import cache_settings
 from .compiled import CompiledGraph, EagerGraph, Sizes, Specialisation
 from .device import NAME as DEVICE
@@ -35,7 +36,7 @@ from .errors import CompilationFailed
 from .inputs import check_inputs
 from .options import OptionError, Options
 from .session import session
-from .signature import Frame, signature
+from .signature import Frame, Signature, signature
 
 log = logging.getLogger("tpu_dynamo")
 
@@ -145,45 +146,18 @@ def specialise(
 ) -> Specialisation:
     """The graph with `sizes` in the place of its symbols: lowered, compiled and ready to be called.
 
-    What another process lowered or compiled is taken from the cache. frame: where the graph comes from.
-
-    static: the positions of inputs that are the same at every call. on_device: whether its tensors are the device's.
+    What an earlier process lowered or compiled is taken from the cache. static: the positions of inputs that are the
+    same at every call. on_device: whether its tensors are the device's. frame: where the graph comes from.
     """
     started = time.perf_counter()
     bound = {source.symbol: size for source, size in zip(sources, sizes, strict=True)}
+    role = name.partition("-")[2]
     suffix = "".join(f"-{symbol}={size}" for symbol, size in bound.items())
     artifacts = Artifacts(name + suffix, options.dump_dir, early)
     statistics = session().statistics
     cache = session().cache(cache_settings(options))
-
-    def lowered_program() -> Program:
-        program = lower(
-            graph_module,
-            bound,
-            platform=device.platform,
-            matmul_precision=torch.get_float32_matmul_precision(),
-            donates=on_device,
-            observe=artifacts.observe,
-        )
-        statistics.count("lowerings")
-        return program
-
-    sign = partial(
-        signature,
-        graph_module,
-        bound,
-        role=name.partition("-")[2],
-        platform=device.platform,
-        options=options,
-        donates=on_device,
-        frame=frame,
-    )
     try:
-        # Who asks for dumps wants every form, also those that a program from the cache does not take.
-        if cache is None or options.dump_dir is not None:
-            program = lowered_program()
-        else:
-            program = cache.program(artifacts.name, sign, lowered_program)
+        program = _program(device, options, cache, artifacts, role, graph_module, bound, on_device, frame)
     except LoweringFailed as failure:
         repro = artifacts.write_repro(failure.artifacts)
         raise CompilationFailed(failure.stage, failure.why, failure.line, repro) from failure
@@ -198,7 +172,7 @@ def specialise(
     record_event("stages", lambda: {"graph": artifacts.name, "seconds": times})
     artifacts.observe("optimised.hlo", lambda: device.optimised_hlo(loaded.loaded()))
     log.info(
-        "graph %s: lowered in %.2f s, %s in %.2f s",
+        "graph %s: program in %.2f s, %s in %.2f s",
         artifacts.name, lowered - started, f"loaded for {device.platform}", compiled - lowered,
     )  # fmt: skip
     if on_device:
@@ -215,6 +189,42 @@ def specialise(
     )
     session().note(executable)
     return Specialisation(executable, program, _draw_from_default_generator)
+
+
+def _program(
+    device: Client,
+    options: Options,
+    cache: Cache | None,
+    artifacts: Artifacts,
+    role: str,
+    graph_module: GraphModule,
+    sizes: Mapping[Any, int | float],
+    donates: bool,
+    frame: Frame,
+) -> Program:
+    """The graph's program, from the cache or lowered. Raises what `lower` raises."""
+
+    def lowered() -> Program:
+        program = lower(
+            graph_module,
+            sizes,
+            platform=device.platform,
+            matmul_precision=torch.get_float32_matmul_precision(),
+            donates=donates,
+            observe=artifacts.observe,
+        )
+        session().statistics.count("lowerings")
+        return program
+
+    def signed() -> Signature:
+        return signature(
+            graph_module, sizes, role=role, platform=device.platform, options=options, donates=donates, frame=frame
+        )
+
+    # Who asks for dumps wants every form, also those that a program from the cache does not take.
+    if cache is None or options.dump_dir is not None:
+        return lowered()
+    return cache.program(artifacts.name, signed, lowered)
 
 
 def _draw_from_default_generator(count: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -45,17 +45,22 @@ class Frame:
 class Signature:
     """The parts of one graph at one set of sizes: values, lists of things, or parts of parts by name.
 
-    text: the graph, one line for each operation.
+    text: the graph, one line for each operation. tell: gives the told parts, which only a miss wants.
     """
 
     keyed: Mapping[str, Any]
-    told: Mapping[str, Any]
     text: str = field(repr=False)
+    tell: Callable[[], Mapping[str, Any]] = field(repr=False)
 
     @cached_property
     def key(self) -> str:
         """The digest of the keyed parts, in hexadecimal."""
         return hashlib.sha256(json.dumps([_SCHEMA, self.keyed], sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def told(self) -> Mapping[str, Any]:
+        """The parts that explain."""
+        return self.tell()
 
 
 def signature(
@@ -73,10 +78,7 @@ def signature(
     role: `forward`, `backward`, `inference` or `step`. Raises Unnameable for a graph that no other process could
     recognise.
     """
-    lines = canonical(graph_module, sizes)
-    text = "\n".join(lines)
-    # Operators without their numbers: equal for one piece of code on tensors of other sizes.
-    code = "\n".join(line.partition(" = ")[2].partition(" ")[0] for line in lines)
+    text = "\n".join(canonical(graph_module, sizes))
     keyed = {
         "graph": _digest(text),
         "platform": platform,
@@ -87,14 +89,19 @@ def signature(
         "versions": {**versions(), "torch build": str(torch.version.git_version)},
         "lowering": {"code": fingerprint.code_digest(), "tables": fingerprint.tables_digest()},
     }
-    told = {
-        "role": role,
-        "code": _digest(code),
-        "inputs": _inputs(graph_module, sizes, frame.inputs),
-        "guards": list(frame.guards),
-        "shape guards": list(frame.shape_guards),
-    }
-    return Signature(keyed, told, text)
+
+    def tell() -> Mapping[str, Any]:
+        # Operators without their numbers: equal for one piece of code on tensors of other sizes.
+        code = "\n".join(line.partition(" = ")[2].partition(" ")[0] for line in text.splitlines())
+        return {
+            "role": role,
+            "code": _digest(code),
+            "inputs": _inputs(graph_module, sizes, frame.inputs),
+            "guards": list(frame.guards),
+            "shape guards": list(frame.shape_guards),
+        }
+
+    return Signature(keyed, text, tell)
 
 
 def keyed_options(options: Options) -> dict[str, Any]:
@@ -102,7 +109,9 @@ def keyed_options(options: Options) -> dict[str, Any]:
     return {f.name: getattr(options, f.name) for f in fields(options) if "unkeyed" not in f.metadata}
 
 
-def _inputs(graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float], names: Any) -> dict[str, Any]:
+def _inputs(
+    graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float], names: tuple[str, ...]
+) -> dict[str, Any]:
     nodes = graph_module.graph.find_nodes(op="placeholder")
     # AOTAutograd leaves a graph's inputs in their order, but may leave out some and add others.
     known = names if len(names) == len(nodes) else [node.name for node in nodes]

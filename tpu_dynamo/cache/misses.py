@@ -52,7 +52,8 @@ class Neighbours:
     def explain_program(self, graph: str, signature: Signature) -> Miss:
         """Why there is no program of a graph."""
         if self._programs is None:
-            self._programs = {listed.key: listed.metadata for listed in latest(self._store, programs.KIND, _LATEST)}
+            listed = latest(self._store, programs.KIND, _LATEST)
+            self._programs = {one.key: one.metadata for one in listed if _explains(one.metadata)}
         made = {"program": None, "keyed": signature.keyed, "told": signature.told}
         known, self._programs = self._programs, {**self._programs, signature.key: made}
         near = heapq.nsmallest(1, known, key=lambda key: _distance(known[key], signature))
@@ -73,7 +74,9 @@ class Neighbours:
         if was["code"] == now["code"] and inputs:
             return reasons + inputs
         found = self._store.get(programs.KIND, key, only=("graph",), remote=False)
-        operation = first_difference(found.sections["graph"].decode(), signature.text) if found else None
+        operation = (
+            first_difference(found.sections["graph"].decode(errors="replace"), signature.text) if found else None
+        )
         told = differences({"guards": was["guards"]}, {"guards": now["guards"]})
         return reasons + ([operation] if operation else ["the graph differs"]) + inputs[:8] + told[:4]
 
@@ -83,7 +86,8 @@ class Neighbours:
             self._environments = {}
             for listed in latest(self._store, executables.KIND, _LATEST):
                 program = self._environments.setdefault(str(listed.metadata.get("program")), {})
-                program[listed.key] = listed.metadata.get("environment", {})
+                environment = listed.metadata.get("environment")
+                program[listed.key] = environment if isinstance(environment, Mapping) else {}
         own = executables.executable_key(digest, client.environment)  # by now it may have been made
         known = {key: parts for key, parts in self._environments.get(digest, {}).items() if key != own}
         self._environments.setdefault(digest, {})[own] = client.environment
@@ -97,6 +101,15 @@ class Neighbours:
 def unnameable(graph: str, why: Exception) -> Miss:
     """The miss of a graph that has no signature."""
     return Miss(graph, "signature", None, (f"the graph holds {why}, so that no other process could recognise it",))
+
+
+def _explains(metadata: Mapping[str, Any]) -> bool:
+    """Whether an entry's metadata is what `programs.keep` writes: a file is not believed."""
+    keyed, told = metadata.get("keyed"), metadata.get("told")
+    if not isinstance(keyed, Mapping) or not isinstance(told, Mapping) or not isinstance(told.get("inputs"), Mapping):
+        return False
+    parts = all(name in told for name in ("role", "code", "guards"))
+    return parts and all(isinstance(each, Mapping) for each in told["inputs"].values())
 
 
 def _distance(entry: Mapping[str, Any], signature: Signature) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache as once
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from tpu_dynamo_runtime import Buffer, Client, Copying, Entry, client, execute
 from ..cache.settings import cache_settings
 from ..options import Options
 from ..session import session
-from ..signature import Frame, signature
+from ..signature import Frame, Signature, signature
 
 Spec = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 
@@ -74,18 +73,19 @@ def compile_program(function: Callable[..., Any], specs: Sequence[Spec]) -> Devi
         session().statistics.count("lowerings")
         return program
 
-    sign = partial(
-        signature,
-        graph_module,
-        {},
-        role="operator",
-        platform=device.platform,
-        options=Options(),
-        donates=False,
-        frame=Frame(),
-    )
+    def signed() -> Signature:
+        return signature(
+            graph_module,
+            {},
+            role="operator",
+            platform=device.platform,
+            options=Options(),
+            donates=False,
+            frame=Frame(),
+        )
+
     cache = session().cache(cache_settings())
-    program = lowered() if cache is None else cache.program(None, sign, lowered)
+    program = lowered() if cache is None else cache.program(None, signed, lowered)
     return DeviceProgram(
         session().load_operator(device, program),
         [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],
