@@ -27,6 +27,7 @@ __all__ = [
     "compile_with_aot_autograd",
     "export_joint",
     "fake_copies",
+    "forward_returns",
     "graph_tensors",
     "input_name",
     "mark_stepped",
@@ -124,6 +125,13 @@ def static_inputs(graph_module: GraphModule, backward: bool) -> set[int]:
     names = [node.name for node in graph_module.graph.find_nodes(op="placeholder")]
     primals = {f"primals_{position + 1}" for position in static}
     return {i for i, name in enumerate(names) if name in primals}
+
+
+def forward_returns() -> int:
+    """How many outputs of the forward graph that AOTAutograd compiles now are the caller's; the others are saved."""
+    metadata = TracingContext.get().fw_metadata
+    assert metadata is not None
+    return metadata.num_forward
 
 
 def graph_tensors(graph_module: GraphModule) -> list[torch.Tensor]:

@@ -16,6 +16,7 @@ from tpu_dynamo_runtime import Client, Executable, Operand, XlaRuntimeError, cli
 
 from ._torch_compat import (
     compile_with_aot_autograd,
+    forward_returns,
     graph_tensors,
     size_hint,
     static_inputs,
@@ -30,6 +31,7 @@ from .device.programs import device_client
 from .errors import CompilationFailed
 from .inputs import check_inputs
 from .options import OptionError, Options
+from .saved import buffer_of, kept_results
 from .session import session
 
 log = logging.getLogger("tpu_dynamo")
@@ -92,6 +94,7 @@ def compile_graph(
     prepared = prepare(graph_module)
     on_device = any(v.device.type == DEVICE for v in graph_tensors(graph_module))
     static = static_inputs(graph_module, backward=role == "backward")
+    returned = forward_returns() if role == "forward" else None
     try:
         sources = size_sources(prepared)
     except UnsupportedOp as unsupported:
@@ -101,7 +104,7 @@ def compile_graph(
         try:
             # AOTAutograd calls compilers with its fake tensors switched on; constants are real.
             with unset_fake_temporarily():
-                return specialise(device, options, early, name, prepared, sources, static, on_device, sizes)
+                return specialise(device, options, early, name, prepared, sources, static, on_device, returned, sizes)
         except UnsupportedOp as unsupported:
             return fall_back(options, name, graph_module, unsupported)
 
@@ -130,11 +133,13 @@ def specialise(
     sources: Sequence[Any],
     static: Collection[int],
     on_device: bool,
+    returned: int | None,
     sizes: Sizes,
 ) -> Specialisation:
     """The graph with `sizes` in the place of its symbols: lowered, compiled and ready to be called.
 
     static: the positions of inputs that are the same at every call. on_device: whether its tensors are the device's.
+    returned: how many outputs of a forward graph are the caller's; the others only its backward graph reads.
     """
     started = time.perf_counter()
     bound = {source.symbol: size for source, size in zip(sources, sizes, strict=True)}
@@ -170,6 +175,7 @@ def specialise(
     )  # fmt: skip
     if on_device:
         return Specialisation(DeviceExecutable(loaded, program), program, draw_keys)
+    copying = options.transfer == "copy" or device.platform != "cpu"
     executable = Executable(
         device,
         loaded,
@@ -178,7 +184,9 @@ def specialise(
         [(result.dtype, result.order) for result in program.results],
         [(update.position, update.result) for update in program.updates],
         program.constants,
-        copying=options.transfer == "copy",
+        copying=copying,
+        kept=kept_results(program, returned) if copying and returned is not None else None,
+        buffer_of=buffer_of,
     )
     session().note(executable)
     return Specialisation(executable, program, _draw_from_default_generator)

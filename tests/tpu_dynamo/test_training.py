@@ -226,3 +226,23 @@ def test_partitions_change_what_is_saved_and_no_gradient(options):
     little, _ = saved_and_gradient({"activation_memory_budget": 0.0})
     assert little <= count <= everything
     assert little < everything
+
+
+def test_saved_activations_stay_on_a_device_with_its_own_memory():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 5))
+    compiled = torch.compile(model, backend="tpu", options={"transfer": "copy"})
+    x, y = torch.randn(32, 16), torch.randint(0, 5, (32,))
+    for _ in range(2):
+        model.zero_grad()
+        tpu_dynamo.reset_stats()
+        output = compiled(x)
+        assert tpu_dynamo.stats().bytes_to_host == output.nbytes
+        F.cross_entropy(output, y).backward()
+    stats = tpu_dynamo.stats()
+    gradients = sum(p.nbytes for p in model.parameters())
+    assert stats.bytes_to_host == output.nbytes + gradients
+    # The batch, which is an input of the backward graph too, and the gradient of the output; parameters are there.
+    assert stats.bytes_to_device == 2 * x.nbytes + output.nbytes
+    expected = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
+    torch.testing.assert_close([p.grad for p in model.parameters()], list(expected))

@@ -120,7 +120,7 @@ class StepGraph:
             "joint.fx.py": lambda: readable(both.graph_module),
             "step.fx.py": lambda: readable(graph_module),
         }
-        run = specialise(device_client(), self._options, early, next_name("step"), graph_module, (), (), True, ())
+        run = specialise(device_client(), self._options, early, next_name("step"), graph_module, (), (), True, None, ())
         return run, fresh
 
 
