@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from jax._src import sharding_impls
 from jax._src.interpreters import mlir as jax_mlir
+from jaxlib import _jax
 from jaxlib.mlir import ir, passmanager
 from jaxlib.mlir.dialects import stablehlo
 
@@ -22,7 +23,8 @@ def lower_function(function: Callable[..., Any], operands: Sequence[jax.ShapeDty
     Initialises no backend, so it works on a machine without the platform. 64-bit types are kept in this call
     alone: JAX's x64 flag belongs to the user.
     """
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+    # Beyond the scope jaxlib would remember, and its caches hold, the user's code that is being compiled.
+    with _jax.TracebackScope(), jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         closed = jax.make_jaxpr(function)(*operands)
         return jax_mlir.lower_jaxpr_to_module(
             "kernel",

@@ -23,6 +23,10 @@ LoadedExecutable = Any
 
 XlaRuntimeError = _jax.JaxRuntimeError
 
+# What jaxlib makes remembers the Python code on the stack, and so keeps alive what compiled code keeps alive: itself,
+# if a compiled function holds it, by way of C++ where no garbage collector looks. Within a scope it remembers less.
+_Unremembered = _jax.TracebackScope
+
 _to_dlpack = torch._C._to_dlpack
 _from_dlpack = torch._C._from_dlpack
 
@@ -53,7 +57,8 @@ class Client:
 
     def compile(self, stablehlo: bytes) -> LoadedExecutable:
         """Compile MLIR bytecode with one `@main`, for this device. Raises XlaRuntimeError as XLA words it."""
-        return self._client.compile_and_load(stablehlo, self._devices, _jax.CompileOptions())
+        with _Unremembered():
+            return self._client.compile_and_load(stablehlo, self._devices, _jax.CompileOptions())
 
     def optimised_hlo(self, executable: LoadedExecutable) -> str:
         """The HLO that XLA made of a program, as text."""
@@ -74,7 +79,8 @@ class Client:
 
     def put_shared(self, tensor: torch.Tensor) -> Buffer:
         """A dense row-major CPU tensor as a buffer of the CPU client, without a copy where it is aligned."""
-        return _jax.dlpack_managed_tensor_to_buffer(_to_dlpack(tensor), self.device, None)
+        with _Unremembered():
+            return _jax.dlpack_managed_tensor_to_buffer(_to_dlpack(tensor), self.device, None)
 
     def take_shared(self, buffer: Buffer) -> torch.Tensor:
         """A buffer of the CPU client as a CPU tensor that owns it, without a copy."""
@@ -83,15 +89,16 @@ class Client:
     def put_copied(self, array: np.ndarray[Any, Any]) -> Buffer:
         """A copy of a host array on the device; the array may change as soon as this returns."""
         aval = jax.core.ShapedArray(array.shape, array.dtype)
-        return _jax.batched_device_put(
-            aval,
-            self._sharding,
-            [array],
-            [self.device],
-            force_copy=True,
-            host_buffer_semantics=_jax.HostBufferSemantics.IMMUTABLE_ONLY_DURING_CALL,
-            enable_x64=True,
-        )
+        with _Unremembered():
+            return _jax.batched_device_put(
+                aval,
+                self._sharding,
+                [array],
+                [self.device],
+                force_copy=True,
+                host_buffer_semantics=_jax.HostBufferSemantics.IMMUTABLE_ONLY_DURING_CALL,
+                enable_x64=True,
+            )
 
     def take_copied(self, buffer: Buffer) -> np.ndarray[Any, Any]:
         """A copy of a buffer in host memory, of its own; waits for the execution that makes it."""
@@ -100,7 +107,8 @@ class Client:
 
 def execute(executable: LoadedExecutable, operands: Sequence[Buffer]) -> list[Buffer]:
     """Run an executable on one device; gives its results in order."""
-    shards = executable.execute_sharded(operands).disassemble_into_single_device_arrays()
+    with _Unremembered():
+        shards = executable.execute_sharded(operands).disassemble_into_single_device_arrays()
     return [shard[0] for shard in shards]
 
 
