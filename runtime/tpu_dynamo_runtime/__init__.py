@@ -10,7 +10,7 @@ from .client import (
     reset_clients,
     tpu_chips,
 )
-from .compilation import Compilation, DoesNotFit, Memory
+from .compilation import Compilation, DoesNotFit, ProgramMemory
 from .compilers import Compiler, open_compiler
 from .cost import Cost, LineCost, cost_of
 from .executable import Executable
@@ -47,10 +47,10 @@ __all__ = [
     "Executable",
     "LineCost",
     "LoadedExecutable",
-    "Memory",
     "Operand",
     "PlatformUnavailable",
     "Pool",
+    "ProgramMemory",
     "Topology",
     "Traffic",
     "UnknownTarget",

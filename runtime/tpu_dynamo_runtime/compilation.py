@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .targets import page_of
+
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # XLA's words, from "CompileTimeHbmOom" messages: the first is said early, the second after buffers are assigned.
 _TOO_LARGE = (
@@ -15,7 +17,7 @@ _TOO_LARGE = (
 
 
 @dataclass(frozen=True)
-class Memory:
+class ProgramMemory:
     """Bytes of device memory that a program needs.
 
     arguments, outputs: of `@main`, laid out as the chip wants them. aliased: bytes of outputs that lie in arguments.
@@ -47,7 +49,7 @@ class Compilation:
 
     executable: bytes
     hlo: str
-    memory: Memory
+    memory: ProgramMemory
     flops: int
 
 
@@ -57,13 +59,15 @@ class DoesNotFit(MemoryError):
     needed: bytes, to the precision of XLA's message.
     """
 
+    code = "TPU104"
+
     def __init__(self, target: str, needed: int, available: int | None, why: str):
         self.needed, self.available, self.why = needed, available, why
         room = "" if available is None else f" and {target} has {available / 2**30:.2f} GiB for it"
         super().__init__(
             f"the program does not fit: it needs {needed / 2**30:.2f} GiB{room}\n"
             "  try: a smaller batch, bfloat16 weights, or a chip with more memory; XLA says:\n"
-            f"    {why}"
+            f"    {why}{page_of(self.code)}"
         )
 
 
@@ -75,7 +79,7 @@ def bytes_needed(message: str) -> int | None:
     return None
 
 
-def memory_of(stats: Mapping[str, int], available: int | None) -> Memory:
+def memory_of(stats: Mapping[str, int], available: int | None) -> ProgramMemory:
     """PJRT's memory statistics by our names."""
     total = (
         stats["argument_size_in_bytes"]
@@ -84,7 +88,7 @@ def memory_of(stats: Mapping[str, int], available: int | None) -> Memory:
         + stats["temp_size_in_bytes"]
         + stats["generated_code_size_in_bytes"]
     )
-    return Memory(
+    return ProgramMemory(
         arguments=stats["argument_size_in_bytes"],
         outputs=stats["output_size_in_bytes"],
         aliased=stats["alias_size_in_bytes"],

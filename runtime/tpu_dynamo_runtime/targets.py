@@ -23,7 +23,8 @@ _PLUGINS = {
 }
 
 
-def _page(code: str) -> str:
+def page_of(code: str) -> str:
+    """The end of a message whose error has a page."""
     return f"\n  {code}: `tpu-dynamo explain {code}` says more"
 
 
@@ -42,7 +43,8 @@ class UnknownTarget(ValueError):
         super().__init__(
             f"unknown target {target!r}{meant} Known targets: {', '.join(TARGETS)}\n"
             f"  and, to compile for without having one:\n{listed}\n"
-            f"    of v4, v5p and tpu7x also larger ones in multiples of 4, the smallest first, as v5p:8x16x16{_page(self.code)}"
+            "    of v4, v5p and tpu7x also larger ones in multiples of 4, the smallest first, as v5p:8x16x16"
+            f"{page_of(self.code)}"
         )
 
 
@@ -55,7 +57,7 @@ class CompileOnlyTarget(ValueError):
         super().__init__(
             f"target {target!r} is compile-only: it names chips to compile for, and nothing can run on it here\n"
             f'  try: tpu_dynamo.compile_for(model, args, target="{target}"), which gives the executable and its cost;\n'
-            f'  to run, options={{"target": "auto"}}, which is a TPU where one is attached{_page(self.code)}'
+            f'  to run, options={{"target": "auto"}}, which is a TPU where one is attached{page_of(self.code)}'
         )
 
 
@@ -66,7 +68,7 @@ class PlatformUnavailable(RuntimeError):
 
     def __init__(self, platform: str, why: str, hint: str):
         self.platform = platform
-        super().__init__(f"target {platform!r} is not available: {why}\n  try: {hint}{_page(self.code)}")
+        super().__init__(f"target {platform!r} is not available: {why}\n  try: {hint}{page_of(self.code)}")
 
 
 def require_plugin(platform: str) -> None:
