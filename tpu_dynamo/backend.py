@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import LoweringFailed, UnsupportedOp, lower, prepare, readable, size_sources
+from tpu_dynamo_lowering import LoweringFailed, Program, UnsupportedOp, lower, prepare, readable, size_sources
 from tpu_dynamo_runtime import Client, Executable, Operand, XlaRuntimeError, client
 
 from ._torch_compat import (
@@ -146,18 +146,7 @@ def specialise(
     suffix = "".join(f"-{symbol}={size}" for symbol, size in bound.items())
     artifacts = Artifacts(name + suffix, options.dump_dir, early)
     statistics = session().statistics
-    try:
-        program = lower(
-            graph_module,
-            bound,
-            platform=device.platform,
-            matmul_precision=torch.get_float32_matmul_precision(),
-            donates=on_device,
-            observe=artifacts.observe,
-        )
-    except LoweringFailed as failure:
-        repro = artifacts.write_repro(failure.artifacts)
-        raise CompilationFailed(failure.stage, failure.why, failure.line, repro) from failure
+    program = lower_graph(graph_module, bound, device.platform, on_device, artifacts)
     statistics.count("lowerings")
     lowered = time.perf_counter()
     try:
@@ -190,6 +179,24 @@ def specialise(
     )
     session().note(executable)
     return Specialisation(executable, program, _draw_from_default_generator)
+
+
+def lower_graph(
+    graph_module: GraphModule, sizes: Mapping[Any, int | float], platform: str, on_device: bool, artifacts: Artifacts
+) -> Program:
+    """The graph's program with the process's settings. Raises UnsupportedOp, UnsupportedInput and CompilationFailed."""
+    try:
+        return lower(
+            graph_module,
+            sizes,
+            platform=platform,
+            matmul_precision=torch.get_float32_matmul_precision(),
+            donates=on_device,
+            observe=artifacts.observe,
+        )
+    except LoweringFailed as failure:
+        repro = artifacts.write_repro(failure.artifacts)
+        raise CompilationFailed(failure.stage, failure.why, failure.line, repro) from failure
 
 
 def _draw_from_default_generator(count: int) -> torch.Tensor:
