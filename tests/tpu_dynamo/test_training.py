@@ -246,3 +246,27 @@ def test_saved_activations_stay_on_a_device_with_its_own_memory():
     assert stats.bytes_to_device == 2 * x.nbytes + output.nbytes
     expected = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
     torch.testing.assert_close([p.grad for p in model.parameters()], list(expected))
+
+
+@pytest.mark.parametrize("device", ["cpu", "tpu"])
+def test_backward_inside_of_a_compiled_function_is_one_execution(device):
+    torch.manual_seed(0)
+    reference = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 4))
+    model = copy.deepcopy(reference).to(device)
+
+    def gradients(model, x, y):
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss.detach()
+
+    x, y = torch.randn(6, 8), torch.randint(0, 4, (6,))
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        compiled = torch.compile(gradients, backend="tpu", fullgraph=True)
+        for _ in range(2):
+            model.zero_grad()
+            tpu_dynamo.reset_stats()
+            compiled(model, x.to(device), y.to(device))
+    assert tpu_dynamo.stats().executions == 1
+    gradients(reference, x, y)
+    for mine, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad.cpu(), theirs.grad)
