@@ -22,6 +22,8 @@ RAISED = [
     tpu_dynamo.DoesNotFit("v5e:2x2", 2**35, 2**34, "why"),
     tpu_dynamo.NeedsValues("aten.item", None),
     tpu_dynamo.CompileOnlyTarget("v5e:2x2"),
+    tpu_dynamo.UnsupportedOptimizer(torch.optim.SGD([torch.zeros(1)]), "why", "hint"),
+    tpu_dynamo.NotALoss("why"),
     tpu_dynamo.OptionError("why"),
     tpu_dynamo.UnknownTarget("there"),
     tpu_dynamo.PlatformUnavailable("tpu", "why", "hint"),

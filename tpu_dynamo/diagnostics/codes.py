@@ -15,6 +15,8 @@ _TITLES = {
     "TPU103": "A stage failed on a graph that should compile",
     "TPU104": "A program does not fit the memory of the chip",
     "TPU105": "Compiling ahead of time meets code that needs values",
+    "TPU106": "An optimizer that cannot be part of a training step",
+    "TPU107": "What the loss function returned is not a loss",
     "TPU201": "A size changes from call to call",
     "TPU202": "A number changes from call to call",
     "TPU203": "A Python value changes from call to call",
