@@ -7,12 +7,21 @@ of JAX.
 from importlib import metadata
 
 from tpu_dynamo_lowering import SourceLine, Unsupported, UnsupportedInput, UnsupportedOp
-from tpu_dynamo_runtime import PlatformUnavailable, UnknownTarget
+from tpu_dynamo_runtime import (
+    CompileOnlyTarget,
+    Cost,
+    DoesNotFit,
+    LineCost,
+    PlatformUnavailable,
+    ProgramMemory,
+    UnknownTarget,
+)
 
 from .cache.misses import Miss
+from .compile_for import TargetGraph, compile_for
 from .device import DeviceNameTaken, register_if_free
 from .diagnostics import Diagnosis, diagnose
-from .errors import CompilationFailed
+from .errors import CompilationFailed, NeedsValues
 from .options import OptionError, Options
 from .owners import Memory, memory
 from .session import explain_last_miss, reset, reset_stats, stats
@@ -23,16 +32,23 @@ __version__ = metadata.version("tpu-dynamo")
 
 __all__ = [
     "CompilationFailed",
+    "CompileOnlyTarget",
+    "Cost",
     "DeviceNameTaken",
     "Diagnosis",
+    "DoesNotFit",
+    "LineCost",
     "Memory",
     "Miss",
+    "NeedsValues",
     "NotALoss",
     "OptionError",
     "Options",
     "PlatformUnavailable",
+    "ProgramMemory",
     "Snapshot",
     "SourceLine",
+    "TargetGraph",
     "TrainStep",
     "UnknownTarget",
     "Unsupported",
@@ -40,6 +56,7 @@ __all__ = [
     "UnsupportedOp",
     "UnsupportedOptimizer",
     "__version__",
+    "compile_for",
     "diagnose",
     "explain_last_miss",
     "memory",

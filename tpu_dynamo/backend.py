@@ -16,6 +16,7 @@ from tpu_dynamo_runtime import Client, Executable, Operand, XlaRuntimeError, cli
 
 from ._torch_compat import (
     compile_with_aot_autograd,
+    forward_returns,
     graph_tensors,
     guards,
     input_name,
@@ -35,6 +36,7 @@ from .device.programs import device_client
 from .errors import CompilationFailed
 from .inputs import check_inputs
 from .options import OptionError, Options
+from .saved import buffer_of, kept_results
 from .session import session
 from .signature import Frame, Signature, signature
 
@@ -103,6 +105,7 @@ def compile_graph(
     prepared = prepare(graph_module)
     on_device = any(v.device.type == DEVICE for v in graph_tensors(graph_module))
     static = static_inputs(graph_module, backward=role == "backward")
+    returned = forward_returns() if role == "forward" else None
     try:
         sources = size_sources(prepared)
     except UnsupportedOp as unsupported:
@@ -112,7 +115,9 @@ def compile_graph(
         try:
             # AOTAutograd calls compilers with its fake tensors switched on; constants are real.
             with unset_fake_temporarily():
-                return specialise(device, options, early, name, prepared, sources, static, on_device, sizes, frame)
+                return specialise(
+                    device, options, early, name, prepared, sources, static, on_device, returned, sizes, frame
+                )
         except UnsupportedOp as unsupported:
             return fall_back(options, name, graph_module, unsupported)
 
@@ -141,13 +146,15 @@ def specialise(
     sources: Sequence[Any],
     static: Collection[int],
     on_device: bool,
+    returned: int | None,
     sizes: Sizes,
     frame: Frame,
 ) -> Specialisation:
     """The graph with `sizes` in the place of its symbols: lowered, compiled and ready to be called.
 
     What an earlier process lowered or compiled is taken from the cache. static: the positions of inputs that are the
-    same at every call. on_device: whether its tensors are the device's. frame: where the graph comes from.
+    same at every call. on_device: whether its tensors are the device's. returned: how many outputs of a forward graph
+    are the caller's; the others only its backward graph reads. frame: where the graph comes from.
     """
     started = time.perf_counter()
     bound = {source.symbol: size for source, size in zip(sources, sizes, strict=True)}
@@ -156,11 +163,7 @@ def specialise(
     artifacts = Artifacts(name + suffix, options.dump_dir, early)
     statistics = session().statistics
     cache = session().cache(cache_settings(options))
-    try:
-        program = _program(device, options, cache, artifacts, role, graph_module, bound, on_device, frame)
-    except LoweringFailed as failure:
-        repro = artifacts.write_repro(failure.artifacts)
-        raise CompilationFailed(failure.stage, failure.why, failure.line, repro) from failure
+    program = _program(device, options, cache, artifacts, role, graph_module, bound, on_device, frame)
     lowered = time.perf_counter()
     try:
         loaded = session().load(device, program, options.max_executables, cache, artifacts.name)
@@ -177,6 +180,7 @@ def specialise(
     )  # fmt: skip
     if on_device:
         return Specialisation(DeviceExecutable(loaded, program), program, draw_keys)
+    copying = options.transfer == "copy" or device.platform != "cpu"
     executable = Executable(
         device,
         loaded,
@@ -185,7 +189,9 @@ def specialise(
         [(result.dtype, result.order) for result in program.results],
         [(update.position, update.result) for update in program.updates],
         program.constants,
-        copying=options.transfer == "copy",
+        copying=copying,
+        kept=kept_results(program, returned) if copying and returned is not None else None,
+        buffer_of=buffer_of,
     )
     session().note(executable)
     return Specialisation(executable, program, _draw_from_default_generator)
@@ -205,14 +211,7 @@ def _program(
     """The graph's program, from the cache or lowered. Raises what `lower` raises."""
 
     def lowered() -> Program:
-        program = lower(
-            graph_module,
-            sizes,
-            platform=device.platform,
-            matmul_precision=torch.get_float32_matmul_precision(),
-            donates=donates,
-            observe=artifacts.observe,
-        )
+        program = lower_graph(graph_module, sizes, device.platform, donates, artifacts)
         session().statistics.count("lowerings")
         return program
 
@@ -225,6 +224,24 @@ def _program(
     if cache is None or options.dump_dir is not None:
         return lowered()
     return cache.program(artifacts.name, signed, lowered)
+
+
+def lower_graph(
+    graph_module: GraphModule, sizes: Mapping[Any, int | float], platform: str, on_device: bool, artifacts: Artifacts
+) -> Program:
+    """The graph's program with the process's settings. Raises UnsupportedOp, UnsupportedInput and CompilationFailed."""
+    try:
+        return lower(
+            graph_module,
+            sizes,
+            platform=platform,
+            matmul_precision=torch.get_float32_matmul_precision(),
+            donates=on_device,
+            observe=artifacts.observe,
+        )
+    except LoweringFailed as failure:
+        repro = artifacts.write_repro(failure.artifacts)
+        raise CompilationFailed(failure.stage, failure.why, failure.line, repro) from failure
 
 
 def _draw_from_default_generator(count: int) -> torch.Tensor:

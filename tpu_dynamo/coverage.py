@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch.fx import GraphModule
-from torch.utils import _pytree as pytree
 
 from tpu_dynamo_lowering import PATTERNS, TABLE, Unsupported, UnsupportedOp, prepare, size_sources, survey
 
-from ._torch_compat import compile_with_aot_autograd, fake_copies, size_hint
-from .compiled import EagerGraph
+from ._torch_compat import size_hint
+from .capture import capture
 
 
 def operator_rows() -> list[tuple[str, str, str]]:
@@ -56,35 +54,18 @@ def cover(
     """
     found = Coverage()
 
-    def collect(graph_module: GraphModule, example_inputs: Sequence[Any]) -> EagerGraph:
+    def collect(role: str, graph_module: GraphModule, example_inputs: Sequence[Any]) -> None:
         found.graphs += 1
         prepared = prepare(graph_module)
         try:
             sources = size_sources(prepared)
         except UnsupportedOp as unsupported:
             found.unsupported += unsupported.problems
-            return EagerGraph(graph_module)
+            return
         sizes = {source.symbol: size_hint(source.read(example_inputs)) for source in sources}
         operators, problems = survey(prepared, sizes)
         found.operators += operators
         found.unsupported += problems
-        return EagerGraph(graph_module)
 
-    def backend(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
-        return compile_with_aot_autograd(
-            graph_module, example_inputs, forward=collect, backward=collect, inference=collect
-        )
-
-    with (
-        fake_copies(model, (tuple(args), dict(kwargs or {}))) as (fake_args, fake_kwargs),
-        torch.set_grad_enabled(training),
-    ):
-        output = torch.compile(model, backend=backend)(*fake_args, **fake_kwargs)
-        if training:
-            _differentiable_sum(output).backward()
+    capture(model, args, kwargs, collect, training=training)
     return found
-
-
-def _differentiable_sum(output: Any) -> torch.Tensor:
-    leaves = pytree.tree_leaves(dict(output) if hasattr(output, "to_tuple") else output)
-    return torch.stack([x.sum() for x in leaves if isinstance(x, torch.Tensor) and x.requires_grad]).sum()

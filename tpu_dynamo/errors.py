@@ -25,3 +25,19 @@ class CompilationFailed(RuntimeError):
             "  function with torch.compiler.disable"
         )
         super().__init__(with_code(message, self.code))
+
+
+class NeedsValues(RuntimeError):
+    """Code that looks at the values of a tensor where tensors have none, because nothing is computed."""
+
+    code = "TPU105"
+
+    def __init__(self, operation: str, line: SourceLine | None):
+        self.line = line
+        place = f"\n  at {line}" if line else ""
+        message = (
+            f"{operation} asks for the values of a tensor, and compiling ahead of time computes none{place}\n"
+            "  try: decide on Python numbers or shapes instead, or pass the part before and the part after that line\n"
+            "  by themselves"
+        )
+        super().__init__(with_code(message, self.code))

@@ -10,7 +10,7 @@ from .pipeline import lower, prepare, readable, trace
 from .program import Argument, Computed, Given, Literal, Output, Program, TensorSpec, Update, View
 from .randomness import repeat_draw
 from .sizes import SizeSource, size_sources
-from .source_lines import SourceLine, user_line
+from .source_lines import SourceLine, is_own, user_line
 from .survey import survey
 from .table import How, Lowering
 
@@ -40,6 +40,7 @@ __all__ = [
     "describe_tensor",
     "fingerprint",
     "inline",
+    "is_own",
     "lower",
     "prepare",
     "readable",

@@ -10,7 +10,9 @@ from typing import Any
 
 import jax
 from jax._src import config, sharding_impls
+from jax._src.config import include_full_tracebacks_in_locations
 from jax._src.interpreters import mlir as jax_mlir
+from jaxlib import _jax
 from jaxlib.mlir import ir, passmanager
 from jaxlib.mlir.dialects import stablehlo
 
@@ -25,7 +27,10 @@ def lower_function(function: Callable[..., Any], operands: Sequence[jax.ShapeDty
     Initialises no backend, so it works on a machine without the platform. 64-bit types are kept in this call
     alone: JAX's x64 flag belongs to the user.
     """
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+    # Of a location the kernel's own line is enough: callers above it would be frames of this package and of Dynamo.
+    short_locations = include_full_tracebacks_in_locations(False)
+    # Beyond the scope jaxlib would remember, and its caches hold, the user's code that is being compiled.
+    with _jax.TracebackScope(), jax.enable_x64(True), jax.numpy_dtype_promotion("standard"), short_locations:
         closed = jax.make_jaxpr(function)(*operands)
         return jax_mlir.lower_jaxpr_to_module(
             "kernel",

@@ -18,6 +18,7 @@ from torch_mlir.passmanager import PassManager
 from .diagnostics import explain
 from .errors import LoweringFailed, tensors_of
 from .kernels.call import META, KernelCall
+from .source_lines import operation_name, user_line
 from .subgraphs import operands
 
 # Read top to bottom. The stock pipeline first decomposes: that is where it gives wrong values, needs unbounded
@@ -87,9 +88,21 @@ class _NodeImporter(fx_importer.GraphNodeImporter):
 
 
 class _Types(fx_importer.ContextCache):
-    """torch-mlir's types of dtypes, with the unsigned integers that its importer leaves out."""
+    """torch-mlir's types and locations, with the unsigned integers and the names that its importer leaves out."""
 
     __slots__ = ()
+
+    def get_node_location(self, node: Node) -> ir.Location | None:
+        """The user's line, under a name that says it too.
+
+        XLA keeps of a location its name and the file beneath it; a chain of callers it drops. When it inlines a call it
+        puts the call's name before the names in the body, so that the code of a kernel tells whose line it computes.
+        """
+        line = user_line(node)
+        if line is None:
+            return super().get_node_location(node)
+        place = ir.Location.file(line.file, line.line, 0, context=self._c)
+        return ir.Location.name(operation_name(line, node), place, context=self._c)
 
     def dtype_to_type(self, dtype: torch.dtype) -> ir.Type:
         unsigned = {torch.uint16: "ui16", torch.uint64: "ui64"}.get(dtype)

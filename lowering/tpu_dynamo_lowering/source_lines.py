@@ -54,3 +54,11 @@ def user_line(node: Node) -> SourceLine | None:
         return None
     file, line, function = (own or frames)[-1]
     return SourceLine(file, int(line), function)
+
+
+def operation_name(line: SourceLine, node: Node) -> str:
+    """What HLO calls an operation, as `/project/model.py:7/aten.mm.default`.
+
+    Tools that show HLO show this name, and the costs of a program are split by the place that it begins with.
+    """
+    return f"{line.file}:{line.line}/{node.target}"

@@ -10,34 +10,60 @@ from .client import (
     reset_clients,
     tpu_chips,
 )
+from .compilation import Compilation, DoesNotFit, ProgramMemory
+from .compilers import Compiler, open_compiler
+from .cost import Cost, LineCost, cost_of
 from .environment import Environment, flags
 from .executable import Executable
 from .operands import Operand
 from .pool import Entry, Load, Pool
-from .targets import PLATFORMS, TARGETS, PlatformUnavailable, UnknownTarget, plugin_installed, resolve
+from .targets import (
+    PLATFORMS,
+    TARGETS,
+    CompileOnlyTarget,
+    PlatformUnavailable,
+    UnknownTarget,
+    plugin_installed,
+    resolve,
+)
+from .topologies import TOPOLOGIES, Topology, find_topology
+from .topology_compiler import CompileError
 from .traffic import Traffic
 from .transfer import Copying
 
 __all__ = [
     "PLATFORMS",
     "TARGETS",
+    "TOPOLOGIES",
     "Buffer",
     "Client",
+    "Compilation",
+    "CompileError",
+    "CompileOnlyTarget",
+    "Compiler",
     "Copying",
+    "Cost",
+    "DoesNotFit",
     "Entry",
     "Environment",
     "Executable",
+    "LineCost",
     "Load",
     "LoadedExecutable",
     "Operand",
     "PlatformUnavailable",
     "Pool",
+    "ProgramMemory",
+    "Topology",
     "Traffic",
     "UnknownTarget",
     "XlaRuntimeError",
     "client",
+    "cost_of",
     "execute",
+    "find_topology",
     "flags",
+    "open_compiler",
     "plugin_installed",
     "reset_clients",
     "resolve",

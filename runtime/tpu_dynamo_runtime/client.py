@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 import torch
-from jax._src import hardware_utils, xla_bridge
-from jaxlib import _jax, xla_client
+from jax._src import hardware_utils, xla_bridge  # noqa: TID251  (one of the two doors)
+from jaxlib import _jax, xla_client  # noqa: TID251
 
+from .compilation import Compilation, memory_of
 from .environment import compile_environment
 from .targets import PlatformUnavailable, resolve
 
@@ -23,6 +24,10 @@ Buffer = Any
 LoadedExecutable = Any
 
 XlaRuntimeError = _jax.JaxRuntimeError
+
+# What jaxlib makes remembers the Python code on the stack, and so keeps alive what compiled code keeps alive: itself,
+# if a compiled function holds it, by way of C++ where no garbage collector looks. Within a scope it remembers less.
+_Unremembered = _jax.TracebackScope
 
 _to_dlpack = torch._C._to_dlpack
 _from_dlpack = torch._C._from_dlpack
@@ -59,7 +64,19 @@ class Client:
 
     def compile(self, stablehlo: bytes) -> LoadedExecutable:
         """Compile MLIR bytecode with one `@main`, for this device. Raises XlaRuntimeError as XLA words it."""
-        return self._client.compile_and_load(stablehlo, self._devices, _jax.CompileOptions())
+        with _Unremembered():
+            return self._client.compile_and_load(stablehlo, self._devices, _jax.CompileOptions())
+
+    def examine(self, executable: LoadedExecutable) -> Compilation:
+        """What can be kept and said of an executable without running it."""
+        stats = executable.get_compiled_memory_stats()
+        named = {name: getattr(stats, name) for name in dir(stats) if name.endswith("_size_in_bytes")}
+        return Compilation(
+            self._client.serialize_executable(executable),
+            self.optimised_hlo(executable),
+            memory_of(named, self.memory_stats().get("bytes_limit")),
+            int(executable.cost_analysis().get("flops", 0)),
+        )
 
     def serialise(self, executable: LoadedExecutable) -> bytes:
         """An executable as bytes for `deserialise`, in this or another process. Raises XlaRuntimeError."""
@@ -88,7 +105,8 @@ class Client:
 
     def put_shared(self, tensor: torch.Tensor) -> Buffer:
         """A dense row-major CPU tensor as a buffer of the CPU client, without a copy where it is aligned."""
-        return _jax.dlpack_managed_tensor_to_buffer(_to_dlpack(tensor), self.device, None)
+        with _Unremembered():
+            return _jax.dlpack_managed_tensor_to_buffer(_to_dlpack(tensor), self.device, None)
 
     def take_shared(self, buffer: Buffer) -> torch.Tensor:
         """A buffer of the CPU client as a CPU tensor that owns it, without a copy."""
@@ -97,15 +115,16 @@ class Client:
     def put_copied(self, array: np.ndarray[Any, Any]) -> Buffer:
         """A copy of a host array on the device; the array may change as soon as this returns."""
         aval = jax.core.ShapedArray(array.shape, array.dtype)
-        return _jax.batched_device_put(
-            aval,
-            self._sharding,
-            [array],
-            [self.device],
-            force_copy=True,
-            host_buffer_semantics=_jax.HostBufferSemantics.IMMUTABLE_ONLY_DURING_CALL,
-            enable_x64=True,
-        )
+        with _Unremembered():
+            return _jax.batched_device_put(
+                aval,
+                self._sharding,
+                [array],
+                [self.device],
+                force_copy=True,
+                host_buffer_semantics=_jax.HostBufferSemantics.IMMUTABLE_ONLY_DURING_CALL,
+                enable_x64=True,
+            )
 
     def take_copied(self, buffer: Buffer) -> np.ndarray[Any, Any]:
         """A copy of a buffer in host memory, of its own; waits for the execution that makes it."""
@@ -114,7 +133,8 @@ class Client:
 
 def execute(executable: LoadedExecutable, operands: Sequence[Buffer]) -> list[Buffer]:
     """Run an executable on one device; gives its results in order."""
-    shards = executable.execute_sharded(operands).disassemble_into_single_device_arrays()
+    with _Unremembered():
+        shards = executable.execute_sharded(operands).disassemble_into_single_device_arrays()
     return [shard[0] for shard in shards]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -19,8 +19,9 @@ class Executable:
 
     operands: the parameters of `@main` but for the last ones, which are `constants`: tensors put on the device
     once. results: for each result its dtype and memory order. updates: positions of inputs that are written to, each
-    with the number of the result that they become. traffic: where runs and copies are counted.
-    copying: move tensors by copies even where memory could be shared.
+    with the number of the result that they become. traffic: where runs and copies are counted. copying: move tensors
+    by copies even where memory could be shared. kept: results that stay on the device, as a forward's for its
+    backward, each with what makes a tensor of its buffer; buffer_of: gives back the buffer of such a tensor.
     """
 
     def __init__(
@@ -33,6 +34,8 @@ class Executable:
         updates: Sequence[tuple[int, int]] = (),
         constants: Sequence[torch.Tensor] = (),
         copying: bool = False,
+        kept: Mapping[int, Callable[[Buffer], torch.Tensor]] | None = None,
+        buffer_of: Callable[[torch.Tensor], Buffer | None] = lambda tensor: None,
     ):
         operands = [replace(operand, order=_or_none(operand.order)) for operand in operands]
         self._program = program
@@ -43,9 +46,10 @@ class Executable:
             self._transfer, self._operands = SharedMemory(client), SharedOperands(client, operands)
         else:
             self._transfer = Copying(client, traffic)
-            self._operands = CopiedOperands(self._transfer, operands)
+            self._operands = CopiedOperands(self._transfer, operands, buffer_of)
         self._results = [(dtype, _inverse(_or_none(order))) for dtype, order in results]
         self._updates = updates
+        self._kept = dict(kept or {})
         self._constants = [self._transfer.put(tensor) for tensor in constants]
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -55,8 +59,12 @@ class Executable:
         """
         buffers = self.execute(self.operands(inputs))
         take = self._transfer.take
+        kept = {i: tensor_of(buffers[i]) for i, tensor_of in self._kept.items()}
         outputs = []
-        for buffer, (dtype, inverse) in zip(buffers, self._results, strict=True):
+        for i, (buffer, (dtype, inverse)) in enumerate(zip(buffers, self._results, strict=True)):
+            if i in kept:
+                outputs.append(kept[i])
+                continue
             tensor = take(buffer, dtype)
             outputs.append(tensor if inverse is None else tensor.permute(inverse))
         for position, result in self._updates:

@@ -138,11 +138,18 @@ class CopiedOperands:
     """On a device with its own memory: a parameter's buffer is a copy of one storage at one version.
 
     In-place changes raise the version, `.data =` and `set_` change the storage; each is uploaded with the next call.
-    The storages are held weakly: their buffers go when they go.
+    The storages are held weakly: their buffers go when they go. buffer_of: the buffer of a tensor that lives on the
+    device already, None for others.
     """
 
-    def __init__(self, transfer: Copying, operands: Sequence[Operand]):
+    def __init__(
+        self,
+        transfer: Copying,
+        operands: Sequence[Operand],
+        buffer_of: Callable[[torch.Tensor], Buffer | None] = lambda tensor: None,
+    ):
         self._transfer = transfer
+        self._buffer_of = buffer_of
         self._operands = operands
         self._slots: list[_Slot | None] = [None] * len(operands)
 
@@ -158,6 +165,9 @@ class CopiedOperands:
             tensor, slot = inputs[operand.position], self._slots[i]
             if slot is not None and slot.holds(tensor):
                 buffers.append(slot.buffer)
+                continue
+            if (buffer := self._buffer_of(tensor)) is not None:
+                buffers.append(buffer)
                 continue
             buffer = self._transfer.put(operand.dense(tensor))
             buffers.append(buffer)

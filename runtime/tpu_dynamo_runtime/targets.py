@@ -6,6 +6,8 @@ import difflib
 import importlib.util
 import logging
 
+from .topologies import TOPOLOGIES, find_topology
+
 log = logging.getLogger("tpu_dynamo.runtime")
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -21,19 +23,42 @@ _PLUGINS = {
 }
 
 
-def _page(code: str) -> str:
+def page_of(code: str) -> str:
+    """The end of a message whose error has a page."""
     return f"\n  {code}: `tpu-dynamo explain {code}` says more"
 
 
 class UnknownTarget(ValueError):
-    """A target that is no platform."""
+    """A target that is neither a platform nor a topology."""
 
     code = "TPU502"
 
     def __init__(self, target: object):
-        close = difflib.get_close_matches(str(target), TARGETS, n=1)
+        close = difflib.get_close_matches(str(target).lower(), (*TARGETS, *TOPOLOGIES), n=1)
         meant = f"; did you mean {close[0]!r}?" if close else ""
-        super().__init__(f"unknown target {target!r}{meant} Known targets: {', '.join(TARGETS)}{_page(self.code)}")
+        chips: dict[str, list[str]] = {}
+        for name in TOPOLOGIES:
+            chips.setdefault(name.partition(":")[0], []).append(name)
+        listed = "\n".join(f"    {', '.join(names)}" for names in chips.values())
+        super().__init__(
+            f"unknown target {target!r}{meant} Known targets: {', '.join(TARGETS)}\n"
+            f"  and, to compile for without having one:\n{listed}\n"
+            "    of v4, v5p and tpu7x also larger ones in multiples of 4, the smallest first, as v5p:8x16x16"
+            f"{page_of(self.code)}"
+        )
+
+
+class CompileOnlyTarget(ValueError):
+    """A topology where something that runs was asked for."""
+
+    code = "TPU505"
+
+    def __init__(self, target: str):
+        super().__init__(
+            f"target {target!r} is compile-only: it names chips to compile for, and nothing can run on it here\n"
+            f'  try: tpu_dynamo.compile_for(model, args, target="{target}"), which gives the executable and its cost;\n'
+            f'  to run, options={{"target": "auto"}}, which is a TPU where one is attached{page_of(self.code)}'
+        )
 
 
 class PlatformUnavailable(RuntimeError):
@@ -43,7 +68,13 @@ class PlatformUnavailable(RuntimeError):
 
     def __init__(self, platform: str, why: str, hint: str):
         self.platform = platform
-        super().__init__(f"target {platform!r} is not available: {why}\n  try: {hint}{_page(self.code)}")
+        super().__init__(f"target {platform!r} is not available: {why}\n  try: {hint}{page_of(self.code)}")
+
+
+def require_plugin(platform: str) -> None:
+    """Raise PlatformUnavailable, saying how to install it, where the PJRT plugin of `platform` is missing."""
+    if not plugin_installed(platform):
+        raise PlatformUnavailable(platform, "its PJRT plugin is not installed", _INSTALL[platform])
 
 
 def plugin_installed(platform: str) -> bool:
@@ -62,16 +93,15 @@ def resolve(target: str, tpu_chips: int) -> str:
     """The platform that `target` means where `tpu_chips` chips are attached.
 
     `auto` is a TPU when there is one that its plugin can drive, else the CPU client. Raises UnknownTarget, and
-    PlatformUnavailable when a plugin is missing or no TPU is attached.
+    PlatformUnavailable when a plugin is missing or no TPU is attached, and CompileOnlyTarget for a topology.
     """
     if target not in TARGETS:
-        raise UnknownTarget(target)
+        raise CompileOnlyTarget(target) if find_topology(target) is not None else UnknownTarget(target)
     if target == "auto":
         if tpu_chips and not plugin_installed("tpu"):
             log.warning("a TPU is attached but libtpu is not installed, so the CPU is used; %s", _INSTALL["tpu"])
         return "tpu" if tpu_chips and plugin_installed("tpu") else "cpu"
-    if not plugin_installed(target):
-        raise PlatformUnavailable(target, "its PJRT plugin is not installed", _INSTALL[target])
+    require_plugin(target)
     if target == "tpu" and not tpu_chips:
         raise PlatformUnavailable("tpu", "no TPU is attached to this machine", 'options={"target": "cpu"}, or "auto"')
     return target

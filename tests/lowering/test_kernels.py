@@ -198,3 +198,11 @@ def test_constants_of_every_dtype(matches_eager, count):
 
 def test_nonzero_static_of_nothing(matches_eager):
     matches_eager(lambda x: torch.nonzero_static(x, size=3), torch.zeros(5, 0, 2))
+
+
+@pytest.mark.parametrize("batch_first", [False, True], ids=["steps-first", "batch-first"])
+@pytest.mark.parametrize("bias", [False, True], ids=["no-bias", "bias"])
+def test_an_lstm_for_inference_is_lowered_by_the_layer(matches_eager, bias, batch_first):
+    lstm = torch.nn.LSTM(5, 7, num_layers=2, bias=bias, batch_first=batch_first, bidirectional=True).eval()
+    with torch._dynamo.config.patch(allow_rnn=True), torch.no_grad():
+        matches_eager(lstm, torch.randn(4, 3, 5))

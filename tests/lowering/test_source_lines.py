@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 
-from tpu_dynamo_lowering import SourceLine, user_line
+from tpu_dynamo_lowering import SourceLine, lower, user_line
+
+from .graphs import traced
 
 OWN = 'File "/project/model.py", line 7, in forward\n    x = layer(x)'
 INNER = f'File "{Path(torch.__file__).parent}/nn/functional.py", line 2500, in linear\n    return torch._C'
@@ -38,3 +40,17 @@ def test_a_line_shows_its_text():
 
 def test_a_file_that_is_gone_shows_its_place():
     assert str(SourceLine("/nowhere.py", 3)) == "/nowhere.py:3"
+
+
+def test_every_operation_and_every_call_of_a_kernel_is_named_by_its_line():
+    graph = traced(lambda x: torch.cumsum(torch.tanh(x), 0), torch.randn(3))
+    for number, node in enumerate(node for node in graph.graph.nodes if node.op == "call_function"):
+        node.meta["stack_trace"] = f'File "/project/model.py", line {number}, in forward\n{INNER}'
+    text = lower(graph, {}, platform="tpu").text()
+    tanh, cumsum = (f'loc("/project/model.py:{i}/aten.{op}.default"' for i, op in enumerate(["tanh", "cumsum"]))
+    assert tanh in text
+    assert cumsum in text
+    # Of a kernel its own lines are kept, and none of who was lowering then.
+    assert "kernels/scans.py" in text
+    assert "pipeline.py" not in text
+    assert __file__ not in text

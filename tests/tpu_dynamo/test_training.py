@@ -226,3 +226,47 @@ def test_partitions_change_what_is_saved_and_no_gradient(options):
     little, _ = saved_and_gradient({"activation_memory_budget": 0.0})
     assert little <= count <= everything
     assert little < everything
+
+
+def test_saved_activations_stay_on_a_device_with_its_own_memory():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 5))
+    compiled = torch.compile(model, backend="tpu", options={"transfer": "copy"})
+    x, y = torch.randn(32, 16), torch.randint(0, 5, (32,))
+    for _ in range(2):
+        model.zero_grad()
+        tpu_dynamo.reset_stats()
+        output = compiled(x)
+        assert tpu_dynamo.stats().bytes_to_host == output.nbytes
+        F.cross_entropy(output, y).backward()
+    stats = tpu_dynamo.stats()
+    gradients = sum(p.nbytes for p in model.parameters())
+    assert stats.bytes_to_host == output.nbytes + gradients
+    # The batch, which is an input of the backward graph too, and the gradient of the output; parameters are there.
+    assert stats.bytes_to_device == 2 * x.nbytes + output.nbytes
+    expected = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
+    torch.testing.assert_close([p.grad for p in model.parameters()], list(expected))
+
+
+@pytest.mark.parametrize("device", ["cpu", "tpu"])
+def test_backward_inside_of_a_compiled_function_is_one_execution(device):
+    torch.manual_seed(0)
+    reference = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 4))
+    model = copy.deepcopy(reference).to(device)
+
+    def gradients(model, x, y):
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss.detach()
+
+    x, y = torch.randn(6, 8), torch.randint(0, 4, (6,))
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        compiled = torch.compile(gradients, backend="tpu", fullgraph=True)
+        for _ in range(2):
+            model.zero_grad()
+            tpu_dynamo.reset_stats()
+            compiled(model, x.to(device), y.to(device))
+    assert tpu_dynamo.stats().executions == 1
+    gradients(reference, x, y)
+    for mine, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad.cpu(), theirs.grad)

@@ -13,6 +13,10 @@ _TITLES = {
     "TPU101": "An operator has no lowering",
     "TPU102": "An input that no program can take",
     "TPU103": "A stage failed on a graph that should compile",
+    "TPU104": "A program does not fit the memory of the chip",
+    "TPU105": "Compiling ahead of time meets code that needs values",
+    "TPU106": "An optimizer that cannot be part of a training step",
+    "TPU107": "What the loss function returned is not a loss",
     "TPU201": "A size changes from call to call",
     "TPU202": "A number changes from call to call",
     "TPU203": "A Python value changes from call to call",
@@ -25,6 +29,7 @@ _TITLES = {
     "TPU502": "The target is unknown",
     "TPU503": "An option is wrong",
     "TPU504": "The name of the device is taken",
+    "TPU505": "The target is compile-only",
 }
 
 

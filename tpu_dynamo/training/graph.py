@@ -122,7 +122,7 @@ class StepGraph:
             "step.fx.py": lambda: readable(graph_module),
         }
         name = next_name("step")
-        run = specialise(device_client(), self._options, early, name, graph_module, (), (), True, (), Frame())
+        run = specialise(device_client(), self._options, early, name, graph_module, (), (), True, None, (), Frame())
         return run, fresh
 
 

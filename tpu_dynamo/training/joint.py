@@ -9,17 +9,22 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from tpu_dynamo_lowering import with_code
+
 from .._torch_compat import FakeTensorMode, JointPlaces, export_joint
 
 
 class NotALoss(ValueError):
     """What the loss function returned cannot be differentiated."""
 
+    code = "TPU107"
+
     def __init__(self, why: str):
-        super().__init__(
+        message = (
             "the loss function must return a tensor of one floating-point element that depends on the optimizer's "
             f"parameters, or a tuple that begins with one: {why}"
         )
+        super().__init__(with_code(message, self.code))
 
 
 @dataclass(frozen=True)

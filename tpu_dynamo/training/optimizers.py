@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from tpu_dynamo_lowering import with_code
+
 from .._torch_compat import traced_as_compiled
 from .adafactor import adafactor_step
 from .numbers import Place
@@ -20,8 +22,11 @@ from .tensor_numbers import TensorNumbers
 class UnsupportedOptimizer(NotImplementedError):
     """An optimizer whose step cannot be part of a program."""
 
+    code = "TPU106"
+
     def __init__(self, optimizer: Optimizer, why: str, hint: str):
-        super().__init__(f"{type(optimizer).__name__} cannot be part of a training step: {why}\n  try: {hint}")
+        message = f"{type(optimizer).__name__} cannot be part of a training step: {why}\n  try: {hint}"
+        super().__init__(with_code(message, self.code))
 
 
 _APART = 'compile the model alone, torch.compile(model, backend="tpu"), and call the optimizer in eager'

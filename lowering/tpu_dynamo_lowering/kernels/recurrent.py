@@ -1,9 +1,11 @@
-"""One step of an LSTM, fused: what torch.nn.LSTM calls on devices.
+"""LSTMs: one step, fused, which torch.nn.LSTM calls on devices, and a layer, which it calls for inference on a CPU.
 
-Source: ATen `RNN.cu`, whose workspace this keeps: the activated gates.
+Source: ATen `RNN.cu`, whose workspace the step keeps, the activated gates; `mkldnn/RNN.cpp` for the layer.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -57,3 +59,47 @@ def lstm_cell_backward(
         -1,
     )
     return gates, of_cell * kept, jnp.sum(gates, 0) if has_bias else jnp.zeros((0,), gates.dtype)
+
+
+_LSTM = 2  # of ATen's rnn_mode; the only one that torch.nn gives to this operator
+
+
+@kernel(aten.mkldnn_rnn_layer.default)
+def lstm_layer(
+    input: Array,
+    weight0: Array,
+    weight1: Array,
+    weight2: Array,
+    weight3: Array,
+    hx_: Array,
+    cx_: Array,
+    reverse: bool,
+    batch_sizes: Sequence[int],
+    mode: int,
+    hidden_size: int,
+    num_layers: int,
+    has_biases: bool,
+    bidirectional: bool,
+    batch_first: bool,
+    train: bool,
+) -> tuple[Array, Array, Array, Array]:
+    """All steps of one direction of one layer: [steps, batch, hidden], the last states, and an empty workspace.
+
+    weight0, weight1: of the input and the hidden state, [4 hidden, features]. weight2, weight3: their biases.
+    """
+    if mode != _LSTM or num_layers != 1 or bidirectional or batch_sizes or train:
+        raise NotImplementedError("only one direction of one LSTM layer is lowered, for inference on padded sequences")
+    steps = jnp.swapaxes(input, 0, 1) if batch_first else input
+    gates = jnp.matmul(wide(steps), wide(weight0).T)
+    if has_biases:
+        gates = gates + wide(weight2) + wide(weight3)
+
+    def step(state: tuple[Array, Array], gates: Array) -> tuple[tuple[Array, Array], Array]:
+        hidden, cell = state
+        hidden, cell, _ = lstm_cell(gates, jnp.matmul(hidden, wide(weight1).T), cell)
+        return (hidden, cell), hidden
+
+    start = (wide(hx_).reshape(hx_.shape[-2:]), wide(cx_).reshape(cx_.shape[-2:]))
+    (hidden, cell), shown = jax.lax.scan(step, start, gates, reverse=reverse)
+    output = jnp.swapaxes(shown, 0, 1) if batch_first else shown
+    return output, hidden.reshape(hx_.shape), cell.reshape(cx_.shape), jnp.zeros((0,), jnp.uint8)

@@ -1,0 +1,44 @@
+"""What is known of each TPU chip without having one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MIB, _GIB = 2**20, 2**30
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One generation of TPU, as PJRT and XLA see it.
+
+    name: as in the names of topologies. hbm: bytes of memory of the whole chip. cores: TensorCores of the chip.
+    devices: how many PJRT devices a chip is; a program runs on one. usable_hbm: the bytes of one device that a program
+    may use; libtpu keeps the rest. accelerator_type: what libtpu is told that it runs on. config: libtpu's chip
+    configuration; nothing is its default. dimensions: of its topologies. largest: chips of the largest topology.
+    """
+
+    name: str
+    hbm: int
+    cores: int
+    devices: int
+    usable_hbm: int
+    accelerator_type: str
+    dimensions: int
+    largest: int
+    config: str = ""
+
+
+# hbm, cores and largest: "System architecture" in the page of each generation, docs.cloud.google.com/tpu/docs.
+# devices: the number of devices of a topology in libtpu 0.0.52, over its chips.
+# usable_hbm: what libtpu 0.0.52 calls "available HBM" when a program is too large; memory of the device less the
+# "reserved" of its log.
+_CHIPS = (
+    # By default libtpu describes the two cores of a v4 apart; TPU machines run them as one device ("megacore").
+    Chip("v4", 32 * _GIB, 2, 1, 32 * _GIB - 1280 * _MIB, "v4-8", 3, 4096, config="megacore"),
+    Chip("v5e", 16 * _GIB, 1, 1, 16 * _GIB - 258 * _MIB, "v5litepod-4", 2, 256),
+    Chip("v5p", 95 * _GIB, 2, 1, 96 * _GIB - 279 * _MIB, "v5p-8", 3, 6144),
+    Chip("v6e", 32 * _GIB, 1, 1, 31 * _GIB + 512 * _MIB - 264 * _MIB, "v6e-4", 2, 256),
+    Chip("tpu7x", 192 * _GIB, 2, 2, 95 * _GIB - 268 * _MIB, "tpu7x-8", 3, 9216),
+)
+
+CHIPS = {chip.name: chip for chip in _CHIPS}

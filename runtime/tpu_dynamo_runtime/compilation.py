@@ -1,0 +1,99 @@
+"""What a compile gives besides something to run: bytes to keep, HLO to read, memory and flops."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .targets import page_of
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+# XLA's words, from "CompileTimeHbmOom" messages: the first is said early, the second after buffers are assigned.
+_TOO_LARGE = (
+    re.compile(r"total memory required for HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM"),
+    re.compile(r"in memory space hbm\. Used ([\d.]+)([KMGT]?) of"),
+)
+
+
+@dataclass(frozen=True)
+class ProgramMemory:
+    """Bytes of device memory that a program needs.
+
+    arguments, outputs: of `@main`, laid out as the chip wants them. aliased: bytes of outputs that lie in arguments.
+    temporaries: the most that is alive in between. code: the program itself. total: of all of it.
+    available: what a program may use on the device; None where that is not known.
+    """
+
+    arguments: int
+    outputs: int
+    aliased: int
+    temporaries: int
+    code: int
+    total: int
+    available: int | None = None
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the program fits the device's memory; None where the device does not say how much it has."""
+        return None if self.available is None else self.total <= self.available
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What XLA made of one program.
+
+    executable: bytes that load on a machine with the device. hlo: optimised HLO as text. flops: as XLA counts
+    them, loops once.
+    """
+
+    executable: bytes
+    hlo: str
+    memory: ProgramMemory
+    flops: int
+
+
+class DoesNotFit(MemoryError):
+    """A program that needs more memory than the device has, so that XLA gives no executable.
+
+    needed: bytes, to the precision of XLA's message.
+    """
+
+    code = "TPU104"
+
+    def __init__(self, target: str, needed: int, available: int | None, why: str):
+        self.needed, self.available, self.why = needed, available, why
+        room = "" if available is None else f" and {target} has {available / 2**30:.2f} GiB for it"
+        super().__init__(
+            f"the program does not fit: it needs {needed / 2**30:.2f} GiB{room}\n"
+            "  try: a smaller batch, bfloat16 weights, or a chip with more memory; XLA says:\n"
+            f"    {why}{page_of(self.code)}"
+        )
+
+
+def bytes_needed(message: str) -> int | None:
+    """The bytes of device memory that a program needs, from XLA's refusal; None where it refused something else."""
+    for pattern in _TOO_LARGE:
+        if (match := pattern.search(message)) is not None:
+            return int(float(match[1]) * _UNITS[match[2]])
+    return None
+
+
+def memory_of(stats: Mapping[str, int], available: int | None) -> ProgramMemory:
+    """PJRT's memory statistics by our names."""
+    total = (
+        stats["argument_size_in_bytes"]
+        + stats["output_size_in_bytes"]
+        - stats["alias_size_in_bytes"]
+        + stats["temp_size_in_bytes"]
+        + stats["generated_code_size_in_bytes"]
+    )
+    return ProgramMemory(
+        arguments=stats["argument_size_in_bytes"],
+        outputs=stats["output_size_in_bytes"],
+        aliased=stats["alias_size_in_bytes"],
+        temporaries=stats["temp_size_in_bytes"],
+        code=stats["generated_code_size_in_bytes"],
+        total=total,
+        available=available,
+    )

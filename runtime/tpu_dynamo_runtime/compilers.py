@@ -1,0 +1,52 @@
+"""Compiling ahead of time: for a topology in a process of its own, for a platform of this machine in this one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Protocol
+
+from .client import Client, XlaRuntimeError, client
+from .compilation import Compilation, DoesNotFit, bytes_needed
+from .topologies import find_topology
+from .topology_compiler import CompileError, TopologyCompiler
+
+
+class Compiler(Protocol):
+    """Makes executables of programs for one platform without running them."""
+
+    platform: str
+
+    def compile(self, stablehlo: bytes) -> Compilation:
+        """Compile MLIR bytecode with one `@main`. Raises DoesNotFit and CompileError."""
+        ...
+
+
+class ClientCompiler:
+    """Compiles for the device of a PJRT client."""
+
+    def __init__(self, client: Client):
+        self.platform = client.platform
+        self._client = client
+
+    def compile(self, stablehlo: bytes) -> Compilation:
+        """Compile MLIR bytecode with one `@main`. Raises DoesNotFit and CompileError."""
+        try:
+            return self._client.examine(self._client.compile(stablehlo))
+        except XlaRuntimeError as error:
+            needed = bytes_needed(str(error))
+            if needed is None:
+                raise CompileError(str(error)) from error
+            available = self._client.memory_stats().get("bytes_limit")
+            raise DoesNotFit(self.platform, needed, available, str(error)) from error
+
+
+@contextlib.contextmanager
+def open_compiler(target: str) -> Iterator[Compiler]:
+    """The compiler for a topology or a platform. Raises UnknownTarget and PlatformUnavailable."""
+    topology = find_topology(target)
+    if topology is None:
+        yield ClientCompiler(client(target))
+    else:
+        with TopologyCompiler(topology) as compiler:
+            yield compiler

@@ -1,0 +1,212 @@
+"""What a program costs on a chip by XLA's own estimate, in all and by the user's source lines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from .hlo import Computation, Instruction, Module, parse_hlo
+from .hlo_bytes import bytes_accessed
+from .hlo_loops import trip_count
+
+# They take no time of their own: names for memory, what runs is counted inside, or the waiting for a copy.
+_FREE = {
+    "add-dependency", "after-all", "async-done", "async-update", "bitcast", "constant", "copy-done", "copy-start",
+    "domain", "get-tuple-element", "opt-barrier", "parameter", "partition-id", "replica-id", "slice-done",
+    "slice-start", "tuple",
+}  # fmt: skip
+# They run another computation, and libtpu estimates what is in it.
+_INSIDE = ("to_apply", "calls", "called_computations")
+
+_CORES = ("gather", "scatter", "sort", "dynamic-slice", "dynamic-update-slice")
+# How many steps an instruction may be from the one that it was made for.
+_FAR = 6
+
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class LineCost:
+    """The share of one source line; file and line are None for what cannot be attributed to any.
+
+    cycles: None where XLA estimates none, as for a CPU. unestimated: how many instructions have no estimate.
+    """
+
+    file: str | None
+    line: int | None
+    cycles: int | None
+    bytes_accessed: int
+    unestimated: int = 0
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.file is not None else "not of any line"
+        cycles = "" if self.cycles is None else f"{self.cycles:,} cycles, "
+        return f"{place}: {cycles}{self.bytes_accessed:,} bytes"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run of a program costs, estimated and not measured.
+
+    cycles: the sum of libtpu's `estimated_cycles` over the instructions that run: the body of a loop as often as it
+    runs, the dearest branch of a conditional, a fusion once. None where XLA estimates none, as for a CPU.
+    flops: as XLA counts them, the bodies of loops once. bytes_accessed: read from and written to the chip's main
+    memory. unestimated: what libtpu gives no cycles for, and so is not in them: how many instructions by opcode or
+    by the target of a custom call.
+    """
+
+    cycles: int | None
+    flops: int
+    bytes_accessed: int
+    unestimated: dict[str, int]
+    lines: tuple[LineCost, ...] = field(repr=False)
+
+    def by_line(self) -> list[LineCost]:
+        """The cost by source line, the dearest first; the rows add up to the whole.
+
+        A fusion of several lines is the line's that XLA names for it. What XLA adds, such as prefetches and changes
+        of layout, counts to the line that it adds it for.
+        """
+        return list(self.lines)
+
+
+def cost_of(hlo: str, flops: int) -> Cost:
+    """The cost of a program from its optimised HLO."""
+    module = parse_hlo(hlo)
+    account = _Account(module)
+    whole = account.of(module.entry, None)
+    estimated = '"estimated_cycles"' in hlo
+    rows = [
+        LineCost(
+            *(place or (None, None)),
+            whole.cycles[place] if estimated else None,
+            whole.nbytes[place],
+            whole.unestimated_at[place] if estimated else 0,
+        )
+        for place in {**whole.cycles, **whole.nbytes, **whole.unestimated_at}
+    ]
+    rows.sort(key=lambda row: (-(row.cycles or 0), -row.bytes_accessed, row.file or "", row.line or 0))
+    return Cost(
+        cycles=whole.cycles.total() if estimated else None,
+        flops=flops,
+        bytes_accessed=whole.nbytes.total(),
+        unestimated=dict(whole.unestimated) if estimated else {},
+        lines=tuple(rows),
+    )
+
+
+@dataclass
+class _Sum:
+    """Costs by place, of one run of a computation."""
+
+    cycles: Counter[Place | None] = field(default_factory=Counter)
+    nbytes: Counter[Place | None] = field(default_factory=Counter)
+    unestimated_at: Counter[Place | None] = field(default_factory=Counter)
+    unestimated: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: _Sum, times: int = 1) -> None:
+        for mine, theirs in ((self.cycles, other.cycles), (self.nbytes, other.nbytes)):
+            for place, amount in theirs.items():
+                mine[place] += amount * times
+        self.unestimated_at.update(other.unestimated_at)
+        self.unestimated.update(other.unestimated)
+
+    def miss(self, what: str, place: Place | None) -> None:
+        self.unestimated[what] += 1
+        self.unestimated_at[place] += 1
+
+
+class _Account:
+    """Adds up the instructions of a module."""
+
+    def __init__(self, module: Module):
+        self._module = module
+
+    def of(self, computation: Computation, owner: Place | None) -> _Sum:
+        """One run of a computation; `owner` is the place of what has none itself."""
+        total = _Sum()
+        for instruction in computation.instructions.values():
+            self._add(total, computation, instruction, owner)
+        return total
+
+    def _add(self, total: _Sum, computation: Computation, instruction: Instruction, owner: Place | None) -> None:
+        opcode, cycles = instruction.opcode, instruction.cycles
+        place = self._place(computation, instruction) or owner
+        if (nbytes := bytes_accessed(self._module, computation, instruction)) > 0:
+            total.nbytes[place] += nbytes
+        if opcode == "while":
+            self._add_loop(total, computation, instruction, place)
+        elif opcode == "conditional":
+            self._add_branches(total, instruction, place)
+        elif cycles is not None:
+            total.cycles[place] += cycles
+        elif opcode in _FREE:
+            pass
+        elif opcode in ("call", "async-start"):
+            for name in instruction.called(*_INSIDE):
+                total.add(self.of(self._module.computations[name], place))
+        elif sum(array.elements for array in instruction.arrays) > 1:
+            # Scalars are the sequencer's: libtpu estimates none of them.
+            total.miss(_what(self._module, instruction), place)
+
+    def _add_loop(self, total: _Sum, computation: Computation, loop: Instruction, place: Place | None) -> None:
+        times = trip_count(self._module, computation, loop)
+        if times is None:
+            total.miss("while of unknown length, counted once", place)
+        for key, runs in (("body", times), ("condition", None if times is None else times + 1)):
+            for name in loop.called(key):
+                total.add(self.of(self._module.computations[name], place), 1 if runs is None else runs)
+
+    def _add_branches(self, total: _Sum, conditional: Instruction, place: Place | None) -> None:
+        names = conditional.called("branch_computations", "true_computation", "false_computation")
+        branches = [self.of(self._module.computations[name], place) for name in names]
+        total.add(max(branches, key=lambda branch: (branch.cycles.total(), branch.nbytes.total())))
+
+    def _place(self, computation: Computation, instruction: Instruction) -> Place | None:
+        """The line of an instruction; of one without, that of what is in it, else of what it was made for."""
+        if instruction.place is not None:
+            return instruction.place
+        inside = Counter(
+            inner.place
+            for name in instruction.called("calls")
+            for inner in self._module.computations[name].instructions.values()
+            if inner.place is not None
+        )
+        if inside:
+            return inside.most_common(1)[0][0]
+        return _nearest(computation, instruction, _users) or _nearest(computation, instruction, _operands)
+
+
+def _users(computation: Computation, instruction: Instruction) -> Iterable[Instruction]:
+    return computation.users.get(instruction.name, ())
+
+
+def _operands(computation: Computation, instruction: Instruction) -> Iterable[Instruction]:
+    return (computation.instructions[name] for name in instruction.operands)
+
+
+def _nearest(
+    computation: Computation,
+    instruction: Instruction,
+    neighbours: Callable[[Computation, Instruction], Iterable[Instruction]],
+) -> Place | None:
+    """The place of the nearest instruction that has one, going one way: XLA gives its copies and prefetches none."""
+    reached = [instruction]
+    for _ in range(_FAR):
+        reached = [n for i in reached for n in neighbours(computation, i) if n.opcode != "tuple"]
+        places = [i.place for i in reached if i.place is not None]
+        if places:
+            return places[0]
+    return None
+
+
+def _what(module: Module, instruction: Instruction) -> str:
+    """An instruction in a word; a fusion by what it was made around, else by what it ends with."""
+    while instruction.opcode == "fusion":
+        (name,) = instruction.called("calls")
+        body = module.computations[name]
+        core = [i for i in body.instructions.values() if i.opcode in _CORES]
+        instruction = core[0] if core else body.root
+    target = instruction.attribute("custom_call_target")
+    return f"custom-call {target}" if target else instruction.opcode

@@ -1,0 +1,163 @@
+"""Compiling for a TPU topology, in a process of its own.
+
+libtpu compiles for chips that are not there, but it does not belong in the user's process. Loading it there (libtpu
+0.0.52, observed) locks /tmp/libtpu_lockfile until the process ends, so that no other process of the machine can use a
+TPU or compile for one; installs handlers for SIGTERM, SIGSEGV and six other signals, and ignores SIGHUP and SIGPROF;
+starts seven threads; writes variables into the C environment behind Python's back; reads the variables of the topology
+once, so that a TPU that is attached could no longer be used as what it is; and logs to file descriptor 2 and to
+/tmp/tpu_logs. None of it can be undone. A process can, and a crash of the compiler is then an error.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing.connection
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from .compilation import Compilation, DoesNotFit, bytes_needed, memory_of
+from .targets import PlatformUnavailable, require_plugin
+from .topologies import Topology
+
+log = logging.getLogger("tpu_dynamo.runtime.libtpu")
+
+_WORKER = Path(__file__).with_name("topology_worker.py")
+_SECONDS_TO_END = 5
+
+
+class CompileError(RuntimeError):
+    """XLA or libtpu refused a program, or died of it."""
+
+
+class TopologyCompiler:
+    """Compiles programs for one device of a topology; a context manager around the process that does it.
+
+    The process starts at once and gets ready while the caller does something else. Raises PlatformUnavailable where
+    libtpu is not installed.
+    """
+
+    platform = "tpu"
+
+    def __init__(self, topology: Topology):
+        require_plugin("tpu")
+        self.topology = topology
+        self._folder = tempfile.TemporaryDirectory(prefix="tpu_dynamo-libtpu-")
+        folder = self._folder.name
+        # A file and no pipe: nobody reads while the process writes. It has no name, so nothing can be left of it.
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._passed_on = 0
+        self._connection, theirs = multiprocessing.connection.Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                # -P: the folder of the script holds modules that are not meant to be imported by their bare names.
+                [sys.executable, "-P", _WORKER, str(theirs.fileno()), topology.name, topology.chip.config, folder],
+                env=_environment(topology, folder, log.isEnabledFor(logging.DEBUG)),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                # Ctrl-C is for the user's process, which ends this one.
+                start_new_session=True,
+            )
+        self._ready = False
+
+    def compile(self, stablehlo: bytes) -> Compilation:
+        """Compile MLIR bytecode with one `@main`.
+
+        Raises DoesNotFit for a program that needs more memory than the chip has, CompileError for whatever else
+        XLA refuses, and PlatformUnavailable when libtpu does not start.
+        """
+        self._wait_until_ready()
+        try:
+            self._connection.send_bytes(stablehlo)
+            figures = json.loads(self._connection.recv_bytes())
+            if "error" in figures:
+                raise self._refusal(figures["error"])
+            hlo, executable = self._connection.recv_bytes().decode(), self._connection.recv_bytes()
+        except (EOFError, ConnectionError) as error:
+            raise CompileError(self._obituary()) from error
+        finally:
+            self._pass_on_log()
+        memory = memory_of(figures["memory"], self.topology.chip.usable_hbm)
+        return Compilation(executable, hlo, memory, int(figures["flops"]))
+
+    def _wait_until_ready(self) -> None:
+        if self._ready:
+            return
+        try:
+            answer = json.loads(self._connection.recv_bytes())
+        except (EOFError, ConnectionError) as error:
+            raise CompileError(self._obituary()) from error
+        if "broken" in answer:
+            raise PlatformUnavailable(self.topology.name, f"libtpu does not start: {answer['broken']}", "reinstall it")
+        self._ready = True
+
+    def _refusal(self, message: str) -> Exception:
+        needed = bytes_needed(message)
+        if needed is None:
+            return CompileError(message)
+        return DoesNotFit(self.topology.name, needed, self.topology.chip.usable_hbm, message)
+
+    def _obituary(self) -> str:
+        code = self._process.wait()
+        last = "\n".join(self._said_since(0).decode(errors="replace").splitlines()[-20:])
+        return f"the compiler's process ended with exit status {code}; its last words:\n{last}"
+
+    def _pass_on_log(self) -> None:
+        """Log what libtpu has said since the last time."""
+        said = self._said_since(self._passed_on)
+        self._passed_on += len(said)
+        for line in said.decode(errors="replace").splitlines():
+            log.debug("%s", line)
+
+    def _said_since(self, offset: int) -> bytes:
+        # The process writes where the file's position is, which it shares: reading must not move it.
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size - offset, offset)
+
+    def __enter__(self) -> TopologyCompiler:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        if kind is not None:
+            self._process.kill()  # it may be in the middle of a long compile that nobody wants any more
+        try:
+            self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+        self._folder.cleanup()
+
+
+def _environment(topology: Topology, folder: str, talkative: bool) -> dict[str, str]:
+    """The environment of the compiler's process: the user's, with the topology in the place of this machine's TPU."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("TPU_", "CLOUD_TPU_")) or name == "TPU_LIBRARY_PATH"
+    }
+    return kept | {
+        # Where this process finds jaxlib, that one does.
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        # Do not ask the cloud's metadata server what machine this is: outside of it that takes minutes.
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_ACCELERATOR_TYPE": topology.chip.accelerator_type,
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_WORKER_ID": "0",
+        # No lock: nothing here opens a chip, and others may.
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        "TPU_LOG_DIR": folder,
+        # From INFO, or from ERROR on.
+        "TPU_MIN_LOG_LEVEL": "0" if talkative else "2",
+        "TPU_STDERR_LOG_LEVEL": "0" if talkative else "2",
+    }

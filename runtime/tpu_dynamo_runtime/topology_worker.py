@@ -1,0 +1,123 @@
+"""The door to libtpu's compiler: a script that compiles for one topology, in a process of its own.
+
+`topology_compiler.py` starts it and says why there is a process. It must stay a script that imports no other module
+of this package, whose `__init__` imports torch: 0.1 s to start instead of 2 s.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+_STATS = (
+    "argument_size_in_bytes",
+    "output_size_in_bytes",
+    "alias_size_in_bytes",
+    "temp_size_in_bytes",
+    "generated_code_size_in_bytes",
+)
+_PR_SET_PDEATHSIG = 1
+
+
+def make_compiler(topology: str, config: str, folder: Path) -> Callable[[bytes], tuple[dict[str, Any], str, bytes]]:
+    """A function from MLIR bytecode to figures, optimised HLO and executable, for one device of the topology.
+
+    folder: for files that nobody needs afterwards.
+    """
+    import libtpu
+    from jaxlib import _jax, xla_client  # noqa: TID251  (one of the two doors to jaxlib)
+    from jaxlib.mlir import ir  # noqa: TID251
+    from jaxlib.mlir._mlir_libs import _jax_mlir_ext  # noqa: TID251
+    from jaxlib.mlir.dialects import chlo, stablehlo  # noqa: TID251
+
+    xla_client.load_pjrt_plugin_dynamically("tpu", os.environ.get("TPU_LIBRARY_PATH") or libtpu.get_library_path())
+    xla_client.initialize_pjrt_plugin("tpu")
+    arguments = {"chip_config_name": config} if config else {}
+    description = xla_client.make_tfrt_tpu_c_api_device_topology(topology, **arguments)
+    device = description._make_compile_only_devices()[0]
+    devices = _jax.DeviceList((device,))
+
+    context = ir.Context()
+    dialects = ir.DialectRegistry()
+    _jax_mlir_ext.register_dialects(dialects)
+    context.append_dialect_registry(dialects)
+    context.load_all_available_dialects()
+    chlo.register_dialect(context)
+    stablehlo.register_dialect(context)
+
+    def compile(program: bytes) -> tuple[dict[str, Any], str, bytes]:
+        try:
+            module = ir.Module.parse(program, context)
+        except ir.MLIRError as error:
+            raise ValueError(str(error)) from error
+        executable = device.client.compile(module, devices, _jax.CompileOptions())
+        stats = executable.get_compiled_memory_stats()
+        memory = {name: getattr(stats, name) for name in _STATS}
+        figures = {"memory": memory, "flops": executable.cost_analysis()["flops"]}
+        try:
+            hlo = "\n".join(module.to_string() for module in executable.hlo_modules())
+        except _jax.JaxRuntimeError:
+            hlo = dumped_hlo(module)
+        return figures, hlo, executable.serialize()
+
+    def dumped_hlo(module: ir.Module) -> str:
+        """The HLO in libtpu's own words, from a second compile: jaxlib cannot read all HLO of a newer libtpu.
+
+        libtpu 0.0.52 gives operations on SparseCores more operands than jaxlib 0.10.2 allows them.
+        """
+        options = _jax.CompileOptions()
+        options.executable_build_options.debug_options.xla_dump_to = str(folder)
+        options.executable_build_options.debug_options.xla_dump_hlo_as_text = True
+        device.client.compile(module, devices, options)
+        texts = [file.read_text() for file in folder.glob("*.after_codegen.txt")]
+        for file in folder.glob("module_*"):
+            if file.is_file():
+                file.unlink()
+        if not texts:
+            raise RuntimeError("neither jaxlib nor libtpu gives the optimised HLO of this program")
+        return "\n".join(texts)
+
+    return compile
+
+
+def serve(connection: Connection, topology: str, config: str, folder: Path) -> None:
+    """Answer programs until the other side hangs up: figures or an error as JSON, then HLO, then the executable."""
+    try:
+        compile = make_compiler(topology, config, folder)
+    except (ImportError, OSError, RuntimeError) as error:
+        connection.send_bytes(json.dumps({"broken": str(error)}).encode())
+        return
+    connection.send_bytes(json.dumps({"ready": True}).encode())
+    while True:
+        try:
+            program = connection.recv_bytes()
+        except EOFError:
+            return
+        try:
+            figures, hlo, executable = compile(program)
+        except (RuntimeError, ValueError) as error:  # XLA's errors are a kind of the first
+            connection.send_bytes(json.dumps({"error": str(error)}).encode())
+            continue
+        connection.send_bytes(json.dumps(figures).encode())
+        connection.send_bytes(hlo.encode())
+        connection.send_bytes(executable)
+
+
+def main() -> None:
+    """`topology_worker.py FD TOPOLOGY CONFIG FOLDER`: serve on an inherited file descriptor."""
+    # Whoever started us may be killed in the middle of a compile, which would go on for minutes.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    serve(Connection(int(sys.argv[1])), sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    # libtpu's threads need no goodbye, and its destructors take time.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
