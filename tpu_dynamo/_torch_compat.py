@@ -198,7 +198,9 @@ def input_name(placeholder: torch.fx.Node) -> str:
 
 
 @contextlib.contextmanager
-def compiled_apart(function: Callable[..., Any], backend: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+def compiled_apart(
+    function: Callable[..., Any], backend: Callable[..., Any], dynamic: bool | None = None
+) -> Iterator[Callable[..., Any]]:
     """`function` under torch.compile, such that Dynamo afterwards knows nothing of it.
 
     Neither its cached code, nor the sizes it has seen, nor its counts; other threads compile before or after.
@@ -209,7 +211,7 @@ def compiled_apart(function: Callable[..., Any], backend: Callable[..., Any]) ->
     ):
         sizes_seen, pgo._CODE_STATE = pgo._CODE_STATE, defaultdict(pgo.CodeState)
         counts = {name: counter.copy() for name, counter in counters.items()}
-        compiled = torch.compile(function, backend=backend, isolate_recompiles=True)  # type: ignore[call-overload]
+        compiled = torch.compile(function, backend=backend, dynamic=dynamic, isolate_recompiles=True)  # type: ignore[call-overload]
         try:
             yield compiled
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -23,16 +23,23 @@ from ._torch_compat import (
     compile_with_aot_autograd,
     compiled_apart,
     fake_copies,
+    guards,
+    input_name,
+    shape_guards,
     unset_fake_temporarily,
 )
 from .compiled import EagerGraph
 from .errors import NeedsValues
 from .inputs import check_inputs
 from .options import Options
+from .signature import Frame
 
-# Told each graph: its role, the functional ATen graph, and its example inputs.
-Visitor = Callable[[str, GraphModule, Sequence[Any]], None]
+# Told each graph: its role, the functional ATen graph, its example inputs, and where it comes from. May give what AOTAutograd is to
+# call in the graph's place, with a list of inputs; None for the graph itself.
+Visitor = Callable[[str, GraphModule, Sequence[Any], Frame], Callable[[list[Any]], list[Any]] | None]
 Loss = Callable[[Any], torch.Tensor]
+# Arguments, and arguments by name.
+Call = tuple[Sequence[Any], Mapping[str, Any]]
 
 
 def capture(
@@ -45,44 +52,58 @@ def capture(
     loss: Loss | None = None,
     options: Options | None = None,
     device: str = "cpu",
+    then: Sequence[Call] = (),
+    dynamic: bool | None = None,
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    real: bool = False,
 ) -> None:
     """Show `visit` every graph that a call of `model` consists of, as the backend would get it.
 
     Nothing is computed, and nothing is changed: parameters, buffers and inputs are replaced by fake tensors on
     `device` of their shapes, so meta tensors do. training: also the graphs of the backward pass, from `loss` of
-    what the model returns. options: how training graphs are cut. Raises what `visit` raises, and NeedsValues when
-    code between graphs looks at values.
+    what the model returns. options: how training graphs are cut. then: further calls after the first, as those of other
+    sizes, for which Dynamo may make sizes symbolic. dynamic: as torch.compile's. around: a context for each call, as
+    autocast. real: run on the tensors as they are, in eager PyTorch. Raises what `visit` raises, and NeedsValues
+    when code between graphs looks at values.
     """
     options = options or Options()
+    calls: list[Call] = [(tuple(a), dict(k or {})) for a, k in ((args, kwargs), *then)]
 
     def backend(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
         check_inputs(graph_module, example_inputs)
+        placeholders = graph_module.graph.find_nodes(op="placeholder")
+        frame = Frame(tuple(map(input_name, placeholders)), tuple(guards()), tuple(shape_guards()))
         return compile_with_aot_autograd(
             graph_module,
             example_inputs,
-            forward=partial(compiler, "forward"),
-            backward=partial(compiler, "backward"),
-            inference=partial(compiler, "inference"),
+            forward=partial(compiler, frame, "forward"),
+            backward=partial(compiler, frame, "backward"),
+            inference=partial(compiler, frame, "inference"),
             partitioner=options.partitioner,
             activation_memory_budget=options.activation_memory_budget,
         )
 
-    def compiler(role: str, graph_module: GraphModule, example_inputs: Sequence[Any]) -> EagerGraph:
+    def compiler(
+        frame: Frame, role: str, graph_module: GraphModule, example_inputs: Sequence[Any]
+    ) -> Callable[[list[Any]], list[Any]]:
         # AOTAutograd calls compilers with its fake tensors switched on; constants are real.
         with unset_fake_temporarily():
-            visit(role, graph_module, example_inputs)
-        return EagerGraph(graph_module)
+            instead = visit(role, graph_module, example_inputs, frame)
+        return instead or EagerGraph(graph_module)
 
     try:
         with (
             _random_numbers_kept(),
-            fake_copies(model, (tuple(args), dict(kwargs or {})), device) as (fake_args, fake_kwargs),
-            compiled_apart(model, backend) as compiled,
+            nullcontext(calls) if real else fake_copies(model, calls, device) as given,
+            compiled_apart(model, backend, dynamic) as compiled,
             torch.set_grad_enabled(training),
         ):
-            output = compiled(*fake_args, **fake_kwargs)
-            if training:
-                (loss or default_loss)(output).backward()
+            for call_args, call_kwargs in given:
+                with around():
+                    output = compiled(*call_args, **call_kwargs)
+                    scalar = (loss or default_loss)(output) if training else None
+                if scalar is not None:
+                    scalar.backward()
     except BackendCompilerFailed as failure:
         raise failure.inner_exception from failure
     except (DataDependentOutputException, DynamicOutputShapeException) as unknown:

@@ -34,6 +34,7 @@ from .device import NAME as DEVICE
 from .device import DeviceNameTaken, register
 from .errors import CompilationFailed
 from .options import OptionError, Options
+from .signature import Frame
 
 log = logging.getLogger("tpu_dynamo")
 
@@ -145,7 +146,7 @@ def lower_model(
     programs: list[GraphProgram] = []
     problems: list[Unsupported] = []
 
-    def visit(role: Role, graph_module: GraphModule, example_inputs: Sequence[Any]) -> None:
+    def visit(role: Role, graph_module: GraphModule, example_inputs: Sequence[Any], _: Frame) -> None:
         name = f"{len(programs):04d}-{role}"
         folder = None if options.dump_dir is None else options.dump_dir / options.target.replace(":", "-")
         artifacts = Artifacts(name, folder, {"aot.fx.py": lambda: readable(graph_module)})
@@ -172,7 +173,7 @@ def lower_model(
         training=training,
         loss=loss,
         options=options,
-        device=_device(model, (args, kwargs), platform),
+        device=device_of(model, (args, kwargs), platform),
     )
     if problems:
         raise UnsupportedOp(problems)
@@ -181,7 +182,7 @@ def lower_model(
     return programs
 
 
-def _device(model: Callable[..., Any], inputs: Any, platform: str) -> str:
+def device_of(model: Callable[..., Any], inputs: Any, platform: str) -> str:
     """The device that the captured tensors are on: the model's, and for a TPU, `tpu` where the model is on `meta`."""
     leaves = pytree.tree_leaves([inputs, *map(vars, modules_of(model))])
     found = {leaf.device.type for leaf in leaves if isinstance(leaf, torch.Tensor)}

@@ -13,6 +13,7 @@ from tpu_dynamo_lowering import PATTERNS, TABLE, Unsupported, UnsupportedOp, pre
 
 from ._torch_compat import size_hint
 from .capture import capture
+from .signature import Frame
 
 
 def operator_rows() -> list[tuple[str, str, str]]:
@@ -54,7 +55,7 @@ def cover(
     """
     found = Coverage()
 
-    def collect(role: str, graph_module: GraphModule, example_inputs: Sequence[Any]) -> None:
+    def collect(role: str, graph_module: GraphModule, example_inputs: Sequence[Any], _: Frame) -> None:
         found.graphs += 1
         prepared = prepare(graph_module)
         try:

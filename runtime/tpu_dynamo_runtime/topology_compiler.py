@@ -19,9 +19,10 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from .compilation import Compilation, DoesNotFit, bytes_needed, memory_of
+from .environment import Environment, compile_environment
 from .targets import PlatformUnavailable, require_plugin
 from .topologies import Topology
 
@@ -65,7 +66,30 @@ class TopologyCompiler:
                 # Ctrl-C is for the user's process, which ends this one.
                 start_new_session=True,
             )
-        self._ready = False
+        self._described: dict[str, Any] | None = None
+        self._environment: Environment | None = None
+
+    @property
+    def environment(self) -> Environment:
+        """The compile environment of a process that has all chips of the topology, with this process's flags.
+
+        Platform version, device kind and number of devices are what libtpu says of the topology. Raises
+        PlatformUnavailable when it does not start, CompileError when it dies.
+        """
+        if self._environment is None:
+            said = self._wait_until_ready()
+            self._environment = compile_environment(
+                self.platform, said["platform_version"], said["device_kind"], said["devices"]
+            )
+        return self._environment
+
+    def serialise(self, compilation: Compilation) -> bytes:
+        """The bytes that a client of the topology's chips loads."""
+        return compilation.executable
+
+    def deserialise(self, data: bytes) -> bytes:
+        """What `serialise` gave, as it is: without a chip nothing is loaded."""
+        return data
 
     def compile(self, stablehlo: bytes) -> Compilation:
         """Compile MLIR bytecode with one `@main`.
@@ -87,16 +111,18 @@ class TopologyCompiler:
         memory = memory_of(figures["memory"], self.topology.chip.usable_hbm)
         return Compilation(executable, hlo, memory, int(figures["flops"]))
 
-    def _wait_until_ready(self) -> None:
-        if self._ready:
-            return
+    def _wait_until_ready(self) -> dict[str, Any]:
+        """What libtpu says of the topology, once it has started."""
+        if self._described is not None:
+            return self._described
         try:
             answer = json.loads(self._connection.recv_bytes())
         except (EOFError, ConnectionError) as error:
             raise CompileError(self._obituary()) from error
         if "broken" in answer:
             raise PlatformUnavailable(self.topology.name, f"libtpu does not start: {answer['broken']}", "reinstall it")
-        self._ready = True
+        self._described = answer["ready"]
+        return answer["ready"]
 
     def _refusal(self, message: str) -> Exception:
         needed = bytes_needed(message)

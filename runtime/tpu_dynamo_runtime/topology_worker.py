@@ -26,8 +26,12 @@ _STATS = (
 _PR_SET_PDEATHSIG = 1
 
 
-def make_compiler(topology: str, config: str, folder: Path) -> Callable[[bytes], tuple[dict[str, Any], str, bytes]]:
-    """A function from MLIR bytecode to figures, optimised HLO and executable, for one device of the topology.
+# From MLIR bytecode to figures, optimised HLO and executable.
+Compile = Callable[[bytes], tuple[dict[str, Any], str, bytes]]
+
+
+def make_compiler(topology: str, config: str, folder: Path) -> tuple[Compile, dict[str, Any]]:
+    """What compiles for one device of the topology, and what its PJRT says of platform and devices.
 
     folder: for files that nobody needs afterwards.
     """
@@ -41,8 +45,13 @@ def make_compiler(topology: str, config: str, folder: Path) -> Callable[[bytes],
     xla_client.initialize_pjrt_plugin("tpu")
     arguments = {"chip_config_name": config} if config else {}
     description = xla_client.make_tfrt_tpu_c_api_device_topology(topology, **arguments)
-    device = description._make_compile_only_devices()[0]
+    device, *others = description._make_compile_only_devices()
     devices = _jax.DeviceList((device,))
+    described = {
+        "platform_version": description.platform_version,
+        "device_kind": device.device_kind,
+        "devices": 1 + len(others),
+    }
 
     context = ir.Context()
     dialects = ir.DialectRegistry()
@@ -84,17 +93,17 @@ def make_compiler(topology: str, config: str, folder: Path) -> Callable[[bytes],
             raise RuntimeError("neither jaxlib nor libtpu gives the optimised HLO of this program")
         return "\n".join(texts)
 
-    return compile
+    return compile, described
 
 
 def serve(connection: Connection, topology: str, config: str, folder: Path) -> None:
     """Answer programs until the other side hangs up: figures or an error as JSON, then HLO, then the executable."""
     try:
-        compile = make_compiler(topology, config, folder)
+        compile, described = make_compiler(topology, config, folder)
     except (ImportError, OSError, RuntimeError) as error:
         connection.send_bytes(json.dumps({"broken": str(error)}).encode())
         return
-    connection.send_bytes(json.dumps({"ready": True}).encode())
+    connection.send_bytes(json.dumps({"ready": described}).encode())
     while True:
         try:
             program = connection.recv_bytes()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from tpu_dynamo_lowering import Program, Unnameable
-from tpu_dynamo_runtime import Client, LoadedExecutable
 from tpu_dynamo_runtime.store import Store
 
 from ..artifacts import record_event
@@ -57,12 +57,12 @@ class Cache:
             _record("signature", "hit")
         return program
 
-    def executable(self, client: Client, stablehlo: bytes, digest: str, graph: str | None = None) -> LoadedExecutable:
+    def executable(self, maker: executables.Maker, stablehlo: bytes, digest: str, graph: str | None = None) -> Any:
         """The executable of a program: from the store, or compiled and then kept there. Raises what XLA raises.
 
         graph: the name of the graph that it is of, None for an eager operator.
         """
-        found = executables.obtain(self.store, client, stablehlo, digest)
+        found = executables.obtain(self.store, maker, stablehlo, digest)
         for level in found.asked:
             self._statistics.count("cache_hits" if level == found.level else "cache_misses", level)
         if found.level is None:
@@ -70,7 +70,7 @@ class Cache:
         if graph is not None and found.level is not None:
             _record(found.level, "hit")
         elif graph is not None and digest in self._recognised:
-            self._tell(self._neighbours.explain_executable(graph, client, digest))
+            self._tell(self._neighbours.explain_executable(graph, maker, digest))
         elif graph is not None:
             _record("disk", "miss", "its program is new")
         return found.executable

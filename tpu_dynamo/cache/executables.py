@@ -7,9 +7,9 @@ import json
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from tpu_dynamo_runtime import Client, Environment, LoadedExecutable
+from tpu_dynamo_runtime import Environment
 from tpu_dynamo_runtime.store import Store
 
 log = logging.getLogger("tpu_dynamo.cache")
@@ -19,11 +19,35 @@ KIND = "executable"
 _SCHEMA = 1
 
 
+class Maker(Protocol):
+    """Makes executables in one compile environment: a PJRT client, or the compiler for a topology.
+
+    What they are is its own affair; `deserialise` raises RuntimeError or ValueError for bytes that it does not take.
+    """
+
+    @property
+    def environment(self) -> Environment:
+        """Everything besides a program that decides what is made of it."""
+        ...
+
+    def compile(self, stablehlo: bytes) -> Any:
+        """The executable of MLIR bytecode with one `@main`."""
+        ...
+
+    def serialise(self, executable: Any) -> bytes:
+        """An executable as bytes, for a client of this environment."""
+        ...
+
+    def deserialise(self, data: bytes) -> Any:
+        """The executable that was serialised."""
+        ...
+
+
 @dataclass(frozen=True)
 class Found:
     """An executable, and the levels that were asked for it: `disk`, `remote`. level: the one that had it, if any."""
 
-    executable: LoadedExecutable
+    executable: Any
     level: str | None
     asked: tuple[str, ...]
 
@@ -34,50 +58,50 @@ def executable_key(digest: str, environment: Environment) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def obtain(store: Store, client: Client, stablehlo: bytes, digest: str) -> Found:
+def obtain(store: Store, maker: Maker, stablehlo: bytes, digest: str) -> Found:
     """The executable of a program: from the store, or compiled and then kept there. Raises what XLA raises."""
-    key = executable_key(digest, client.environment)
-    executable = _load(store, client, key)
+    key = executable_key(digest, maker.environment)
+    executable = _load(store, maker, key)
     if executable is not None:
         return Found(executable, "disk", ("disk",))
     with store.exclusive(KIND, key):
         # Another process may have made it in the meantime.
-        executable = _load(store, client, key)
+        executable = _load(store, maker, key)
         if executable is not None:
             return Found(executable, "disk", ("disk",))
         if store.has_remote:
-            executable = _load(store, client, key, remote=True)
+            executable = _load(store, maker, key, remote=True)
             if executable is not None:
                 return Found(executable, "remote", ("disk", "remote"))
         started = time.perf_counter()
-        executable = client.compile(stablehlo)
+        executable = maker.compile(stablehlo)
         seconds = time.perf_counter() - started
         if store.may_write():
-            _keep(store, client, key, digest, executable, seconds)
+            _keep(store, maker, key, digest, executable, seconds)
     return Found(executable, None, ("disk", "remote") if store.has_remote else ("disk",))
 
 
-def _load(store: Store, client: Client, key: str, *, remote: bool = False) -> LoadedExecutable | None:
+def _load(store: Store, maker: Maker, key: str, *, remote: bool = False) -> Any | None:
     entry = store.get(KIND, key, remote=remote)
     if entry is None:
         return None
     try:
-        return client.deserialise(entry.sections["executable"])
+        return maker.deserialise(entry.sections["executable"])
     except (KeyError, RuntimeError, ValueError) as error:
         # Some machines refuse code that others of their kind compiled, as with AVX-512.
         store.reject(KIND, key, f"{type(error).__name__}: {error}")
         return None
 
 
-def _keep(store: Store, client: Client, key: str, digest: str, executable: LoadedExecutable, seconds: float) -> None:
+def _keep(store: Store, maker: Maker, key: str, digest: str, executable: Any, seconds: float) -> None:
     try:
-        serialised = client.serialise(executable)
+        serialised = maker.serialise(executable)
     except (RuntimeError, ValueError) as error:
         log.info("the executable of program %s cannot be kept: %s", digest[:12], error)
         return
     described: dict[str, Any] = {
         "program": digest,
-        "environment": dict(client.environment),
+        "environment": dict(maker.environment),
         "compile_seconds": round(seconds, 3),
     }
     store.put(KIND, key, {"executable": serialised}, described)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tpu_dynamo_runtime import Client
 from tpu_dynamo_runtime.store import Store, latest
 
 from ..signature import Signature
@@ -80,7 +79,7 @@ class Neighbours:
         told = differences({"guards": was["guards"]}, {"guards": now["guards"]})
         return reasons + ([operation] if operation else ["the graph differs"]) + inputs[:8] + told[:4]
 
-    def explain_executable(self, graph: str, client: Client, digest: str) -> Miss:
+    def explain_executable(self, graph: str, maker: executables.Maker, digest: str) -> Miss:
         """Why there is no executable of a program that was found."""
         if self._environments is None:
             self._environments = {}
@@ -88,10 +87,10 @@ class Neighbours:
                 program = self._environments.setdefault(str(listed.metadata.get("program")), {})
                 environment = listed.metadata.get("environment")
                 program[listed.key] = environment if isinstance(environment, Mapping) else {}
-        own = executables.executable_key(digest, client.environment)  # by now it may have been made
+        own = executables.executable_key(digest, maker.environment)  # by now it may have been made
         known = {key: parts for key, parts in self._environments.get(digest, {}).items() if key != own}
-        self._environments.setdefault(digest, {})[own] = client.environment
-        found = {key: differences(environment, client.environment) for key, environment in known.items()}
+        self._environments.setdefault(digest, {})[own] = maker.environment
+        found = {key: differences(environment, maker.environment) for key, environment in known.items()}
         near = min(found, key=lambda key: len(found[key]), default=None)
         if near is None:
             return Miss(graph, "disk", None, ("it was never kept, or was removed",))
