@@ -14,12 +14,11 @@ from tpu_dynamo_lowering import readable
 
 from .._torch_compat import FakeTensorMode, mark_stepped
 from ..artifacts import next_name
-from ..backend import specialise
 from ..compiled import Specialisation
 from ..device.programs import device_client
 from ..options import Options
 from ..session import session
-from ..signature import Frame
+from ..specialise import Graph, specialise
 from . import optimizers
 from .joint import Joint, check_loss, joint
 from .numbers import Numbers
@@ -116,14 +115,13 @@ class StepGraph:
     def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[Specialisation, list[Slot]]:
         session().statistics.count("graphs", "step")
         graph_module, fresh = whole_step(both, trained, inputs)
-        early = {
+        forms = {
             "dynamo.fx.py": lambda: readable(self._graph_module),
             "joint.fx.py": lambda: readable(both.graph_module),
             "step.fx.py": lambda: readable(graph_module),
         }
-        name = next_name("step")
-        run = specialise(device_client(), self._options, early, name, graph_module, (), (), True, None, (), Frame())
-        return run, fresh
+        step = Graph(next_name("step"), "step", graph_module, on_device=True, forms=forms)
+        return specialise(device_client(), self._options, step, {}), fresh
 
 
 def _is_tensor(value: Any) -> bool:
