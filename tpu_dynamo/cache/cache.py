@@ -75,6 +75,10 @@ class Cache:
             _record("disk", "miss", "its program is new")
         return found.executable
 
+    def explain_executable(self, graph: str, maker: executables.Maker, digest: str) -> Miss:
+        """Why the executable of a known program is not there."""
+        return self._neighbours.explain_executable(graph, maker, digest)
+
     def _miss(self, miss: Miss | None) -> None:
         self._statistics.count("cache_misses", "signature")
         if miss is not None:

@@ -1,0 +1,86 @@
+"""What keeps one case from being compiled, in words for the one who wrote it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import traceback
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cases import Case
+    from .factories import Built
+
+_USER_CODE = "from user code:"
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+
+
+class CaseError(Exception):
+    """A case that cannot be built or compiled.
+
+    kind: `usage` where the manifest or the code that it names is at fault, `failed` where the compilation is,
+    `environment` where the machine is.
+    """
+
+    def __init__(self, message: str, kind: str = "usage"):
+        self.kind = kind
+        super().__init__(message)
+
+
+@contextlib.contextmanager
+def called(case: Case, built: Built) -> Iterator[None]:
+    """What the user's model raises when it is called, as a CaseError that shows the inputs. Our own errors pass."""
+    from tpu_dynamo_lowering import Unsupported, UnsupportedInput, UnsupportedOp
+    from tpu_dynamo_runtime import CompileError, DoesNotFit, PlatformUnavailable
+
+    from ..errors import CompilationFailed, NeedsValues
+
+    ours = (
+        CaseError, CompilationFailed, CompileError, DoesNotFit, NeedsValues, PlatformUnavailable, Unsupported,
+        UnsupportedInput, UnsupportedOp,
+    )  # fmt: skip
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ours):
+            raise
+        calls = {_shown(call): None for walk in built.walks[:1] for call in walk[:3]}
+        raise CaseError(f"calling the model raised {told(error)}\n  with {'; '.join(calls)}", "failed") from error
+
+
+def told(error: BaseException) -> str:
+    """An error of the user's code, and the innermost line of theirs that it came through."""
+    text = str(error)
+    message = text.partition(_USER_CODE)[0].partition("\n\n")[0].strip()
+    # Dynamo's errors tell the lines of the code that it traced in their text.
+    frames = _FRAME.findall(text.partition(_USER_CODE)[2])
+    if not frames:
+        own = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+        frames = [(f.filename, str(f.lineno), f.name) for f in own]
+    place = f"\n  at {frames[-1][0]}:{frames[-1][1]} in {frames[-1][2]}" if frames else ""
+    return f"{type(error).__name__}: {message}{place}"
+
+
+def _is_users(file: str) -> bool:
+    from tpu_dynamo_lowering import is_own
+
+    return is_own(file) and not re.search(r"[\\/](tpu_dynamo|importlib)[\\/]", file) and not file.startswith("<")
+
+
+def _shown(call: Any) -> str:
+    """The shapes of a call's arguments."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    args, kwargs = call
+
+    def shape(value: Any) -> str:
+        if isinstance(value, torch.Tensor):
+            return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+        return repr(value)
+
+    named = [("", value) for value in args] + [(f"{name}=", value) for name, value in kwargs.items()]
+    return ", ".join(
+        prefix + " ".join(shape(leaf) for leaf in pytree.tree_leaves(value)) for prefix, value in named
+    ) or "no arguments"

@@ -1,0 +1,232 @@
+"""One case, from its names to its entries in the cache, in the process that this runs in."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from tpu_dynamo_lowering import Unsupported, UnsupportedInput, UnsupportedOp
+from tpu_dynamo_runtime import CompileError, DoesNotFit, PlatformUnavailable, UnknownTarget, find_topology
+
+from ..cache.cache import Cache
+from ..cache.settings import cache_settings
+from ..capture import Loss, capture
+from ..errors import CompilationFailed, NeedsValues
+from ..options import OptionError, Options
+from ..session import reset_stats, session, stats
+from .cases import Case
+from .decorated import decoration_of
+from .factories import Built, build, load
+from .problems import CaseError, called
+from .steps import warm_step
+from .warming import PlatformMaker, Warmer, open_maker
+
+# Options that say where things are kept or run, which is the command's affair.
+_NOT_OPTIONS = ("target", "cache", "cache_dir", "dump_dir", "max_executables", "transfer")
+MakerFor = Callable[[str], PlatformMaker]
+
+
+class Stages:
+    """The stages of a case with their seconds; tells each when it begins."""
+
+    def __init__(self, tell: Callable[[str], None]):
+        self.seconds: dict[str, float] = {}
+        self._tell = tell
+        self._now = ""
+        self._since = time.perf_counter()
+
+    def __call__(self, stage: str) -> None:
+        """`stage` begins, and what was before it ends."""
+        now = time.perf_counter()
+        if self._now:
+            self.seconds[self._now] = self.seconds.get(self._now, 0.0) + now - self._since
+        self._since = now
+        if stage and stage != self._now:
+            self._tell(stage)
+        self._now = stage
+
+
+@dataclass
+class Outcome:
+    """What became of a case: plain data.
+
+    state: `made`, `found` where everything was in the cache already, `missing` where a check found less, `failed`.
+    kind: of a failure: `usage`, `failed` or `environment`. why: of one. entries: kinds and keys. seconds: by stage.
+    """
+
+    state: str = "failed"
+    kind: str = ""
+    why: str = ""
+    graphs: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    lowerings: int = 0
+    xla_compiles: int = 0
+    pushed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as plain data, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def do(
+    case: Case, maker_for: MakerFor, tell: Callable[[str], None], *, checking: bool = False, push: bool = False
+) -> Outcome:
+    """Warm one case, or check that it is warm; whatever is wrong with it is in the outcome.
+
+    maker_for: what makes executables for a target. tell: told each stage. push: also into the remote tier.
+    """
+    outcome, stages = Outcome(), Stages(tell)
+    reset_stats()
+    session().close_caches()
+    try:
+        _do(case, maker_for, stages, outcome, checking, push)
+    except (CaseError, PlatformUnavailable, UnknownTarget, OptionError) as error:
+        environmental = isinstance(error, PlatformUnavailable)
+        outcome.kind = error.kind if isinstance(error, CaseError) else "environment" if environmental else "usage"
+        outcome.why = str(error)
+    except NeedsValues as error:
+        outcome.kind, outcome.why = "usage", f'{error}\n  or: init = "real", which runs the model on this machine'
+    except (UnsupportedOp, UnsupportedInput, CompilationFailed, DoesNotFit, CompileError) as error:
+        outcome.kind, outcome.why = "failed", str(error)
+    stages("")
+    outcome.seconds = {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()}
+    counts = stats()
+    outcome.lowerings, outcome.xla_compiles = counts.lowerings, counts.xla_compiles
+    outcome.notes += [f"cache fault {name}, {count} times" for name, count in counts.cache_faults.items()]
+    return outcome
+
+
+def _do(case: Case, maker_for: MakerFor, stages: Stages, outcome: Outcome, checking: bool, push: bool) -> None:
+    stages("build")
+    options = _options(case)
+    maker = maker_for(case.target)
+    cache = _cache(checking)
+    case = dataclasses.replace(case, device=case.device or ("tpu" if maker.platform == "tpu" else "cpu"))
+    built = build(case)
+    warmer = Warmer(maker, options, cache, stages, checking=checking)
+    stages("trace")
+    with called(case, built):
+        _capture(case, built, options, warmer)
+    warmed = warmer.warmed
+    outcome.graphs = [dataclasses.asdict(graph) for graph in warmed.graphs]
+    outcome.entries, outcome.missing = warmer.entries(), warmed.missing + warmed.uncacheable * checking
+    outcome.notes += [f"runs in eager PyTorch: {name}" for name in warmed.in_eager]
+    outcome.notes += [f"cannot be kept: {each}" for each in warmed.uncacheable]
+    if warmed.unsupported:
+        raise UnsupportedOp(_once(warmed.unsupported))
+    if not (warmed.graphs or warmed.missing or warmed.in_eager):
+        raise CaseError("no graph was captured: nothing that the model does is one that Dynamo compiles", "failed")
+    if push:
+        stages("push")
+        outcome.pushed = sum(cache.store.push(kind, key) for kind, key in outcome.entries)
+        if outcome.pushed < len(outcome.entries):
+            lost = len(outcome.entries) - outcome.pushed
+            outcome.notes.append(f"{lost} of {len(outcome.entries)} entries were not pushed")
+    everything = all(all(graph.found) for graph in warmed.graphs)
+    outcome.state = "missing" if outcome.missing else "found" if everything else "made"
+
+
+def _capture(case: Case, built: Built, options: Options, warmer: Warmer) -> None:
+    if case.mode == "step":
+        warm_step(case, built, options, warmer)
+        return
+    for (args, kwargs), *then in built.walks:
+        capture(
+            built.model,
+            args,
+            kwargs,
+            warmer.visit,
+            training=case.mode == "train",
+            loss=_loss(case),
+            options=options,
+            device=str(case.device),
+            then=then,
+            dynamic=case.dynamic,
+            around=_around(case),
+            real=case.init == "real",
+        )
+
+
+def _options(case: Case) -> Options:
+    for name in _NOT_OPTIONS:
+        if name in case.options:
+            raise CaseError(f"options: {name} does not belong here; targets and the cache are given outside of options")
+    return Options.parse(dict(case.options))
+
+
+def _cache(checking: bool) -> Cache:
+    settings = cache_settings()
+    cache = session().cache(dataclasses.replace(settings, read_only=True) if checking else settings)
+    if cache is None:
+        raise CaseError("the cache is off: TPU_DYNAMO_CACHE says so, and there is nothing to warm", "environment")
+    if cache.store.directory is None:
+        raise CaseError("the cache's directory cannot be used; `tpu-dynamo cache dir` says why", "environment")
+    if not checking and not cache.store.may_write():
+        raise CaseError("nothing can be written into the cache: it is only read", "environment")
+    return cache
+
+
+def _loss(case: Case) -> Loss | None:
+    if case.loss is not None:
+        return load(case.loss, case.folders)
+    decoration = decoration_of(load(case.factory, case.folders))
+    return decoration.loss if decoration is not None else None
+
+
+def _around(case: Case) -> Callable[[], AbstractContextManager[Any]]:
+    if case.autocast is None:
+        return contextlib.nullcontext
+    return partial(torch.autocast, str(case.device), dtype=getattr(torch, case.autocast))
+
+
+def _once(problems: list[Unsupported]) -> list[Unsupported]:
+    return list({str(problem): problem for problem in problems}.values())
+
+
+class Makers:
+    """Opens what makes executables for targets, and keeps the one of a topology that was used last.
+
+    libtpu takes 3 s to start and 0.7 GiB to run, so there is one at a time.
+    """
+
+    def __init__(self) -> None:
+        self._held = contextlib.ExitStack()
+        self._target, self._maker = "", None
+
+    def __call__(self, target: str) -> PlatformMaker:
+        """The maker for a target. Raises UnknownTarget and PlatformUnavailable."""
+        if self._maker is None or target != self._target:
+            self.close()
+            self._maker, self._target = self._held.enter_context(open_maker(target)), target
+        return self._maker
+
+    def close(self) -> None:
+        """Let go of the one that is held."""
+        self._held.close()
+        self._maker = None
+
+
+@contextlib.contextmanager
+def makers() -> Iterator[Makers]:
+    """Makers that are closed at the end."""
+    opened = Makers()
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def is_topology(target: str) -> bool:
+    """Whether a target is compile-only."""
+    return find_topology(target) is not None
