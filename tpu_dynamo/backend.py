@@ -26,9 +26,8 @@ from ._torch_compat import (
 from .artifacts import next_name, record_event
 from .compiled import CompiledGraph, EagerGraph, Sizes, Specialisation
 from .device import NAME as DEVICE
-from .device.programs import device_client
-from .inputs import check_inputs
-from .options import OptionError, Options
+from .inputs import check_inputs, client_of_tensors
+from .options import Options
 from .session import session
 from .signature import Frame
 from .specialise import Graph, specialise
@@ -49,9 +48,8 @@ def tpu(
     UnsupportedOp and CompilationFailed; Dynamo wraps them in BackendCompilerFailed.
     """
     chosen = Options.parse(options, mode)
-    device = client(chosen.target)
-    if check_inputs(graph_module, example_inputs):
-        device = _client_of_tensors(chosen, device)
+    on_device = check_inputs(graph_module, example_inputs)
+    device = client_of_tensors(chosen) if on_device else client(chosen.target)
     captured = readable(graph_module) if chosen.dump_dir else ""
     forms = {"dynamo.fx.py": lambda: captured or readable(graph_module)}
     placeholders = graph_module.graph.find_nodes(op="placeholder")
@@ -66,16 +64,6 @@ def tpu(
         partitioner=chosen.partitioner,
         activation_memory_budget=chosen.activation_memory_budget,
     )
-
-
-def _client_of_tensors(options: Options, asked: Client) -> Client:
-    owner = device_client()
-    if options.target != "auto" and owner.platform != asked.platform:
-        raise OptionError(
-            f'target={options.target!r}, but the tensors of torch.device("{DEVICE}") live on {owner.platform}; '
-            "leave the target out"
-        )
-    return owner
 
 
 def compile_graph(

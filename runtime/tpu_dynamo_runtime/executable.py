@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from .client import Buffer, Client, execute
 from .operands import CopiedOperands, Operand, Operands, Order, SharedOperands
+from .pjrt import Buffer, Client, execute
 from .pool import Entry
 from .traffic import Traffic
 from .transfer import Copying, SharedMemory, Transfer

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from .client import Buffer, Client
+from .pjrt import Buffer, Client
 from .transfer import Copying
 
 # XLA's CPU client copies what is less aligned, and a copy would not see later changes.

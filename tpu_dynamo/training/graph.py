@@ -11,11 +11,11 @@ from torch.fx import GraphModule
 from torch.optim import Optimizer
 
 from tpu_dynamo_lowering import readable
+from tpu_dynamo_runtime import Client
 
 from .._torch_compat import FakeTensorMode, mark_stepped
 from ..artifacts import next_name
 from ..compiled import Specialisation
-from ..device.programs import device_client
 from ..options import Options
 from ..session import session
 from ..specialise import Graph, specialise
@@ -47,6 +47,7 @@ class _Bound:
             settings == self.settings
             and all(inputs[position] is p for position, p in self.trained.parameters.items())
             and all(state.get(name) is tensor for state, name, tensor in self.held)
+            and not any(map(optimizers.has_hooks, self.trained.parameters.values()))
         )
 
 
@@ -57,8 +58,16 @@ class StepGraph:
     other sizes, other settings of the optimizer and other state.
     """
 
-    def __init__(self, graph_module: GraphModule, optimizer: Optimizer, max_grad_norm: float | None, options: Options):
+    def __init__(
+        self,
+        graph_module: GraphModule,
+        optimizer: Optimizer,
+        max_grad_norm: float | None,
+        options: Options,
+        device: Client,
+    ):
         check_loss(graph_module)
+        self._device = device
         self._graph_module = graph_module
         self._optimizer = optimizer
         self._max_grad_norm = max_grad_norm
@@ -89,6 +98,7 @@ class StepGraph:
         return outputs[: bound.outputs]
 
     def _bind(self, inputs: Sequence[Any], sizes: tuple[Any, ...]) -> _Bound:
+        optimizers.check(self._optimizer)
         both = self._joint(inputs, sizes)
         parameters = {position: inputs[position] for position in both.places.gradients}
         own = list(parameters.values())
@@ -105,8 +115,8 @@ class StepGraph:
         return _Bound(run, len(both.places.outputs), trained, held, settings, fresh)
 
     def _joint(self, inputs: Sequence[Any], sizes: tuple[Any, ...]) -> Joint:
-        wanted = [p for group in self._optimizer.param_groups for p in group["params"] if p.requires_grad]
-        positions = tuple(i for i, tensor in enumerate(inputs) if any(tensor is p for p in wanted))
+        wanted = {id(p) for group in self._optimizer.param_groups for p in group["params"] if p.requires_grad}
+        positions = tuple(i for i, tensor in enumerate(inputs) if id(tensor) in wanted)
         if (sizes, positions) not in self._joints:
             mode = FakeTensorMode(allow_non_fake_inputs=True)
             self._joints[sizes, positions] = joint(self._graph_module, inputs, positions, mode)
@@ -121,7 +131,7 @@ class StepGraph:
             "step.fx.py": lambda: readable(graph_module),
         }
         step = Graph(next_name("step"), "step", graph_module, on_device=True, forms=forms)
-        return specialise(device_client(), self._options, step, {}), fresh
+        return specialise(self._device, self._options, step, {}), fresh
 
 
 def _is_tensor(value: Any) -> bool:

@@ -1,0 +1,68 @@
+"""What only a fresh process shows: what the command line imports, how it ends, and when the device is registered."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "jax", "jaxlib", "numpy", "pydantic", "torch_mlir"}
+
+
+def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]], ids=" ".join)
+def test_what_needs_no_torch_does_not_import_it(arguments):
+    done = start("-X", "importtime", "-m", "tpu_dynamo.cli", *arguments)
+    assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert "tpu_dynamo.cli" in imported
+    assert not imported & HEAVY
+
+
+def test_elsewhere_importing_the_package_registers_the_device():
+    code = "import tpu_dynamo, torch; print(torch.zeros(2, device='tpu').device, torch.device('tpu'))"
+    done = start("-c", code)
+    assert done.stdout == "tpu:0 tpu\n", done.stderr
+
+
+def test_a_reader_that_has_enough_ends_the_command_line_quietly():
+    code = (
+        "import sys; sys.argv = ['tpu-dynamo', 'talk']; from tpu_dynamo.cli import app, main\n"
+        "app.command('talk')(lambda: [print('x' * 99) for _ in range(9999)]); main()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_ctrl_c_is_130():
+    code = (
+        "import sys, time; sys.argv = ['tpu-dynamo', 'wait']; from tpu_dynamo.cli import app, main\n"
+        "def wait():\n    print('ready', flush=True)\n    time.sleep(99)\n"
+        "app.command()(wait); main()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "tpu-dynamo: interrupted\n"
+    assert process.returncode == 130
