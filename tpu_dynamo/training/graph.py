@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +11,20 @@ from torch.fx import GraphModule
 from torch.optim import Optimizer
 
 from tpu_dynamo_lowering import readable
-from tpu_dynamo_runtime import Client
 
-from .._torch_compat import FakeTensorMode, mark_stepped
+from .._torch_compat import FakeTensorMode, mark_stepped, unset_fake_temporarily
 from ..artifacts import next_name
-from ..compiled import Specialisation
-from ..options import Options
 from ..session import session
-from ..specialise import Graph, specialise
+from ..specialise import Graph
 from . import optimizers
 from .joint import Joint, check_loss, joint
 from .numbers import Numbers
 from .optimizers import Slot
 from .whole import Trained, whole_step
+
+# What runs a step: from its inputs, state and numbers to its outputs and new state.
+RunStep = Callable[[Sequence[Any]], list[Any]]
+CompileStep = Callable[[Graph], RunStep]
 
 
 @dataclass
@@ -34,7 +35,7 @@ class _Bound:
     fresh: where state goes that the step makes.
     """
 
-    run: Specialisation
+    run: RunStep
     outputs: int
     trained: Trained
     held: list[tuple[dict[str, Any], str, torch.Tensor]]
@@ -63,20 +64,18 @@ class StepGraph:
         graph_module: GraphModule,
         optimizer: Optimizer,
         max_grad_norm: float | None,
-        options: Options,
-        device: Client,
+        compile_step: CompileStep,
     ):
         check_loss(graph_module)
-        self._device = device
+        self._compile_step = compile_step
         self._graph_module = graph_module
         self._optimizer = optimizer
         self._max_grad_norm = max_grad_norm
-        self._options = options
         self._numbers = Numbers(optimizer)
         placeholders = graph_module.graph.find_nodes(op="placeholder")
         self._sizes = [i for i, node in enumerate(placeholders) if not _is_tensor(node.meta["example_value"])]
         self._joints: dict[Any, Joint] = {}
-        self._programs: dict[Any, tuple[Specialisation, list[Slot]]] = {}
+        self._programs: dict[Any, tuple[RunStep, list[Slot]]] = {}
         self._bound: dict[tuple[Any, ...], _Bound] = {}  # by sizes, as last used
 
     def __call__(self, *inputs: Any) -> list[Any]:
@@ -119,19 +118,22 @@ class StepGraph:
         positions = tuple(i for i, tensor in enumerate(inputs) if id(tensor) in wanted)
         if (sizes, positions) not in self._joints:
             mode = FakeTensorMode(allow_non_fake_inputs=True)
-            self._joints[sizes, positions] = joint(self._graph_module, inputs, positions, mode)
+            # The inputs may be fake tensors already, as when steps are compiled ahead of time.
+            with unset_fake_temporarily():
+                self._joints[sizes, positions] = joint(self._graph_module, inputs, positions, mode)
         return self._joints[sizes, positions]
 
-    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[Specialisation, list[Slot]]:
+    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[RunStep, list[Slot]]:
         session().statistics.count("graphs", "step")
-        graph_module, fresh = whole_step(both, trained, inputs)
+        with unset_fake_temporarily():
+            graph_module, fresh = whole_step(both, trained, inputs)
         forms = {
             "dynamo.fx.py": lambda: readable(self._graph_module),
             "joint.fx.py": lambda: readable(both.graph_module),
             "step.fx.py": lambda: readable(graph_module),
         }
         step = Graph(next_name("step"), "step", graph_module, on_device=True, forms=forms)
-        return specialise(self._device, self._options, step, {}), fresh
+        return self._compile_step(step), fresh
 
 
 def _is_tensor(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from torch.utils import _pytree as pytree
 from ..device import NAME as DEVICE
 from ..inputs import client_of_tensors
 from ..options import OptionError, Options
+from ..specialise import specialise
 from . import optimizers
-from .graph import StepGraph
+from .graph import CompileStep, StepGraph
 
 
 class TrainStep:
@@ -28,17 +30,19 @@ class TrainStep:
         loss_fn: Callable[..., Any] | None,
         max_grad_norm: float | None,
         options: Mapping[str, Any] | None,
+        compile_step: CompileStep | None = None,
     ):
+        """compile_step: what compiles the step's graph; by default for the client of the device's tensors."""
         optimizers.check(optimizer)
         _check_device(optimizer)
         self.optimizer = optimizer
-        chosen = _options(options)
-        device = client_of_tensors(chosen)
+        chosen = options_of(options)
+        compile_step = compile_step or partial(specialise, client_of_tensors(chosen), chosen, sizes={})
 
         # Under the name of a registered backend: Dynamo then lets go of the tensors that it saw, which PyTorch would
         # otherwise not move to another device.
         def tpu_dynamo(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
-            graph = StepGraph(graph_module, optimizer, max_grad_norm, chosen, device)
+            graph = StepGraph(graph_module, optimizer, max_grad_norm, compile_step)
             return torch.compiler.disable(graph, reason="a whole training step, compiled already")
 
         self._run = torch.compile(_loss_of(model, loss_fn), backend=tpu_dynamo, fullgraph=True)
@@ -85,7 +89,8 @@ _WITHOUT_MEANING = {
 }
 
 
-def _options(given: Mapping[str, Any] | None) -> Options:
+def options_of(given: Mapping[str, Any] | None) -> Options:
+    """The options of a step. Raises OptionError, also for those that have no meaning here."""
     chosen, default = Options.parse(given), Options()
     for name, why in _WITHOUT_MEANING.items():
         if getattr(chosen, name) != getattr(default, name):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .factories import Built
 
 _USER_CODE = "from user code:"
+# The model's own error within Dynamo's.
+_WITHIN = re.compile(r"""got (\w+)\(['"](.*)['"]\)""")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 
 
@@ -52,14 +54,15 @@ def called(case: Case, built: Built) -> Iterator[None]:
 def told(error: BaseException) -> str:
     """An error of the user's code, and the innermost line of theirs that it came through."""
     text = str(error)
-    message = text.partition(_USER_CODE)[0].partition("\n\n")[0].strip()
+    name, message = type(error).__name__, text.partition(_USER_CODE)[0].partition("\n\n")[0].strip()
+    if (inner := _WITHIN.search(message)) is not None:
+        name, message = inner[1], inner[2]
     # Dynamo's errors tell the lines of the code that it traced in their text.
     frames = _FRAME.findall(text.partition(_USER_CODE)[2])
-    if not frames:
-        own = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
-        frames = [(f.filename, str(f.lineno), f.name) for f in own]
+    frames += [(f.filename, str(f.lineno), f.name) for f in traceback.extract_tb(error.__traceback__)] * (not frames)
+    frames = [frame for frame in frames if _is_users(frame[0])]
     place = f"\n  at {frames[-1][0]}:{frames[-1][1]} in {frames[-1][2]}" if frames else ""
-    return f"{type(error).__name__}: {message}{place}"
+    return f"{name}: {message}{place}"
 
 
 def _is_users(file: str) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from .._torch_compat import fake_copies
 from ..device import NAME as DEVICE
-from ..options import Options
 from ..specialise import Graph
+from ..training.graph import RunStep
 from ..training.step import TrainStep
 from .cases import Case
 from .factories import Built, load
@@ -18,7 +17,7 @@ from .problems import CaseError
 from .warming import Warmer
 
 
-def warm_step(case: Case, built: Built, options: Options, warmer: Warmer) -> None:
+def warm_step(case: Case, built: Built, warmer: Warmer) -> None:
     """Warm the steps that `train_step(model, optimizer, loss)` makes for the case's inputs.
 
     Each batch comes twice: an optimizer may begin to keep state in its first step. Raises CaseError, and what
@@ -31,7 +30,7 @@ def warm_step(case: Case, built: Built, options: Options, warmer: Warmer) -> Non
     make_optimizer = load(case.optimizer, case.folders)
     loss = load(case.loss, case.folders) if case.loss is not None else None
 
-    def compile(step: Graph) -> Callable[[list[Any]], list[Any]]:
+    def compile_step(step: Graph) -> RunStep:
         warmer.warm(step, {})
         return lambda _: _outputs(step)
 
@@ -39,7 +38,7 @@ def warm_step(case: Case, built: Built, options: Options, warmer: Warmer) -> Non
         torch._dynamo.reset()
         with fake_copies(built.model, walk, DEVICE) as calls:
             optimizer = make_optimizer(built.model.parameters())
-            step = TrainStep(built.model, optimizer, loss, case.max_grad_norm, None, compile=compile, chosen=options)
+            step = TrainStep(built.model, optimizer, loss, case.max_grad_norm, case.options, compile_step)
             for args, kwargs in calls:
                 inputs, targets = _split(args, kwargs, case.targets_of_loss)
                 for _ in range(2):

@@ -1,0 +1,78 @@
+"""A process that warms one case after the other: `python -m tpu_dynamo.warmup.worker FD`.
+
+A crash of XLA, or the system's killing of what takes too much memory, then ends a case and not the run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import resource
+import signal
+import sys
+import warnings
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+def serve(connection: Connection) -> None:
+    """Answer requests until the other side hangs up.
+
+    A request is `{"case": …, "checking": …, "push": …}` or `{"module": …, "folders": …, "names": …}`, which asks for
+    the cases in a module; answers are `{"stage": …}` and at last `{"outcome": …}` or `{"cases": …}`.
+    """
+    from .cases import Case
+    from .decorated import cases_in
+    from .factories import load_module
+    from .problems import CaseError
+    from .work import do, makers
+
+    send(connection, {"ready": True})
+    with makers() as opened:
+        while True:
+            try:
+                request = json.loads(connection.recv_bytes())
+            except EOFError:
+                return
+            if "module" in request:
+                try:
+                    module = load_module(request["module"], request["folders"], request["module"])
+                    cases = cases_in(module, request["folders"], request["names"])
+                    send(connection, {"cases": [case.as_dict() for case in cases]})
+                except CaseError as error:
+                    send(connection, {"refused": str(error)})
+                continue
+            case = Case.from_dict(request["case"])
+            tell = partial(_tell, connection)
+            outcome = do(case, opened, tell, checking=request["checking"], push=request["push"]).as_dict()
+            send(connection, {"outcome": outcome, "peak": peak_bytes()})
+
+
+def _tell(connection: Connection, stage: str) -> None:
+    send(connection, {"stage": stage})
+
+
+def send(connection: Connection, message: dict[str, Any]) -> None:
+    """Send plain data."""
+    connection.send_bytes(json.dumps(message).encode())
+
+
+def peak_bytes() -> int:
+    """The most memory that this process and those that it waited for have had, each by itself, added up."""
+    return sum(resource.getrusage(who).ru_maxrss << 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def main() -> None:
+    """Serve on an inherited file descriptor."""
+    # Whoever started us may be killed while a case takes minutes.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Told once for each case they would say nothing of it.
+    warnings.simplefilter("ignore")
+    serve(Connection(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()
