@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import platform
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ._torch_compat import trace_artifact, trace_event
+from .version import versions
 
-_PACKAGES = ("torch", "torch-mlir", "jax", "jaxlib", "libtpu", "numpy", "tpu-dynamo")
 _numbers = itertools.count()
-
-
-def versions() -> dict[str, str]:
-    """The versions that decide what a graph becomes."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def next_name(role: str) -> str:

@@ -21,8 +21,8 @@ from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import canonical, describe_tensor, fingerprint
 
-from .artifacts import versions
 from .options import Options
+from .version import versions
 
 # Raised when a program or its entry is made or read in another way.
 _SCHEMA = 1

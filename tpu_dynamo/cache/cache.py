@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from tpu_dynamo_lowering import Program, Unnameable
 from tpu_dynamo_runtime.store import Store
 
 from ..artifacts import record_event
+from ..recording import record
 from ..signature import Signature
 from ..statistics import Statistics
 from . import executables, programs
@@ -48,9 +50,12 @@ class Cache:
                 program = programs.find(self.store, signature)
                 if program is None:
                     self._miss(self._neighbours.explain_program(graph, signature) if graph else None)
+                    started = time.perf_counter()
                     program = lower()
                     programs.keep(self.store, signature, program)
+                    _note(graph, programs.KIND, signature.key, False, time.perf_counter() - started, signature)
                     return program
+        _note(graph, programs.KIND, signature.key, True, 0.0, signature)
         self._statistics.count("cache_hits", "signature")
         if graph:
             self._recognised.add(program.digest)
@@ -62,7 +67,10 @@ class Cache:
 
         graph: the name of the graph that it is of, None for an eager operator.
         """
+        started = time.perf_counter()
         found = executables.obtain(self.store, maker, stablehlo, digest)
+        key = executables.executable_key(digest, maker.environment)
+        _note(graph, executables.KIND, key, found.level is not None, time.perf_counter() - started)
         for level in found.asked:
             self._statistics.count("cache_hits" if level == found.level else "cache_misses", level)
         if found.level is None:
@@ -88,7 +96,23 @@ class Cache:
         self._missed(miss)
         log.info("%s", miss)
         _record(miss.level, "miss", "; ".join(miss.reasons))
+        record(lambda: {"graph": miss.graph, "kind": "miss", "why": str(miss)})
 
 
 def _record(level: str, outcome: str, reason: str | None = None) -> None:
     record_event("cache", lambda: {"level": level, "outcome": outcome, "reason": reason})
+
+
+def _note(
+    graph: str | None, kind: str, key: str, found: bool, seconds: float, signature: Signature | None = None
+) -> None:
+    """Record a look into the cache for `tpu-dynamo run`. graph: None for an eager operator. seconds: that it took."""
+
+    def tell() -> dict[str, Any]:
+        line = {"graph": graph, "kind": kind, "key": key, "found": found, "seconds": round(seconds, 4)}
+        if signature is not None and graph is not None:
+            line |= {"role": signature.told["role"], "inputs": signature.told["inputs"]}
+            line["platform"] = signature.keyed["platform"]
+        return line
+
+    record(tell)

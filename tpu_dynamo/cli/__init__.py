@@ -11,6 +11,7 @@ from .ending import Root
 from .explain import explain
 from .ops import ops
 from .report import AfterDashes, report
+from .warmup import warmup
 
 app = typer.Typer(
     name="tpu-dynamo",
@@ -47,6 +48,7 @@ def root(
 app.command()(ops)
 app.command(cls=AfterDashes)(report)
 app.command()(explain)
+app.command()(warmup)
 
 
 def main() -> None:

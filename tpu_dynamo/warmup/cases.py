@@ -67,9 +67,7 @@ class Case:
         return cls(**{**data, **tuples, "walks": tuple(map(tuple, data["walks"]))})
 
 
-def cases_of(
-    manifest: Manifest, path: Path, *, targets: Sequence[str] = (), modes: Sequence[str] = ()
-) -> list[Case]:
+def cases_of(manifest: Manifest, path: Path, *, targets: Sequence[str] = (), modes: Sequence[str] = ()) -> list[Case]:
     """All cases of a manifest in the order of its models; targets, modes: in the place of those that it names."""
     folders = (folder_of(path),)
     found = [case for name, model in manifest.model.items() for case in _of(manifest, name, model, targets, modes)]
@@ -85,9 +83,7 @@ def chosen(cases: Sequence[Case], only: Sequence[str]) -> list[Case]:
     ]
 
 
-def _of(
-    manifest: Manifest, name: str, model: Model, targets: Sequence[str], modes: Sequence[str]
-) -> Iterator[Case]:
+def _of(manifest: Manifest, name: str, model: Model, targets: Sequence[str], modes: Sequence[str]) -> Iterator[Case]:
     common = defaults_applied(manifest, model)
     if model.command is not None:
         yield Case(f"{name}/command", name, "command", "command", command=tuple(model.command), timeout=common.timeout)
@@ -110,7 +106,9 @@ def _of(
         "max_grad_norm": model.max_grad_norm,
         "timeout": common.timeout,
     }
-    for target, mode in itertools.product(targets or common.targets or ["auto"], modes or common.modes or ["inference"]):
+    for target, mode in itertools.product(
+        targets or common.targets or ["auto"], modes or common.modes or ["inference"]
+    ):
         for fixed, walks in _walks(model, common.dynamic):
             sizes = ",".join(f"{dim}={size}" for dim, size in fixed.items())
             parts = [name, mode, *([sizes] if sizes else []), target]
@@ -140,8 +138,9 @@ def _walks(model: Model, dynamic: bool | None) -> Iterator[tuple[dict[str, Any],
     shown = {name: f"{min(sizes)}..{max(sizes)}" for name, sizes in changing.items()}
     for sizes in itertools.product(*listed.values()):
         fixed = dict(zip(listed, sizes, strict=True))
-        yield {**fixed, **shown}, tuple(
-            tuple({**fixed, **one} for one in walk) for walk in _sequences(changing, dynamic)
+        yield (
+            {**fixed, **shown},
+            tuple(tuple({**fixed, **one} for one in walk) for walk in _sequences(changing, dynamic)),
         )
 
 

@@ -60,9 +60,7 @@ def warmup_case(
     }  # fmt: skip
 
     def mark(function: _Factory) -> _Factory:
-        decoration = Decoration(
-            name or function.__name__, tuple(modes), tuple(targets), tuple(parameters), loss, said
-        )
+        decoration = Decoration(name or function.__name__, tuple(modes), tuple(targets), tuple(parameters), loss, said)
         setattr(function, _ATTRIBUTE, decoration)
         return function
 

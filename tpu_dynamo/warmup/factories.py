@@ -49,7 +49,7 @@ def load_module(name: str, folders: Sequence[str], why: str) -> Any:
     except ModuleNotFoundError as error:
         looked = ", ".join(folders)
         raise CaseError(f"no module named {error.name!r}, which {why!r} needs; looked in {looked} and the environment")
-    except Exception as error:  # noqa: BLE001 - a user's module may raise anything, which is what the user wants to read
+    except Exception as error:
         raise CaseError(f"importing {name!r} raised {told(error)}") from error
 
 
@@ -60,7 +60,7 @@ def build(case: Case) -> Built:
     try:
         with where:
             made = factory(*case.args, **case.kwargs)
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:
         hint = '\n  try: init = "random", where the code cannot build on the meta device' if case.init == "meta" else ""
         raise CaseError(f"the factory {case.factory} raised {told(error)}{hint}") from error
     model, given = _parts(case, made)
@@ -113,8 +113,10 @@ def _value(case: Case, spec: Any, sizes: Sizes) -> Any:
     tensor = spec["tensor"]
     shape = [sizes[size] if isinstance(size, str) else size for size in tensor["shape"]]
     dtype = getattr(torch, tensor["dtype"])
-    made = _real(case, shape, dtype, tensor["range"]) if case.init == "real" else torch.empty(
-        shape, dtype=dtype, device="meta"
+    made = (
+        _real(case, shape, dtype, tensor["range"])
+        if case.init == "real"
+        else torch.empty(shape, dtype=dtype, device="meta")
     )
     if tensor["memory_format"] == "channels_last":
         made = made.to(memory_format=torch.channels_last)
@@ -142,4 +144,3 @@ def _place(module: str) -> str:
 def _close(name: str, owner: Any) -> str:
     close = difflib.get_close_matches(name, [n for n in dir(owner) if not n.startswith("_")], n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-

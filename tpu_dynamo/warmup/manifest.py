@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from tpu_dynamo_runtime import TARGETS, TOPOLOGIES, find_topology
+
 DType = Literal[
     "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128",
     "int64", "int32", "int16", "int8", "uint8", "bool",
@@ -40,7 +42,9 @@ class _Table(BaseModel):
     def _known(cls, given: Any) -> Any:
         unknown = [key for key in given if key not in cls.model_fields] if isinstance(given, Mapping) else []
         if unknown:
-            raise PydanticCustomError("unknown_keys", "unknown keys", {"keys": unknown, "known": list(cls.model_fields)})
+            raise PydanticCustomError(
+                "unknown_keys", "unknown keys", {"keys": unknown, "known": list(cls.model_fields)}
+            )
         return given
 
 
@@ -142,6 +146,17 @@ class Common(_Table):
     module_mode: Literal["by_mode", "train", "eval", "as_built"] | None = None
     dynamic: bool | None = None
     timeout: PositiveFloat | None = None
+
+    @field_validator("targets")
+    @classmethod
+    def _exist(cls, value: list[str] | None) -> list[str] | None:
+        for target in value or ():
+            if target not in TARGETS and find_topology(target) is None:
+                close = difflib.get_close_matches(target, (*TARGETS, *TOPOLOGIES), n=1)
+                meant = f"; did you mean {close[0]!r}?" if close else "."
+                known = f"{', '.join(TARGETS)}, and topologies such as v5e:2x2 (docs/tpu_without_a_tpu.md)"
+                raise PydanticCustomError("target", f"unknown target {target!r}{meant} There are {known}")
+        return value
 
 
 class Model(Common):

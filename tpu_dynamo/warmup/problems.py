@@ -84,6 +84,7 @@ def _shown(call: Any) -> str:
         return repr(value)
 
     named = [("", value) for value in args] + [(f"{name}=", value) for name, value in kwargs.items()]
-    return ", ".join(
-        prefix + " ".join(shape(leaf) for leaf in pytree.tree_leaves(value)) for prefix, value in named
-    ) or "no arguments"
+    return (
+        ", ".join(prefix + " ".join(shape(leaf) for leaf in pytree.tree_leaves(value)) for prefix, value in named)
+        or "no arguments"
+    )

@@ -170,7 +170,7 @@ class Warmer:
 
         try:
             signature = signature_of(self._maker.platform, self._options, graph, sizes)
-        except Unnameable as why:
+        except Unnameable:
             # As a run does it: it has no key, and is lowered each time.
             def unnamed() -> Any:
                 raise why
@@ -228,4 +228,3 @@ class _Watched:
 
     def deserialise(self, data: bytes) -> Any:
         return self._maker.deserialise(data)
-

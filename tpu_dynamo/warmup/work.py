@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +25,7 @@ from ..errors import CompilationFailed, NeedsValues
 from ..options import OptionError, Options
 from ..session import reset_stats, session, stats
 from .cases import Case
+from .commands import end_with_parent, run_recorded
 from .decorated import decoration_of
 from .factories import Built, build, load
 from .problems import CaseError, called
@@ -80,17 +83,31 @@ class Outcome:
 
 
 def do(
-    case: Case, maker_for: MakerFor, tell: Callable[[str], None], *, checking: bool = False, push: bool = False
+    case: Case,
+    maker_for: MakerFor,
+    tell: Callable[[str], None],
+    *,
+    checking: bool = False,
+    push: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Warm one case, or check that it is warm; whatever is wrong with it is in the outcome.
 
     maker_for: what makes executables for a target. tell: told each stage. push: also into the remote tier.
+    environment: the variables for a command.
     """
     outcome, stages = Outcome(), Stages(tell)
     reset_stats()
     session().close_caches()
     try:
-        _do(case, maker_for, stages, outcome, checking, push)
+        cache = _cache(checking)
+        if case.command:
+            _run(case, stages, outcome, checking, dict(environment or os.environ))
+        else:
+            _do(case, maker_for, stages, outcome, cache, checking)
+        if push:
+            stages("push")
+            _push(cache, outcome)
     except (CaseError, PlatformUnavailable, UnknownTarget, OptionError) as error:
         environmental = isinstance(error, PlatformUnavailable)
         outcome.kind = error.kind if isinstance(error, CaseError) else "environment" if environmental else "usage"
@@ -105,11 +122,39 @@ def do(
     return outcome
 
 
-def _do(case: Case, maker_for: MakerFor, stages: Stages, outcome: Outcome, checking: bool, push: bool) -> None:
+def _run(case: Case, stages: Stages, outcome: Outcome, checking: bool, environment: dict[str, str]) -> None:
+    """Run a case that is a command of the user's."""
+    stages("run")
+    if checking:
+        environment["TPU_DYNAMO_CACHE"] = "read_only"
+    try:
+        status, found = run_recorded(
+            case.command, environment, cwd=case.folders[0] if case.folders else None, preexec_fn=end_with_parent
+        )
+    except OSError as error:
+        raise CaseError(f"the command {case.command[0]!r} cannot be started: {error.strerror}") from error
+    outcome.graphs, outcome.entries = found.graphs, found.entries
+    outcome.lowerings, outcome.xla_compiles = found.lowerings, found.xla_compiles
+    if status:
+        raise CaseError(f"the command ended with exit status {status}: {shlex.join(case.command)}", "failed")
+    if not found.graphs:
+        raise CaseError(f"the command compiled no graph with this backend: {shlex.join(case.command)}", "failed")
+    made = bool(found.lowerings or found.xla_compiles)
+    outcome.missing = found.misses if checking and made else []
+    outcome.state = "missing" if checking and made else "made" if made else "found"
+
+
+def _push(cache: Cache, outcome: Outcome) -> None:
+    outcome.pushed = sum(cache.store.push(kind, key) for kind, key in outcome.entries)
+    if outcome.pushed < len(outcome.entries):
+        lost = len(outcome.entries) - outcome.pushed
+        raise CaseError(f"{lost} of {len(outcome.entries)} entries were not pushed to the remote tier", "environment")
+
+
+def _do(case: Case, maker_for: MakerFor, stages: Stages, outcome: Outcome, cache: Cache, checking: bool) -> None:
     stages("build")
     options = _options(case)
     maker = maker_for(case.target)
-    cache = _cache(checking)
     case = dataclasses.replace(case, device=case.device or ("tpu" if maker.platform == "tpu" else "cpu"))
     built = build(case)
     warmer = Warmer(maker, options, cache, stages, checking=checking)
@@ -128,12 +173,6 @@ def _do(case: Case, maker_for: MakerFor, stages: Stages, outcome: Outcome, check
         raise UnsupportedOp(_once(warmed.unsupported))
     if not (warmed.graphs or warmed.missing or warmed.in_eager):
         raise CaseError("no graph was captured: nothing that the model does is one that Dynamo compiles", "failed")
-    if push:
-        stages("push")
-        outcome.pushed = sum(cache.store.push(kind, key) for kind, key in outcome.entries)
-        if outcome.pushed < len(outcome.entries):
-            lost = len(outcome.entries) - outcome.pushed
-            outcome.notes.append(f"{lost} of {len(outcome.entries)} entries were not pushed")
     everything = all(all(graph.found) for graph in warmed.graphs)
     outcome.state = "missing" if outcome.missing else "found" if everything else "made"
 
@@ -172,7 +211,7 @@ def _cache(checking: bool) -> Cache:
     if cache is None:
         raise CaseError("the cache is off: TPU_DYNAMO_CACHE says so, and there is nothing to warm", "environment")
     if cache.store.directory is None:
-        raise CaseError("the cache's directory cannot be used; `tpu-dynamo cache dir` says why", "environment")
+        raise CaseError("the cache's directory cannot be used; `tpu-dynamo doctor` says why", "environment")
     if not checking and not cache.store.may_write():
         raise CaseError("nothing can be written into the cache: it is only read", "environment")
     return cache
@@ -226,4 +265,3 @@ def makers() -> Iterator[Makers]:
         yield opened
     finally:
         opened.close()
-

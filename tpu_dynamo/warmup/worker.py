@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 def serve(connection: Connection) -> None:
     """Answer requests until the other side hangs up.
 
-    A request is `{"case": …, "checking": …, "push": …}` or `{"module": …, "folders": …, "names": …}`, which asks for
+    A request is `{"case": …, "checking": …, "push": …, "environment": …}` or `{"module": …, "folders": …, "names": …}`, which asks for
     the cases in a module; answers are `{"stage": …}` and at last `{"outcome": …}` or `{"cases": …}`.
     """
     from .cases import Case
@@ -47,8 +47,15 @@ def serve(connection: Connection) -> None:
                 continue
             case = Case.from_dict(request["case"])
             tell = partial(_tell, connection)
-            outcome = do(case, opened, tell, checking=request["checking"], push=request["push"]).as_dict()
-            send(connection, {"outcome": outcome, "peak": peak_bytes()})
+            outcome = do(
+                case,
+                opened,
+                tell,
+                checking=request["checking"],
+                push=request["push"],
+                environment=request["environment"],
+            )
+            send(connection, {"outcome": outcome.as_dict(), "peak": peak_bytes()})
 
 
 def _tell(connection: Connection, stage: str) -> None:
@@ -61,8 +68,8 @@ def send(connection: Connection, message: dict[str, Any]) -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process and those that it waited for have had, each by itself, added up."""
-    return sum(resource.getrusage(who).ru_maxrss << 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    """The most resident memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def main() -> None:

@@ -173,7 +173,9 @@ class Workers:
         worker.deadline = None
         if worker.ready:
             self._set_deadline(worker)
-        worker.ask({"case": case.as_dict(), "checking": checking, "push": push})
+        # A command gets the variables as they are: the worker's have been changed for its own sake.
+        variables = {**os.environ, **self.environment} if case.command else None
+        worker.ask({"case": case.as_dict(), "checking": checking, "push": push, "environment": variables})
 
     def _set_deadline(self, worker: Worker) -> None:
         seconds = (worker.case.timeout if worker.case else None) or self.timeout
@@ -214,4 +216,3 @@ class Workers:
         worker.close()
         self._workers[slot] = None
         return Event(worker.case, slot, outcome={"state": "failed", "kind": kind, "why": why})
-

@@ -1,0 +1,219 @@
+"""`tpu-dynamo warmup`: fill the compile cache before a job starts."""
+
+from __future__ import annotations
+
+import os
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import print_json, results, say
+from .ending import ExitCode, end, refuse
+from .switches import CacheDir, DryRun, Json, NoProgress
+
+if TYPE_CHECKING:
+    from tpu_dynamo.warmup.cases import Case
+    from tpu_dynamo.warmup.run import Result, Run
+    from tpu_dynamo.warmup.workers import Workers
+
+
+class Modes(StrEnum):
+    """What `--mode` takes."""
+
+    inference = "inference"
+    train = "train"
+    step = "step"
+    both = "both"
+
+
+def warmup(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="MANIFEST.toml | MODULE[:FACTORY]",
+            help="A manifest, a function that gives (model, args), or a module with @tpu_dynamo.warmup_case functions.",
+        ),
+    ],
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Models or cases of this name, as bert or 'bert/train/*'.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="TARGET", help="As cpu or v5e:2x2, in the place of those it names.")
+    ] = None,
+    mode: Annotated[Modes | None, typer.Option(help="In the place of those that it names.")] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Worker processes; by default one for 4 CPUs.")
+    ] = max(1, (os.cpu_count() or 1) // 4),
+    init: Annotated[
+        str, typer.Option(metavar="meta|random|real", help="How a FACTORY is called; a manifest says it itself.")
+    ] = "random",
+    cache_dir: CacheDir = None,
+    remote: Annotated[
+        str | None, typer.Option(metavar="URL", help="The remote tier, in the place of TPU_DYNAMO_CACHE_REMOTE.")
+    ] = None,
+    push: Annotated[bool, typer.Option("--push", help="Write the entries to the remote tier too.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compile nothing: say what is missing in the cache, and why.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave out cases that an earlier run finished.")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going/--fail-fast", help="Whether to go on after a case that failed.")
+    ] = True,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, metavar="S", help="Seconds for a case that does not say its own.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write report.json and report.md into this folder.")
+    ] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Compile what a job will ask for, and keep it in the cache: no chip, weights or data needed.
+
+    Exits with 4 when a case failed to compile, 2 when the manifest or the code that it names is wrong, 6 when cases
+    were not finished, and with --check 1 when something is missing. Other cases are done all the same.
+    """
+    from tpu_dynamo.warmup.run import Run, as_data
+    from tpu_dynamo.warmup.workers import Workers
+
+    from .warmup_view import show_cases, show_results
+
+    if check and (resume or push):
+        refuse("--check makes nothing, so there is nothing to resume or push")
+    directory = _directory(cache_dir, writing=not (check or dry_run))
+    environment = {"TPU_DYNAMO_CACHE_DIR": str(directory)} | ({"TPU_DYNAMO_CACHE_REMOTE": remote} if remote else {})
+    if push and not (remote or os.environ.get("TPU_DYNAMO_CACHE_REMOTE")):
+        refuse("--push needs a remote tier: --remote URL, or TPU_DYNAMO_CACHE_REMOTE")
+    started = time.monotonic()
+    with Workers(jobs, environment, timeout) as workers:
+        cases = _cases(source, target or [], mode, init, only or [], workers)
+        run = Run(cases, directory, jobs, check, resume, not keep_going, push)
+        if dry_run:
+            show_cases(run, json)
+            return
+        interrupted = _go(run, workers, not no_progress and not json)
+    ended, seconds = run.ended(), time.monotonic() - started
+    data = as_data(ended, checking=check, seconds=seconds)
+    if report is not None:
+        from tpu_dynamo.warmup.report import write_report
+
+        for file in write_report(report, data):
+            say(f"wrote {file}")
+    if json:
+        print_json(data)
+    else:
+        show_results(ended, checking=check, seconds=seconds, console=results())
+    if interrupted:
+        say("tpu-dynamo: interrupted; what is finished is kept, and --resume leaves it out")
+        end(ExitCode.INTERRUPTED)
+    end(exit_code(ended))
+
+
+def exit_code(ended: list[Result]) -> ExitCode:
+    """What the results of all cases mean."""
+    kinds = {result.kind for result in ended if result.state == "failed"}
+    states = {result.state for result in ended}
+    for code, wanted in (
+        (ExitCode.FAILED, {"failed", "crashed"}),
+        (ExitCode.USAGE, {"usage"}),
+        (ExitCode.ENVIRONMENT, {"environment"}),
+        (ExitCode.INCOMPLETE, {"timeout"}),
+    ):
+        if kinds & wanted:
+            return code
+    if "left" in states:
+        return ExitCode.INCOMPLETE
+    return ExitCode.FINDINGS if "missing" in states else ExitCode.OK
+
+
+def _go(run: Run, workers: Workers, shown: bool) -> bool:
+    """Do the cases; says whether somebody interrupted."""
+    from .warmup_view import watching
+
+    try:
+        with watching(run, shown) as tell:
+            for event in run.through(workers):
+                tell(event)
+    except KeyboardInterrupt:
+        return True
+    except OSError as error:
+        refuse(f"what is done cannot be noted in the cache: {error}", ExitCode.CACHE)
+    return False
+
+
+def _directory(given: Path | None, writing: bool) -> Path:
+    """The cache's directory, made if need be. Refuses one that cannot be used."""
+    from tpu_dynamo_runtime.store import Faults, default_path, open_store
+
+    if os.environ.get("TPU_DYNAMO_CACHE", "").strip().lower() in ("off", "0", "false"):
+        refuse("the cache is off: TPU_DYNAMO_CACHE says so, and there is nothing to warm", ExitCode.ENVIRONMENT)
+    path = (given or default_path()).absolute()
+    store = open_store(path, faults=Faults())
+    if store.directory is None or (writing and not store.directory.writable):
+        refuse(f"the cache in {path} cannot be {'written' if writing else 'used'}", ExitCode.CACHE)
+    return path
+
+
+def _cases(
+    source: str, targets: list[str], mode: Modes | None, init: str, only: list[str], workers: Workers
+) -> list[Case]:
+    from tpu_dynamo.warmup.cases import cases_of, chosen
+    from tpu_dynamo.warmup.reading import ManifestError, read_manifest
+    from tpu_dynamo_runtime import TARGETS, UnknownTarget, find_topology
+
+    for target in targets:
+        if target not in TARGETS and find_topology(target) is None:
+            raise UnknownTarget(target)
+    if init not in ("meta", "random", "real"):
+        refuse(f"--init {init}: there are meta, random and real")
+    modes = [] if mode is None else ["inference", "train"] if mode == "both" else [str(mode)]
+    path = Path(source)
+    if path.suffix == ".toml" or path.is_file():
+        try:
+            cases = cases_of(read_manifest(path), path, targets=targets, modes=modes)
+        except ManifestError as error:
+            refuse(f"the manifest cannot be used\n{error}")
+    else:
+        cases = _of_code(source, targets, modes, init, workers)
+    found = chosen(cases, only)
+    if not found:
+        refuse(f"no case is named {' or '.join(only)}; there are {', '.join(dict.fromkeys(c.model for c in cases))}")
+    return found
+
+
+def _of_code(source: str, targets: list[str], modes: list[str], init: str, workers: Workers) -> list[Case]:
+    """The cases of a module's decorated functions, or of one function."""
+    import dataclasses
+    import itertools
+
+    from tpu_dynamo.warmup.cases import Case
+
+    module, _, name = source.partition(":")
+    folders = (os.getcwd(),)
+    try:
+        found = workers.cases_in(module, folders, [name] if name else [])
+    except LookupError as error:
+        refuse(str(error))
+    if not found and not name:
+        refuse(
+            f"the module {module} has no function with @tpu_dynamo.warmup_case, and {source!r} is no manifest\n"
+            "  try: MODULE:FACTORY, or the path of a TOML file"
+        )
+    if not found:
+        return [
+            Case("/".join((name, m, t)), name, t, m, source, folders, init=init)
+            for t, m in itertools.product(targets or ["auto"], modes or ["inference"])
+        ]
+    if not (targets or modes):
+        return found
+    changed: dict[str, Case] = {}
+    for case in found:
+        middle = case.name.split("/")[2:-1]
+        for target, mode in itertools.product(targets or [case.target], modes or [case.mode]):
+            new = "/".join([case.model, mode, *middle, target])
+            changed[new] = dataclasses.replace(case, name=new, target=target, mode=mode)
+    return list(changed.values())

@@ -1,0 +1,229 @@
+"""How `tpu-dynamo warmup` looks: what is going on, on stderr, and what came of it, on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .console import messages, print_json, results, say, table
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from tpu_dynamo.warmup.run import Result, Run
+    from tpu_dynamo.warmup.workers import Event
+
+_STAGES = ("trace", "lower", "compile", "store")
+_COLOURS = {"made": "green", "found": "cyan", "skipped": "dim", "missing": "yellow", "failed": "red", "left": "dim"}
+_MARKS = {"made": "+", "found": "=", "skipped": "-", "missing": "?", "failed": "!", "left": " "}
+_LINES = 12
+
+
+@contextlib.contextmanager
+def watching(run: Run, shown: bool) -> Iterator[Callable[[Event], None]]:
+    """Shows a run while it goes on; gives what is to be told each event.
+
+    On a terminal: the latest cases, those that are being done with their stages, and how far it is. Else one line for
+    each case that has ended; with `shown` false nothing.
+    """
+    console = messages()
+    if not shown or not console.is_terminal:
+        yield _Lines(run, shown)
+        return
+    from rich.live import Live
+
+    view = _View(run)
+    with Live(view, console=console, transient=True, refresh_per_second=8):
+        yield view
+
+
+class _Lines:
+    """A line for each case that has ended."""
+
+    def __init__(self, run: Run, shown: bool):
+        self._run = run
+        self._shown = shown
+
+    def __call__(self, event: Event) -> None:
+        if event.outcome is not None and self._shown:
+            result = self._run.results[event.case.name]
+            done, count = len(self._run.results), len(self._run.cases)
+            say(
+                f"[{done}/{count}] {event.case.name}: {result.state} in {duration(result.seconds)}{_first_line(result)}"
+            )
+
+
+class _View:
+    """What a terminal shows."""
+
+    def __init__(self, run: Run):
+        from rich.spinner import Spinner
+
+        self._run = run
+        self._stages: dict[str, str] = {}
+        self._latest: deque[Result] = deque(maxlen=_LINES)
+        self._spinner = Spinner("dots")
+
+    def __call__(self, event: Event) -> None:
+        if event.outcome is not None:
+            self._stages.pop(event.case.name, None)
+            self._latest.append(self._run.results[event.case.name])
+        else:
+            self._stages[event.case.name] = str(event.stage)
+
+    def __rich_console__(self, console: Console, options: Any) -> Iterator[RenderableType]:
+        from rich.table import Table
+        from rich.text import Text
+
+        # Three lines are for those that are being done and for the sum.
+        room = max(1, min(_LINES, console.size.height - len(self._stages) - 3))
+        width = max((len(case.name) for case in self._run.cases), default=0)
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_column(width=1)
+        grid.add_column(no_wrap=True, overflow="ellipsis", width=min(width, max(20, console.width - 48)))
+        grid.add_column(no_wrap=True, width=32)
+        grid.add_column(justify="right", no_wrap=True, width=9)
+        for result in list(self._latest)[-room:]:
+            colour = _COLOURS[result.state]
+            grid.add_row(
+                Text(_MARKS[result.state], style=colour),
+                result.case.name,
+                Text(_told(result), style=colour),
+                duration(result.seconds),
+            )
+        for name, since in self._run.running.items():
+            grid.add_row(self._spinner, name, _path(self._stages.get(name, "")), duration(self._run.clock() - since))
+        yield grid
+        yield self._sum()
+
+    def _sum(self) -> RenderableType:
+        from rich.text import Text
+
+        states = Counter(result.state for result in self._run.results.values())
+        text = Text(f"{len(self._run.results)} of {len(self._run.cases)} cases", style="bold")
+        for state, count in states.items():
+            text.append(f"   {count} {state}", style=_COLOURS[state])
+        left = self._run.remaining()
+        if left is not None and self._run.waiting:
+            text.append(f"   about {duration(left)} to go", style="dim")
+        return text
+
+
+def _path(stage: str) -> RenderableType:
+    """trace > lower > compile > store, with where it is."""
+    from rich.text import Text
+
+    if stage not in _STAGES:
+        return Text({"start": "starting", "build": "building the model"}.get(stage, stage), style="dim")
+    text = Text()
+    at = _STAGES.index(stage)
+    for number, each in enumerate(_STAGES):
+        text.append(" > " if number else "", style="dim")
+        text.append(each, style="bold cyan" if number == at else "default" if number < at else "dim")
+    return text
+
+
+def _told(result: Result) -> str:
+    graphs = len(result.outcome.get("graphs", ()))
+    if result.state in ("made", "found"):
+        return f"{result.state}, {graphs} program{'s' * (graphs != 1)}"
+    if result.state == "missing":
+        return f"{len(result.outcome.get('missing', ()))} missing"
+    return result.kind if result.state == "failed" and result.kind != "failed" else result.state
+
+
+def show_cases(run: Run, json: bool) -> None:
+    """The cases that a run would do, with the seconds that they took before."""
+    seconds = {case.name: run.ledger.seconds(case) for case in run.waiting}
+    if json:
+        print_json([{**case.as_dict(), "seconds": seconds[case.name]} for case in run.waiting])
+        return
+    shown = table("CASE", "FACTORY", "TOOK BEFORE", right=("TOOK BEFORE",))
+    for case in run.waiting:
+        took = seconds[case.name]
+        shown.add_row(case.name, case.factory or " ".join(case.command), "" if took is None else duration(took))
+    results().print(shown)
+    left = run.remaining()
+    skipped = len(run.cases) - len(run.waiting)
+    say(
+        f"{len(run.waiting)} cases" + (f", {skipped} done by earlier runs" if skipped else "")
+        + (f"; about {duration(left)}" if left is not None else "")
+    )  # fmt: skip
+
+
+def show_results(ended: Sequence[Result], *, checking: bool, seconds: float, console: Console) -> None:
+    """What became of each case, the reasons of what went wrong, and the sum."""
+    from rich.text import Text
+
+    shown = table(
+        "CASE", "RESULT", "PROGRAMS", "LOWERED", "COMPILED", *(s.upper() for s in _STAGES[:3]), "TOTAL",
+        right=("PROGRAMS", "LOWERED", "COMPILED", *(s.upper() for s in _STAGES[:3]), "TOTAL"),
+    )  # fmt: skip
+    for result in ended:
+        stages = result.outcome.get("seconds", {})
+        ran = result.state not in ("skipped", "left")
+        shown.add_row(
+            result.case.name,
+            Text(result.kind if result.kind == "timeout" else result.state, style=_COLOURS[result.state]),
+            *(
+                [
+                    str(len(result.outcome.get("graphs", ()))),
+                    str(result.outcome.get("lowerings", 0)),
+                    str(result.outcome.get("xla_compiles", 0)),
+                    *(_seconds(stages.get(stage)) for stage in _STAGES[:3]),
+                    _seconds(result.seconds),
+                ]
+                if ran
+                else [""] * 7
+            ),
+        )
+    console.print(shown)
+    for (state, why), names in _told_of(ended).items():
+        console.print()
+        for name in names:
+            console.print(Text(name, style=f"bold {_COLOURS[state]}"))
+        console.print(Text("  " + why.replace("\n", "\n  ")))
+    say(_summary(ended, checking, seconds))
+
+
+def _told_of(ended: Sequence[Result]) -> dict[tuple[str, str], list[str]]:
+    """What is to be told, with the cases that it is to be told of."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for result in ended:
+        whys = [result.why] if result.state in ("failed", "missing") else []
+        for why in (*whys, *result.outcome.get("notes", ())):
+            found.setdefault((result.state, why), []).append(result.case.name)
+    return found
+
+
+def _summary(ended: Sequence[Result], checking: bool, seconds: float) -> str:
+    states = Counter(result.state for result in ended)
+    lowered = sum(result.outcome.get("lowerings") or 0 for result in ended)
+    compiled = sum(result.outcome.get("xla_compiles") or 0 for result in ended)
+    parts = ", ".join(f"{count} {state}" for state, count in states.items())
+    if checking:
+        missing = sum(len(result.outcome.get("missing", ())) for result in ended)
+        return (
+            f"{len(ended)} cases checked in {duration(seconds)}: {parts}; {missing} programs or executables are missing"
+        )
+    return f"{len(ended)} cases in {duration(seconds)}: {parts}; {lowered} graphs lowered, {compiled} programs compiled"
+
+
+def _first_line(result: Result) -> str:
+    return f": {result.why.splitlines()[0]}" if result.why else ""
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} s"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: 3.2 s, 4 min 05 s, 2 h 03 min."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

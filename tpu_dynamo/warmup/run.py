@@ -1,0 +1,124 @@
+"""A run: the cases of a manifest given to workers, what comes of them, and what the run is worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .cases import Case
+from .ledger import Ledger, remaining
+from .workers import Event, Workers
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a case.
+
+    state: `made`, `found` (all of it was in the cache), `missing` (a check found less), `failed`, `skipped` (an
+    earlier run did it) or `left` (it was not begun, or not finished). outcome: as the worker told it.
+    """
+
+    case: Case
+    state: str
+    seconds: float = 0.0
+    outcome: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def why(self) -> str:
+        """Why it failed, or what is missing."""
+        return str(self.outcome.get("why") or "") or "\n".join(self.outcome.get("missing", ()))
+
+    @property
+    def kind(self) -> str:
+        """Of a failure: `usage`, `environment`, `failed`, `crashed` or `timeout`."""
+        return str(self.outcome.get("kind") or "")
+
+
+@dataclass
+class Run:
+    """The cases of one run in order, and what has become of them so far.
+
+    checking: nothing is made; what is missing is told. resume: cases that earlier runs finished are left out. fail_fast:
+    the first failure ends it. push: what is made goes into the remote tier too.
+    """
+
+    cases: Sequence[Case]
+    directory: Path
+    jobs: int = 1
+    checking: bool = False
+    resume: bool = False
+    fail_fast: bool = False
+    push: bool = False
+    results: dict[str, Result] = field(default_factory=dict, init=False)
+    running: dict[str, float] = field(default_factory=dict, init=False)
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.directory)
+        if self.resume and not self.checking:
+            self.results = {c.name: Result(c, "skipped") for c in self.cases if self.ledger.is_done(c)}
+
+    @property
+    def waiting(self) -> list[Case]:
+        """The cases that have no result yet."""
+        return [case for case in self.cases if case.name not in self.results]
+
+    def remaining(self) -> float | None:
+        """Seconds until the end, as far as earlier runs and this one tell."""
+        took = [result.seconds for result in self.results.values() if result.state in ("made", "found")]
+        mean = sum(took) / len(took) if took else None
+        spent = {name: self.clock() - since for name, since in self.running.items()}
+        return remaining(self.ledger, self.waiting, spent, self.jobs, mean)
+
+    def through(self, workers: Workers) -> Iterator[Event]:
+        """Do what is waiting, and tell what happens. Raises OSError where the ledger cannot be written."""
+        for event in workers.run(self.waiting, checking=self.checking, push=self.push):
+            # A worker's own start does not count: it is needed once, and not for each case.
+            if event.stage in ("start", "build", "run"):
+                self.running[event.case.name] = self.clock()
+            if event.outcome is not None:
+                seconds = self.clock() - self.running.pop(event.case.name)
+                self._note(event.case, event.outcome, seconds)
+            yield event
+            if self.fail_fast and event.outcome is not None and event.outcome["state"] in ("failed", "missing"):
+                return
+
+    def _note(self, case: Case, outcome: dict[str, Any], seconds: float) -> None:
+        self.results[case.name] = Result(case, outcome["state"], seconds, outcome)
+        if not self.checking:
+            self.ledger.note(case, outcome, seconds)
+
+    def ended(self) -> list[Result]:
+        """A result for each case in their order; those that were not finished are `left`."""
+        return [self.results.get(case.name) or Result(case, "left") for case in self.cases]
+
+
+def as_data(results: Sequence[Result], *, checking: bool, seconds: float) -> dict[str, Any]:
+    """The results of a run as plain data, for `--json` and the report."""
+    return {
+        "schema": 1,
+        "check": checking,
+        "seconds": round(seconds, 2),
+        "cases": [
+            {
+                "name": result.case.name,
+                "model": result.case.model,
+                "mode": result.case.mode,
+                "target": result.case.target,
+                "state": result.state,
+                "seconds": round(result.seconds, 2),
+                "stages": result.outcome.get("seconds", {}),
+                "graphs": result.outcome.get("graphs", []),
+                "lowerings": result.outcome.get("lowerings", 0),
+                "xla_compiles": result.outcome.get("xla_compiles", 0),
+                "kind": result.kind or None,
+                "why": result.outcome.get("why") or None,
+                "missing": result.outcome.get("missing", []),
+                "notes": result.outcome.get("notes", []),
+            }
+            for result in results
+        ],
+    }
