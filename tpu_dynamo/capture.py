@@ -34,8 +34,8 @@ from .inputs import check_inputs
 from .options import Options
 from .signature import Frame
 
-# Told each graph: its role, the functional ATen graph, its example inputs, and where it comes from. May give what AOTAutograd is to
-# call in the graph's place, with a list of inputs; None for the graph itself.
+# Told each graph: its role, the functional ATen graph, its example inputs, and where it comes from. May give what
+# AOTAutograd is to call in the graph's place, with a list of inputs; None for the graph itself.
 Visitor = Callable[[str, GraphModule, Sequence[Any], Frame], Callable[[list[Any]], list[Any]] | None]
 Loss = Callable[[Any], torch.Tensor]
 # Arguments, and arguments by name.

@@ -8,9 +8,13 @@ from typing import Annotated
 import typer
 
 from .ending import Root
+from .compile import compile
+from .cost import cost
 from .explain import explain
+from .manifest import manifest
 from .ops import ops
 from .report import AfterDashes, report
+from .run import run
 from .warmup import warmup
 
 app = typer.Typer(
@@ -49,6 +53,10 @@ app.command()(ops)
 app.command(cls=AfterDashes)(report)
 app.command()(explain)
 app.command()(warmup)
+app.add_typer(manifest, name="manifest")
+app.command(cls=AfterDashes)(run)
+app.command()(compile)
+app.command()(cost)
 
 
 def main() -> None:

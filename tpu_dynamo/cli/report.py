@@ -14,7 +14,7 @@ from .ending import ExitCode, end, refuse
 if TYPE_CHECKING:
     from tpu_dynamo.diagnostics.model import Report
 
-_COMMAND = "tpu_dynamo.command"
+COMMAND = "tpu_dynamo.command"
 _STDOUT = Path("-")
 
 
@@ -25,7 +25,7 @@ class AfterDashes(TyperCommand):
         """Take the command off the arguments."""
         if "--" in args:
             at = args.index("--")
-            ctx.meta[_COMMAND] = args[at + 1 :]
+            ctx.meta[COMMAND] = args[at + 1 :]
             args = args[:at]
         return super().parse_args(ctx, args)
 
@@ -56,7 +56,7 @@ def report(
 
     if fail_on not in (None, "new", "any", "fundamental"):
         refuse(f"--fail-on {fail_on}: there are new, any and fundamental")
-    command = ctx.meta.get(_COMMAND)
+    command = ctx.meta.get(COMMAND)
     if bool(command) == (source is not None):
         refuse("give either a saved report or trace, or a command behind --")
     found, status = _run(command) if command else (_read(source or Path()), 0)

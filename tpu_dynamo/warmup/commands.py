@@ -23,7 +23,8 @@ class Recorded:
 
     graphs: one for each graph, process and set of sizes: its process, name, role, platform, inputs, whether its program
     and its executable were found (None for one that another graph had loaded), and seconds. operators: how many
-    programs of single operators there were, and how many of these were found. entries: kinds and keys. misses: why things were not in the cache.
+    programs of single operators there were, and how many of these were found. entries: kinds and keys. misses: why
+    things were not in the cache.
     """
 
     graphs: list[dict[str, Any]]

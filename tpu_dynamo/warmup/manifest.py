@@ -165,8 +165,8 @@ class Model(Common):
     factory: `module:function` that gives the model, or (model, args) or (model, args, kwargs). args, kwargs: for the
     factory. inputs: what the model takes, a list by position or a table by name. dims: sizes by name. loss:
     `module:function` from what the model returns to what is differentiated. optimizer: `module:function` from the
-    model's parameters to an optimizer, for the mode `step`. targets_of_loss: how many of the last inputs the loss takes, in
-    that mode. command: a command of the user's own to run instead of a factory.
+    model's parameters to an optimizer, for the mode `step`. targets_of_loss: how many of the last inputs the loss
+    takes besides, in that mode. command: a command of the user's own to run instead of a factory.
     """
 
     factory: str | None = None

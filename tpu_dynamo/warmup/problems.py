@@ -48,7 +48,7 @@ def called(case: Case, built: Built) -> Iterator[None]:
         if isinstance(error, ours):
             raise
         calls = {_shown(call): None for walk in built.walks[:1] for call in walk[:3]}
-        raise CaseError(f"calling the model raised {told(error)}\n  with {'; '.join(calls)}", "failed") from error
+        raise CaseError(f"the model raised {told(error)}\n  with {'; '.join(calls)}", "failed") from error
 
 
 def told(error: BaseException) -> str:

@@ -41,8 +41,8 @@ class Result:
 class Run:
     """The cases of one run in order, and what has become of them so far.
 
-    checking: nothing is made; what is missing is told. resume: cases that earlier runs finished are left out. fail_fast:
-    the first failure ends it. push: what is made goes into the remote tier too.
+    checking: nothing is made; what is missing is told. resume: cases that earlier runs finished are left out.
+    fail_fast: the first failure ends it. push: what is made goes into the remote tier too.
     """
 
     cases: Sequence[Case]

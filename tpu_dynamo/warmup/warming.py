@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import Program, Unnameable, Unsupported, UnsupportedOp, prepare, size_sources
-from tpu_dynamo_runtime import Environment, client, find_topology
-from tpu_dynamo_runtime.topology_compiler import TopologyCompiler
+from tpu_dynamo_runtime import CompileError, Environment, XlaRuntimeError
 
 from .._torch_compat import graph_tensors, size_hint
 from ..artifacts import Artifacts
@@ -20,6 +18,7 @@ from ..cache import executables, programs
 from ..cache.cache import Cache
 from ..compiled import CompiledGraph, EagerGraph, Sizes
 from ..device import NAME as DEVICE
+from ..errors import CompilationFailed
 from ..options import Options
 from ..session import session
 from ..signature import Frame
@@ -66,21 +65,6 @@ class Warmed:
 
 class _Missing(Exception):
     """What would have been made, had making been allowed."""
-
-
-@contextlib.contextmanager
-def open_maker(target: str) -> Iterator[PlatformMaker]:
-    """What makes executables for a target, in the environment of the process that will run them.
-
-    For a topology that is one which has its chips, as far as libtpu tells it. Raises UnknownTarget and
-    PlatformUnavailable.
-    """
-    topology = find_topology(target)
-    if topology is None:
-        yield client(target)
-    else:
-        with TopologyCompiler(topology) as compiler:
-            yield compiler
 
 
 class Warmer:
@@ -137,7 +121,7 @@ class Warmer:
             self._note_unsupported(artifacts.name, unsupported)
             return
         lowered = time.perf_counter()
-        executable, known = self._executable(artifacts.name, program)
+        executable, known = self._executable(artifacts, program)
         if key is None:
             self.warmed.uncacheable.append(f"{artifacts.name}: {session().last_miss}")
         compiled = time.perf_counter()
@@ -172,21 +156,22 @@ class Warmer:
             signature = signature_of(self._maker.platform, self._options, graph, sizes)
         except Unnameable:
             # As a run does it: it has no key, and is lowered each time.
-            def unnamed() -> Any:
-                raise why
-
-            return None, self._cache.program(artifacts.name, unnamed, lowered), False
+            return None, self._cache.program(artifacts.name, _raising(why), lowered), False
         return signature.key, self._cache.program(artifacts.name, lambda: signature, lowered), not made
 
-    def _executable(self, name: str, program: Program) -> tuple[str, bool]:
-        """The key of a program's executable, and whether it was in the cache."""
+    def _executable(self, artifacts: Artifacts, program: Program) -> tuple[str, bool]:
+        """The key of a program's executable, and whether it was in the cache. Raises CompilationFailed."""
         watched = _Watched(self._maker, self._stage, self._checking)
         key = executables.executable_key(program.digest, self._maker.environment)
         try:
-            self._cache.executable(watched, program.stablehlo, program.digest, name)
+            self._cache.executable(watched, program.stablehlo, program.digest, artifacts.name)
         except _Missing:
-            self.warmed.missing.append(str(self._cache.explain_executable(name, self._maker, program.digest)))
+            miss = self._cache.explain_executable(artifacts.name, self._maker, program.digest)
+            self.warmed.missing.append(str(miss))
             return key, False
+        except (CompileError, XlaRuntimeError) as error:
+            repro = artifacts.write_repro({"stablehlo.mlir": program.text()})
+            raise CompilationFailed("XLA", str(error), None, repro) from error
         return key, not watched.compiled
 
     def _note_unsupported(self, name: str, unsupported: UnsupportedOp) -> None:
@@ -200,6 +185,13 @@ class Warmer:
         found = [(programs.KIND, graph.program) for graph in self.warmed.graphs]
         found += [(executables.KIND, graph.executable) for graph in self.warmed.graphs]
         return [(kind, key) for kind, key in dict.fromkeys(found) if key is not None]
+
+
+def _raising(error: Exception) -> Callable[[], Any]:
+    def sign() -> Any:
+        raise error
+
+    return sign
 
 
 class _Watched:

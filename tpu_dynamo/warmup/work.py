@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from tpu_dynamo_lowering import Unsupported, UnsupportedInput, UnsupportedOp
-from tpu_dynamo_runtime import CompileError, DoesNotFit, PlatformUnavailable, UnknownTarget
+from tpu_dynamo_runtime import CompileError, DoesNotFit, PlatformUnavailable, UnknownTarget, client, find_topology
+from tpu_dynamo_runtime.topology_compiler import TopologyCompiler
 
 from ..cache.cache import Cache
 from ..cache.settings import cache_settings
@@ -30,7 +31,7 @@ from .decorated import decoration_of
 from .factories import Built, build, load
 from .problems import CaseError, called
 from .steps import warm_step
-from .warming import PlatformMaker, Warmer, open_maker
+from .warming import PlatformMaker, Warmer
 
 # Options that say where things are kept or run, which is the command's affair.
 _NOT_OPTIONS = ("target", "cache", "cache_dir", "dump_dir", "max_executables", "transfer")
@@ -118,7 +119,8 @@ def do(
         outcome.kind, outcome.why = "failed", str(error)
     stages("")
     outcome.seconds = {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()}
-    outcome.notes += [f"cache fault {name}, {count} times" for name, count in stats().cache_faults.items()]
+    faults = {name: count for name, count in stats().cache_faults.items() if not (checking and name == "read_only")}
+    outcome.notes += [f"cache fault {name}, {count} times" for name, count in faults.items()]
     return outcome
 
 
@@ -235,26 +237,29 @@ def _once(problems: list[Unsupported]) -> list[Unsupported]:
 
 
 class Makers:
-    """Opens what makes executables for targets, and keeps the one of a topology that was used last.
+    """Gives what makes executables for targets, and keeps the compiler of the topology that was used last.
 
-    libtpu takes 3 s to start and 0.7 GiB to run, so there is one at a time.
+    libtpu takes 3 s to start and 0.7 GiB to run, so there is one at a time. The clients of platforms are the process's.
     """
 
     def __init__(self) -> None:
         self._held = contextlib.ExitStack()
-        self._target, self._maker = "", None
+        self._target, self._compiler = "", None
 
     def __call__(self, target: str) -> PlatformMaker:
         """The maker for a target. Raises UnknownTarget and PlatformUnavailable."""
-        if self._maker is None or target != self._target:
+        topology = find_topology(target)
+        if topology is None:
+            return client(target)
+        if self._compiler is None or target != self._target:
             self.close()
-            self._maker, self._target = self._held.enter_context(open_maker(target)), target
-        return self._maker
+            self._compiler, self._target = self._held.enter_context(TopologyCompiler(topology)), target
+        return self._compiler
 
     def close(self) -> None:
-        """Let go of the one that is held."""
-        self._held.close()
-        self._maker = None
+        """Let go of the one that is held; also after a crash of it."""
+        held, self._held, self._compiler = self._held, contextlib.ExitStack(), None
+        held.close()
 
 
 @contextlib.contextmanager

@@ -21,8 +21,8 @@ _PR_SET_PDEATHSIG = 1
 def serve(connection: Connection) -> None:
     """Answer requests until the other side hangs up.
 
-    A request is `{"case": …, "checking": …, "push": …, "environment": …}` or `{"module": …, "folders": …, "names": …}`, which asks for
-    the cases in a module; answers are `{"stage": …}` and at last `{"outcome": …}` or `{"cases": …}`.
+    A request is `{"case": …, "checking": …, "push": …, "environment": …}`, or `{"module": …, "folders": …, "names": …}`
+    for the cases in a module; answers are `{"stage": …}` and at last `{"outcome": …}` or `{"cases": …}`.
     """
     from .cases import Case
     from .decorated import cases_in
@@ -55,6 +55,8 @@ def serve(connection: Connection) -> None:
                 push=request["push"],
                 environment=request["environment"],
             )
+            if outcome.state == "failed":
+                opened.close()  # the compiler's process may be what failed
             send(connection, {"outcome": outcome.as_dict(), "peak": peak_bytes()})
 
 

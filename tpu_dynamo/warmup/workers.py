@@ -134,7 +134,7 @@ class Workers:
         self._workers = []
 
     def cases_in(self, module: str, folders: Sequence[str], names: Sequence[str]) -> list[Case]:
-        """The cases that decorated functions of a module say. Raises LookupError with the reason where there are none."""
+        """The cases that decorated functions of a module say. Raises LookupError where the module cannot be used."""
         worker = self._workers[0] = self._workers[0] or Worker(self.environment)
         worker.ask({"module": module, "folders": list(folders), "names": list(names)})
         answer: dict[str, Any] = {}

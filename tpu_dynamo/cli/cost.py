@@ -1,0 +1,124 @@
+"""`tpu-dynamo cost`: what a model will cost on a target, by line of its source."""
+
+from __future__ import annotations
+
+import linecache
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .compile import cost_data, memory_data
+from .console import print_json, results, say, table, waiting
+from .ending import ExitCode, end
+from .switches import Json, NoProgress
+from .target_graphs import Factory, Init, Target, Training, build
+
+if TYPE_CHECKING:
+    from tpu_dynamo import TargetGraph
+
+
+@dataclass
+class _Line:
+    """A line of source with its sums over the graphs. cycles: 0 where XLA estimates none."""
+
+    cycles: int = 0
+    nbytes: int = 0
+
+
+def cost(
+    factory: Factory,
+    target: Target,
+    training: Training = False,
+    init: Init = "random",
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many lines to show; --json has all.")] = 20,
+    json: Json = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Print a model's source with cycles and bytes for each line, the dearest first, and whether it fits the chip.
+
+    The figures are XLA's estimates (docs/tpu_without_a_tpu.md). Exits with 1 when the model does not fit.
+    """
+    with waiting(f"building {factory}", not no_progress):
+        built, calling = build(factory, init)
+        from tpu_dynamo.ahead_of_time import compile_for
+    with waiting(f"compiling {factory} for {target}", not no_progress), calling:
+        args, kwargs = built.walks[0][0]
+        graphs = compile_for(built.model, args, kwargs, target=target, training=training)
+    fitting = [graph for graph in graphs if graph.memory.fits is not False]
+    if json:
+        print_json([_data(graph) for graph in graphs])
+    else:
+        _show(graphs, fitting, top)
+    if len(fitting) < len(graphs):
+        end(ExitCode.FINDINGS)
+
+
+def _data(graph: TargetGraph) -> dict[str, Any]:
+    if graph.memory.fits is not False:
+        return cost_data(graph)
+    # XLA gives no executable, so there is nothing to estimate.
+    return {"graph": graph.name, "role": graph.role, "target": graph.target, "memory": memory_data(graph), "fits": False}
+
+
+def _show(graphs: Sequence[TargetGraph], fitting: Sequence[TargetGraph], top: int) -> None:
+    lines: defaultdict[tuple[str | None, int | None], _Line] = defaultdict(_Line)
+    for graph in fitting:
+        for row in graph.cost.by_line():
+            line = lines[row.file, row.line]
+            line.cycles += row.cycles or 0
+            line.nbytes += row.bytes_accessed
+    estimated = any(graph.cost.cycles is not None for graph in fitting)
+    ranked = sorted(lines.items(), key=lambda item: (-item[1].cycles, -item[1].nbytes))
+    whole = _Line(sum(line.cycles for _, line in ranked), sum(line.nbytes for _, line in ranked))
+    if ranked:
+        shown = table("CYCLES", "SHARE", "BYTES", "LINE", "SOURCE", right=("CYCLES", "SHARE", "BYTES"))
+        for (file, number), line in ranked[:top]:
+            share = line.cycles / whole.cycles if whole.cycles else line.nbytes / max(whole.nbytes, 1)
+            place = f"{os.path.basename(file)}:{number}" if file else ""
+            source = linecache.getline(file, number or 0).strip() if file else "(what belongs to no line)"
+            cycles = f"{line.cycles:,}" if estimated else ""
+            shown.add_row(cycles, f"{share:.1%}", amount(line.nbytes), place, source)
+        results().print(shown)
+        if len(ranked) > top:
+            say(f"{len(ranked) - top} more lines: --top {len(ranked)}")
+    _show_graphs(graphs)
+    unestimated: defaultdict[str, int] = defaultdict(int)
+    for graph in fitting:
+        for kind, count in graph.cost.unestimated.items():
+            unestimated[kind] += count
+    if unestimated:
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(unestimated.items(), key=lambda item: -item[1]))
+        say(f"without an estimate, and in no cycles: {told}")
+
+
+def _show_graphs(graphs: Sequence[TargetGraph]) -> None:
+    shown = table(
+        "GRAPH", "CYCLES", "BYTES", "FLOPS", "MEMORY", "OF", "FITS", right=("CYCLES", "BYTES", "FLOPS", "MEMORY", "OF")
+    )
+    words = {True: "yes", False: "no", None: "not known"}
+    for graph in graphs:
+        memory = graph.memory
+        figures = [""] * 3
+        if memory.fits is not False:
+            cost = graph.cost
+            cycles = "" if cost.cycles is None else f"{cost.cycles:,}"
+            figures = [cycles, amount(cost.bytes_accessed), f"{cost.flops:,}"]
+        available = "" if memory.available is None else amount(memory.available)
+        shown.add_row(graph.name, *figures, amount(memory.total), available, words[memory.fits])
+    console = results()
+    console.print()
+    console.print(shown)
+
+
+def amount(nbytes: int) -> str:
+    """Bytes as people say them, as 4.7 GiB."""
+    size = float(nbytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:,.0f} B" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1024
+    raise AssertionError

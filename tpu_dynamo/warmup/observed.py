@@ -1,0 +1,110 @@
+"""What a recorded command gives besides its own output: a manifest that replays it, and a report."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .commands import Recorded
+
+
+def as_manifest(command: Sequence[str], found: Recorded) -> str:
+    """A manifest with the command as its one case.
+
+    Graphs come from code that only the command knows how to reach, so it is what warms another cache. What it compiled
+    stands beside it, for who wants to write cases of models instead.
+    """
+    name = re.sub(r"\W+", "-", Path(command[-1] if len(command) == 1 else _script(command)).stem).strip("-") or "run"
+    lines = [
+        "# Written by `tpu-dynamo run`. `tpu-dynamo warmup` with this file runs the command again, to fill another cache,",
+        "# and with --check says whether it would find everything in the cache.",
+        "schema = 1",
+        "",
+        f"[model.{json.dumps(name)}]",
+        f"command = {json.dumps(list(command), ensure_ascii=False)}",
+        "",
+        "# What it compiled. A case that needs no data has a `factory` and these inputs instead: docs/warmup.md.",
+    ]
+    seen: dict[str, None] = {}
+    for graph in found.graphs:
+        inputs = ", ".join(f"{name}: {shown(spec)}" for name, spec in user_inputs(graph["inputs"]).items())
+        seen.setdefault(f"#   {graph['role']} on {graph['platform']}" + (f": {inputs}" if inputs else ""))
+    return "\n".join([*lines, *seen]) + "\n"
+
+
+def as_data(command: Sequence[str], status: int, found: Recorded, seconds: float) -> dict[str, Any]:
+    """A recorded command as plain data, for `--json` and the report."""
+    return {
+        "schema": 1,
+        "command": list(command),
+        "status": status,
+        "seconds": round(seconds, 2),
+        "lowerings": found.lowerings,
+        "xla_compiles": found.xla_compiles,
+        "graphs": found.graphs,
+        "operators": {"programs": found.operators[0], "found": found.operators[1]},
+        "misses": found.misses,
+    }
+
+
+def as_report(data: Mapping[str, Any]) -> str:
+    """The same for people, as Markdown."""
+    graphs, operators = data["graphs"], data["operators"]
+    processes = len({graph["process"] for graph in graphs})
+    lines = [
+        f"# `{shlex.join(data['command'])}`",
+        "",
+        f"Exit status {data['status']} after {data['seconds']:.1f} s. {len(graphs)} programs of graphs in {processes} "
+        f"processes: {data['lowerings']} lowered, {data['xla_compiles']} compiled, the rest found in the cache.",
+    ]
+    if operators["programs"]:
+        lines += ["", f"{operators['programs']} programs of single operators, {operators['found']} found in the cache."]
+    lines += [
+        "",
+        "| process | graph | platform | program | executable | seconds | inputs |",
+        "| --- | --- | --- | --- | --- | ---: | --- |",
+    ]
+    words = {True: "found", False: "made", None: "loaded already"}
+    for graph in graphs:
+        inputs = "; ".join(f"`{name}` {shown(spec)}" for name, spec in user_inputs(graph["inputs"]).items())
+        cells = [
+            str(graph["process"]), graph["name"], str(graph["platform"]), words[graph["program_found"]],
+            words[graph["executable_found"]], f"{graph['seconds']:.2f}", inputs,
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    if data["misses"]:
+        lines += ["", "## Why things were not in the cache", "", *(f"* {miss}" for miss in data["misses"])]
+    return "\n".join(lines) + "\n"
+
+
+def write(folder: Path, command: Sequence[str], data: Mapping[str, Any], found: Recorded) -> list[Path]:
+    """Write manifest.toml, report.md and report.json into a folder, which is made. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        "manifest.toml": as_manifest(command, found),
+        "report.md": as_report(data),
+        "report.json": json.dumps(data, indent=2, ensure_ascii=False) + "\n",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in files]
+
+
+def user_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs that are arguments of the user's code, without parameters and what AOTAutograd names."""
+    return {name: spec for name, spec in inputs.items() if name.startswith("L[") and "._" not in name}
+
+
+def shown(spec: Mapping[str, Any]) -> str:
+    """A tensor's dtype and sizes, as `float32[8, 16]`."""
+    return f"{spec['dtype']}[{', '.join(map(str, spec['size']))}]"
+
+
+def _script(command: Iterable[str]) -> str:
+    """What of a command line names it: the script, else its first word."""
+    words = list(command)
+    return next((word for word in words if word.endswith(".py")), words[0])
