@@ -83,9 +83,9 @@ class TopologyCompiler:
             )
         return self._environment
 
-    def serialise(self, compilation: Compilation) -> bytes:
+    def serialise(self, executable: Compilation) -> bytes:
         """The bytes that a client of the topology's chips loads."""
-        return compilation.executable
+        return executable.executable
 
     def deserialise(self, data: bytes) -> bytes:
         """What `serialise` gave, as it is: without a chip nothing is loaded."""

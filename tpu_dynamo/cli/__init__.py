@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .ending import Root
 from .compile import compile
 from .cost import cost
+from .ending import Root
 from .explain import explain
 from .manifest import manifest
 from .ops import ops

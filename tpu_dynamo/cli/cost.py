@@ -61,7 +61,13 @@ def _data(graph: TargetGraph) -> dict[str, Any]:
     if graph.memory.fits is not False:
         return cost_data(graph)
     # XLA gives no executable, so there is nothing to estimate.
-    return {"graph": graph.name, "role": graph.role, "target": graph.target, "memory": memory_data(graph), "fits": False}
+    return {
+        "graph": graph.name,
+        "role": graph.role,
+        "target": graph.target,
+        "memory": memory_data(graph),
+        "fits": False,
+    }
 
 
 def _show(graphs: Sequence[TargetGraph], fitting: Sequence[TargetGraph], top: int) -> None:

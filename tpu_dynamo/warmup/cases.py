@@ -49,6 +49,7 @@ class Case:
     targets_of_loss: int = 0
     max_grad_norm: float | None = None
     command: tuple[str, ...] = ()
+    cwd: str = "."
     timeout: float | None = None
 
     @property
@@ -86,7 +87,15 @@ def chosen(cases: Sequence[Case], only: Sequence[str]) -> list[Case]:
 def _of(manifest: Manifest, name: str, model: Model, targets: Sequence[str], modes: Sequence[str]) -> Iterator[Case]:
     common = defaults_applied(manifest, model)
     if model.command is not None:
-        yield Case(f"{name}/command", name, "command", "command", command=tuple(model.command), timeout=common.timeout)
+        yield Case(
+            f"{name}/command",
+            name,
+            "command",
+            "command",
+            command=tuple(model.command),
+            cwd=model.cwd,
+            timeout=common.timeout,
+        )
         return
     said: dict[str, Any] = {
         "factory": model.factory,

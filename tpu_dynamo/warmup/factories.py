@@ -48,7 +48,9 @@ def load_module(name: str, folders: Sequence[str], why: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         looked = ", ".join(folders)
-        raise CaseError(f"no module named {error.name!r}, which {why!r} needs; looked in {looked} and the environment") from error
+        raise CaseError(
+            f"no module named {error.name!r}, which {why!r} needs; looked in {looked} and the environment"
+        ) from error
     except Exception as error:
         raise CaseError(f"importing {name!r} raised {told(error)}") from error
 

@@ -32,6 +32,11 @@ Mode = Literal["inference", "train", "step"]
 _FUNCTION = re.compile(r"[\w.]+:[\w.]+")
 
 
+def _wrong(kind: str, why: str) -> PydanticCustomError:
+    # As a value: in the template itself, braces would be places.
+    return PydanticCustomError(kind, "{why}", {"why": why})  # pyright: ignore[reportArgumentType]
+
+
 class _Table(BaseModel):
     """A table of the manifest: no keys but those that it has, and each of them said what it may be."""
 
@@ -64,12 +69,12 @@ class DimTable(_Table):
     @model_validator(mode="after")
     def _bounded(self) -> DimTable:
         if self.max is None and self.buckets is None:
-            raise PydanticCustomError("sizes", "give `buckets`, or `max` with or without `min`")
+            raise _wrong("sizes", "give `buckets`, or `max` with or without `min`")
         top = self.max or max(self.buckets or [self.min])
         outside = [size for size in self.buckets or () if not self.min <= size <= top]
         if self.min > top or outside:
             what = f"bucket {outside[0]}" if outside else f"min {self.min}"
-            raise PydanticCustomError("sizes", f"{what} does not lie between min {self.min} and max {top}")
+            raise _wrong("sizes", f"{what} does not lie between min {self.min} and max {top}")
         return self
 
     @property
@@ -155,7 +160,7 @@ class Common(_Table):
                 close = difflib.get_close_matches(target, (*TARGETS, *TOPOLOGIES), n=1)
                 meant = f"; did you mean {close[0]!r}?" if close else "."
                 known = f"{', '.join(TARGETS)}, and topologies such as v5e:2x2 (docs/tpu_without_a_tpu.md)"
-                raise PydanticCustomError("target", f"unknown target {target!r}{meant} There are {known}")
+                raise _wrong("target", f"unknown target {target!r}{meant} There are {known}")
         return value
 
 
@@ -166,7 +171,8 @@ class Model(Common):
     factory. inputs: what the model takes, a list by position or a table by name. dims: sizes by name. loss:
     `module:function` from what the model returns to what is differentiated. optimizer: `module:function` from the
     model's parameters to an optimizer, for the mode `step`. targets_of_loss: how many of the last inputs the loss
-    takes besides, in that mode. command: a command of the user's own to run instead of a factory.
+    takes besides, in that mode. command: a command of the user's own to run instead of a factory. cwd: the folder
+    that it runs in, from the manifest's.
     """
 
     factory: str | None = None
@@ -179,18 +185,19 @@ class Model(Common):
     targets_of_loss: NonNegativeInt = 0
     max_grad_norm: PositiveFloat | None = None
     command: list[str] | None = Field(default=None, min_length=1)
+    cwd: str = "."
 
     @field_validator("factory", "loss", "optimizer")
     @classmethod
     def _names_function(cls, value: str | None) -> str | None:
         if value is not None and not _FUNCTION.fullmatch(value):
-            raise PydanticCustomError("function", f"{value!r} is not of the form module:function, as models:make_bert")
+            raise _wrong("function", f"{value!r} is not of the form module:function, as models:make_bert")
         return value
 
     @model_validator(mode="after")
     def _whole(self) -> Model:
         if (self.factory is None) == (self.command is None):
-            raise PydanticCustomError("factory", "give a `factory`, as models:make_bert, or a `command`")
+            raise _wrong("factory", "give a `factory`, as models:make_bert, or a `command`")
         unused = set(self.dims)
         for tensor in self.tensors:
             for size in tensor.shape:
@@ -198,12 +205,12 @@ class Model(Common):
                     close = difflib.get_close_matches(size, self.dims, n=1)
                     meant = f"; did you mean {close[0]!r}?" if close else ""
                     known = f"it has {', '.join(self.dims)}" if self.dims else "it has none"
-                    raise PydanticCustomError("dim", f"the dimension {size!r} is not in `dims`: {known}{meant}")
+                    raise _wrong("dim", f"the dimension {size!r} is not in `dims`: {known}{meant}")
                 unused.discard(str(size))
         if unused:
-            raise PydanticCustomError("dim", f"no input has the dimension {sorted(unused)[0]!r} of `dims`")
+            raise _wrong("dim", f"no input has the dimension {sorted(unused)[0]!r} of `dims`")
         if "step" in (self.modes or ()) and self.optimizer is None:
-            raise PydanticCustomError("optimizer", 'the mode "step" needs an `optimizer`, as models:make_adamw')
+            raise _wrong("optimizer", 'the mode "step" needs an `optimizer`, as models:make_adamw')
         return self
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,20 +13,21 @@ from typing import Any
 from .commands import Recorded
 
 
-def as_manifest(command: Sequence[str], found: Recorded) -> str:
+def as_manifest(command: Sequence[str], found: Recorded, cwd: str = ".") -> str:
     """A manifest with the command as its one case.
 
     Graphs come from code that only the command knows how to reach, so it is what warms another cache. What it compiled
-    stands beside it, for who wants to write cases of models instead.
+    stands beside it, for who wants to write cases of models instead. cwd: where it ran, from the manifest's folder.
     """
     name = re.sub(r"\W+", "-", Path(command[-1] if len(command) == 1 else _script(command)).stem).strip("-") or "run"
     lines = [
-        "# Written by `tpu-dynamo run`. `tpu-dynamo warmup` with this file runs the command again, to fill another cache,",
-        "# and with --check says whether it would find everything in the cache.",
+        "# Written by `tpu-dynamo run`. `tpu-dynamo warmup` with this file runs the command again, to fill another",
+        "# cache, and with --check says whether it would find everything in the cache.",
         "schema = 1",
         "",
         f"[model.{json.dumps(name)}]",
         f"command = {json.dumps(list(command), ensure_ascii=False)}",
+        f"cwd = {json.dumps(cwd, ensure_ascii=False)}",
         "",
         "# What it compiled. A case that needs no data has a `factory` and these inputs instead: docs/warmup.md.",
     ]
@@ -85,7 +87,7 @@ def write(folder: Path, command: Sequence[str], data: Mapping[str, Any], found: 
     """Write manifest.toml, report.md and report.json into a folder, which is made. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {
-        "manifest.toml": as_manifest(command, found),
+        "manifest.toml": as_manifest(command, found, os.path.relpath(Path.cwd(), folder)),
         "report.md": as_report(data),
         "report.json": json.dumps(data, indent=2, ensure_ascii=False) + "\n",
     }

@@ -154,7 +154,7 @@ class Warmer:
 
         try:
             signature = signature_of(self._maker.platform, self._options, graph, sizes)
-        except Unnameable:
+        except Unnameable as why:
             # As a run does it: it has no key, and is lowered each time.
             return None, self._cache.program(artifacts.name, _raising(why), lowered), False
         return signature.key, self._cache.program(artifacts.name, lambda: signature, lowered), not made

@@ -131,10 +131,12 @@ def _run(case: Case, stages: Stages, outcome: Outcome, checking: bool, environme
         environment["TPU_DYNAMO_CACHE"] = "read_only"
     try:
         status, found = run_recorded(
-            case.command, environment, cwd=case.folders[0] if case.folders else None, preexec_fn=end_with_parent
+            case.command, environment, cwd=os.path.join(*case.folders, case.cwd), preexec_fn=end_with_parent
         )
     except OSError as error:
-        raise CaseError(f"the command {case.command[0]!r} cannot be started: {error.strerror}") from error
+        raise CaseError(
+            f"the command {case.command[0]!r} cannot be started: {error.strerror}: {error.filename}"
+        ) from error
     outcome.graphs, outcome.entries = found.graphs, found.entries
     outcome.lowerings, outcome.xla_compiles = found.lowerings, found.xla_compiles
     if status:
