@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .training import UnsupportedOptimizer as UnsupportedOptimizer
     from .training import train_step as train_step
     from .version import __version__ as __version__
+    from .warmup.decorated import warmup_case as warmup_case
 
 _PLACES = {
     ".ahead_of_time": ("TargetGraph", "compile_for"),
@@ -59,6 +60,7 @@ _PLACES = {
     ".statistics": ("Snapshot",),
     ".training": ("NotALoss", "TrainStep", "UnsupportedOptimizer", "train_step"),
     ".version": ("__version__",),
+    ".warmup.decorated": ("warmup_case",),
     "tpu_dynamo_lowering": ("SourceLine", "Unsupported", "UnsupportedInput", "UnsupportedOp"),
     "tpu_dynamo_runtime": (
         "CompileOnlyTarget",

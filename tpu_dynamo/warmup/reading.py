@@ -91,8 +91,8 @@ def _why(error: Any) -> str:
         close = difflib.get_close_matches(str(given), names, n=1)
         meant = f"; did you mean {close[0]!r}?" if close else ""
         return f"{given!r} is not allowed here{meant or '.'} Allowed: {', '.join(names)}"
-    if "type" in error["type"] or "parsing" in error["type"]:
-        return f"{error['msg'].replace('Input should be', 'should be')}, and is {given!r}"
+    if error["msg"].startswith("Input should"):
+        return f"{error['msg'].removeprefix('Input ')}, and is {given!r}"
     return str(error["msg"])
 
 

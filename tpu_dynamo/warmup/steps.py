@@ -46,13 +46,15 @@ def warm_step(case: Case, built: Built, warmer: Warmer) -> None:
 
 
 def _split(args: tuple[Any, ...], kwargs: dict[str, Any], targets: int) -> tuple[Any, list[Any]]:
-    """What the model takes and what the loss takes, as train_step wants them."""
-    if not targets:
-        return (kwargs or tuple(args)), []
+    """What the model takes and what the loss takes, as train_step wants them: one argument goes as it is."""
     if kwargs:
         names = list(kwargs)
-        return {name: kwargs[name] for name in names[:-targets]}, [kwargs[name] for name in names[-targets:]]
-    return tuple(args[:-targets]), list(args[-targets:])
+        count = len(names) - targets
+        return {name: kwargs[name] for name in names[:count]}, [kwargs[name] for name in names[count:]]
+    count = len(args) - targets
+    own = args[:count]
+    # In a tuple, Dynamo would meet it later than the parameters, which makes another graph.
+    return own[0] if len(own) == 1 else own, list(args[count:])
 
 
 def _outputs(step: Graph) -> list[Any]:
