@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from .stores import filled, key
+
 HEAVY = {"torch", "jax", "jaxlib", "numpy", "pydantic", "torch_mlir"}
 
 
@@ -22,9 +24,21 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"]], ids=" ".join)
-def test_what_needs_no_torch_does_not_import_it(arguments):
-    done = start("-X", "importtime", "-m", "tpu_dynamo.cli", *arguments)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["cache", "ls"],
+        ["cache", "verify"],
+        ["cache", "info", key("bert")],
+        ["cache", "rm", "--dry-run", key("bert")],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_what_needs_no_torch_does_not_import_it(arguments, tmp_path):
+    filled(tmp_path)
+    done = start("-X", "importtime", "-m", "tpu_dynamo.cli", *arguments, TPU_DYNAMO_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
     assert "tpu_dynamo.cli" in imported

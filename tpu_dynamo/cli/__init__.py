@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .cache import verbs as cache_verbs
 from .ending import Root
 from .explain import explain
 from .ops import ops
@@ -47,6 +48,7 @@ def root(
 app.command()(ops)
 app.command(cls=AfterDashes)(report)
 app.command()(explain)
+app.add_typer(cache_verbs)
 
 
 def main() -> None:
