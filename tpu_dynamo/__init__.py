@@ -21,7 +21,7 @@ from .cache.misses import Miss
 from .compile_for import TargetGraph, compile_for
 from .device import DeviceNameTaken, register_if_free
 from .diagnostics import Diagnosis, diagnose
-from .errors import CompilationFailed, NeedsValues
+from .errors import CompilationFailed, FrozenParameterChanged, NeedsValues
 from .options import OptionError, Options
 from .owners import Memory, memory
 from .session import explain_last_miss, reset, reset_stats, stats
@@ -37,6 +37,7 @@ __all__ = [
     "DeviceNameTaken",
     "Diagnosis",
     "DoesNotFit",
+    "FrozenParameterChanged",
     "LineCost",
     "Memory",
     "Miss",
