@@ -11,7 +11,8 @@ import pytest
 
 from .stores import filled, key
 
-HEAVY = {"torch", "jax", "jaxlib", "numpy", "pydantic", "torch_mlir"}
+# What takes longer to import than a person waits. (typer itself imports pydantic where a verb has options.)
+HEAVY = {"torch", "jax", "jaxlib", "numpy", "torch_mlir"}
 
 
 def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
