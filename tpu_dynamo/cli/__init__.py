@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .cache import verbs as cache_verbs
+from .doctor import doctor
 from .ending import Root
 from .explain import explain
 from .ops import ops
@@ -48,6 +49,7 @@ def root(
 app.command()(ops)
 app.command(cls=AfterDashes)(report)
 app.command()(explain)
+app.command()(doctor)
 app.add_typer(cache_verbs)
 
 
