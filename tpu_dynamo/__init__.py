@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .diagnostics import Diagnosis as Diagnosis
     from .diagnostics import diagnose as diagnose
     from .errors import CompilationFailed as CompilationFailed
+    from .errors import FrozenParameterChanged as FrozenParameterChanged
     from .errors import NeedsValues as NeedsValues
     from .options import OptionError as OptionError
     from .options import Options as Options
@@ -53,7 +54,7 @@ _PLACES = {
     ".cache.misses": ("Miss",),
     ".device": ("DeviceNameTaken",),
     ".diagnostics": ("Diagnosis", "diagnose"),
-    ".errors": ("CompilationFailed", "NeedsValues"),
+    ".errors": ("CompilationFailed", "FrozenParameterChanged", "NeedsValues"),
     ".options": ("OptionError", "Options"),
     ".owners": ("Memory", "memory"),
     ".session": ("explain_last_miss", "reset", "reset_stats", "stats"),

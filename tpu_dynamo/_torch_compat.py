@@ -145,6 +145,16 @@ def static_inputs(graph_module: GraphModule, backward: bool) -> set[int]:
     return {i for i, name in enumerate(names) if name in primals}
 
 
+def frame_function() -> str:
+    """The qualified name of the function that Dynamo compiles, as `Model.forward`; empty where it compiles none."""
+    context = TracingContext.try_get()
+    traced = context.traced_code if context is not None else []
+    # The frame's own code, then what was inlined, the outermost last. Of torch's own modules, as nn.Sequential, the
+    # frame is a wrapper of Dynamo's.
+    outermost_first = [*traced[:1], *reversed(traced[1:])]
+    return next((code.co_qualname for code in outermost_first if "/torch/_dynamo/" not in code.co_filename), "")
+
+
 def guards() -> list[str]:
     """The guards of the frame that Dynamo compiles: kind and source, without values, which are not yet known."""
     context = TracingContext.try_get()

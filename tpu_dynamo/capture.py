@@ -23,6 +23,7 @@ from ._torch_compat import (
     compile_with_aot_autograd,
     compiled_apart,
     fake_copies,
+    frame_function,
     guards,
     input_name,
     shape_guards,
@@ -72,7 +73,7 @@ def capture(
     def backend(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
         check_inputs(graph_module, example_inputs)
         placeholders = graph_module.graph.find_nodes(op="placeholder")
-        frame = Frame(tuple(map(input_name, placeholders)), tuple(guards()), tuple(shape_guards()))
+        frame = Frame(tuple(map(input_name, placeholders)), tuple(guards()), tuple(shape_guards()), frame_function())
         return compile_with_aot_autograd(
             graph_module,
             example_inputs,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -33,12 +33,13 @@ class Frame:
     """What Dynamo knew of the code that a graph was captured from; it explains and decides nothing.
 
     inputs: the names of the graph's inputs in Python's terms, as `L['x']`. guards: kinds and sources. shape_guards:
-    conditions on sizes and their ranges.
+    conditions on sizes and their ranges. function: the qualified name of the function, as `Model.forward`.
     """
 
     inputs: tuple[str, ...] = ()
     guards: tuple[str, ...] = ()
     shape_guards: tuple[str, ...] = ()
+    function: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,25 @@ class Signature:
     @cached_property
     def key(self) -> str:
         """The digest of the keyed parts, in hexadecimal."""
-        return hashlib.sha256(json.dumps([_SCHEMA, self.keyed], sort_keys=True).encode()).hexdigest()
+        return key_of(self.keyed)
 
     @cached_property
     def told(self) -> Mapping[str, Any]:
         """The parts that explain."""
         return self.tell()
+
+
+def key_of(keyed: Mapping[str, Any]) -> str:
+    """The key of a program with these keyed parts."""
+    return hashlib.sha256(json.dumps([_SCHEMA, keyed], sort_keys=True).encode()).hexdigest()
+
+
+def surroundings() -> dict[str, Any]:
+    """The keyed parts that every program of this installation has alike. Raises Unnameable as tables_digest does."""
+    return {
+        "versions": {**versions(), "torch build": str(torch.version.git_version)},
+        "lowering": {"code": fingerprint.code_digest(), "tables": fingerprint.tables_digest()},
+    }
 
 
 def signature(
@@ -86,8 +100,7 @@ def signature(
         "donates": donates,
         "options": keyed_options(options),
         "settings": fingerprint.settings(),
-        "versions": {**versions(), "torch build": str(torch.version.git_version)},
-        "lowering": {"code": fingerprint.code_digest(), "tables": fingerprint.tables_digest()},
+        **surroundings(),
     }
 
     def tell() -> Mapping[str, Any]:
@@ -95,6 +108,7 @@ def signature(
         code = "\n".join(line.partition(" = ")[2].partition(" ")[0] for line in text.splitlines())
         return {
             "role": role,
+            "function": frame.function,
             "code": _digest(code),
             "inputs": _inputs(graph_module, sizes, frame.inputs),
             "guards": list(frame.guards),
@@ -112,15 +126,19 @@ def keyed_options(options: Options) -> dict[str, Any]:
 def _inputs(
     graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float], names: tuple[str, ...]
 ) -> dict[str, Any]:
-    nodes = graph_module.graph.find_nodes(op="placeholder")
-    # AOTAutograd leaves a graph's inputs in their order, but may leave out some and add others.
-    known = names if len(names) == len(nodes) else [node.name for node in nodes]
-    values = [node.meta.get("val") for node in nodes]
+    values = [node.meta.get("val") for node in graph_module.graph.find_nodes(op="placeholder")]
     return {
         name: describe_tensor(value, sizes)
-        for name, value in zip(known, values, strict=True)
+        for name, value in zip(input_names(graph_module, names), values, strict=True)
         if isinstance(value, torch.Tensor)
     }
+
+
+def input_names(graph_module: GraphModule, captured: Sequence[str]) -> Sequence[str]:
+    """The names of a graph's inputs: those that Dynamo's graph had, where there are as many."""
+    nodes = graph_module.graph.find_nodes(op="placeholder")
+    # AOTAutograd leaves a graph's inputs in their order, but may leave out some and add others.
+    return captured if len(captured) == len(nodes) else [node.name for node in nodes]
 
 
 def _digest(text: str) -> str:

@@ -9,7 +9,10 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "jax", "jaxlib", "numpy", "pydantic", "torch_mlir"}
+from .stores import filled, key
+
+# What takes longer to import than a person waits. (typer itself imports pydantic where a verb has options.)
+HEAVY = {"torch", "jax", "jaxlib", "numpy", "torch_mlir"}
 
 
 def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -22,9 +25,21 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"]], ids=" ".join)
-def test_what_needs_no_torch_does_not_import_it(arguments):
-    done = start("-X", "importtime", "-m", "tpu_dynamo.cli", *arguments)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["cache", "ls"],
+        ["cache", "verify"],
+        ["cache", "info", key("bert")],
+        ["cache", "rm", "--dry-run", key("bert")],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_what_needs_no_torch_does_not_import_it(arguments, tmp_path):
+    filled(tmp_path)
+    done = start("-X", "importtime", "-m", "tpu_dynamo.cli", *arguments, TPU_DYNAMO_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
     assert "tpu_dynamo.cli" in imported

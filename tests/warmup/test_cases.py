@@ -35,7 +35,9 @@ def test_targets_modes_and_listed_sizes_are_cases_of_their_own():
 
 
 def test_the_command_line_replaces_targets_and_modes():
-    found = expanded({"inputs": [], "modes": ["train"]}, {"targets": ["cpu"]}, targets=["v4:2x2x1"], modes=["inference"])
+    found = expanded(
+        {"inputs": [], "modes": ["train"]}, {"targets": ["cpu"]}, targets=["v4:2x2x1"], modes=["inference"]
+    )
     assert [case.name for case in found] == ["one/inference/v4:2x2x1"]
 
 

@@ -112,6 +112,17 @@ def test_autocast_dtypes_and_options_are_those_of_the_run():
     assert made() == (0, 0)
 
 
+def test_frozen_parameters_are_those_of_the_run():
+    (case,) = cases(inputs=[{"shape": ["n", 16]}], dims={"n": {"buckets": [3, 5]}}, options={"freeze": True})
+    (outcome,) = warm(case)
+    assert outcome.state == "made", outcome.why
+    compiled = torch.compile(warm_models.Mlp().eval(), backend="tpu", options={"freeze": True})
+    with torch.no_grad():
+        for size in (5, 3, 5):
+            compiled(torch.randn(size, 16))
+    assert made() == (0, 0)
+
+
 def test_code_that_looks_at_values_is_warmed_by_running_it():
     (case,) = cases(factory="tests.warmup.warm_models:branching", inputs=[X])
     (refused,) = warm(case)

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from .cache import verbs as cache_verbs
 from .compile import compile
 from .cost import cost
+from .doctor import doctor
 from .ending import Root
 from .explain import explain
 from .manifest import manifest
@@ -57,6 +59,8 @@ app.add_typer(manifest, name="manifest")
 app.command(cls=AfterDashes)(run)
 app.command()(compile)
 app.command()(cost)
+app.command()(doctor)
+app.add_typer(cache_verbs)
 
 
 def main() -> None:

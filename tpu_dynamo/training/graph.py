@@ -12,9 +12,10 @@ from torch.optim import Optimizer
 
 from tpu_dynamo_lowering import readable
 
-from .._torch_compat import FakeTensorMode, mark_stepped, unset_fake_temporarily
+from .._torch_compat import FakeTensorMode, frame_function, mark_stepped, unset_fake_temporarily
 from ..artifacts import next_name
 from ..session import session
+from ..signature import Frame
 from ..specialise import Graph
 from . import optimizers
 from .joint import Joint, check_loss, joint
@@ -69,6 +70,7 @@ class StepGraph:
         check_loss(graph_module)
         self._compile_step = compile_step
         self._graph_module = graph_module
+        self._frame = Frame(function=frame_function())
         self._optimizer = optimizer
         self._max_grad_norm = max_grad_norm
         self._numbers = Numbers(optimizer)
@@ -132,7 +134,7 @@ class StepGraph:
             "joint.fx.py": lambda: readable(both.graph_module),
             "step.fx.py": lambda: readable(graph_module),
         }
-        step = Graph(next_name("step"), "step", graph_module, on_device=True, forms=forms)
+        step = Graph(next_name("step"), "step", graph_module, on_device=True, forms=forms, frame=self._frame)
         return self._compile_step(step), fresh
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,14 @@ from torch.fx import GraphModule
 from tpu_dynamo_lowering import Program, Unnameable, Unsupported, UnsupportedOp, prepare, size_sources
 from tpu_dynamo_runtime import CompileError, Environment, XlaRuntimeError
 
-from .._torch_compat import graph_tensors, size_hint
+from .._torch_compat import graph_tensors, size_hint, static_inputs
 from ..artifacts import Artifacts
 from ..cache import executables, programs
 from ..cache.cache import Cache
 from ..compiled import CompiledGraph, EagerGraph, Sizes
 from ..device import NAME as DEVICE
 from ..errors import CompilationFailed
+from ..freezing import check_role, freezable, freeze
 from ..options import Options
 from ..session import session
 from ..signature import Frame
@@ -90,9 +92,25 @@ class Warmer:
         on_device = any(value.device.type == DEVICE for value in graph_tensors(graph_module))
         graph = Graph(f"{self._names:04d}-{role}", role, prepared, on_device, frame=frame)
         self._names += 1
-        eager = EagerGraph(graph_module)
+        if not self._options.freeze:
+            return self._warm_sizes(graph, EagerGraph(graph_module), example_inputs)
+        check_role(role)
+        static = freezable(prepared, static_inputs(graph_module, backward=False))
+        frozen = freeze(prepared, {i: example_inputs[i] for i in static})
+
+        def moving(inputs: Sequence[Any]) -> list[Any]:
+            return [*(inputs[i] for i in frozen.moving), *frozen.values]
+
+        whole = dataclasses.replace(graph, module=frozen.module)
+        compiled = self._warm_sizes(whole, EagerGraph(frozen.module), moving(example_inputs))
+        return lambda inputs: compiled(moving(inputs))
+
+    def _warm_sizes(
+        self, graph: Graph, eager: EagerGraph, example_inputs: Sequence[Any]
+    ) -> Callable[[list[Any]], list[Any]]:
+        """Warm a graph for the sizes of its example inputs; gives what does it for those of later calls."""
         try:
-            sources = size_sources(prepared)
+            sources = size_sources(graph.module)
         except UnsupportedOp as unsupported:
             self._note_unsupported(graph.name, unsupported)
             return eager
