@@ -20,7 +20,7 @@ from ..cache.cache import Cache
 from ..compiled import CompiledGraph, EagerGraph, Sizes
 from ..device import NAME as DEVICE
 from ..errors import CompilationFailed
-from ..freezing import check_role, freezable, freeze
+from ..freezing import FrozenModule, check_role, freezable, freeze
 from ..options import Options
 from ..session import session
 from ..signature import Frame
@@ -97,13 +97,10 @@ class Warmer:
         check_role(role)
         static = freezable(prepared, static_inputs(graph_module, backward=False))
         frozen = freeze(prepared, {i: example_inputs[i] for i in static})
-
-        def moving(inputs: Sequence[Any]) -> list[Any]:
-            return [*(inputs[i] for i in frozen.moving), *frozen.values]
-
         whole = dataclasses.replace(graph, module=frozen.module)
-        compiled = self._warm_sizes(whole, EagerGraph(frozen.module), moving(example_inputs))
-        return lambda inputs: compiled(moving(inputs))
+        run = _Frozen(frozen)
+        run.compiled = self._warm_sizes(whole, EagerGraph(frozen.module), run.inputs(example_inputs))
+        return run
 
     def _warm_sizes(
         self, graph: Graph, eager: EagerGraph, example_inputs: Sequence[Any]
@@ -203,6 +200,25 @@ class Warmer:
         found = [(programs.KIND, graph.program) for graph in self.warmed.graphs]
         found += [(executables.KIND, graph.executable) for graph in self.warmed.graphs]
         return [(kind, key) for kind, key in dict.fromkeys(found) if key is not None]
+
+
+class _Frozen:
+    """What AOTAutograd calls in the place of a graph whose parameters are constants."""
+
+    def __init__(self, frozen: FrozenModule):
+        self._boxed_call = True
+        self._frozen = frozen
+        self.compiled: Callable[[list[Any]], list[Any]]
+
+    def inputs(self, given: Sequence[Any]) -> list[Any]:
+        """The frozen graph's inputs, from the whole graph's."""
+        return [*(given[i] for i in self._frozen.moving), *self._frozen.values]
+
+    def __call__(self, inputs: list[Any]) -> list[Any]:
+        """Run on the whole graph's inputs; empties the list."""
+        given = self.inputs(inputs)
+        inputs.clear()
+        return self.compiled(given)
 
 
 def _raising(error: Exception) -> Callable[[], Any]:
