@@ -66,6 +66,11 @@ class Worker:
                 start_new_session=True,
             )
 
+    @property
+    def process(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
     def ask(self, request: Mapping[str, Any]) -> None:
         """Send a request; the answer is read by who waits for the connection."""
         self._said_before = os.fstat(self._log.fileno()).st_size
@@ -132,6 +137,10 @@ class Workers:
                     worker.kill()
                 worker.close()
         self._workers = []
+
+    def processes(self) -> list[int]:
+        """The ids of the processes that are alive."""
+        return [worker.process for worker in self._workers if worker is not None]
 
     def cases_in(self, module: str, folders: Sequence[str], names: Sequence[str]) -> list[Case]:
         """The cases that decorated functions of a module say. Raises LookupError where the module cannot be used."""
