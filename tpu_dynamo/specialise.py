@@ -142,6 +142,7 @@ def _executable(device: Client, options: Options, graph: Graph, program: Program
         copying=copying,
         kept=kept_results(program, graph.returned) if copying and graph.returned is not None else None,
         buffer_of=buffer_of,
+        residents=session().residents(device),
     )
 
 
