@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from inspect import CO_VARARGS, CO_VARKEYWORDS
+from types import CodeType
 from typing import Any
 
 import torch
@@ -145,14 +148,25 @@ def static_inputs(graph_module: GraphModule, backward: bool) -> set[int]:
     return {i for i, name in enumerate(names) if name in primals}
 
 
+_OWN_FOLDER = os.path.dirname(__file__) + os.sep
+
+
 def frame_function() -> str:
     """The qualified name of the function that Dynamo compiles, as `Model.forward`; empty where it compiles none."""
     context = TracingContext.try_get()
     traced = context.traced_code if context is not None else []
-    # The frame's own code, then what was inlined, the outermost last. Of torch's own modules, as nn.Sequential, the
-    # frame is a wrapper of Dynamo's.
-    outermost_first = [*traced[:1], *reversed(traced[1:])]
-    return next((code.co_qualname for code in outermost_first if "/torch/_dynamo/" not in code.co_filename), "")
+    if traced and _wraps(traced[0]):
+        # Behind it is what was inlined, each function after those that it calls.
+        inlined = [code for code in reversed(traced) if not _wraps(code)]
+        traced = [code for code in inlined if code.co_name == "forward"] or inlined
+    return traced[0].co_qualname if traced else ""
+
+
+def _wraps(code: CodeType) -> bool:
+    """Whether a function is Dynamo's own, as around nn.Sequential, ours, or a decorator's, which takes anything."""
+    takes_anything = CO_VARARGS | CO_VARKEYWORDS
+    own = "/torch/_dynamo/" in code.co_filename or code.co_filename.startswith(_OWN_FOLDER)
+    return own or code.co_flags & takes_anything == takes_anything
 
 
 def guards() -> list[str]:

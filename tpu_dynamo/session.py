@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Protocol
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from tpu_dynamo_lowering import Program
-from tpu_dynamo_runtime import Client, Entry, Load, LoadedExecutable, Pool, reset_clients
+from tpu_dynamo_runtime import Client, Entry, Load, LoadedExecutable, Pool, Residents, reset_clients
 from tpu_dynamo_runtime.store import open_store
 
 from .cache.cache import Cache
@@ -18,11 +19,6 @@ from .statistics import Snapshot, Statistics
 
 class Holder(Protocol):
     """A graph's executable as one that holds memory of the device."""
-
-    @property
-    def resident_bytes(self) -> int:
-        """Bytes of copies of parameters."""
-        ...
 
     @property
     def constant_bytes(self) -> int:
@@ -40,7 +36,9 @@ class Session:
         self._operators = Pool(self._compile, self.statistics.traffic, limit=4096)
         self._caches: dict[CacheSettings, Cache] = {}
         self.last_miss: Miss | None = None
+        self._watching = False
         self._executables: WeakSet[Holder] = WeakSet()
+        self._residents: WeakKeyDictionary[Client, Residents] = WeakKeyDictionary()
 
     def load(self, client: Client, program: Program, limit: int, cache: Cache | None = None, graph: str = "") -> Entry:
         """A graph's executable on a client: the one loaded already, one from the cache, or a fresh one.
@@ -74,7 +72,14 @@ class Session:
     def _note_miss(self, miss: Miss) -> None:
         self.last_miss = miss
 
+    def _watch_forks(self) -> None:
+        if not self._watching:
+            self._watching = True
+            os.register_at_fork(after_in_child=self._graphs.after_fork)
+            os.register_at_fork(after_in_child=self._operators.after_fork)
+
     def _load(self, pool: Pool, client: Client, program: Program, obtain: Load | None) -> Entry:
+        self._watch_forks()
         if (entry := pool.find(client, program.digest)) is not None:
             self.statistics.count("cache_hits", "memory")
             return entry
@@ -93,6 +98,14 @@ class Session:
     def executables(self) -> list[Holder]:
         """Those that are still in use."""
         return list(self._executables)
+
+    def residents(self, client: Client) -> Residents:
+        """The copies of CPU models' parameters on a client's device."""
+        return self._residents.setdefault(client, Residents())
+
+    def resident_bytes(self) -> int:
+        """Bytes of all copies of CPU models' parameters."""
+        return sum(residents.nbytes for residents in self._residents.values())
 
     def release_graphs(self) -> None:
         """Unload the executables of graphs; what is still held is loaded anew when it is called."""

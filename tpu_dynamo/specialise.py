@@ -12,7 +12,7 @@ import torch
 from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import LoweringFailed, Program, lower
-from tpu_dynamo_runtime import Client, Entry, Executable, Operand, XlaRuntimeError
+from tpu_dynamo_runtime import Client, Entry, Executable, Operand, Result, XlaRuntimeError
 
 from .artifacts import Artifacts, record_event
 from .cache.cache import Cache
@@ -141,12 +141,13 @@ def _executable(device: Client, options: Options, graph: Graph, program: Program
         loaded,
         session().statistics.traffic,
         [Operand(a.position, a.spec.order, a.position in graph.static) for a in program.arguments[: program.inputs]],
-        [(result.dtype, result.order) for result in program.results],
+        [Result(result.shape, result.dtype, result.order) for result in program.results],
         [(update.position, update.result) for update in program.updates],
         program.constants,
         copying=copying,
         kept=kept_results(program, graph.returned) if copying and graph.returned is not None else None,
         buffer_of=buffer_of,
+        residents=session().residents(device),
     )
 
 

@@ -20,18 +20,21 @@ if TYPE_CHECKING:
     from .environment import Environment as Environment
     from .environment import flags as flags
     from .executable import Executable as Executable
+    from .launch import Launch as Launch
+    from .launch import Result as Result
     from .operands import Operand as Operand
     from .pjrt import Buffer as Buffer
     from .pjrt import Client as Client
     from .pjrt import LoadedExecutable as LoadedExecutable
     from .pjrt import XlaRuntimeError as XlaRuntimeError
     from .pjrt import client as client
-    from .pjrt import execute as execute
     from .pjrt import reset_clients as reset_clients
     from .pjrt import tpu_chips as tpu_chips
     from .pool import Entry as Entry
+    from .pool import ForkedProcess as ForkedProcess
     from .pool import Load as Load
     from .pool import Pool as Pool
+    from .residents import Residents as Residents
     from .targets import PLATFORMS as PLATFORMS
     from .targets import TARGETS as TARGETS
     from .targets import CompileOnlyTarget as CompileOnlyTarget
@@ -52,6 +55,7 @@ _PLACES = {
     ".cost": ("Cost", "LineCost", "cost_of"),
     ".environment": ("Environment", "flags"),
     ".executable": ("Executable",),
+    ".launch": ("Launch", "Result"),
     ".operands": ("Operand",),
     ".pjrt": (
         "Buffer",
@@ -59,11 +63,11 @@ _PLACES = {
         "LoadedExecutable",
         "XlaRuntimeError",
         "client",
-        "execute",
         "reset_clients",
         "tpu_chips",
     ),
-    ".pool": ("Entry", "Load", "Pool"),
+    ".pool": ("Entry", "ForkedProcess", "Load", "Pool"),
+    ".residents": ("Residents",),
     ".targets": (
         "PLATFORMS",
         "TARGETS",

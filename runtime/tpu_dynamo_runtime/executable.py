@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import torch
 
-from .operands import CopiedOperands, Operand, Operands, Order, SharedOperands
-from .pjrt import Buffer, Client, execute
+from .launch import Launch, Result
+from .operands import CopiedOperands, Operand, Operands, SharedOperands
+from .pjrt import Buffer, Client
 from .pool import Entry
+from .residents import Order, Residents
 from .traffic import Traffic
 from .transfer import Copying, SharedMemory, Transfer
 
@@ -18,10 +20,11 @@ class Executable:
     """A program, called with a graph's inputs and giving the graph's tensor outputs.
 
     operands: the parameters of `@main` but for the last ones, which are `constants`: tensors put on the device
-    once. results: for each result its dtype and memory order. updates: positions of inputs that are written to, each
+    once. updates: positions of inputs that are written to, each
     with the number of the result that they become. traffic: where runs and copies are counted. copying: move tensors
     by copies even where memory could be shared. kept: results that stay on the device, as a forward's for its
     backward, each with what makes a tensor of its buffer; buffer_of: gives back the buffer of such a tensor.
+    residents: where copies of parameters are shared with other programs.
     """
 
     def __init__(
@@ -30,24 +33,24 @@ class Executable:
         program: Entry,
         traffic: Traffic,
         operands: Sequence[Operand],
-        results: Sequence[tuple[torch.dtype, Order]],
+        results: Sequence[Result],
         updates: Sequence[tuple[int, int]] = (),
         constants: Sequence[torch.Tensor] = (),
         copying: bool = False,
         kept: Mapping[int, Callable[[Buffer], torch.Tensor]] | None = None,
         buffer_of: Callable[[torch.Tensor], Buffer | None] = lambda tensor: None,
+        residents: Residents | None = None,
     ):
         operands = [replace(operand, order=_or_none(operand.order)) for operand in operands]
-        self._program = program
-        self._traffic = traffic
+        self.launch = Launch(program, results, traffic)
         self._transfer: Transfer
         self._operands: Operands
         if client.platform == "cpu" and not copying:
             self._transfer, self._operands = SharedMemory(client), SharedOperands(client, operands)
         else:
             self._transfer = Copying(client, traffic)
-            self._operands = CopiedOperands(self._transfer, operands, buffer_of)
-        self._results = [(dtype, _inverse(_or_none(order))) for dtype, order in results]
+            self._operands = CopiedOperands(self._transfer, operands, residents or Residents(), buffer_of)
+        self._results = [(result.dtype, _inverse(_or_none(result.order))) for result in results]
         self._updates = updates
         self._kept = dict(kept or {})
         self._constants = [self._transfer.put(tensor) for tensor in constants]
@@ -57,7 +60,7 @@ class Executable:
 
         The results are fresh tensors whose strides are those that eager PyTorch gives, for dense tensors.
         """
-        buffers = self.execute(self.operands(inputs))
+        buffers = self.launch(self.operands(inputs))
         take = self._transfer.take
         kept = {i: tensor_of(buffers[i]) for i, tensor_of in self._kept.items()}
         outputs = []
@@ -73,11 +76,6 @@ class Executable:
         return outputs
 
     @property
-    def resident_bytes(self) -> int:
-        """Bytes of the device's memory that copies of parameters take."""
-        return self._operands.resident_bytes
-
-    @property
     def constant_bytes(self) -> int:
         """Bytes of the device's memory that the program's constants take."""
         return 0 if isinstance(self._transfer, SharedMemory) else sum(buffer.nbytes for buffer in self._constants)
@@ -85,13 +83,6 @@ class Executable:
     def operands(self, inputs: Sequence[torch.Tensor]) -> list[Buffer]:
         """The buffers that `@main` takes."""
         return self._operands(inputs) + self._constants
-
-    def execute(self, operands: Sequence[Buffer]) -> list[Buffer]:
-        """What `@main` gives; the program is loaded first if it was evicted."""
-        buffers = execute(self._program.loaded(), operands)
-        self._traffic.executions += 1
-        self._program.last_use = self._traffic.executions
-        return buffers
 
 
 def _or_none(order: Order) -> Order:

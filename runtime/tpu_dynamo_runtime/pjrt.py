@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import methodcaller
 from typing import Any
 
 import jax
@@ -22,6 +24,7 @@ log = logging.getLogger("tpu_dynamo.runtime")
 # PJRT's own buffer and executable, which have no public Python type.
 Buffer = Any
 LoadedExecutable = Any
+ResultsConsumer = Callable[[Any], list[Buffer]]
 
 XlaRuntimeError = _jax.JaxRuntimeError
 
@@ -86,6 +89,16 @@ class Client:
         """The executable that `serialise` wrote, on this device. Raises XlaRuntimeError where PJRT refuses it."""
         return self._client.deserialize_executable(data, self._devices, _jax.CompileOptions())
 
+    def results_consumer(self, results: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> ResultsConsumer:
+        """What makes buffers of an execution's results, whose shapes and dtypes are known beforehand."""
+        handlers = [
+            _jax.array_result_handler(
+                jax.core.ShapedArray(shape, dtype), self._sharding, committed=True, _skip_checks=True
+            )
+            for shape, dtype in results
+        ]
+        return methodcaller("consume_with_handlers", handlers)
+
     def optimised_hlo(self, executable: LoadedExecutable) -> str:
         """The HLO that XLA made of a program, as text."""
         return executable.get_hlo_text()
@@ -131,11 +144,16 @@ class Client:
         return np.array(buffer)
 
 
-def execute(executable: LoadedExecutable, operands: Sequence[Buffer]) -> list[Buffer]:
-    """Run an executable on one device; gives its results in order."""
+def execute(
+    executable: LoadedExecutable, operands: Sequence[Buffer], consume: ResultsConsumer, results: list[Buffer]
+) -> None:
+    """Run an executable on one device; its results come into the list `results`, in order.
+
+    They are there before Python handles a signal that came meanwhile, whose handler may raise: from the execution to
+    the list it is one call of C's.
+    """
     with _Unremembered():
-        shards = executable.execute_sharded(operands).disassemble_into_single_device_arrays()
-    return [shard[0] for shard in shards]
+        results.extend(chain.from_iterable(map(consume, map(executable.execute_sharded, (operands,)))))
 
 
 def _make_cpu_client() -> Any:

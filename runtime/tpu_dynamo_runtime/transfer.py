@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -63,6 +63,13 @@ class Copying:
         array = self._client.take_copied(buffer)
         self._traffic.bytes_to_host += array.nbytes
         return as_torch(array, dtype)
+
+
+def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    """NumPy's name for a format."""
+    if dtype in _EXTENDED:
+        return np.dtype(_EXTENDED[dtype][1])
+    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:

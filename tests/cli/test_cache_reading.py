@@ -7,10 +7,12 @@ import os
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from tpu_dynamo.cache.entries import describe
 from tpu_dynamo.cache.executables import executable_key
 from tpu_dynamo.cache.staleness import Present
+from tpu_dynamo.cli import app
 from tpu_dynamo_runtime.store import entries, open_store
 
 from .stores import damage, executable, filled, kept, key, program, run, told
@@ -41,8 +43,8 @@ def test_entries_are_listed_with_their_graphs_the_latest_used_first(directory):
     assert [line.split()[0] for line in lines[1:]] == [
         key(name)[:12] for name in ("resnet", "bert on tpu", "bert on cpu", "bert")
     ]
-    assert "ResNet.forward(x 1x3), inference" in lines[1]
-    assert "Bert.forward(x 2x8), inference" in lines[2], "an executable is named after its program"
+    assert "inference ResNet(x 1x3)" in lines[1]
+    assert "inference Bert(x 2x8)" in lines[2], "an executable is named after its program"
 
 
 def test_a_listing_as_json_has_every_entry_in_full(directory):
@@ -97,7 +99,7 @@ def test_an_entry_that_cannot_be_read_is_listed_as_such(directory):
 def test_info_shows_inputs_sections_and_what_belongs_together(directory):
     done = run("cache", "info", key("bert")[:9], directory=directory)
     assert done.exit_code == 0, done.output
-    for text in (key("bert"), "Bert.forward(x 2x8)", "L['x']", "float32", "stablehlo", key("bert on tpu")[:12]):
+    for text in (key("bert"), "inference Bert(x 2x8)", "L['x']", "float32", "stablehlo", key("bert on tpu")[:12]):
         assert text in done.stdout
     data = told("cache", "info", key("bert on cpu"), directory=directory)
     assert [section["name"] for section in data["sections"]] == ["executable"]
@@ -122,7 +124,7 @@ def test_an_ambiguous_key_is_refused_with_those_that_it_could_be(tmp_path):
     done = run("cache", "info", twice, directory=tmp_path)
     assert done.exit_code == 2
     assert f"the keys of {firsts.count(twice)} entries begin with {twice!r}" in done.stderr
-    assert "Model.forward" in done.stderr
+    assert "inference Model(x 2x8)" in done.stderr
 
 
 def test_two_entries_are_compared_in_words(tmp_path):
@@ -169,7 +171,7 @@ def rewritten(directory, kind, change):
 def test_what_the_backend_makes_is_named_and_not_stale(made):
     described = describe(entries(open_store(made, read_only=True)))
     assert [item.entry.kind for item in described] == ["executable", "program"]
-    assert {item.graph for item in described} == {"made.<locals>.Model.forward(x 3), inference"}
+    assert {item.graph for item in described} == {"inference made.<locals>.Model(x 3)"}
     assert [Present().reasons(item) for item in described] == [[], []]
     assert told("cache", "ls", "--stale", directory=made) == []
     for item in described:
@@ -249,3 +251,13 @@ def test_a_directory_that_others_may_write_to_is_refused(directory):
     assert done.exit_code == 5
     assert "others may write to it" in done.stderr
     os.chmod(directory, 0o700)
+
+
+def test_a_shell_completes_keys(directory, monkeypatch):
+    monkeypatch.setenv("TPU_DYNAMO_CACHE_DIR", str(directory))
+    environment = {"_TPU_DYNAMO_COMPLETE": "complete_bash", "COMP_CWORD": "3"}
+    for words, expected in (("cache info ", 4), (f"cache info {key('bert')[:3]}", 1)):
+        shell = {**environment, "COMP_WORDS": f"tpu-dynamo {words}"}
+        done = CliRunner().invoke(app, prog_name="tpu-dynamo", env=shell)
+        assert len(done.stdout.split()) == expected
+    assert done.stdout.split() == [key("bert")[:12]]

@@ -175,4 +175,4 @@ def test_the_worst_finding_decides_on_the_exit_code(monkeypatch, status, code):
     assert done.exit_code == code
     assert "it is so [not markup]" in done.stdout
     assert ("try: do [this]" in done.stdout) == bool(code)
-    assert "For a bug report: attach" in done.stdout
+    assert "For a bug report attach" in done.stdout

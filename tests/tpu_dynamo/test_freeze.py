@@ -20,6 +20,8 @@ PLACES = pytest.mark.parametrize("place", ["shared", "copy", "tpu"])
 class Net(nn.Module):
     """Batch norms that may join their convolution and some that may not; parameters that meet in every way."""
 
+    calls: torch.Tensor
+
     def __init__(self):
         super().__init__()
         self.first = nn.Conv2d(3, 4, 3, bias=False)

@@ -16,7 +16,8 @@ PROGRAM, EXECUTABLE = "program", "executable"
 # Kinds that hold no native code, and nothing that only one environment can use.
 PORTABLE = (PROGRAM,)
 
-_ARGUMENT = re.compile(r"L\['(\w+)'\]")
+# Also as a decorator's wrapper names them.
+_ARGUMENT = re.compile(r"L\['(\w+)'\]|L\['kwargs'\]\['(\w+)'\]|L\['args'\]\[\d+\]")
 _ARGUMENTS = 3
 
 
@@ -25,7 +26,7 @@ class Described:
     """An entry in a listing, in words.
 
     program: the digest of the program that it is, or is the executable of. platform: the PJRT platform that it is for.
-    graph: whose it is, as `Model.forward(x 2x64), inference`. Each is None where nothing says it.
+    graph: whose it is, as `inference Model(x 2x64)`. Each is None where nothing says it.
     """
 
     entry: Listed
@@ -85,14 +86,14 @@ def _graph(item: Listed) -> str | None:
     function, role = _text(told.get("function")), _text(told.get("role"))
     inputs = told.get("inputs")
     if function and isinstance(inputs, Mapping):
-        function += _call(inputs)
-    return ", ".join(part for part in (function, role) if part) or None
+        function = function.removesuffix(".forward") + _call(inputs)
+    return " ".join(part for part in (role, function) if part) or None
 
 
 def _call(inputs: Mapping[str, Any]) -> str:
     """The function's own arguments among the inputs, as `(x 2x64)`: what tells calls of one model apart."""
     own = [
-        f"{match[1]} {sizes(tensor.get('size'))}"
+        f"{match[1] or match[2] or ''} {sizes(tensor.get('size'))}".lstrip()
         for name, tensor in inputs.items()
         if isinstance(tensor, Mapping) and (match := _ARGUMENT.fullmatch(name))
     ]

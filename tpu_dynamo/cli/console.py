@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
+    from rich.text import Text
 
 # A pipe has no width of its own: lines are as long as they need to be.
 _UNBOUNDED = 4096
@@ -42,19 +43,25 @@ def print_json(data: Any) -> None:
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+def table(*columns: str, right: tuple[str, ...] = (), flexible: str | None = None) -> Table:
     """An empty table with these columns and no lines; those in `right` are aligned to the right.
 
-    A first column is never cut; others are, with an ellipsis, where a terminal is too narrow.
+    flexible: the column that becomes narrower where a terminal is too narrow; its cells are made by `cut`.
     """
     from rich.table import Table
 
     found = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for i, name in enumerate(columns):
-        found.add_column(name, justify="right" if name in right else "left", no_wrap=True, overflow="ellipsis")
-        if i == 0 or name in right:
-            found.columns[i].min_width = len(name)
+    for name in columns:
+        # rich narrows columns that may wrap before it touches others.
+        found.add_column(name, justify="right" if name in right else "left", no_wrap=name != flexible)
     return found
+
+
+def cut(text: str) -> Text:
+    """A cell on one line, which ends with an ellipsis where there is no room for all of it."""
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 @contextlib.contextmanager

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from tpu_dynamo.doctor import Check
 
 _SIGNS = {"ok": "[green]✓[/]", "note": "[dim]–[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
-_ATTACH = (
-    "For a bug report: attach what `tpu-dynamo doctor --json` prints, the report of the run\n"
-    "(`tpu-dynamo report --redact --html report.html -- python train.py`), and the folder that the error names."
-)
+_ATTACH = """\
+For a bug report attach
+  tpu-dynamo doctor --json
+  tpu-dynamo report --redact --html report.html -- python train.py
+  the folder that the error names"""
 
 
 def doctor(

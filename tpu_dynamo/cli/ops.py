@@ -6,18 +6,20 @@ from typing import Annotated
 
 import typer
 
-from .console import print_json, results, say, table, waiting
+from tpu_dynamo.amounts import counted
+
+from .console import cut, print_json, results, say, table, waiting
 from .ending import ExitCode, end
 from .switches import Json, NoProgress
 from .user_code import load, made
+
+_WHY = "WHAT IT GIVES, OR WHY THIS WAY"
 
 
 def ops(
     factory: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[MODULE:FACTORY]", help="A function that gives (model, args) or (model, args, kwargs)."
-        ),
+        typer.Argument(metavar="MODULE:FACTORY", help="A function that gives (model, args) or (model, args, kwargs)."),
     ] = None,
     training: Annotated[bool, typer.Option("--training", help="Include the backward pass.")] = False,
     json: Json = False,
@@ -44,14 +46,15 @@ def ops(
             }
         )
     else:
-        shown = table("OPERATOR", "LOWERED BY", "CALLS", right=("CALLS",))
+        shown = table("CALLS", "LOWERED BY", "OPERATOR", right=("CALLS",), flexible="OPERATOR")
         for name, way, calls in rows:
-            shown.add_row(name, way, str(calls))
+            shown.add_row(str(calls), way, cut(name))
         results().print(shown)
         for problem in found.unsupported:
             typer.echo(f"\n{problem}")
     lowered = sum(found.operators.values())
-    say(f"{found.graphs} graphs, {lowered} calls, {len(found.unsupported)} that cannot be lowered")
+    unsupported = f"{len(found.unsupported)} that cannot be lowered"
+    say(f"{counted(found.graphs, 'graph')}, {counted(lowered, 'call')}, {unsupported}")
     if found.unsupported:
         end(ExitCode.FINDINGS)
 
@@ -60,8 +63,8 @@ def _show_all(rows: list[tuple[str, str, str]], json: bool) -> None:
     if json:
         print_json([{"operator": name, "lowered_by": way, "reason": reason} for name, way, reason in rows])
     else:
-        shown = table("OPERATOR", "LOWERED BY", "WHAT IT GIVES, OR WHY THIS WAY")
-        for row in rows:
-            shown.add_row(*row)
+        shown = table("OPERATOR", "LOWERED BY", _WHY, flexible=_WHY)
+        for name, way, why in rows:
+            shown.add_row(name, way, cut(why))
         results().print(shown)
     say(f"{len(rows)} operators")

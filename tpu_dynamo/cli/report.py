@@ -34,7 +34,7 @@ def report(
     ctx: typer.Context,
     source: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN.json | TRACE]", help="A saved report, or a file or folder of TORCH_TRACE."),
+        typer.Argument(metavar="RUN.json|TRACE", help="A saved report, or a file or folder of TORCH_TRACE."),
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as a page.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Write the report as JSON; - is stdout.")] = None,

@@ -6,8 +6,11 @@ import platform
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 
 from packaging.requirements import Requirement
+
+from tpu_dynamo.amounts import shown_path
 
 from .check import Check
 
@@ -20,7 +23,13 @@ _LIBTPU = 'it compiles for TPUs and drives them: pip install "tpu-dynamo[tpu]" (
 def checks() -> Iterator[Check]:
     """Python, tpu-dynamo, and what it stands on."""
     here = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
-    yield Check(GROUP, "python", "ok", here, facts={"version": platform.python_version(), "executable": sys.executable})
+    yield Check(
+        GROUP,
+        "python",
+        "ok",
+        here,
+        facts={"version": platform.python_version(), "executable": shown_path(Path(sys.executable))},
+    )
     own = _version(_OURS)
     if own is None:
         advice = "pip install tpu-dynamo; of a checkout: pip install -e ."

@@ -93,7 +93,7 @@ def _backend(found: Found) -> Iterator[Check]:
 
 def _compared(found: Found) -> Iterator[Check]:
     graphs = sum(found["graphs"].values())
-    text = f"{graphs} graphs compiled and run in {found['seconds']:.1f} s"
+    text = f"{graphs} graphs in {found['seconds']:.1f} s"
     if not graphs or not found["executions"]:
         advice = "look at TORCH_COMPILE_DISABLE and TORCHDYNAMO_DISABLE; else report it"
         yield Check(WORKING, "torch.compile", "error", "nothing was compiled", advice, found)
@@ -102,7 +102,7 @@ def _compared(found: Found) -> Iterator[Check]:
         apart = f"{text}; results and gradients are {found['apart']:.1e} apart from eager PyTorch's"
         yield Check(WORKING, "torch.compile", "error", apart, advice, found)
     else:
-        text += f"; {found['tensors']} results and gradients agree with eager PyTorch"
+        text += f"; {found['tensors']} results and gradients agree with eager"
         yield Check(WORKING, "torch.compile", "ok", text, facts=found)
 
 

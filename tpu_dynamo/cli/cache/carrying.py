@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tpu_dynamo.amounts import counted, shown_bytes
+from tpu_dynamo.amounts import counted, shown_bytes, shown_path
 from tpu_dynamo.cache.entries import PORTABLE
 from tpu_dynamo_runtime.store import BadArchive, archive_members, export_archive, import_archive, total_bytes
 
@@ -16,7 +16,7 @@ from ..asking import confirm
 from ..console import print_json, progress, say
 from ..ending import ExitCode, end, refuse
 from ..switches import CacheDir, DryRun, Json, NoProgress, Yes
-from .opening import Opened, named, open_to_read, open_to_write, remote_url, shown
+from .opening import Opened, named, open_to_read, open_to_write, remote_url
 from .selection import Filter, Graph, Keys, Kind, LargerThan, Platform, Stale, UnusedFor, chosen
 
 TRUST = (
@@ -63,7 +63,7 @@ def export(
     if portable:
         entries = [item for item in entries if item.entry.kind in PORTABLE]
     if not entries:
-        refuse(f"there is nothing to export in {shown(opened.directory)}")
+        refuse(f"there is nothing to export in {shown_path(opened.directory)}")
     written = []
     if not dry_run:
         if out.exists():
@@ -111,7 +111,7 @@ def import_(
     if dry_run:
         if json:
             print_json({"dry_run": True, "entries": [{"kind": m.kind, "key": m.key, "size": m.size} for m in members]})
-        say(f"would import {holds} into {shown(opened.directory)}")
+        say(f"would import {holds} into {shown_path(opened.directory)}")
         return
     _check_room(opened, [(m.kind, m.key, m.size) for m in members])
     taken = []
@@ -167,7 +167,7 @@ def push(
 
 
 def pull(
-    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Beginnings of keys.")] = None,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="Beginnings of keys.")] = None,
     remote: Remote = None,
     kind: Kind = None,
     dry_run: DryRun = False,
@@ -180,7 +180,7 @@ def pull(
     url = remote_url(remote)
     opened = (open_to_read if dry_run else open_to_write)(cache_dir, remote=url)
     if dry_run and opened.store.directory is None:
-        refuse(f"there is no cache in {shown(opened.directory)} yet; without --dry-run it is made")
+        refuse(f"there is no cache in {shown_path(opened.directory)} yet; without --dry-run it is made")
     mine = {(item.entry.kind, item.entry.key) for item in opened.entries() if item.entry.problem is None}
     prefixes = tuple(key.strip().lower() for key in keys or ("",))
     wanted = {
@@ -203,7 +203,7 @@ def pull(
         print_json({"remote": url, "dry_run": dry_run, "pulled": rows})
     total = shown_bytes(sum(wanted[name] for name in done))
     verb = "would pull" if dry_run else "pulled"
-    say(f"{verb} {counted(len(done), 'entry')}, {total}, from {url} into {shown(opened.directory)}")
+    say(f"{verb} {counted(len(done), 'entry')}, {total}, from {url} into {shown_path(opened.directory)}")
     opened.end()
 
 
@@ -239,7 +239,7 @@ def _tell(taken: list[Any], opened: Opened, json: bool) -> None:
     ]
     if outcomes["unwritten"]:
         parts.append(f"{outcomes['unwritten']} that could not be written")
-    say(f"imported into {shown(opened.directory)}: {', '.join(parts)}")
+    say(f"imported into {shown_path(opened.directory)}: {', '.join(parts)}")
     for fault, detail in opened.store.faults.details().items():
         if fault not in ("damaged", "misplaced", "foreign_version"):
             say(f"tpu-dynamo: {fault}: {detail}")

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from tpu_dynamo.amounts import counted
+from tpu_dynamo.amounts import counted, shown_path
 from tpu_dynamo_runtime.store import verify as verify_entry
 
-from ..console import print_json, progress, results, say, table
+from ..console import cut, print_json, progress, results, say, table
 from ..ending import ExitCode, end
 from ..switches import CacheDir, Json, NoProgress
-from .opening import open_to_read, open_to_write, shown
+from .opening import open_to_read, open_to_write
 from .selection import Filter, Keys, Kind, chosen
 
 
@@ -41,12 +41,12 @@ def verify(
         rows = [{"kind": item.entry.kind, "key": item.entry.key, "problem": problem} for item, problem in damaged]
         print_json({"checked": len(entries), "damaged": rows, "repaired": repair})
     elif damaged:
-        shown_table = table("KEY", "KIND", "PROBLEM")
+        shown_table = table("KEY", "KIND", "PROBLEM", flexible="PROBLEM")
         for item, problem in damaged:
-            shown_table.add_row(item.entry.key, item.entry.kind, problem.replace("[", r"\["))
+            shown_table.add_row(item.entry.key, item.entry.kind, cut(problem))
         results().print(shown_table)
     left = [item for item, _ in damaged if verify_entry(opened.store, item.entry.kind, item.entry.key)]
-    say(f"{counted(len(entries), 'entry')} in {shown(opened.directory)}: {len(damaged) or 'none'} damaged")
+    say(f"{counted(len(entries), 'entry')} in {shown_path(opened.directory)}: {len(damaged) or 'none'} damaged")
     if damaged and not repair:
         say("`tpu-dynamo cache verify --repair` takes them out; they are made anew when they are needed")
     if damaged:

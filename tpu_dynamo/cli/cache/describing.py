@@ -16,15 +16,23 @@ from tpu_dynamo.cache.differences import differences, program_differences
 from tpu_dynamo.cache.entries import EXECUTABLE, PROGRAM, Described, explains
 from tpu_dynamo_runtime.store import Store
 
-from ..console import print_json, results, table, waiting
+from ..console import cut, print_json, results, table, waiting
 from ..ending import ExitCode, end, refuse
 from ..switches import CacheDir, Json, NoProgress
 from .listing import as_dict
 from .opening import open_to_read
-from .selection import one
+from .selection import completions, one
 from .words import input_rows, parts_of, sentence
 
-Key = Annotated[str, typer.Argument(metavar="KEY", help="A key, or as much of its beginning as is unambiguous.")]
+# So many inputs are shown: a model's parameters are inputs too.
+_INPUTS = 12
+
+Key = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY", help="A key, or as much of its beginning as is unambiguous.", autocompletion=completions
+    ),
+]
 
 
 def info(key: Key, cache_dir: CacheDir = None, json: Json = False) -> None:
@@ -44,7 +52,10 @@ def info(key: Key, cache_dir: CacheDir = None, json: Json = False) -> None:
 def explain(
     key: Key,
     other: Annotated[
-        str | None, typer.Argument(metavar="[OTHER]", help="Another key, to say what differs between both.")
+        str | None,
+        typer.Argument(
+            metavar="OTHER", help="Another key, to say what differs between both.", autocompletion=completions
+        ),
     ] = None,
     no_progress: NoProgress = False,
     cache_dir: CacheDir = None,
@@ -63,8 +74,8 @@ def explain(
         if json:
             print_json({"entry": as_dict(item), "other": as_dict(second), "differences": found})
         else:
-            typer.echo(f"{sentence(item)}\n{sentence(second)}\n")
-            typer.echo("\n".join(found) or "Nothing differs in what they say of themselves.")
+            text = "\n".join(found) or "Nothing differs in what they say of themselves."
+            results().print(f"{sentence(item)}\n{sentence(second)}\n\n{text}", markup=False)
         opened.end()
         return
     with waiting("comparing with what is installed", not no_progress):
@@ -75,13 +86,13 @@ def explain(
         parts = [{"part": name, "is": value} for name, value in parts_of(item)]
         print_json({"entry": as_dict(item), "parts": parts, "stale": None if reasons is None else reasons})
     else:
-        typer.echo(f"{sentence(item)}\n")
+        console = results()
+        console.print(f"{sentence(item)}\n", markup=False)
         grid = _grid()
         for name, value in parts_of(item):
             grid.add_row(name, escape(value))
-        results().print(grid)
-        typer.echo("")
-        typer.echo(_verdict(reasons))
+        console.print(grid)
+        console.print(f"\n{_verdict(reasons)}", markup=False)
     opened.end()
     if reasons:
         end(ExitCode.FINDINGS)
@@ -137,9 +148,11 @@ def _show(item: Described, related: Sequence[Described]) -> None:
     grid.add_row("size", f"{shown_bytes(entry.size)} on disk{plain}")
     console.print(grid)
     if rows := input_rows(item.metadata):
-        inputs = table("INPUT", "DTYPE", "SIZE", "STRIDE", "DEVICE")
-        for row in rows:
-            inputs.add_row(*map(escape, row))
+        inputs = table("INPUT", "DTYPE", "SIZE", "STRIDE", "DEVICE", flexible="INPUT")
+        for name, *rest in rows[:_INPUTS]:
+            inputs.add_row(cut(name), *map(escape, rest))
+        if len(rows) > _INPUTS:
+            inputs.add_row(cut(f"and {len(rows) - _INPUTS} more, which --json shows"))
         console.print("", inputs)
     if sections := _sections(item):
         stored = table("SECTION", "ON DISK", "PLAIN", right=("ON DISK", "PLAIN"))

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from tpu_dynamo.amounts import counted, shown_age, shown_bytes
+from tpu_dynamo.amounts import counted, shown_age, shown_bytes, shown_path
 from tpu_dynamo.cache.entries import Described
 
-from ..console import print_json, results, say, table
+from ..console import cut, print_json, results, say, table
 from ..switches import CacheDir, Json
-from .opening import open_to_read, shown
+from .opening import open_to_read
 from .selection import Filter, Graph, Kind, LargerThan, Platform, Stale, UnusedFor
 
 _KEY = 12
@@ -64,7 +64,7 @@ def ls(
         stored = sum(item.entry.size for item in found)
         of = "" if conditions else f", of at most {shown_bytes(opened.store.max_bytes)}"
         what = f"{shown_bytes(stored)} on disk{of if opened.store.max_bytes else ''}, {shown_bytes(plain)} plain"
-        say(f"{counted(len(found), 'entry')} in {shown(opened.directory)}" + (f": {what}" if found else ""))
+        say(f"{counted(len(found), 'entry')} in {shown_path(opened.directory)}" + (f": {what}" if found else ""))
     opened.end()
 
 
@@ -87,7 +87,8 @@ def as_dict(item: Described) -> dict[str, Any]:
 
 def _show(found: list[Described], full: bool) -> None:
     now = time.time()
-    shown_table = table("KEY", "KIND", "PLATFORM", "SIZE", "PLAIN", "LAST USED", "GRAPH", right=("SIZE", "PLAIN"))
+    columns = ("KEY", "KIND", "PLATFORM", "SIZE", "PLAIN", "LAST USED", "GRAPH")
+    shown_table = table(*columns, right=("SIZE", "PLAIN"), flexible="GRAPH")
     for item in found:
         problem = item.entry.problem
         shown_table.add_row(
@@ -97,6 +98,7 @@ def _show(found: list[Described], full: bool) -> None:
             shown_bytes(item.entry.size),
             shown_bytes(item.plain_size) if item.plain_size is not None else "-",
             shown_age(max(0.0, now - item.entry.last_use)),
-            f"[red]damaged: {problem}[/]" if problem else (item.graph or "-").replace("[", r"\["),
+            cut(f"damaged: {problem}" if problem else item.graph or "-"),
+            style="red" if problem else None,
         )
     results().print(shown_table)

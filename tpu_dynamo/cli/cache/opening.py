@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tpu_dynamo.amounts import counted
+from tpu_dynamo.amounts import counted, shown_path
 from tpu_dynamo.cache.entries import Described, describe
 from tpu_dynamo.cache.settings import cache_settings
 from tpu_dynamo_runtime.store import Faults, Store, default_path, entries, open_store
@@ -46,7 +45,7 @@ def open_to_write(directory: Path | None, *, remote: str | None = None) -> Opene
     opened = _open(directory, read_only=False, remote=remote)
     if opened.store.directory is None or not opened.store.directory.writable:
         why = "TPU_DYNAMO_CACHE says so" if cache_settings().read_only else "this user may not write to it"
-        refuse(f"{shown(opened.directory)} can only be read: {why}", ExitCode.CACHE)
+        refuse(f"{shown_path(opened.directory)} can only be read: {why}", ExitCode.CACHE)
     return opened
 
 
@@ -56,13 +55,6 @@ def remote_url(given: str | None) -> str:
     if url is None:
         refuse("there is no remote tier: give --remote URL, or set TPU_DYNAMO_CACHE_REMOTE")
     return url
-
-
-def shown(path: Path) -> str:
-    """A path as people write it, with ~ for the user's home."""
-    with suppress(RuntimeError, ValueError):
-        return f"~/{path.relative_to(Path.home())}"
-    return str(path)
 
 
 def named(chosen: Sequence[Described]) -> str:

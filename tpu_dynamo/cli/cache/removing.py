@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tpu_dynamo.amounts import shown_bytes
+from tpu_dynamo.amounts import shown_bytes, shown_path
 from tpu_dynamo.cache.entries import Described
 from tpu_dynamo_runtime.store import clear as clear_store
 from tpu_dynamo_runtime.store import discard, to_prune
@@ -18,7 +18,7 @@ from ..console import print_json, say
 from ..ending import ExitCode, end, refuse
 from ..switches import CacheDir, DryRun, Json, Yes
 from .listing import as_dict
-from .opening import Opened, named, open_to_read, open_to_write, shown
+from .opening import Opened, named, open_to_read, open_to_write
 from .selection import (
     Filter,
     Graph,
@@ -101,7 +101,7 @@ def clear(dry_run: DryRun = False, yes: Yes = False, cache_dir: CacheDir = None,
 def _remove(opened: Opened, gone: Sequence[Described], dry_run: bool, yes: bool, json: bool) -> None:
     total = shown_bytes(sum(item.entry.size for item in gone))
     if gone and not dry_run:
-        confirm(f"Remove {named(gone)} ({total}) from {shown(opened.directory)}?", yes)
+        confirm(f"Remove {named(gone)} ({total}) from {shown_path(opened.directory)}?", yes)
     removed = list(gone) if dry_run else [item for item in gone if discard(opened.store, item.entry)]
     if json:
         print_json({"dry_run": dry_run, "removed": [as_dict(item) for item in removed]})
@@ -109,7 +109,7 @@ def _remove(opened: Opened, gone: Sequence[Described], dry_run: bool, yes: bool,
         for item in removed:
             typer.echo(f"{item.entry.key}  {item.entry.kind}  {item.graph or '-'}")
     freed = shown_bytes(sum(item.entry.size for item in removed))
-    say(f"{'would remove' if dry_run else 'removed'} {named(removed)}, {freed}, in {shown(opened.directory)}")
+    say(f"{'would remove' if dry_run else 'removed'} {named(removed)}, {freed}, in {shown_path(opened.directory)}")
     if len(removed) < len(gone):
         say(f"{len(gone) - len(removed)} were used meanwhile, and stay")
         if not opened.store.faults.counts():

@@ -14,6 +14,7 @@ from tpu_dynamo.cache.entries import Described
 
 from ..console import waiting
 from ..ending import refuse
+from .opening import open_to_read
 
 
 def size(text: str) -> int:
@@ -32,6 +33,13 @@ def age(text: str) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
+def completions(incomplete: str) -> list[tuple[str, str]]:
+    """Keys that begin so, with their graphs, for a shell that completes."""
+    found = open_to_read(None).entries()
+    keys = [(item.entry.key[:12], f"{item.entry.kind} {item.graph or ''}") for item in found]
+    return [(key, graph) for key, graph in keys if key.startswith(incomplete)]
+
+
 Kind = Annotated[str | None, typer.Option(metavar="KIND", help="Only these: program, executable.")]
 Platform = Annotated[str | None, typer.Option(metavar="NAME", help="Only those for cpu, tpu or cuda.")]
 Graph = Annotated[str | None, typer.Option(metavar="TEXT", help="Only those whose graph has this in its name.")]
@@ -45,7 +53,12 @@ Stale = Annotated[
     bool, typer.Option("--stale", help="Only those that no process can find with the versions that are installed.")
 ]
 Keys = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY]...", help="Keys, or as much of their beginnings as is unambiguous.")
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY",
+        help="Keys, or as much of their beginnings as is unambiguous.",
+        autocompletion=completions,
+    ),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,14 +12,17 @@ from tpu_dynamo.cache.entries import EXECUTABLE, PROGRAM, Described, sizes
 # Of long values, as the CPU's features and JAX's settings, no more than this is shown.
 _SHOWN = 100
 
+_OF_MODULE = re.compile(r"\._(?:modules|parameters|buffers)\['([^']*)'\]")
+_LOCAL = re.compile(r"^L\['(\w+)'\]")
+
 
 def sentence(item: Described) -> str:
     """One sentence on what an entry is."""
-    key, graph = item.entry.key[:12], f" of {item.graph}" if item.graph else ""
-    platform = f", for {item.platform}" if item.platform else ""
+    key, graph = item.entry.key[:12], f" of `{item.graph}`" if item.graph else ""
+    platform = f" for {item.platform}" if item.platform else ""
     if item.entry.kind == PROGRAM:
         inputs = counted(len(input_rows(item.metadata)), "input")
-        return f"{key} is the lowered program{graph}{platform}, with {inputs}."
+        return f"{key} is the program{graph}{platform}, with {inputs}."
     if item.entry.kind == EXECUTABLE:
         return f"{key} is the executable{graph}{platform}, of program {(item.program or 'unknown')[:12]}."
     return f"{key} is an entry of kind {item.entry.kind}{graph}{platform}."
@@ -30,7 +34,7 @@ def parts_of(item: Described) -> list[tuple[str, str]]:
     if item.graph:
         found.append(("graph", item.graph))
     if item.program:
-        found.append(("program", item.program))
+        found.append(("digest", item.program))
     metadata = item.metadata
     if isinstance(keyed := metadata.get("keyed"), Mapping):
         found += [(name, _value(value)) for name, value in keyed.items() if name not in ("graph", "lowering")]
@@ -46,26 +50,39 @@ def parts_of(item: Described) -> list[tuple[str, str]]:
 
 
 def input_rows(metadata: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """Name, dtype, size, stride and device of each of a program's inputs."""
+    """Name, dtype, size, stride and device of each of a program's inputs, a module's own after the others."""
     told = metadata.get("told")
     inputs = told.get("inputs") if isinstance(told, Mapping) else None
     if not isinstance(inputs, Mapping):
         return []
     tensors = [(str(name), tensor) for name, tensor in inputs.items() if isinstance(tensor, Mapping)]
+    tensors.sort(key=lambda each: _OF_MODULE.search(each[0]) is not None)
     return [
-        (name, _value(t.get("dtype", "")), sizes(t.get("size")), sizes(t.get("stride")), _value(t.get("device", "")))
+        (_readable(name), str(t.get("dtype")), sizes(t.get("size")), sizes(t.get("stride")), str(t.get("device")))
         for name, t in tensors
     ]
+
+
+def _readable(name: str) -> str:
+    """A name as code has it: `self.layer.0.weight` for `L['self']._modules['layer']._modules['0']._parameters[…`."""
+    return _LOCAL.sub(r"\1", _OF_MODULE.sub(r".\1", name))
 
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_value(inner)}" for name, inner in value.items())
     if isinstance(value, list):
-        text = " ".join(map(str, value)) if all(" " not in str(v) for v in value) else ", ".join(map(str, value))
-        text = text or "none"
-        return text if len(text) <= _SHOWN else f"{text[:_SHOWN].rsplit(' ', 1)[0]} … ({len(value)} in all)"
+        return _items([str(item) for item in value])
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = str(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} …"
+    return text if len(text) <= _SHOWN else "…"
+
+
+def _items(items: list[str]) -> str:
+    """As many items as there is room for, and how many there are."""
+    between = ", " if any(" " in item for item in items) else " "
+    shown = list(items)
+    while len(between.join(shown)) > _SHOWN and len(shown) > 1:
+        shown.pop()
+    return between.join(shown) + (f" … ({len(items)} in all)" if len(shown) < len(items) else "") or "none"
