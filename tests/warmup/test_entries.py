@@ -123,6 +123,22 @@ def test_frozen_parameters_are_those_of_the_run():
     assert made() == (0, 0)
 
 
+def test_what_a_factory_sets_for_the_process_holds_for_its_case_alone():
+    first, second = cases(factory="tests.warmup.warm_models:precise", inputs=[X]) + cases(inputs=[X])
+    assert [outcome.state for outcome in warm(first, second)] == ["made", "made"]
+    with torch.no_grad():
+        torch.compile(warm_models.Mlp().eval(), backend="tpu")(torch.randn(3, 16))
+    assert made() == (0, 0)
+    try:
+        forget()
+        compiled = torch.compile(warm_models.precise().eval(), backend="tpu")
+        with torch.no_grad():
+            compiled(torch.randn(3, 16))
+        assert made() == (0, 0)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_code_that_looks_at_values_is_warmed_by_running_it():
     (case,) = cases(factory="tests.warmup.warm_models:branching", inputs=[X])
     (refused,) = warm(case)

@@ -35,6 +35,11 @@ def mlp(size: int = 16):
     return Mlp(size)
 
 
+def precise():
+    torch.set_float32_matmul_precision("high")
+    return Mlp()
+
+
 def branching():
     return Branching()
 

@@ -15,8 +15,8 @@ manifest = typer.Typer(help="Manifests of `tpu-dynamo warmup`.", no_args_is_help
 
 
 @manifest.command()
-def schema() -> None:
-    """Print the JSON schema of manifests, for editors."""
+def schema(json: Json = False) -> None:
+    """Print the JSON schema of manifests, for editors; JSON it is with and without --json."""
     from tpu_dynamo.warmup.manifest import json_schema
 
     print_json(json_schema())
@@ -24,7 +24,7 @@ def schema() -> None:
 
 @manifest.command()
 def check(
-    file: Annotated[Path, typer.Argument(metavar="MANIFEST.toml")],
+    file: Annotated[Path, typer.Argument(metavar="MANIFEST.toml", help="The manifest.")],
     json: Json = False,
 ) -> None:
     """Say what is wrong with a manifest, with lines; exits with 2 where something is. Nothing of yours is imported."""

@@ -112,16 +112,17 @@ class _View:
 
 
 def _path(stage: str) -> RenderableType:
-    """trace > lower > compile > store, with where it is."""
+    """trace > lower > compile > store, as far as it is."""
     from rich.text import Text
 
     if stage not in _STAGES:
         return Text({"start": "starting", "build": "building the model"}.get(stage, stage), style="dim")
     text = Text()
     at = _STAGES.index(stage)
-    for number, each in enumerate(_STAGES):
+    # What is to come is left out, since not every terminal shows what is dim.
+    for number, each in enumerate(_STAGES[: at + 1]):
         text.append(" > " if number else "", style="dim")
-        text.append(each, style="bold cyan" if number == at else "default" if number < at else "dim")
+        text.append(each, style="bold cyan" if number == at else "default")
     return text
 
 
@@ -148,7 +149,7 @@ def show_cases(run: Run, json: bool) -> None:
     left = run.remaining()
     skipped = len(run.cases) - len(run.waiting)
     say(
-        f"{len(run.waiting)} cases" + (f", {skipped} done by earlier runs" if skipped else "")
+        _cases(len(run.waiting)) + (f", {skipped} done by earlier runs" if skipped else "")
         + (f"; about {duration(left)}" if left is not None else "")
     )  # fmt: skip
 
@@ -205,10 +206,14 @@ def _summary(ended: Sequence[Result], checking: bool, seconds: float) -> str:
     parts = ", ".join(f"{count} {state}" for state, count in states.items())
     if checking:
         missing = sum(len(result.outcome.get("missing", ())) for result in ended)
-        return (
-            f"{len(ended)} cases checked in {duration(seconds)}: {parts}; {missing} programs or executables are missing"
-        )
-    return f"{len(ended)} cases in {duration(seconds)}: {parts}; {lowered} graphs lowered, {compiled} programs compiled"
+        what = f"{missing} programs or executables are missing"
+        return f"{_cases(len(ended))} checked in {duration(seconds)}: {parts}; {what}"
+    what = f"{lowered} graphs lowered, {compiled} programs compiled"
+    return f"{_cases(len(ended))} in {duration(seconds)}: {parts}; {what}"
+
+
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
 
 
 def _first_line(result: Result) -> str:

@@ -160,11 +160,14 @@ def _do(case: Case, maker_for: MakerFor, stages: Stages, outcome: Outcome, cache
     options = _options(case)
     maker = maker_for(case.target)
     case = dataclasses.replace(case, device=case.device or ("tpu" if maker.platform == "tpu" else "cpu"))
-    built = build(case)
     warmer = Warmer(maker, options, cache, stages, checking=checking)
-    stages("trace")
-    with called(case, built):
-        _capture(case, built, options, warmer)
+    # What a module sets while it is imported holds for the process, in a job as here.
+    load(case.factory, case.folders)
+    with _settings_kept():
+        built = build(case)
+        stages("trace")
+        with called(case, built):
+            _capture(case, built, options, warmer)
     warmed = warmer.warmed
     # Not those of stats(): on torch.device("tpu") a real model also needs programs of single operators.
     outcome.lowerings = sum(not graph.found[0] for graph in warmed.graphs)
@@ -179,6 +182,20 @@ def _do(case: Case, maker_for: MakerFor, stages: Stages, outcome: Outcome, cache
         raise CaseError("no graph was captured: nothing that the model does is one that Dynamo compiles", "failed")
     everything = all(all(graph.found) for graph in warmed.graphs)
     outcome.state = "missing" if outcome.missing else "found" if everything else "made"
+
+
+@contextlib.contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Undo what a factory sets for the process and signatures know of: the next case is another one's."""
+    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_float32_matmul_precision(precision)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
 def _capture(case: Case, built: Built, options: Options, warmer: Warmer) -> None:
