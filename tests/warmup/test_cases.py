@@ -119,6 +119,14 @@ def test_what_is_done_is_known_to_later_runs_while_its_entries_are_there(tmp_pat
     assert not Ledger(tmp_path).is_done(case)
 
 
+def test_what_was_not_pushed_is_not_done_for_a_run_that_pushes(tmp_path, case):
+    Ledger(tmp_path).note(case, outcome(), 1.0)
+    assert not Ledger(tmp_path, "file:///there").is_done(case)
+    Ledger(tmp_path, "file:///there").note(case, outcome(), 1.0)
+    assert Ledger(tmp_path, "file:///there").is_done(case)
+    assert Ledger(tmp_path).is_done(case)
+
+
 def test_failures_are_not_done_and_what_was_found_tells_no_time(tmp_path, case):
     ledger = Ledger(tmp_path)
     ledger.note(case, outcome(state="failed"), 3.0)

@@ -33,7 +33,7 @@ def warmup(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="MANIFEST.toml | MODULE[:FACTORY]",
+            metavar="MANIFEST.toml|MODULE|MODULE:FACTORY",
             help="A manifest, a function that gives (model, args), or a module with @tpu_dynamo.warmup_case functions.",
         ),
     ],
@@ -45,8 +45,9 @@ def warmup(
     ] = None,
     mode: Annotated[Modes | None, typer.Option(help="In the place of those that it names.")] = None,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Worker processes; by default one for 4 CPUs.")
-    ] = max(1, (os.cpu_count() or 1) // 4),
+        int | None,
+        typer.Option("--jobs", "-j", min=1, metavar="N", help="Worker processes; by default one for 4 CPUs."),
+    ] = None,
     init: Annotated[
         str, typer.Option(metavar="meta|random|real", help="How a FACTORY is called; a manifest says it itself.")
     ] = "random",
@@ -86,12 +87,14 @@ def warmup(
         refuse("--check makes nothing, so there is nothing to resume or push")
     directory = _directory(cache_dir, writing=not (check or dry_run))
     environment = {"TPU_DYNAMO_CACHE_DIR": str(directory)} | ({"TPU_DYNAMO_CACHE_REMOTE": remote} if remote else {})
-    if push and not (remote or os.environ.get("TPU_DYNAMO_CACHE_REMOTE")):
+    remote = remote or os.environ.get("TPU_DYNAMO_CACHE_REMOTE", "").strip()
+    if push and not remote:
         refuse("--push needs a remote tier: --remote URL, or TPU_DYNAMO_CACHE_REMOTE")
+    jobs = jobs or max(1, (os.cpu_count() or 1) // 4)
     started = time.monotonic()
     with Workers(jobs, environment, timeout) as workers:
         cases = _cases(source, target or [], mode, init, only or [], workers)
-        run = Run(cases, directory, jobs, check, resume, not keep_going, push)
+        run = Run(cases, directory, jobs, check, resume, not keep_going, push, remote)
         if dry_run:
             show_cases(run, json)
             return

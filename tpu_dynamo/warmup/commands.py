@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import signal
 import subprocess
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -61,8 +62,9 @@ def run_recorded(command: Sequence[str], environment: Mapping[str, str], **outpu
 
 
 def end_with_parent() -> None:
-    """In a child: end when the process that started it ends, however it does."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """In a child: end when the process that started it ends, however it does; on Linux alone, which can do that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def recorded(folder: Path) -> Recorded:

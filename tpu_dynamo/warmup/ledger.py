@@ -20,9 +20,8 @@ _DONE = ("made", "found")
 
 @dataclass(frozen=True)
 class Finished:
-    """A case that a run finished: its state, the seconds that it took, and its entries as kinds and keys."""
+    """A case that a run finished: the seconds that it took, and its entries as kinds and keys."""
 
-    state: str
     seconds: float
     entries: tuple[tuple[str, str], ...]
 
@@ -31,11 +30,13 @@ class Ledger:
     """The cases that were finished with one cache, one line of JSON each, in `warmup/cases.jsonl` of its directory.
 
     A line is written at once and synced, so a kill between two leaves no half of one that counts. A case is another
-    one with other versions of what makes programs.
+    one with other versions of what makes programs. remote: the URL that entries are pushed to; then what was not
+    pushed there is not done.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, remote: str = ""):
         self._directory = directory
+        self._remote = remote
         self._file = directory / "warmup" / "cases.jsonl"
         self._versions = versions()
         self._known = self._read()
@@ -46,12 +47,16 @@ class Ledger:
 
     def seconds(self, case: Case) -> float | None:
         """How long the case took when it was made; None where that is not known."""
-        found = self._known.get(self.key(case), {}).get("made")
-        return found.seconds if found else None
+        found = [each for (state, _), each in self._known.get(self.key(case), {}).items() if state == "made"]
+        return found[-1].seconds if found else None
 
     def is_done(self, case: Case) -> bool:
         """Whether a run finished the case, and all its entries are still in the cache."""
-        found = [each for state, each in self._known.get(self.key(case), {}).items() if state in _DONE]
+        found = [
+            each
+            for (state, remote), each in self._known.get(self.key(case), {}).items()
+            if state in _DONE and (not self._remote or remote == self._remote)
+        ]
         return bool(found) and all(self._exists(kind, key) for kind, key in found[-1].entries)
 
     def note(self, case: Case, outcome: Mapping[str, Any], seconds: float) -> None:
@@ -61,7 +66,7 @@ class Ledger:
         entries = [list(entry) for entry in outcome.get("entries", ())]
         line = {
             "case": self.key(case), "name": case.name, "state": outcome["state"], "seconds": round(seconds, 2),
-            "entries": entries, "time": int(time.time()),
+            "entries": entries, "remote": self._remote, "time": int(time.time()),
         }  # fmt: skip
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -73,7 +78,7 @@ class Ledger:
             os.close(descriptor)
         self._add(line)
 
-    def _read(self) -> dict[str, dict[str, Finished]]:
+    def _read(self) -> dict[str, dict[tuple[str, str], Finished]]:
         self._known = {}
         try:
             text = self._file.read_text(encoding="utf-8", errors="replace")
@@ -89,15 +94,17 @@ class Ledger:
     def _add(self, line: Mapping[str, Any]) -> None:
         entries = tuple((str(kind), str(key)) for kind, key in line["entries"])
         states = self._known.setdefault(str(line["case"]), {})
-        state = str(line["state"])
+        state = str(line["state"]), str(line["remote"])
         states.pop(state, None)  # the latest comes last
-        states[state] = Finished(state, float(line["seconds"]), entries)
+        states[state] = Finished(float(line["seconds"]), entries)
 
     def _exists(self, kind: str, key: str) -> bool:
         return (self._directory / "entries" / kind / key[:2] / key).is_file()
 
 
-def remaining(ledger: Ledger, waiting: Iterable[Case], running: Mapping[str, float], jobs: int, mean: float | None):
+def remaining(
+    ledger: Ledger, waiting: Iterable[Case], running: Mapping[str, float], jobs: int, mean: float | None
+) -> float | None:
     """Seconds until the end, from what the cases took before, else from the mean; None where nothing is known.
 
     running: names of cases that are being done, with the seconds that they have had.

@@ -19,12 +19,14 @@ class Result:
 
     state: `made`, `found` (all of it was in the cache), `missing` (a check found less), `failed`, `skipped` (an
     earlier run did it) or `left` (it was not begun, or not finished). outcome: as the worker told it.
+    peak: the most bytes of memory that the worker has had until then, 0 where it did not tell.
     """
 
     case: Case
     state: str
     seconds: float = 0.0
     outcome: dict[str, Any] = field(default_factory=dict)
+    peak: int = 0
 
     @property
     def why(self) -> str:
@@ -42,7 +44,8 @@ class Run:
     """The cases of one run in order, and what has become of them so far.
 
     checking: nothing is made; what is missing is told. resume: cases that earlier runs finished are left out.
-    fail_fast: the first failure ends it. push: what is made goes into the remote tier too.
+    fail_fast: the first failure ends it. push: what is made goes into the remote tier too,
+    whose URL is `remote`.
     """
 
     cases: Sequence[Case]
@@ -52,12 +55,13 @@ class Run:
     resume: bool = False
     fail_fast: bool = False
     push: bool = False
+    remote: str = ""
     results: dict[str, Result] = field(default_factory=dict, init=False)
     running: dict[str, float] = field(default_factory=dict, init=False)
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(self.directory)
+        self.ledger = Ledger(self.directory, self.remote if self.push else "")
         if self.resume and not self.checking:
             self.results = {c.name: Result(c, "skipped") for c in self.cases if self.ledger.is_done(c)}
 
@@ -81,15 +85,15 @@ class Run:
                 self.running[event.case.name] = self.clock()
             if event.outcome is not None:
                 seconds = self.clock() - self.running.pop(event.case.name)
-                self._note(event.case, event.outcome, seconds)
+                self._note(event, event.outcome, seconds)
             yield event
             if self.fail_fast and event.outcome is not None and event.outcome["state"] in ("failed", "missing"):
                 return
 
-    def _note(self, case: Case, outcome: dict[str, Any], seconds: float) -> None:
-        self.results[case.name] = Result(case, outcome["state"], seconds, outcome)
+    def _note(self, event: Event, outcome: dict[str, Any], seconds: float) -> None:
+        self.results[event.case.name] = Result(event.case, outcome["state"], seconds, outcome, event.peak)
         if not self.checking:
-            self.ledger.note(case, outcome, seconds)
+            self.ledger.note(event.case, outcome, seconds)
 
     def ended(self) -> list[Result]:
         """A result for each case in their order; those that were not finished are `left`."""
@@ -110,6 +114,7 @@ def as_data(results: Sequence[Result], *, checking: bool, seconds: float) -> dic
                 "target": result.case.target,
                 "state": result.state,
                 "seconds": round(result.seconds, 2),
+                "worker_peak_bytes": result.peak or None,
                 "stages": result.outcome.get("seconds", {}),
                 "graphs": result.outcome.get("graphs", []),
                 "lowerings": result.outcome.get("lowerings", 0),

@@ -5,17 +5,15 @@ A crash of XLA, or the system's killing of what takes too much memory, then ends
 
 from __future__ import annotations
 
-import ctypes
 import json
 import resource
-import signal
 import sys
 import warnings
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+from .commands import end_with_parent
 
 
 def serve(connection: Connection) -> None:
@@ -77,7 +75,7 @@ def peak_bytes() -> int:
 def main() -> None:
     """Serve on an inherited file descriptor."""
     # Whoever started us may be killed while a case takes minutes.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     # Told once for each case they would say nothing of it.
     warnings.simplefilter("ignore")
     serve(Connection(int(sys.argv[1])))
