@@ -18,7 +18,7 @@ VARIABLE = "TPU_DYNAMO_RECORD"
 log = logging.getLogger("tpu_dynamo")
 
 
-def record(tell: Callable[[], Mapping[str, Any]]) -> None:
+def append_record(tell: Callable[[], Mapping[str, Any]]) -> None:
     """Add one line to the process's file; `tell` gives it, and runs only where a record is asked for.
 
     A record that cannot be written is a warning: it is never worth a user's run.

@@ -11,7 +11,7 @@ from tpu_dynamo_lowering import Program, Unnameable
 from tpu_dynamo_runtime.store import Store
 
 from ..artifacts import record_event
-from ..recording import record
+from ..recording import append_record
 from ..signature import Signature
 from ..statistics import Statistics
 from . import executables, programs
@@ -96,7 +96,7 @@ class Cache:
         self._missed(miss)
         log.info("%s", miss)
         _record(miss.level, "miss", "; ".join(miss.reasons))
-        record(lambda: {"graph": miss.graph, "kind": "miss", "why": str(miss)})
+        append_record(lambda: {"graph": miss.graph, "kind": "miss", "why": str(miss)})
 
 
 def _record(level: str, outcome: str, reason: str | None = None) -> None:
@@ -115,4 +115,4 @@ def _note(
             line["platform"] = signature.keyed["platform"]
         return line
 
-    record(tell)
+    append_record(tell)

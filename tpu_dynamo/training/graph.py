@@ -14,6 +14,7 @@ from tpu_dynamo_lowering import readable
 
 from .._torch_compat import FakeTensorMode, frame_function, mark_stepped, unset_fake_temporarily
 from ..artifacts import next_name
+from ..compiled import Run
 from ..session import session
 from ..signature import Frame
 from ..specialise import Graph
@@ -23,9 +24,8 @@ from .numbers import Numbers
 from .optimizers import Slot
 from .whole import Trained, whole_step
 
-# What runs a step: from its inputs, state and numbers to its outputs and new state.
-RunStep = Callable[[Sequence[Any]], list[Any]]
-CompileStep = Callable[[Graph], RunStep]
+# What compiles a step's graph; that takes inputs, state and numbers and gives outputs and new state.
+CompileStep = Callable[[Graph], Run]
 
 
 @dataclass
@@ -36,7 +36,7 @@ class _Bound:
     fresh: where state goes that the step makes.
     """
 
-    run: RunStep
+    run: Run
     outputs: int
     trained: Trained
     held: list[tuple[dict[str, Any], str, torch.Tensor]]
@@ -77,7 +77,7 @@ class StepGraph:
         placeholders = graph_module.graph.find_nodes(op="placeholder")
         self._sizes = [i for i, node in enumerate(placeholders) if not _is_tensor(node.meta["example_value"])]
         self._joints: dict[Any, Joint] = {}
-        self._programs: dict[Any, tuple[RunStep, list[Slot]]] = {}
+        self._programs: dict[Any, tuple[Run, list[Slot]]] = {}
         self._bound: dict[tuple[Any, ...], _Bound] = {}  # by sizes, as last used
 
     def __call__(self, *inputs: Any) -> list[Any]:
@@ -125,7 +125,7 @@ class StepGraph:
                 self._joints[sizes, positions] = joint(self._graph_module, inputs, positions, mode)
         return self._joints[sizes, positions]
 
-    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[RunStep, list[Slot]]:
+    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[Run, list[Slot]]:
         session().statistics.count("graphs", "step")
         with unset_fake_temporarily():
             graph_module, fresh = whole_step(both, trained, inputs)

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from .._torch_compat import fake_copies
+from ..compiled import Run
 from ..device import NAME as DEVICE
 from ..specialise import Graph
-from ..training.graph import RunStep
 from ..training.step import TrainStep
 from .cases import Case
 from .factories import Built, load
@@ -30,7 +30,7 @@ def warm_step(case: Case, built: Built, warmer: Warmer) -> None:
     make_optimizer = load(case.optimizer, case.folders)
     loss = load(case.loss, case.folders) if case.loss is not None else None
 
-    def compile_step(step: Graph) -> RunStep:
+    def compile_step(step: Graph) -> Run:
         warmer.warm(step, {})
         return lambda _: _outputs(step)
 

@@ -112,7 +112,7 @@ class Warmer:
             self._note_unsupported(graph.name, unsupported)
             return eager
 
-        def warm(sizes: Sizes) -> EagerGraph:  # type: ignore[override]
+        def warm(sizes: Sizes) -> EagerGraph:
             self.warm(graph, {source.symbol: size for source, size in zip(sources, sizes, strict=True)})
             return eager
 
