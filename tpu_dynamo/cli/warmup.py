@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,20 +12,11 @@ import typer
 from .console import print_json, results, say
 from .ending import ExitCode, end, refuse
 from .switches import CacheDir, DryRun, Json, NoProgress
+from .warmup_cases import Modes, cases_asked_for
 
 if TYPE_CHECKING:
-    from tpu_dynamo.warmup.cases import Case
     from tpu_dynamo.warmup.run import Result, Run
     from tpu_dynamo.warmup.workers import Workers
-
-
-class Modes(StrEnum):
-    """What `--mode` takes."""
-
-    inference = "inference"
-    train = "train"
-    step = "step"
-    both = "both"
 
 
 def warmup(
@@ -93,7 +83,7 @@ def warmup(
     jobs = jobs or max(1, (os.cpu_count() or 1) // 4)
     started = time.monotonic()
     with Workers(jobs, environment, timeout) as workers:
-        cases = _cases(source, target or [], mode, init, only or [], workers)
+        cases = cases_asked_for(source, target or [], mode, init, only or [], workers)
         run = Run(cases, directory, jobs, check, resume, not keep_going, push, remote)
         if dry_run:
             show_cases(run, json)
@@ -159,64 +149,3 @@ def _directory(given: Path | None, writing: bool) -> Path:
     if store.directory is None or (writing and not store.directory.writable):
         refuse(f"the cache in {path} cannot be {'written' if writing else 'used'}", ExitCode.CACHE)
     return path
-
-
-def _cases(
-    source: str, targets: list[str], mode: Modes | None, init: str, only: list[str], workers: Workers
-) -> list[Case]:
-    from tpu_dynamo.warmup.cases import cases_of, chosen
-    from tpu_dynamo.warmup.reading import ManifestError, read_manifest
-    from tpu_dynamo_runtime import TARGETS, UnknownTarget, find_topology
-
-    for target in targets:
-        if target not in TARGETS and find_topology(target) is None:
-            raise UnknownTarget(target)
-    if init not in ("meta", "random", "real"):
-        refuse(f"--init {init}: there are meta, random and real")
-    modes = [] if mode is None else ["inference", "train"] if mode == "both" else [str(mode)]
-    path = Path(source)
-    if path.suffix == ".toml" or path.is_file():
-        try:
-            cases = cases_of(read_manifest(path), path, targets=targets, modes=modes)
-        except ManifestError as error:
-            refuse(f"the manifest cannot be used\n{error}")
-    else:
-        cases = _of_code(source, targets, modes, init, workers)
-    found = chosen(cases, only)
-    if not found:
-        refuse(f"no case is named {' or '.join(only)}; there are {', '.join(dict.fromkeys(c.model for c in cases))}")
-    return found
-
-
-def _of_code(source: str, targets: list[str], modes: list[str], init: str, workers: Workers) -> list[Case]:
-    """The cases of a module's decorated functions, or of one function."""
-    import dataclasses
-    import itertools
-
-    from tpu_dynamo.warmup.cases import Case
-
-    module, _, name = source.partition(":")
-    folders = (os.getcwd(),)
-    try:
-        found = workers.cases_in(module, folders, [name] if name else [])
-    except LookupError as error:
-        refuse(str(error))
-    if not found and not name:
-        refuse(
-            f"the module {module} has no function with @tpu_dynamo.warmup_case, and {source!r} is no manifest\n"
-            "  try: MODULE:FACTORY, or the path of a TOML file"
-        )
-    if not found:
-        return [
-            Case("/".join((name, m, t)), name, t, m, source, folders, init=init)
-            for t, m in itertools.product(targets or ["auto"], modes or ["inference"])
-        ]
-    if not (targets or modes):
-        return found
-    changed: dict[str, Case] = {}
-    for case in found:
-        middle = case.name.split("/")[2:-1]
-        for target, mode in itertools.product(targets or [case.target], modes or [case.mode]):
-            new = "/".join([case.model, mode, *middle, target])
-            changed[new] = dataclasses.replace(case, name=new, target=target, mode=mode)
-    return list(changed.values())

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .manifest import DimTable, Manifest, Model, TensorInput, defaults_applied, folder_of
+from .manifest import Manifest, Model, defaults_applied, folder_of
+from .shapes import DimTable, TensorInput
 
 # Sizes by the names of dimensions.
 Sizes = dict[str, int]

@@ -6,132 +6,20 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from tpu_dynamo_runtime import TARGETS, TOPOLOGIES, find_topology
 
-DType = Literal[
-    "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128",
-    "int64", "int32", "int16", "int8", "uint8", "bool",
-]  # fmt: skip
+from .shapes import Dim, DType, Inputs, Table, TensorInput, wrong
+
 Mode = Literal["inference", "train", "step"]
 _FUNCTION = re.compile(r"[\w.]+:[\w.]+")
 
 
-def _wrong(kind: str, why: str) -> PydanticCustomError:
-    # As a value: in the template itself, braces would be places.
-    return PydanticCustomError(kind, "{why}", {"why": why})  # pyright: ignore[reportArgumentType]
-
-
-class _Table(BaseModel):
-    """A table of the manifest: no keys but those that it has, and each of them said what it may be."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, given: Any) -> Any:
-        unknown = [key for key in given if key not in cls.model_fields] if isinstance(given, Mapping) else []
-        if unknown:
-            raise PydanticCustomError(
-                "unknown_keys", "unknown keys", {"keys": unknown, "known": list(cls.model_fields)}
-            )
-        return given
-
-
-class DimTable(_Table):
-    """The sizes that a dimension has, one after the other in one process.
-
-    min, max: its bounds. buckets: the sizes to compile for; without them the powers of two between the bounds, and the
-    bounds. dynamic: whether Dynamo may make the dimension symbolic, as it does when it sees a second size; false makes
-    each size a case of its own, for processes that see one.
-    """
-
-    min: PositiveInt = 1
-    max: PositiveInt | None = None
-    buckets: list[PositiveInt] | None = Field(default=None, min_length=1)
-    dynamic: bool = True
-
-    @model_validator(mode="after")
-    def _bounded(self) -> DimTable:
-        if self.max is None and self.buckets is None:
-            raise _wrong("sizes", "give `buckets`, or `max` with or without `min`")
-        top = self.max or max(self.buckets or [self.min])
-        outside = [size for size in self.buckets or () if not self.min <= size <= top]
-        if self.min > top or outside:
-            what = f"bucket {outside[0]}" if outside else f"min {self.min}"
-            raise _wrong("sizes", f"{what} does not lie between min {self.min} and max {top}")
-        return self
-
-    @property
-    def sizes(self) -> list[int]:
-        """The sizes to compile for, each once, in the order given."""
-        if self.buckets is not None or self.max is None:
-            return list(dict.fromkeys(self.buckets or ()))
-        powers = [1 << n for n in range(self.max.bit_length()) if self.min < 1 << n < self.max]
-        return list(dict.fromkeys([self.min, *powers, self.max]))
-
-
-def _kind_of_dim(value: Any) -> str:
-    return "number" if isinstance(value, int) else "list" if isinstance(value, list) else "table"
-
-
-Dim = Annotated[
-    Annotated[PositiveInt, Tag("number")]
-    | Annotated[Annotated[list[PositiveInt], Field(min_length=1)], Tag("list")]
-    | Annotated[DimTable, Tag("table")],
-    Discriminator(_kind_of_dim),
-]
-
-
-class TensorInput(_Table):
-    """A tensor that the model takes: its shape in numbers and names of dimensions, and its dtype.
-
-    range: lowest and highest value, of whole numbers; for `init = "real"`, else values do not matter. By default 0 and
-    1, since a whole number is often an index. memory_format: `channels_last` of a tensor with four dimensions.
-    """
-
-    shape: list[NonNegativeInt | str]
-    dtype: DType = "float32"
-    requires_grad: bool = False
-    range: tuple[int, int] = (0, 1)
-    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
-
-
-def _kind_of_input(value: Any) -> str:
-    return "tensor" if isinstance(value, dict | TensorInput) else "list" if isinstance(value, list) else "value"
-
-
-Constant = bool | int | float | str
-Input = Annotated[
-    Annotated[TensorInput, Tag("tensor")]
-    | Annotated[list[Annotated[TensorInput, Tag("tensor")]], Tag("list")]
-    | Annotated[Constant, Tag("value")],
-    Discriminator(_kind_of_input),
-]
-
-
-Inputs = Annotated[
-    Annotated[list[Input], Tag("list")] | Annotated[dict[str, Input], Tag("table")],
-    Discriminator(lambda value: "list" if isinstance(value, list) else "table"),
-]
-
-
-class Common(_Table):
+class Common(Table):
     """What a model may say, and `[defaults]` for all that do not.
 
     targets: platforms of this machine such as `cpu`, topologies such as `v5e:2x2`. modes: `inference` (under
@@ -160,7 +48,7 @@ class Common(_Table):
                 close = difflib.get_close_matches(target, (*TARGETS, *TOPOLOGIES), n=1)
                 meant = f"; did you mean {close[0]!r}?" if close else "."
                 known = f"{', '.join(TARGETS)}, and topologies such as v5e:2x2 (docs/tpu_without_a_tpu.md)"
-                raise _wrong("target", f"unknown target {target!r}{meant} There are {known}")
+                raise wrong("target", f"unknown target {target!r}{meant} There are {known}")
         return value
 
 
@@ -176,10 +64,10 @@ class Model(Common):
     """
 
     factory: str | None = None
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
+    args: list[Any] = Field(default_factory=list)
+    kwargs: dict[str, Any] = Field(default_factory=dict)
     inputs: Inputs | None = None
-    dims: dict[str, Dim] = {}
+    dims: dict[str, Dim] = Field(default_factory=dict)
     loss: str | None = None
     optimizer: str | None = None
     targets_of_loss: NonNegativeInt = 0
@@ -191,13 +79,13 @@ class Model(Common):
     @classmethod
     def _names_function(cls, value: str | None) -> str | None:
         if value is not None and not _FUNCTION.fullmatch(value):
-            raise _wrong("function", f"{value!r} is not of the form module:function, as models:make_bert")
+            raise wrong("function", f"{value!r} is not of the form module:function, as models:make_bert")
         return value
 
     @model_validator(mode="after")
     def _whole(self) -> Model:
         if (self.factory is None) == (self.command is None):
-            raise _wrong("factory", "give a `factory`, as models:make_bert, or a `command`")
+            raise wrong("factory", "give a `factory`, as models:make_bert, or a `command`")
         unused = set(self.dims)
         for tensor in self.tensors:
             for size in tensor.shape:
@@ -205,12 +93,12 @@ class Model(Common):
                     close = difflib.get_close_matches(size, self.dims, n=1)
                     meant = f"; did you mean {close[0]!r}?" if close else ""
                     known = f"it has {', '.join(self.dims)}" if self.dims else "it has none"
-                    raise _wrong("dim", f"the dimension {size!r} is not in `dims`: {known}{meant}")
+                    raise wrong("dim", f"the dimension {size!r} is not in `dims`: {known}{meant}")
                 unused.discard(str(size))
         if unused:
-            raise _wrong("dim", f"no input has the dimension {sorted(unused)[0]!r} of `dims`")
+            raise wrong("dim", f"no input has the dimension {sorted(unused)[0]!r} of `dims`")
         if "step" in (self.modes or ()) and self.optimizer is None:
-            raise _wrong("optimizer", 'the mode "step" needs an `optimizer`, as models:make_adamw')
+            raise wrong("optimizer", 'the mode "step" needs an `optimizer`, as models:make_adamw')
         return self
 
     @property
@@ -221,7 +109,7 @@ class Model(Common):
         return [one for one in flat if isinstance(one, TensorInput)]
 
 
-class Manifest(_Table):
+class Manifest(Table):
     """A whole manifest: `schema = 1`, `[defaults]` and a table `[model.NAME]` for each model."""
 
     schema_: Literal[1] = Field(alias="schema")

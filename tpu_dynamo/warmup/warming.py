@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import Program, Unnameable, Unsupported, UnsupportedOp, prepare, size_sources
+from tpu_dynamo_lowering import Program, Unnameable, UnsupportedOp, prepare, size_sources
 from tpu_dynamo_runtime import CompileError, Environment, XlaRuntimeError
 
 from .._torch_compat import graph_tensors, size_hint, static_inputs
@@ -25,6 +24,7 @@ from ..options import Options
 from ..session import session
 from ..signature import Frame
 from ..specialise import Graph, SizeOf, lower_graph, signature_of
+from .warmed import Warmed, WarmGraph
 
 # Told what is being done: trace, lower, compile or store.
 Stage = Callable[[str], None]
@@ -34,35 +34,6 @@ class PlatformMaker(executables.Maker, Protocol):
     """What makes executables for one platform: a client, or the compiler of a topology."""
 
     platform: str
-
-
-@dataclass(frozen=True)
-class WarmGraph:
-    """One graph at one set of sizes, and where its entries are in the cache.
-
-    program, executable: the keys of its entries; None for what cannot be kept. found: whether the program, and the
-    executable, were there already. lowering, compiling: seconds.
-    """
-
-    name: str
-    role: str
-    sizes: dict[str, float]
-    program: str | None
-    executable: str | None
-    found: tuple[bool, bool]
-    lowering: float = 0.0
-    compiling: float = 0.0
-
-
-@dataclass
-class Warmed:
-    """What came of one capture after the other. missing: why things were not in the cache, one sentence a miss."""
-
-    graphs: list[WarmGraph] = field(default_factory=list)
-    unsupported: list[Unsupported] = field(default_factory=list)
-    in_eager: list[str] = field(default_factory=list)
-    uncacheable: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
 
 
 class _Missing(Exception):

@@ -6,18 +6,15 @@ import contextlib
 import dataclasses
 import os
 import shlex
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 
 from tpu_dynamo_lowering import Unsupported, UnsupportedInput, UnsupportedOp
-from tpu_dynamo_runtime import CompileError, DoesNotFit, PlatformUnavailable, UnknownTarget, client, find_topology
-from tpu_dynamo_runtime.topology_compiler import TopologyCompiler
+from tpu_dynamo_runtime import CompileError, DoesNotFit, PlatformUnavailable, UnknownTarget
 
 from ..cache.cache import Cache
 from ..cache.settings import cache_settings
@@ -29,63 +26,19 @@ from .cases import Case
 from .commands import end_with_parent, run_recorded
 from .decorated import decoration_of
 from .factories import Built, build, load
+from .makers import Makers
+from .outcome import Outcome, Stages
 from .problems import CaseError, called
 from .steps import warm_step
-from .warming import PlatformMaker, Warmer
+from .warming import Warmer
 
 # Options that say where things are kept or run, which is the command's affair.
 _NOT_OPTIONS = ("target", "cache", "cache_dir", "dump_dir", "max_executables", "transfer")
-MakerFor = Callable[[str], PlatformMaker]
-
-
-class Stages:
-    """The stages of a case with their seconds; tells each when it begins."""
-
-    def __init__(self, tell: Callable[[str], None]):
-        self.seconds: dict[str, float] = {}
-        self._tell = tell
-        self._now = ""
-        self._since = time.perf_counter()
-
-    def __call__(self, stage: str) -> None:
-        """`stage` begins, and what was before it ends."""
-        now = time.perf_counter()
-        if self._now:
-            self.seconds[self._now] = self.seconds.get(self._now, 0.0) + now - self._since
-        self._since = now
-        if stage and stage != self._now:
-            self._tell(stage)
-        self._now = stage
-
-
-@dataclass
-class Outcome:
-    """What became of a case: plain data.
-
-    state: `made`, `found` where everything was in the cache already, `missing` where a check found less, `failed`.
-    kind: of a failure: `usage`, `failed` or `environment`. why: of one. entries: kinds and keys. seconds: by stage.
-    """
-
-    state: str = "failed"
-    kind: str = ""
-    why: str = ""
-    graphs: list[dict[str, Any]] = field(default_factory=list)
-    entries: list[tuple[str, str]] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    lowerings: int = 0
-    xla_compiles: int = 0
-    pushed: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The outcome as plain data, ready for JSON."""
-        return dataclasses.asdict(self)
 
 
 def do(
     case: Case,
-    maker_for: MakerFor,
+    maker_for: Makers,
     tell: Callable[[str], None],
     *,
     checking: bool = False,
@@ -155,7 +108,7 @@ def _push(cache: Cache, outcome: Outcome) -> None:
         raise CaseError(f"{lost} of {len(outcome.entries)} entries were not pushed to the remote tier", "environment")
 
 
-def _do(case: Case, maker_for: MakerFor, stages: Stages, outcome: Outcome, cache: Cache, checking: bool) -> None:
+def _do(case: Case, maker_for: Makers, stages: Stages, outcome: Outcome, cache: Cache, checking: bool) -> None:
     stages("build")
     options = _options(case)
     maker = maker_for(case.target)
@@ -253,39 +206,3 @@ def _around(case: Case) -> Callable[[], AbstractContextManager[Any]]:
 
 def _once(problems: list[Unsupported]) -> list[Unsupported]:
     return list({str(problem): problem for problem in problems}.values())
-
-
-class Makers:
-    """Gives what makes executables for targets, and keeps the compiler of the topology that was used last.
-
-    libtpu takes 3 s to start and 0.7 GiB to run, so there is one at a time. The clients of platforms are the process's.
-    """
-
-    def __init__(self) -> None:
-        self._held = contextlib.ExitStack()
-        self._target, self._compiler = "", None
-
-    def __call__(self, target: str) -> PlatformMaker:
-        """The maker for a target. Raises UnknownTarget and PlatformUnavailable."""
-        topology = find_topology(target)
-        if topology is None:
-            return client(target)
-        if self._compiler is None or target != self._target:
-            self.close()
-            self._compiler, self._target = self._held.enter_context(TopologyCompiler(topology)), target
-        return self._compiler
-
-    def close(self) -> None:
-        """Let go of the one that is held; also after a crash of it."""
-        held, self._held, self._compiler = self._held, contextlib.ExitStack(), None
-        held.close()
-
-
-@contextlib.contextmanager
-def makers() -> Iterator[Makers]:
-    """Makers that are closed at the end."""
-    opened = Makers()
-    try:
-        yield opened
-    finally:
-        opened.close()

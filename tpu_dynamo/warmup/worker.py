@@ -25,8 +25,9 @@ def serve(connection: Connection) -> None:
     from .cases import Case
     from .decorated import cases_in
     from .factories import load_module
+    from .makers import makers
     from .problems import CaseError
-    from .work import do, makers
+    from .work import do
 
     send(connection, {"ready": True})
     with makers() as opened:
