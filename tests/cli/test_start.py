@@ -30,6 +30,7 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     [
         ["--help"],
         ["--version"],
+        ["explain", "TPU501"],
         ["cache", "ls"],
         ["cache", "verify"],
         ["cache", "info", key("bert")],
