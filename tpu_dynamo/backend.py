@@ -26,7 +26,7 @@ from ._torch_compat import (
     unset_fake_temporarily,
 )
 from .artifacts import next_name, record_event
-from .compiled import CompiledGraph, EagerGraph, Sizes, Specialisation
+from .compiled import CompiledGraph, EagerGraph, Run, Sizes
 from .device import NAME as DEVICE
 from .freezing import FrozenModule, check_role
 from .frozen import FrozenGraph
@@ -122,7 +122,7 @@ def callable_of(
     except UnsupportedOp as unsupported:
         return fall_back(options, graph.name, eager, unsupported)
 
-    def compiled_for(sizes: Sizes) -> Specialisation | EagerGraph:
+    def compiled_for(sizes: Sizes) -> Run:
         bound = {source.symbol: size for source, size in zip(sources, sizes, strict=True)}
         try:
             # AOTAutograd calls compilers with its fake tensors switched on; constants are real.

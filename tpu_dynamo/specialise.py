@@ -17,7 +17,7 @@ from tpu_dynamo_runtime import Client, Entry, Executable, Operand, Result, XlaRu
 from .artifacts import Artifacts, record_event
 from .cache.cache import Cache
 from .cache.settings import cache_settings
-from .compiled import Specialisation
+from .compiled import Run, run_of
 from .device.executable import DeviceExecutable
 from .device.generator import draw_keys
 from .errors import CompilationFailed
@@ -51,7 +51,7 @@ class Graph:
     forms: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
 
-def specialise(device: Client, options: Options, graph: Graph, sizes: SizeOf) -> Specialisation:
+def specialise(device: Client, options: Options, graph: Graph, sizes: SizeOf) -> Run:
     """The graph with `sizes` in the place of its symbols: lowered, compiled and ready to be called.
 
     What an earlier process lowered or compiled is taken from the cache. Raises what `lower_graph` raises, and
@@ -77,10 +77,10 @@ def specialise(device: Client, options: Options, graph: Graph, sizes: SizeOf) ->
         artifacts.name, lowered - started, f"loaded for {device.platform}", compiled - lowered,
     )  # fmt: skip
     if graph.on_device:
-        return Specialisation(DeviceExecutable(loaded, program), program, draw_keys)
+        return run_of(DeviceExecutable(loaded, program), program, draw_keys)
     executable = _executable(device, options, graph, program, loaded)
     session().note(executable)
-    return Specialisation(executable, program, _draw_from_default_generator)
+    return run_of(executable, program, _draw_from_default_generator)
 
 
 def _program(

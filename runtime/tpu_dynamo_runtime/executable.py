@@ -24,7 +24,8 @@ class Executable:
     with the number of the result that they become. traffic: where runs and copies are counted. copying: move tensors
     by copies even where memory could be shared. kept: results that stay on the device, as a forward's for its
     backward, each with what makes a tensor of its buffer; buffer_of: gives back the buffer of such a tensor.
-    residents: where copies of parameters are shared with other programs.
+    residents: where copies of parameters are shared with other programs. Its attribute `operands` gives the buffers
+    that `launch` takes; `constant_bytes` are what the constants take of the device's memory.
     """
 
     def __init__(
@@ -43,17 +44,21 @@ class Executable:
     ):
         operands = [replace(operand, order=_or_none(operand.order)) for operand in operands]
         self.launch = Launch(program, results, traffic)
-        self._transfer: Transfer
-        self._operands: Operands
-        if client.platform == "cpu" and not copying:
-            self._transfer, self._operands = SharedMemory(client), SharedOperands(client, operands)
+        shared = client.platform == "cpu" and not copying
+        transfer: Transfer = SharedMemory(client) if shared else Copying(client, traffic)
+        buffers = [transfer.put(tensor) for tensor in constants]
+        self.operands: Operands
+        if isinstance(transfer, Copying):
+            self.operands = CopiedOperands(transfer, operands, residents or Residents(), buffers, buffer_of)
         else:
-            self._transfer = Copying(client, traffic)
-            self._operands = CopiedOperands(self._transfer, operands, residents or Residents(), buffer_of)
-        self._results = [(result.dtype, _inverse(_or_none(result.order))) for result in results]
+            self.operands = SharedOperands(client, operands, buffers)
+        self.constant_bytes = 0 if shared else sum(buffer.nbytes for buffer in buffers)
+        self._take = transfer.take
+        self._dtypes = [result.dtype for i, result in enumerate(results) if i not in (kept or {})]
+        inverses = [(i, _inverse(_or_none(result.order))) for i, result in enumerate(results)]
+        self._permuted = [(i, inverse) for i, inverse in inverses if inverse is not None and i not in (kept or {})]
+        self._kept = kept
         self._updates = updates
-        self._kept = dict(kept or {})
-        self._constants = [self._transfer.put(tensor) for tensor in constants]
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Run on `inputs`, CPU tensors of the shapes and dtypes that the program was lowered for.
@@ -61,28 +66,19 @@ class Executable:
         The results are fresh tensors whose strides are those that eager PyTorch gives, for dense tensors.
         """
         buffers = self.launch(self.operands(inputs))
-        take = self._transfer.take
-        kept = {i: tensor_of(buffers[i]) for i, tensor_of in self._kept.items()}
-        outputs = []
-        for i, (buffer, (dtype, inverse)) in enumerate(zip(buffers, self._results, strict=True)):
-            if i in kept:
-                outputs.append(kept[i])
-                continue
-            tensor = take(buffer, dtype)
-            outputs.append(tensor if inverse is None else tensor.permute(inverse))
+        outputs = self._take_some(buffers, self._kept) if self._kept else self._take(buffers, self._dtypes)
+        for i, inverse in self._permuted:
+            outputs[i] = outputs[i].permute(inverse)
         for position, result in self._updates:
             with torch.no_grad():
                 inputs[position].detach().copy_(outputs[result])
         return outputs
 
-    @property
-    def constant_bytes(self) -> int:
-        """Bytes of the device's memory that the program's constants take."""
-        return 0 if isinstance(self._transfer, SharedMemory) else sum(buffer.nbytes for buffer in self._constants)
-
-    def operands(self, inputs: Sequence[torch.Tensor]) -> list[Buffer]:
-        """The buffers that `@main` takes."""
-        return self._operands(inputs) + self._constants
+    def _take_some(
+        self, buffers: list[Buffer], kept: Mapping[int, Callable[[Buffer], torch.Tensor]]
+    ) -> list[torch.Tensor]:
+        taken = iter(self._take([buffer for i, buffer in enumerate(buffers) if i not in kept], self._dtypes))
+        return [kept[i](buffer) if i in kept else next(taken) for i, buffer in enumerate(buffers)]
 
 
 def _or_none(order: Order) -> Order:

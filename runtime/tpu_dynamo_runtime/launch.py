@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
-from .pjrt import Buffer, execute
+from .pjrt import Buffer, Unremembered
 from .pool import Entry
 from .residents import Order
 from .traffic import Traffic
@@ -49,7 +50,10 @@ class Launch:
         buffers: a list to which the results are added, before a signal's handler may raise.
         """
         buffers = [] if buffers is None else buffers
-        execute(self._program.loaded(), operands, self._consume, buffers)
+        executable = self._program.executable or self._program.loaded()
+        with Unremembered():
+            # From the execution to the list it is one call of C's: signals are handled between Python's instructions.
+            buffers.extend(chain.from_iterable(map(self._consume, map(executable.execute_sharded, (operands,)))))
         self._traffic.executions += 1
         self._program.last_use = self._traffic.executions
         return buffers

@@ -60,7 +60,7 @@ def test_shared_buffers_are_the_tensors_memory():
     tensor = torch.arange(64.0)
     buffer = client("cpu").put_shared(tensor)
     assert buffer.unsafe_buffer_pointer() == tensor.data_ptr()
-    back = client("cpu").take_shared(buffer)
+    (back,) = client("cpu").take_shared([buffer])
     assert back.data_ptr() == tensor.data_ptr()
 
 
@@ -68,7 +68,7 @@ def test_copied_buffers_are_not():
     array = np.arange(64.0, dtype=np.float32)
     buffer = client("cpu").put_copied(array)
     array[:] = 0
-    np.testing.assert_array_equal(client("cpu").take_copied(buffer), np.arange(64.0))
+    np.testing.assert_array_equal(client("cpu").take_copied([buffer])[0], np.arange(64.0))
 
 
 def test_64_bit_types_stay_whatever_jax_is_set_to():

@@ -98,4 +98,4 @@ def _tensor(buffer: Buffer, spec: TensorSpec) -> torch.Tensor:
     if spec.device == NAME:
         return wrap(buffer, spec.shape, spec.dtype, spec.order)
     inverse = [spec.order.index(d) for d in range(len(spec.order))]
-    return transfer().take(buffer, spec.dtype).permute(inverse)
+    return transfer().take([buffer], [spec.dtype])[0].permute(inverse)

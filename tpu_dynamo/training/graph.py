@@ -15,7 +15,7 @@ from tpu_dynamo_runtime import Client
 
 from .._torch_compat import FakeTensorMode, frame_function, mark_stepped
 from ..artifacts import next_name
-from ..compiled import Specialisation
+from ..compiled import Run
 from ..options import Options
 from ..session import session
 from ..signature import Frame
@@ -35,7 +35,7 @@ class _Bound:
     fresh: where state goes that the step makes.
     """
 
-    run: Specialisation
+    run: Run
     outputs: int
     trained: Trained
     held: list[tuple[dict[str, Any], str, torch.Tensor]]
@@ -78,7 +78,7 @@ class StepGraph:
         placeholders = graph_module.graph.find_nodes(op="placeholder")
         self._sizes = [i for i, node in enumerate(placeholders) if not _is_tensor(node.meta["example_value"])]
         self._joints: dict[Any, Joint] = {}
-        self._programs: dict[Any, tuple[Specialisation, list[Slot]]] = {}
+        self._programs: dict[Any, tuple[Run, list[Slot]]] = {}
         self._bound: dict[tuple[Any, ...], _Bound] = {}  # by sizes, as last used
 
     def __call__(self, *inputs: Any) -> list[Any]:
@@ -124,7 +124,7 @@ class StepGraph:
             self._joints[sizes, positions] = joint(self._graph_module, inputs, positions, mode)
         return self._joints[sizes, positions]
 
-    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[Specialisation, list[Slot]]:
+    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[Run, list[Slot]]:
         session().statistics.count("graphs", "step")
         graph_module, fresh = whole_step(both, trained, inputs)
         forms = {
