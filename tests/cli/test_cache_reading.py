@@ -202,8 +202,16 @@ def test_an_executable_of_another_machine_is_stale_and_one_with_other_flags_is_n
     assert "  CPU another -> " in done.stdout
 
 
-def test_an_entry_whose_key_is_made_in_another_way_is_stale(made):
-    name = rewritten(made, "executable", lambda metadata: metadata["environment"].update(CPUs="999"))
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("executable", lambda metadata: metadata["environment"].update(CPUs="999")),
+        ("program", lambda metadata: metadata["keyed"].update(graph="another")),
+    ],
+    ids=["executable", "program"],
+)
+def test_an_entry_whose_key_is_made_in_another_way_is_stale(made, kind, change):
+    name = rewritten(made, kind, change)
     assert [row["key"] for row in told("cache", "ls", "--stale", directory=made)] == [name]
 
 
