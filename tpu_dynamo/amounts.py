@@ -42,7 +42,7 @@ def shown_age(seconds: float) -> str:
     for name, length in _SPANS:
         if seconds >= length:
             return f"{counted(int(seconds // length), name)} ago"
-    return f"{counted(int(seconds // 60), 'minute')} ago" if seconds >= 60 else "just now"
+    return f"{int(seconds // 60)} min ago" if seconds >= 60 else "just now"
 
 
 def counted(number: int, noun: str) -> str:

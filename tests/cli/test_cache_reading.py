@@ -47,6 +47,14 @@ def test_entries_are_listed_with_their_graphs_the_latest_used_first(directory):
     assert "inference Bert(x 2x8)" in lines[2], "an executable is named after its program"
 
 
+def test_a_narrow_terminal_shows_graphs_before_plain_sizes(directory, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("cache", "ls", directory=directory).stdout.splitlines()
+    assert lines[0].split() == ["KEY", "KIND", "SIZE", "LAST", "USED", "GRAPH"]
+    assert all(len(line) <= 80 for line in lines)
+    assert "inference Bert(x 2x8)" in lines[2]
+
+
 def test_a_listing_as_json_has_every_entry_in_full(directory):
     (first, *_) = listed = told("cache", "ls", directory=directory)
     assert len(listed) == 4
@@ -202,8 +210,16 @@ def test_an_executable_of_another_machine_is_stale_and_one_with_other_flags_is_n
     assert "  CPU another -> " in done.stdout
 
 
-def test_an_entry_whose_key_is_made_in_another_way_is_stale(made):
-    name = rewritten(made, "executable", lambda metadata: metadata["environment"].update(CPUs="999"))
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("executable", lambda metadata: metadata["environment"].update(CPUs="999")),
+        ("program", lambda metadata: metadata["keyed"].update(graph="another")),
+    ],
+    ids=["executable", "program"],
+)
+def test_an_entry_whose_key_is_made_in_another_way_is_stale(made, kind, change):
+    name = rewritten(made, kind, change)
     assert [row["key"] for row in told("cache", "ls", "--stale", directory=made)] == [name]
 
 

@@ -22,7 +22,7 @@ def declared(package) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["tpu_dynamo", "tpu_dynamo_runtime"])
+@pytest.mark.parametrize("name", ["tpu_dynamo", "tpu_dynamo.diagnostics", "tpu_dynamo_runtime"])
 def test_the_names_that_type_checkers_see_are_those_that_there_are(name):
     package = importlib.import_module(name)
     placed = {name: module for module, names in package._PLACES.items() for name in names}
@@ -32,7 +32,7 @@ def test_the_names_that_type_checkers_see_are_those_that_there_are(name):
         assert getattr(package, public) is getattr(importlib.import_module(module, name), public)
 
 
-@pytest.mark.parametrize("name", ["tpu_dynamo", "tpu_dynamo_runtime"])
+@pytest.mark.parametrize("name", ["tpu_dynamo", "tpu_dynamo.diagnostics", "tpu_dynamo_runtime"])
 def test_no_name_is_that_of_a_module(name):
     """Else importing the module would put it in the name's place."""
     package = importlib.import_module(name)

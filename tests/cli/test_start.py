@@ -30,6 +30,7 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     [
         ["--help"],
         ["--version"],
+        ["explain", "TPU501"],
         ["cache", "ls"],
         ["cache", "verify"],
         ["cache", "info", key("bert")],
@@ -62,6 +63,24 @@ def test_a_reader_that_has_enough_ends_the_command_line_quietly():
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_a_reader_that_is_gone_before_the_last_words_ends_it_quietly_too():
+    code = (
+        "import sys; sys.argv = ['tpu-dynamo', 'talk']; from tpu_dynamo.cli import app, main\n"
+        "app.command('talk')(lambda: [sys.stdin.readline(), print('x')]); main()"
+    )
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", code], env=buffered, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stdin.write(b"go on\n")
+        process.stdin.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tpu_dynamo_runtime.store import Listed
+if TYPE_CHECKING:
+    from tpu_dynamo_runtime.store import Listed
 
 PROGRAM, EXECUTABLE = "program", "executable"
 # Kinds that hold no native code, and nothing that only one environment can use.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -78,14 +78,14 @@ def progress(shown: bool = True) -> Iterator[Progress]:
 
 
 @contextlib.contextmanager
-def waiting(text: str, shown: bool = True) -> Iterator[None]:
-    """A line on stderr while something takes its time of which no share is known."""
+def waiting(text: str, shown: bool = True) -> Iterator[Callable[[str], None]]:
+    """A line on stderr while something takes its time of which no share is known; gives what changes its text."""
     console = messages()
     if not (shown and console.is_terminal):
-        yield
+        yield lambda text: None
         return
-    with console.status(text):
-        yield
+    with console.status(text) as status:
+        yield status.update
 
 
 def _console(stderr: bool) -> Console:

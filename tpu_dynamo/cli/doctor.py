@@ -34,8 +34,11 @@ def doctor(
     """
     from tpu_dynamo.doctor import examine
 
-    with waiting("looking, and compiling a small model", not no_progress):
-        found = list(examine(cache_dir, quick=quick))
+    found = []
+    with waiting("looking", not no_progress) as tell:
+        for check in examine(cache_dir, quick=quick):
+            found.append(check)
+            tell(f"looked at {check.name}" if quick else f"looked at {check.name}; a small model is compiled too")
     counts = {status: sum(check.status == status for check in found) for status in _SIGNS}
     if json:
         print_json({"checks": [check.as_dict() for check in found], "counts": counts})

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any, NoReturn
@@ -115,6 +113,9 @@ def _errors_as_exits(debug: bool) -> Iterator[None]:
 
 
 def _written(error: BaseException) -> str:
+    import tempfile
+    import traceback
+
     with tempfile.NamedTemporaryFile(
         "w", prefix="tpu-dynamo-error-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:

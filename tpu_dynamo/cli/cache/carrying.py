@@ -10,7 +10,6 @@ import typer
 
 from tpu_dynamo.amounts import counted, shown_bytes, shown_path
 from tpu_dynamo.cache.entries import PORTABLE
-from tpu_dynamo_runtime.store import BadArchive, archive_members, export_archive, import_archive, total_bytes
 
 from ..asking import confirm
 from ..console import print_json, progress, say
@@ -57,6 +56,8 @@ def export(
 
     Exits with 5 when some are damaged: these are left out.
     """
+    from tpu_dynamo_runtime.store import export_archive
+
     opened = open_to_read(cache_dir)
     conditions = Filter(kind, platform, graph, unused_for, larger_than, stale)
     entries = chosen(opened.entries(), keys, conditions)
@@ -95,6 +96,8 @@ def import_(
 
     What the cache has stays as it is. Exits with 5 when some are damaged, which are refused; the others are taken.
     """
+    from tpu_dynamo_runtime.store import BadArchive, archive_members, import_archive
+
     try:
         members = archive_members(archive)
     except BadArchive as error:
@@ -216,6 +219,8 @@ def _remote_names(opened: Opened) -> dict[tuple[str, str], int]:
 
 def _check_room(opened: Opened, coming: list[tuple[str, str, int]]) -> None:
     """Refuse what is so much that it would push out entries that are there, or itself."""
+    from tpu_dynamo_runtime.store import total_bytes
+
     mine = {(item.entry.kind, item.entry.key) for item in opened.entries()}
     new = sum(size for kind, key, size in coming if (kind, key) not in mine)
     total, most = total_bytes(opened.store) + new, opened.store.max_bytes

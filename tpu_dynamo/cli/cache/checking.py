@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from tpu_dynamo.amounts import counted, shown_path
-from tpu_dynamo_runtime.store import verify as verify_entry
 
 from ..console import cut, print_json, progress, results, say, table
 from ..ending import ExitCode, end
@@ -30,6 +29,8 @@ def verify(
 
     Exits with 5 when some are damaged, with 1 when they were and --repair took them out.
     """
+    from tpu_dynamo_runtime.store import verify as verify_entry
+
     opened = (open_to_write if repair else open_to_read)(cache_dir)
     entries = chosen(opened.entries(), keys, Filter(kind=kind))
     damaged = []

@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from tpu_dynamo.amounts import shown_age, shown_bytes
 from tpu_dynamo.cache.differences import differences, program_differences
 from tpu_dynamo.cache.entries import EXECUTABLE, PROGRAM, Described, explains
-from tpu_dynamo_runtime.store import Store
 
 from ..console import cut, print_json, results, table, waiting
 from ..ending import ExitCode, end, refuse
@@ -23,6 +20,11 @@ from .listing import as_dict
 from .opening import open_to_read
 from .selection import completions, one
 from .words import input_rows, parts_of, sentence
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tpu_dynamo_runtime.store import Store
 
 # So many inputs are shown: a model's parameters are inputs too.
 _INPUTS = 12
@@ -88,9 +90,7 @@ def explain(
     else:
         console = results()
         console.print(f"{sentence(item)}\n", markup=False)
-        grid = _grid()
-        for name, value in parts_of(item):
-            grid.add_row(name, escape(value))
+        grid = _grid(parts_of(item))
         console.print(grid)
         console.print(f"\n{_verdict(reasons)}", markup=False)
     opened.end()
@@ -135,14 +135,11 @@ def _sections(item: Described) -> list[dict[str, Any]]:
 
 def _show(item: Described, related: Sequence[Described]) -> None:
     console, entry = results(), item.entry
-    grid = _grid()
-    grid.add_row("key", entry.key)
-    for name, value in parts_of(item):
-        grid.add_row(name, escape(value))
+    grid = _grid([("key", entry.key), *parts_of(item)])
     if entry.header is not None:
         grid.add_row("made", f"{datetime.fromtimestamp(entry.header.created):%Y-%m-%d %H:%M}")
     else:
-        grid.add_row("problem", f"[red]{escape(entry.problem or 'it cannot be read')}[/]")
+        grid.add_row("problem", cut(entry.problem or "it cannot be read"), style="red")
     grid.add_row("last used", shown_age(max(0.0, time.time() - entry.last_use)))
     plain = f", {shown_bytes(item.plain_size)} plain" if item.plain_size is not None else ""
     grid.add_row("size", f"{shown_bytes(entry.size)} on disk{plain}")
@@ -150,7 +147,7 @@ def _show(item: Described, related: Sequence[Described]) -> None:
     if rows := input_rows(item.metadata):
         inputs = table("INPUT", "DTYPE", "SIZE", "STRIDE", "DEVICE", flexible="INPUT")
         for name, *rest in rows[:_INPUTS]:
-            inputs.add_row(cut(name), *map(escape, rest))
+            inputs.add_row(*map(cut, (name, *rest)))
         if len(rows) > _INPUTS:
             inputs.add_row(cut(f"and {len(rows) - _INPUTS} more, which --json shows"))
         console.print("", inputs)
@@ -167,8 +164,13 @@ def _show(item: Described, related: Sequence[Described]) -> None:
         console.print("", belonging)
 
 
-def _grid() -> Table:
+def _grid(rows: Sequence[tuple[str, str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, Text(value))
     return grid

@@ -16,6 +16,9 @@ from .opening import open_to_read
 from .selection import Filter, Graph, Kind, LargerThan, Platform, Stale, UnusedFor
 
 _KEY = 12
+# Narrower terminals have no room for everything and the graph's name.
+_WIDE = 100
+_COLUMNS = ("KEY", "KIND", "PLATFORM", "SIZE", "PLAIN", "LAST USED", "GRAPH")
 _ORDERS = {
     "used": lambda item: -item.entry.last_use,
     "size": lambda item: -item.entry.size,
@@ -86,19 +89,20 @@ def as_dict(item: Described) -> dict[str, Any]:
 
 
 def _show(found: list[Described], full: bool) -> None:
-    now = time.time()
-    columns = ("KEY", "KIND", "PLATFORM", "SIZE", "PLAIN", "LAST USED", "GRAPH")
+    console, now = results(), time.time()
+    wide = console.width >= _WIDE
+    columns = [name for name in _COLUMNS if wide or name not in ("PLATFORM", "PLAIN")]
     shown_table = table(*columns, right=("SIZE", "PLAIN"), flexible="GRAPH")
     for item in found:
         problem = item.entry.problem
-        shown_table.add_row(
-            item.entry.key if full else item.entry.key[:_KEY],
-            item.entry.kind,
-            item.platform or "-",
-            shown_bytes(item.entry.size),
-            shown_bytes(item.plain_size) if item.plain_size is not None else "-",
-            shown_age(max(0.0, now - item.entry.last_use)),
-            cut(f"damaged: {problem}" if problem else item.graph or "-"),
-            style="red" if problem else None,
-        )
-    results().print(shown_table)
+        cells = {
+            "KEY": item.entry.key if full else item.entry.key[:_KEY],
+            "KIND": item.entry.kind,
+            "PLATFORM": item.platform or "-",
+            "SIZE": shown_bytes(item.entry.size),
+            "PLAIN": shown_bytes(item.plain_size) if item.plain_size is not None else "-",
+            "LAST USED": shown_age(max(0.0, now - item.entry.last_use)),
+            "GRAPH": f"damaged: {problem}" if problem else item.graph or "-",
+        }
+        shown_table.add_row(*(cut(cells[name]) for name in columns), style="red" if problem else None)
+    console.print(shown_table)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tpu_dynamo.amounts import counted, shown_path
 from tpu_dynamo.cache.entries import Described, describe
-from tpu_dynamo.cache.settings import cache_settings
-from tpu_dynamo_runtime.store import Faults, Store, default_path, entries, open_store
 
 from ..console import say
 from ..ending import ExitCode, end, refuse
+
+if TYPE_CHECKING:
+    from tpu_dynamo_runtime.store import Store
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Opened:
 
     def entries(self) -> list[Described]:
         """All entries, the latest used first."""
+        from tpu_dynamo_runtime.store import entries
+
         return sorted(describe(entries(self.store)), key=lambda item: -item.entry.last_use)
 
     def end(self) -> None:
@@ -44,6 +48,8 @@ def open_to_write(directory: Path | None, *, remote: str | None = None) -> Opene
     """The store, to be changed. Refuses one that cannot be trusted or not be written to."""
     opened = _open(directory, read_only=False, remote=remote)
     if opened.store.directory is None or not opened.store.directory.writable:
+        from tpu_dynamo.cache.settings import cache_settings
+
         why = "TPU_DYNAMO_CACHE says so" if cache_settings().read_only else "this user may not write to it"
         refuse(f"{shown_path(opened.directory)} can only be read: {why}", ExitCode.CACHE)
     return opened
@@ -51,6 +57,8 @@ def open_to_write(directory: Path | None, *, remote: str | None = None) -> Opene
 
 def remote_url(given: str | None) -> str:
     """The URL of the remote tier: as given, else TPU_DYNAMO_CACHE_REMOTE. Refuses where there is neither."""
+    from tpu_dynamo.cache.settings import cache_settings
+
     url = given or cache_settings().remote
     if url is None:
         refuse("there is no remote tier: give --remote URL, or set TPU_DYNAMO_CACHE_REMOTE")
@@ -68,6 +76,9 @@ def named(chosen: Sequence[Described]) -> str:
 
 
 def _open(directory: Path | None, read_only: bool, remote: str | None) -> Opened:
+    from tpu_dynamo.cache.settings import cache_settings
+    from tpu_dynamo_runtime.store import Faults, default_path, open_store
+
     settings = cache_settings()
     try:
         path = (directory or settings.directory or default_path()).expanduser()
@@ -86,4 +97,6 @@ def _open(directory: Path | None, read_only: bool, remote: str | None) -> Opened
 
 def _nowhere() -> Store:
     """A store without a directory, which holds nothing."""
+    from tpu_dynamo_runtime.store import Faults, Store
+
     return Store(None, None, 0, 0.0, Faults(logged=False), lambda: 0.0)

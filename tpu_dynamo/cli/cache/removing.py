@@ -10,8 +10,6 @@ import typer
 
 from tpu_dynamo.amounts import shown_bytes, shown_path
 from tpu_dynamo.cache.entries import Described
-from tpu_dynamo_runtime.store import clear as clear_store
-from tpu_dynamo_runtime.store import discard, to_prune
 
 from ..asking import confirm
 from ..console import print_json, say
@@ -54,6 +52,8 @@ def prune(
     """Remove what is old, stale or too much, as --max-age, --stale and --max-size say."""
     if max_size is None and max_age is None and not stale:
         refuse("say what is to go: --max-size, --max-age, --stale, or several of them")
+    from tpu_dynamo_runtime.store import to_prune
+
     opened = (open_to_read if dry_run else open_to_write)(cache_dir)
     everything = opened.entries()
     gone = stale_ones(everything) if stale else []
@@ -91,6 +91,8 @@ def rm(
 
 def clear(dry_run: DryRun = False, yes: Yes = False, cache_dir: CacheDir = None, json: Json = False) -> None:
     """Remove all entries, and what is in quarantine; what processes are writing just now stays."""
+    from tpu_dynamo_runtime.store import clear as clear_store
+
     opened = (open_to_read if dry_run else open_to_write)(cache_dir)
     _remove(opened, opened.entries(), dry_run, yes, json)
     if not dry_run:
@@ -99,6 +101,8 @@ def clear(dry_run: DryRun = False, yes: Yes = False, cache_dir: CacheDir = None,
 
 
 def _remove(opened: Opened, gone: Sequence[Described], dry_run: bool, yes: bool, json: bool) -> None:
+    from tpu_dynamo_runtime.store import discard
+
     total = shown_bytes(sum(item.entry.size for item in gone))
     if gone and not dry_run:
         confirm(f"Remove {named(gone)} ({total}) from {shown_path(opened.directory)}?", yes)
