@@ -28,12 +28,12 @@ from tpu_dynamo_runtime import (
 
 from ._torch_compat import graph_tensors, modules_of, size_hint
 from .artifacts import Artifacts
-from .backend import lower_graph
 from .capture import Loss, capture
 from .device import NAME as DEVICE
 from .device import DeviceNameTaken, register
 from .errors import CompilationFailed
 from .options import OptionError, Options
+from .specialise import lower_graph
 
 log = logging.getLogger("tpu_dynamo")
 

@@ -149,6 +149,87 @@ def test_betas_that_a_schedule_changes_are_operands_too():
     agree(model, reference)
 
 
+def test_a_warm_up_from_zero_compiles_once():
+    reference, model = pair()
+
+    def prepared(module):
+        optimizer = adamw(module.parameters())
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(i, 4) / 4)
+
+    (theirs, their_schedule), (ours, our_schedule) = prepared(reference), prepared(model)
+    step = train_step(model, ours, F.cross_entropy)
+    for i in range(4):
+        if i == 1:
+            tpu_dynamo.reset_stats()
+        x, y = batch(seed=i)
+        eager(reference, theirs, x, y)
+        step(x.to("tpu"), y.to("tpu"))
+        their_schedule.step()
+        our_schedule.step()
+    assert not tpu_dynamo.stats().graphs
+    agree(model, reference)
+
+
+@pytest.mark.parametrize("form", [list, lambda betas: tuple(torch.tensor(b) for b in betas)], ids=["list", "tensors"])
+def test_pairs_of_numbers_in_other_forms(form):
+    reference, model = pair()
+    theirs, ours = adamw(reference.parameters()), adamw(model.parameters())
+    step = train_step(model, ours, F.cross_entropy)
+    for i in range(3):
+        # Tensors are written to in place, or others take their place.
+        for optimizer in (theirs, ours):
+            optimizer.param_groups[0]["betas"] = form((0.9 - 0.1 * i, 0.99))
+            optimizer.param_groups[0]["foreach"] = False
+        x, y = batch(seed=i)
+        eager(reference, theirs, x, y)
+        step(x.to("tpu"), y.to("tpu"))
+    agree(model, reference)
+
+
+class Momentum(torch.optim.Optimizer):
+    """A user's own optimizer: state made by its first step, over lists of tensors or one tensor after the other."""
+
+    def __init__(self, parameters, lr, decay=0.9, lists=True):
+        super().__init__(parameters, {"lr": lr, "decay": decay, "lists": lists})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            own = [p for p in group["params"] if p.grad is not None]
+            for p in own:
+                if "average" not in self.state[p]:
+                    self.state[p]["average"] = torch.zeros_like(p)
+            averages, gradients = [self.state[p]["average"] for p in own], [p.grad for p in own]
+            if group["lists"]:
+                torch._foreach_mul_(averages, group["decay"])
+                torch._foreach_add_(averages, gradients, alpha=1 - group["decay"])
+                torch._foreach_addcmul_(averages, averages, averages, group["lr"])
+                torch._foreach_add_(own, averages, alpha=-group["lr"])
+            else:
+                for p, average, gradient in zip(own, averages, gradients, strict=True):
+                    average.mul_(group["decay"]).add_(gradient, alpha=1 - group["decay"])
+                    average.addcmul_(average, average, value=group["lr"])
+                    p.add_(average, alpha=-group["lr"])
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_an_optimizer_of_the_users_own(lists):
+    reference, model = pair()
+    theirs, ours = (Momentum(module.parameters(), 0.05, lists=lists) for module in (reference, model))
+    step = train_step(model, ours, F.cross_entropy)
+    for i in range(6):
+        if i == 4:
+            tpu_dynamo.reset_stats()
+        for optimizer in (theirs, ours):
+            optimizer.param_groups[0]["lr"] = 0.05 + 0.01 * i
+            optimizer.param_groups[0]["decay"] = 0.9 - 0.02 * i
+        x, y = batch(seed=i)
+        eager(reference, theirs, x, y)
+        step(x.to("tpu"), y.to("tpu"))
+    assert tpu_dynamo.stats().xla_compiles == 0
+    agree(model, reference)
+
+
 def test_groups_have_settings_of_their_own_and_frozen_parameters_stay():
     reference, model = pair()
 
@@ -365,12 +446,33 @@ def test_what_cannot_be_a_step_is_refused_with_the_way_out():
         train_step(model, torch.optim.LBFGS(model.parameters()), F.mse_loss)
     with pytest.raises(tpu_dynamo.OptionError, match="unknown option"):
         train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), options={"tragets": 1})
+    for option in ({"fallback": "eager"}, {"partitioner": "default"}, {"activation_memory_budget": 0.5}):
+        with pytest.raises(tpu_dynamo.OptionError, match=f"{next(iter(option))}=.* has no meaning for train_step"):
+            train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), options=option)
+    groups = [{"params": list(model.parameters()), "scales": torch.ones(2)}]
+    with pytest.raises(tpu_dynamo.UnsupportedOptimizer, match="scales of a group is a tensor of 2 elements"):
+        train_step(model, torch.optim.SGD(groups, lr=0.1))
     step = train_step(model, torch.optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(Exception, match="one floating-point element"):
         step(torch.ones(4, 3).to("tpu"))
     step = train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), lambda output: output.detach().sum())
     with pytest.raises(Exception, match="requires a gradient"):
         step(torch.ones(4, 3).to("tpu"))
+
+
+def test_a_hook_on_a_gradient_is_refused_and_not_left_out():
+    model = nn.Linear(3, 1).to("tpu")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = torch.ones(4, 3).to("tpu"), torch.ones(4, 1).to("tpu")
+    step = train_step(model, optimizer, F.mse_loss)
+    step(x, y)
+    handle = model.weight.register_post_accumulate_grad_hook(lambda parameter: None)
+    with pytest.raises(tpu_dynamo.UnsupportedOptimizer, match="have hooks"):
+        step(x, y)
+    with pytest.raises(tpu_dynamo.UnsupportedOptimizer, match="have hooks"):
+        train_step(model, optimizer, F.mse_loss)
+    handle.remove()
+    step(x, y)
 
 
 def test_autograd_notices_that_a_step_changed_parameters():

@@ -11,15 +11,14 @@ from torch.fx import GraphModule
 from torch.optim import Optimizer
 
 from tpu_dynamo_lowering import readable
+from tpu_dynamo_runtime import Client
 
 from .._torch_compat import FakeTensorMode, mark_stepped
 from ..artifacts import next_name
-from ..backend import specialise
 from ..compiled import Specialisation
-from ..device.programs import device_client
 from ..options import Options
 from ..session import session
-from ..signature import Frame
+from ..specialise import Graph, specialise
 from . import optimizers
 from .joint import Joint, check_loss, joint
 from .numbers import Numbers
@@ -48,6 +47,7 @@ class _Bound:
             settings == self.settings
             and all(inputs[position] is p for position, p in self.trained.parameters.items())
             and all(state.get(name) is tensor for state, name, tensor in self.held)
+            and not any(map(optimizers.has_hooks, self.trained.parameters.values()))
         )
 
 
@@ -58,8 +58,16 @@ class StepGraph:
     other sizes, other settings of the optimizer and other state.
     """
 
-    def __init__(self, graph_module: GraphModule, optimizer: Optimizer, max_grad_norm: float | None, options: Options):
+    def __init__(
+        self,
+        graph_module: GraphModule,
+        optimizer: Optimizer,
+        max_grad_norm: float | None,
+        options: Options,
+        device: Client,
+    ):
         check_loss(graph_module)
+        self._device = device
         self._graph_module = graph_module
         self._optimizer = optimizer
         self._max_grad_norm = max_grad_norm
@@ -90,6 +98,7 @@ class StepGraph:
         return outputs[: bound.outputs]
 
     def _bind(self, inputs: Sequence[Any], sizes: tuple[Any, ...]) -> _Bound:
+        optimizers.check(self._optimizer)
         both = self._joint(inputs, sizes)
         parameters = {position: inputs[position] for position in both.places.gradients}
         own = list(parameters.values())
@@ -106,8 +115,8 @@ class StepGraph:
         return _Bound(run, len(both.places.outputs), trained, held, settings, fresh)
 
     def _joint(self, inputs: Sequence[Any], sizes: tuple[Any, ...]) -> Joint:
-        wanted = [p for group in self._optimizer.param_groups for p in group["params"] if p.requires_grad]
-        positions = tuple(i for i, tensor in enumerate(inputs) if any(tensor is p for p in wanted))
+        wanted = {id(p) for group in self._optimizer.param_groups for p in group["params"] if p.requires_grad}
+        positions = tuple(i for i, tensor in enumerate(inputs) if id(tensor) in wanted)
         if (sizes, positions) not in self._joints:
             mode = FakeTensorMode(allow_non_fake_inputs=True)
             self._joints[sizes, positions] = joint(self._graph_module, inputs, positions, mode)
@@ -116,14 +125,13 @@ class StepGraph:
     def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[Specialisation, list[Slot]]:
         session().statistics.count("graphs", "step")
         graph_module, fresh = whole_step(both, trained, inputs)
-        early = {
+        forms = {
             "dynamo.fx.py": lambda: readable(self._graph_module),
             "joint.fx.py": lambda: readable(both.graph_module),
             "step.fx.py": lambda: readable(graph_module),
         }
-        name = next_name("step")
-        run = specialise(device_client(), self._options, early, name, graph_module, (), (), True, None, (), Frame())
-        return run, fresh
+        step = Graph(next_name("step"), "step", graph_module, on_device=True, forms=forms)
+        return specialise(self._device, self._options, step, {}), fresh
 
 
 def _is_tensor(value: Any) -> bool:

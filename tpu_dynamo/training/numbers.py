@@ -20,7 +20,10 @@ _WITHOUT_MEANING = (
 
 
 class Numbers:
-    """An optimizer's numbers, and which of them are operands: `lr` at first, others once they have changed."""
+    """An optimizer's numbers, and which of them are operands.
+
+    `lr` and what is given as a tensor are operands from the first, others once they have changed.
+    """
 
     def __init__(self, optimizer: Optimizer):
         self._optimizer = optimizer
@@ -29,33 +32,36 @@ class Numbers:
         self._uploaded: dict[Place, tuple[float, torch.Tensor]] = {}
 
     def settings(self) -> tuple[Any, ...]:
-        """What of the groups is frozen into a step, hashable; numbers that are operands only by whether they are 0."""
+        """What of the groups is frozen into a step, hashable; of operands that is whether they are 0."""
         groups = [
             {k: v for k, v in group.items() if k not in _WITHOUT_MEANING} for group in self._optimizer.param_groups
         ]
         if groups != self._seen:
-            self._note_changes(groups)
+            self._note_operands(groups)
             self._seen = groups
-        return tuple(
-            tuple((k, _without_value(v) if k in self._names else v) for k, v in group.items()) for group in groups
-        )
+        return tuple(tuple((k, self._frozen(k, v)) for k, v in group.items()) for group in groups)
 
-    def _note_changes(self, groups: list[dict[str, Any]]) -> None:
-        for before, now in zip(self._seen, groups, strict=False):
+    def _note_operands(self, groups: list[dict[str, Any]]) -> None:
+        before = [*self._seen, *({} for _ in groups)]
+        for earlier, now in zip(before, groups, strict=False):
             for name, value in now.items():
-                numeric = all(isinstance(v, float | torch.Tensor) for v in _leaves(value))
-                if numeric and name in before and not _same(before[name], value):
+                leaves = _leaves(value)
+                changed = all(isinstance(v, float) for v in leaves) and earlier.get(name, value) != value
+                if changed or any(isinstance(v, torch.Tensor) for v in leaves):
                     self._names.add(name)
+
+    def _frozen(self, name: str, value: Any) -> Any:
+        if name not in self._names:
+            return _hashable(value)
+        return tuple(_hashable(v) if not _is_number(v) else name == "lr" or is_nonzero(v) for v in _leaves(value))
 
     def operands(self) -> list[Place]:
         """The places of those that are operands."""
         places: list[Place] = []
         for i, group in enumerate(self._optimizer.param_groups):
             for name in sorted(self._names & group.keys()):
-                if isinstance(group[name], tuple | list):
-                    places += [(i, name, k) for k in range(len(group[name]))]
-                else:
-                    places.append((i, name, None))
+                alone = not isinstance(group[name], tuple | list)
+                places += [(i, name, None if alone else k) for k, v in enumerate(_leaves(group[name])) if _is_number(v)]
         return places
 
     def value(self, place: Place) -> Any:
@@ -78,16 +84,18 @@ class Numbers:
         return known[1]
 
 
+def is_nonzero(value: float | torch.Tensor) -> bool:
+    """Whether a step is traced for a number other than 0, which optimizers ask; tensors count as such."""
+    return isinstance(value, torch.Tensor) or value != 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | torch.Tensor) and not isinstance(value, bool)
+
+
 def _leaves(value: Any) -> list[Any]:
     return list(value) if isinstance(value, tuple | list) else [value]
 
 
-def _same(left: Any, right: Any) -> bool:
-    if isinstance(left, torch.Tensor) or isinstance(right, torch.Tensor):
-        return left is right
-    return left == right
-
-
-def _without_value(value: Any) -> Any:
-    leaves = [isinstance(v, torch.Tensor) or v != 0 for v in _leaves(value)]
-    return tuple(leaves)
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, tuple | list) else value

@@ -15,7 +15,7 @@ from tpu_dynamo_lowering import with_code
 
 from .._torch_compat import traced_as_compiled
 from .adafactor import adafactor_step
-from .numbers import Place
+from .numbers import Place, is_nonzero
 from .tensor_numbers import TensorNumbers
 
 
@@ -46,21 +46,37 @@ def is_torchs(optimizer: Optimizer) -> bool:
 
 
 def check(optimizer: Optimizer) -> None:
-    """Raises UnsupportedOptimizer for an optimizer that calls its closure or takes sparse gradients."""
+    """Raises UnsupportedOptimizer for what no program can do: closures, sparse gradients, hooks in Python."""
     if isinstance(optimizer, torch.optim.LBFGS):
         raise UnsupportedOptimizer(optimizer, "it evaluates the loss as often as the values ask for", _APART)
     if isinstance(optimizer, torch.optim.SparseAdam):
         raise UnsupportedOptimizer(optimizer, "it takes sparse gradients, and XLA has dense tensors only", _APART)
-    if any(group.get("differentiable") for group in optimizer.param_groups):
-        raise UnsupportedOptimizer(optimizer, "with differentiable=True its step is differentiated itself", _APART)
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         raise UnsupportedOptimizer(optimizer, "its step has hooks, which run in Python", _APART)
+    for group in optimizer.param_groups:
+        if group.get("differentiable"):
+            raise UnsupportedOptimizer(optimizer, "with differentiable=True its step is differentiated itself", _APART)
+        for name, value in group.items():
+            if isinstance(value, torch.Tensor) and value.numel() != 1:
+                why = (
+                    f"{name} of a group is a tensor of {value.numel()} elements, which would be frozen into the program"
+                )
+                raise UnsupportedOptimizer(optimizer, why, _APART)
+        if any(map(has_hooks, group["params"])):
+            why = "gradients of its parameters have hooks, which run in Python"
+            raise UnsupportedOptimizer(optimizer, why, _APART)
+
+
+def has_hooks(parameter: torch.Tensor) -> bool:
+    """Whether Python looks at the parameter's gradient, by register_hook or register_post_accumulate_grad_hook."""
+    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
 
 
 def initialise(optimizer: Optimizer, parameters: Sequence[torch.nn.Parameter]) -> None:
     """Give the parameters that have none the state that their first step would begin with, on their device."""
+    own = set(parameters)
     for group in optimizer.param_groups:
-        fresh = [p for p in group["params"] if any(p is q for q in parameters) and not optimizer.state.get(p)]
+        fresh = [p for p in group["params"] if p in own and not optimizer.state.get(p)]
         if fresh:
             _initialise(optimizer, group, fresh)
     for parameter in parameters:
@@ -80,10 +96,10 @@ def _initialise(optimizer: Optimizer, group: dict[str, Any], fresh: Sequence[tor
     if make is None:
         return
     # It makes state for parameters that have gradients, and lists what it found.
-    gradients = [(p, p.grad) for p in group["params"]]
+    gradients, new = [(p, p.grad) for p in group["params"]], set(fresh)
     try:
         for parameter, _ in gradients:
-            parameter.grad = torch.empty_like(parameter) if any(parameter is p for p in fresh) else None
+            parameter.grad = torch.empty_like(parameter) if parameter in new else None
         make(group, *([] for _ in list(inspect.signature(make).parameters)[1:]))
     finally:
         for parameter, gradient in gradients:
@@ -131,7 +147,7 @@ def step_function(
         copy = _copy(optimizer, dict(zip(parameters, own, strict=True)), given)
         for place, value in zip(numbers, values, strict=True):
             _set(copy, place, value)
-        nonzero = {id(v): bool(_get(optimizer, p)) for p, v in zip(numbers, values, strict=True) if p[1] != "lr"}
+        nonzero = {id(v): is_nonzero(_get(optimizer, p)) for p, v in zip(numbers, values, strict=True) if p[1] != "lr"}
         with torch.no_grad(), TensorNumbers(nonzero), traced_as_compiled():
             _plain_step(optimizer)(copy)
         found = {Slot(i, n): v for i, p in enumerate(own) for n, v in copy.state.get(p, {}).items()}

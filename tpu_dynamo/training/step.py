@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
 from ..device import NAME as DEVICE
-from ..options import Options
+from ..inputs import client_of_tensors
+from ..options import OptionError, Options
 from . import optimizers
 from .graph import StepGraph
 
@@ -31,12 +32,13 @@ class TrainStep:
         optimizers.check(optimizer)
         _check_device(optimizer)
         self.optimizer = optimizer
-        chosen = Options.parse(options)
+        chosen = _options(options)
+        device = client_of_tensors(chosen)
 
         # Under the name of a registered backend: Dynamo then lets go of the tensors that it saw, which PyTorch would
         # otherwise not move to another device.
         def tpu_dynamo(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
-            graph = StepGraph(graph_module, optimizer, max_grad_norm, chosen)
+            graph = StepGraph(graph_module, optimizer, max_grad_norm, chosen, device)
             return torch.compiler.disable(graph, reason="a whole training step, compiled already")
 
         self._run = torch.compile(_loss_of(model, loss_fn), backend=tpu_dynamo, fullgraph=True)
@@ -68,9 +70,27 @@ def train_step(
 
     model: on torch.device("tpu"). loss_fn: gives the loss, or a tuple that begins with it; without one the model's
     output is the loss, or has it as `.loss`. options: as for torch.compile(backend="tpu"). Raises
-    UnsupportedOptimizer; a graph break in the loss is an error of Dynamo's, since a step is one executable.
+    UnsupportedOptimizer, and OptionError for an option without a meaning here; a graph break in the loss is an error
+    of Dynamo's, since a step is one executable.
     """
     return TrainStep(model, optimizer, loss_fn, max_grad_norm, options)
+
+
+# Options of torch.compile that have no meaning here, and why.
+_WITHOUT_MEANING = {
+    "fallback": "a step is one executable, so an operator that has no lowering is an error",
+    "partitioner": "forward and backward are one program, and nothing is cut",
+    "activation_memory_budget": "forward and backward are one program; use torch.utils.checkpoint in the model",
+    "transfer": "the tensors are on the device",
+}
+
+
+def _options(given: Mapping[str, Any] | None) -> Options:
+    chosen, default = Options.parse(given), Options()
+    for name, why in _WITHOUT_MEANING.items():
+        if getattr(chosen, name) != getattr(default, name):
+            raise OptionError(f"option {name}={getattr(chosen, name)!r} has no meaning for train_step: {why}")
+    return chosen
 
 
 def _check_device(optimizer: Optimizer) -> None:

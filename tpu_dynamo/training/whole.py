@@ -91,6 +91,7 @@ def _update(
     # PyTorch's optimizers treat each parameter alone, so that equal ones share a trace; others may not.
     alone = is_torchs(trained.optimizer)
     shares = [[i] for i in range(len(own))] if alone else [list(range(len(own)))]
+    group_of = {p: number for number, group in enumerate(trained.optimizer.param_groups) for p in group["params"]}
     bodies: dict[Any, tuple[GraphModule, list[Slot]]] = {}
     new: dict[Node, Node] = {}
     fresh: dict[Slot, Node] = {}
@@ -99,7 +100,7 @@ def _update(
         inside = [Slot(share.index(slot.parameter), slot.name) for _, slot in slots]
         operands = [parameters[i] for i in share], [gradients[i] for i in share], [state[n] for n, _ in slots], numbers
         nodes = [node for group in operands for node in group]
-        groups = [_group_of(trained.optimizer, own[i]) for i in share]
+        groups = [group_of[own[i]] for i in share]
         key = tuple(groups), tuple(inside), tuple(_spec(node) for node in nodes)
         if key not in bodies:
             function, written = step_function(trained.optimizer, [own[i] for i in share], inside, trained.numbers)
@@ -114,11 +115,6 @@ def _update(
             else:
                 fresh[Slot(share[slot.parameter], slot.name)] = result
     return new, fresh
-
-
-def _group_of(optimizer: Optimizer, parameter: torch.nn.Parameter) -> int:
-    groups = enumerate(optimizer.param_groups)
-    return next(i for i, group in groups if any(parameter is p for p in group["params"]))
 
 
 def _clipping(max_norm: float) -> Callable[..., list[torch.Tensor]]:

@@ -1,0 +1,149 @@
+"""A graph at one set of sizes: its program, from the cache or lowered; its executable; and what calls that."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+import sympy
+import torch
+from torch.fx import GraphModule
+
+from tpu_dynamo_lowering import LoweringFailed, Program, lower
+from tpu_dynamo_runtime import Client, Entry, Executable, Operand, XlaRuntimeError
+
+from .artifacts import Artifacts, record_event
+from .cache.cache import Cache
+from .cache.settings import cache_settings
+from .compiled import Specialisation
+from .device.executable import DeviceExecutable
+from .device.generator import draw_keys
+from .errors import CompilationFailed
+from .options import Options
+from .saved import buffer_of, kept_results
+from .session import session
+from .signature import Frame, Signature, signature
+
+log = logging.getLogger("tpu_dynamo")
+
+SizeOf = Mapping[sympy.Symbol, int | float]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A functional ATen graph, and what is known of it whatever its sizes are.
+
+    role: `forward`, `backward`, `inference` or `step`. module: as `prepare` gives it. on_device: whether its tensors
+    are the device's. static: the positions of inputs that are the same at every call. returned: how many outputs of a
+    forward graph are the caller's; the others only its backward graph reads. frame: where it comes from. forms: what
+    it was before, for those who want to see.
+    """
+
+    name: str
+    role: str
+    module: GraphModule
+    on_device: bool
+    static: Collection[int] = ()
+    returned: int | None = None
+    frame: Frame = field(default_factory=Frame)
+    forms: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+
+
+def specialise(device: Client, options: Options, graph: Graph, sizes: SizeOf) -> Specialisation:
+    """The graph with `sizes` in the place of its symbols: lowered, compiled and ready to be called.
+
+    What an earlier process lowered or compiled is taken from the cache. Raises what `lower_graph` raises, and
+    CompilationFailed for what XLA refuses.
+    """
+    started = time.perf_counter()
+    suffix = "".join(f"-{symbol}={size}" for symbol, size in sizes.items())
+    artifacts = Artifacts(graph.name + suffix, options.dump_dir, graph.forms)
+    cache = session().cache(cache_settings(options))
+    program = _program(device, options, cache, artifacts, graph, sizes)
+    lowered = time.perf_counter()
+    try:
+        loaded = session().load(device, program, options.max_executables, cache, artifacts.name)
+    except XlaRuntimeError as error:
+        repro = artifacts.write_repro({"stablehlo.mlir": program.text()})
+        raise CompilationFailed("XLA", str(error), None, repro) from error
+    compiled = time.perf_counter()
+    times = {"lowering": lowered - started, "xla": compiled - lowered}
+    record_event("stages", lambda: {"graph": artifacts.name, "seconds": times})
+    artifacts.observe("optimised.hlo", lambda: device.optimised_hlo(loaded.loaded()))
+    log.info(
+        "graph %s: program in %.2f s, %s in %.2f s",
+        artifacts.name, lowered - started, f"loaded for {device.platform}", compiled - lowered,
+    )  # fmt: skip
+    if graph.on_device:
+        return Specialisation(DeviceExecutable(loaded, program), program, draw_keys)
+    executable = _executable(device, options, graph, program, loaded)
+    session().note(executable)
+    return Specialisation(executable, program, _draw_from_default_generator)
+
+
+def _program(
+    device: Client, options: Options, cache: Cache | None, artifacts: Artifacts, graph: Graph, sizes: SizeOf
+) -> Program:
+    """The graph's program, from the cache or lowered. Raises what `lower_graph` raises."""
+
+    def lowered() -> Program:
+        program = lower_graph(graph.module, sizes, device.platform, graph.on_device, artifacts)
+        session().statistics.count("lowerings")
+        return program
+
+    def signed() -> Signature:
+        return signature(
+            graph.module,
+            sizes,
+            role=graph.role,
+            platform=device.platform,
+            options=options,
+            donates=graph.on_device,
+            frame=graph.frame,
+        )
+
+    # Who asks for dumps wants every form, also those that a program from the cache does not take.
+    if cache is None or options.dump_dir is not None:
+        return lowered()
+    return cache.program(artifacts.name, signed, lowered)
+
+
+def lower_graph(
+    graph_module: GraphModule, sizes: SizeOf, platform: str, on_device: bool, artifacts: Artifacts
+) -> Program:
+    """The graph's program with the process's settings. Raises UnsupportedOp, UnsupportedInput and CompilationFailed."""
+    try:
+        return lower(
+            graph_module,
+            sizes,
+            platform=platform,
+            matmul_precision=torch.get_float32_matmul_precision(),
+            donates=on_device,
+            observe=artifacts.observe,
+        )
+    except LoweringFailed as failure:
+        repro = artifacts.write_repro(failure.artifacts)
+        raise CompilationFailed(failure.stage, failure.why, failure.line, repro) from failure
+
+
+def _executable(device: Client, options: Options, graph: Graph, program: Program, loaded: Entry) -> Executable:
+    """What calls the program with CPU tensors."""
+    copying = options.transfer == "copy" or device.platform != "cpu"
+    return Executable(
+        device,
+        loaded,
+        session().statistics.traffic,
+        [Operand(a.position, a.spec.order, a.position in graph.static) for a in program.arguments[: program.inputs]],
+        [(result.dtype, result.order) for result in program.results],
+        [(update.position, update.result) for update in program.updates],
+        program.constants,
+        copying=copying,
+        kept=kept_results(program, graph.returned) if copying and graph.returned is not None else None,
+        buffer_of=buffer_of,
+    )
+
+
+def _draw_from_default_generator(count: int) -> torch.Tensor:
+    return torch.empty(count, dtype=torch.int64).random_()
