@@ -32,6 +32,8 @@ from torch._subclasses.fake_tensor import (
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
+from ._torch_autograd_cache import Compilers, compile_kept
+
 __all__ = [
     "BackendCompilerFailed",
     "DataDependentOutputException",
@@ -59,6 +61,15 @@ __all__ = [
 
 _PARTITIONERS = {"min_cut": min_cut_rematerialization_partition, "default": default_partition}
 
+
+@dataclass(frozen=True)
+class Kept:
+    """How torch's cache of AOTAutograd's results is used; see `_torch_autograd_cache.compile_kept`."""
+
+    tag: str
+    told: Callable[[str], None]
+
+
 GraphCompiler = Callable[[GraphModule, Sequence[Any]], Callable[..., Any]]
 
 
@@ -71,10 +82,12 @@ def compile_with_aot_autograd(
     inference: GraphCompiler,
     partitioner: str = "min_cut",
     activation_memory_budget: float = 1.0,
+    kept: Kept | None = None,
 ) -> Callable[..., Any]:
     """AOTAutograd around three graph compilers: functional ATen graphs in, a callable for Dynamo out.
 
-    partitioner, activation_memory_budget: as in tpu_dynamo.Options.
+    partitioner, activation_memory_budget: as in tpu_dynamo.Options. kept: where torch's cache may have what comes out;
+    the compilers then give OutputCodes.
     Mutations of inputs are `copy_`s at the end of the graphs. Composite operators come apart, no others: lowering
     decides on the rest, when sizes are numbers.
     """
@@ -99,16 +112,20 @@ def compile_with_aot_autograd(
 
     counters["aot_autograd"]["total"] += 1
     with functorch_config.patch(activation_memory_budget=activation_memory_budget), _aot_logging():
-        compiled = aot_module_simplified(
-            graph_module,
-            list(example_inputs),
-            fw_compiler=forward,
-            bw_compiler=backward_undisturbed,
-            inference_compiler=inference,
-            partition_fn=_PARTITIONERS[partitioner],
-            decompositions={},
-            keep_inference_input_mutations=True,
-        )
+        if kept is not None:
+            compilers = Compilers(forward, backward_undisturbed, inference, _PARTITIONERS[partitioner])
+            compiled = compile_kept(graph_module, list(example_inputs), compilers, kept.tag, kept.told)
+        else:
+            compiled = aot_module_simplified(
+                graph_module,
+                list(example_inputs),
+                fw_compiler=forward,
+                bw_compiler=backward_undisturbed,
+                inference_compiler=inference,
+                partition_fn=_PARTITIONERS[partitioner],
+                decompositions={},
+                keep_inference_input_mutations=True,
+            )
     counters["aot_autograd"]["ok"] += 1
     return disable(compiled, reason="it is compiled")
 

@@ -24,6 +24,7 @@ from ._torch_compat import (
     unset_fake_temporarily,
 )
 from .artifacts import next_name, record_event
+from .autograd_cache import finding_programs, kept_by_torch, storable
 from .compiled import CompiledGraph, EagerGraph, Sizes, Specialisation
 from .device import NAME as DEVICE
 from .inputs import check_inputs, client_of_tensors
@@ -31,6 +32,7 @@ from .options import Options
 from .session import session
 from .signature import Frame
 from .specialise import Graph, specialise
+from .stored import GraphRecord
 
 log = logging.getLogger("tpu_dynamo")
 
@@ -55,15 +57,19 @@ def tpu(
     placeholders = graph_module.graph.find_nodes(op="placeholder")
     frame = Frame(tuple(map(input_name, placeholders)), tuple(guards()), tuple(shape_guards()))
     compile_as = partial(compile_graph, device, chosen, forms, frame)
-    return compile_with_aot_autograd(
-        graph_module,
-        example_inputs,
-        forward=partial(compile_as, "forward"),
-        backward=partial(compile_as, "backward"),
-        inference=partial(compile_as, "inference"),
-        partitioner=chosen.partitioner,
-        activation_memory_budget=chosen.activation_memory_budget,
-    )
+    compilers: dict[str, Any] = {role: partial(compile_as, role) for role in ("forward", "backward", "inference")}
+    kept = kept_by_torch(chosen, device, on_device)
+    if kept is not None:
+        compilers = {role: storable(role, compiler) for role, compiler in compilers.items()}
+    with finding_programs(chosen):
+        return compile_with_aot_autograd(
+            graph_module,
+            example_inputs,
+            **compilers,
+            partitioner=chosen.partitioner,
+            activation_memory_budget=chosen.activation_memory_budget,
+            kept=kept,
+        )
 
 
 def compile_graph(
@@ -107,7 +113,9 @@ def compile_graph(
             return fall_back(options, graph.name, graph_module, unsupported)
 
     compiled = CompiledGraph(sources, compiled_for)
-    compiled.prepare(tuple(size_hint(source.read(example_inputs)) for source in sources))
+    first = compiled.prepare(tuple(size_hint(source.read(example_inputs)) for source in sources))
+    if isinstance(first, Specialisation) and first.key is not None and not sources:
+        compiled.record = GraphRecord(role, first.key, graph.on_device, tuple(sorted(graph.static)), graph.returned)
     return compiled
 
 

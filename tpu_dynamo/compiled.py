@@ -12,6 +12,7 @@ from tpu_dynamo_lowering import Computed, Given, Literal, Output, Program, SizeS
 from tpu_dynamo_runtime import Executable
 
 from .device.executable import DeviceExecutable
+from .stored import GraphRecord
 
 Sizes = tuple[int | float, ...]
 
@@ -20,11 +21,17 @@ class Specialisation:
     """The graph at one set of sizes: its executable, and how the graph's outputs are put together.
 
     draw: draws so many random keys, an int64 vector; numbers follow torch.manual_seed and differ from call to call.
+    key: the key of its program in the store, None where other processes cannot find it.
     """
 
     def __init__(
-        self, executable: Executable | DeviceExecutable, program: Program, draw: Callable[[int], torch.Tensor]
+        self,
+        executable: Executable | DeviceExecutable,
+        program: Program,
+        draw: Callable[[int], torch.Tensor],
+        key: str | None = None,
     ):
+        self.key = key
         self._executable = executable
         self._random_keys = program.random_keys
         self._draw = draw
@@ -78,6 +85,19 @@ class CompiledGraph:
         self._lock = threading.Lock()
         self._by_sizes: dict[Sizes, Specialisation | EagerGraph] = {}
         self._only: Specialisation | EagerGraph | None = None
+        self.record: GraphRecord | None = None  # how another process finds it, if one can
+
+    @classmethod
+    def of(cls, specialisation: Specialisation) -> CompiledGraph:
+        """A graph without symbolic sizes that is compiled already."""
+        graph = cls((), lambda sizes: specialisation)
+        graph.prepare(())
+        return graph
+
+    @property
+    def has_sizes(self) -> bool:
+        """Whether it is compiled for each set of sizes."""
+        return bool(self._sources)
 
     def prepare(self, sizes: Sizes) -> Specialisation | EagerGraph:
         """The specialisation for one set of sizes, compiled now if it is new; one thread compiles at a time."""

@@ -79,16 +79,7 @@ def signature(
     recognise.
     """
     text = "\n".join(canonical(graph_module, sizes))
-    keyed = {
-        "graph": _digest(text),
-        "platform": platform,
-        "matmul precision": torch.get_float32_matmul_precision(),
-        "donates": donates,
-        "options": keyed_options(options),
-        "settings": fingerprint.settings(),
-        "versions": {**versions(), "torch build": str(torch.version.git_version)},
-        "lowering": {"code": fingerprint.code_digest(), "tables": fingerprint.tables_digest()},
-    }
+    keyed = {"graph": _digest(text), **surroundings(options, platform, donates)}
 
     def tell() -> Mapping[str, Any]:
         # Operators without their numbers: equal for one piece of code on tensors of other sizes.
@@ -102,6 +93,19 @@ def signature(
         }
 
     return Signature(keyed, text, tell)
+
+
+def surroundings(options: Options, platform: str, donates: bool) -> dict[str, Any]:
+    """What decides on a program besides its graph. Raises Unnameable where somebody registered a lowering."""
+    return {
+        "platform": platform,
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "donates": donates,
+        "options": keyed_options(options),
+        "settings": fingerprint.settings(),
+        "versions": {**versions(), "torch build": str(torch.version.git_version)},
+        "lowering": {"code": fingerprint.code_digest(), "tables": fingerprint.tables_digest()},
+    }
 
 
 def keyed_options(options: Options) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 from tpu_dynamo_lowering import LoweringFailed, Program, lower
 from tpu_dynamo_runtime import Client, Entry, Executable, Operand, XlaRuntimeError
 
-from .artifacts import Artifacts, record_event
+from .artifacts import Artifacts, next_name, record_event
 from .cache.cache import Cache
 from .cache.settings import cache_settings
 from .compiled import Specialisation
@@ -25,6 +25,7 @@ from .options import Options
 from .saved import buffer_of, kept_results
 from .session import session
 from .signature import Frame, Signature, signature
+from .stored import GraphRecord
 
 log = logging.getLogger("tpu_dynamo")
 
@@ -61,32 +62,61 @@ def specialise(device: Client, options: Options, graph: Graph, sizes: SizeOf) ->
     suffix = "".join(f"-{symbol}={size}" for symbol, size in sizes.items())
     artifacts = Artifacts(graph.name + suffix, options.dump_dir, graph.forms)
     cache = session().cache(cache_settings(options))
-    program = _program(device, options, cache, artifacts, graph, sizes)
-    lowered = time.perf_counter()
+    program, key = _program(device, options, cache, artifacts, graph, sizes)
+    return _ready(device, options, cache, artifacts, graph, program, key, time.perf_counter() - started)
+
+
+def revive(device: Client, options: Options, record: GraphRecord) -> Specialisation | None:
+    """The graph that another process compiled, without the graph; None where its program is no longer kept.
+
+    Raises CompilationFailed for what XLA refuses.
+    """
+    started = time.perf_counter()
+    cache = session().cache(cache_settings(options))
+    artifacts = Artifacts(next_name(record.role))
+    program = cache.known_program(artifacts.name, record.signature) if cache is not None else None
+    if program is None:
+        return None
+    spent = time.perf_counter() - started
+    return _ready(device, options, cache, artifacts, record, program, record.signature, spent)
+
+
+def _ready(
+    device: Client,
+    options: Options,
+    cache: Cache | None,
+    artifacts: Artifacts,
+    graph: Graph | GraphRecord,
+    program: Program,
+    key: str | None,
+    lowering: float,
+) -> Specialisation:
+    """The program, which took `lowering` seconds to have, loaded and ready to be called."""
+    started = time.perf_counter()
     try:
         loaded = session().load(device, program, options.max_executables, cache, artifacts.name)
     except XlaRuntimeError as error:
         repro = artifacts.write_repro({"stablehlo.mlir": program.text()})
         raise CompilationFailed("XLA", str(error), None, repro) from error
-    compiled = time.perf_counter()
-    times = {"lowering": lowered - started, "xla": compiled - lowered}
+    loading = time.perf_counter() - started
+    times = {"lowering": lowering, "xla": loading}
     record_event("stages", lambda: {"graph": artifacts.name, "seconds": times})
     artifacts.observe("optimised.hlo", lambda: device.optimised_hlo(loaded.loaded()))
     log.info(
         "graph %s: program in %.2f s, %s in %.2f s",
-        artifacts.name, lowered - started, f"loaded for {device.platform}", compiled - lowered,
+        artifacts.name, lowering, f"loaded for {device.platform}", loading,
     )  # fmt: skip
     if graph.on_device:
-        return Specialisation(DeviceExecutable(loaded, program), program, draw_keys)
+        return Specialisation(DeviceExecutable(loaded, program), program, draw_keys, key)
     executable = _executable(device, options, graph, program, loaded)
     session().note(executable)
-    return Specialisation(executable, program, _draw_from_default_generator)
+    return Specialisation(executable, program, _draw_from_default_generator, key)
 
 
 def _program(
     device: Client, options: Options, cache: Cache | None, artifacts: Artifacts, graph: Graph, sizes: SizeOf
-) -> Program:
-    """The graph's program, from the cache or lowered. Raises what `lower_graph` raises."""
+) -> tuple[Program, str | None]:
+    """The graph's program, from the cache or lowered, and its key there. Raises what `lower_graph` raises."""
 
     def lowered() -> Program:
         program = lower_graph(graph.module, sizes, device.platform, graph.on_device, artifacts)
@@ -106,7 +136,7 @@ def _program(
 
     # Who asks for dumps wants every form, also those that a program from the cache does not take.
     if cache is None or options.dump_dir is not None:
-        return lowered()
+        return lowered(), None
     return cache.program(artifacts.name, signed, lowered)
 
 
@@ -128,7 +158,9 @@ def lower_graph(
         raise CompilationFailed(failure.stage, failure.why, failure.line, repro) from failure
 
 
-def _executable(device: Client, options: Options, graph: Graph, program: Program, loaded: Entry) -> Executable:
+def _executable(
+    device: Client, options: Options, graph: Graph | GraphRecord, program: Program, loaded: Entry
+) -> Executable:
     """What calls the program with CPU tensors."""
     copying = options.transfer == "copy" or device.platform != "cpu"
     return Executable(

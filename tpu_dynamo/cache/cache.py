@@ -31,31 +31,44 @@ class Cache:
         self._neighbours = Neighbours(store)
         self._recognised: set[str] = set()  # digests of programs that were found
 
-    def program(self, graph: str | None, sign: Callable[[], Signature], lower: Callable[[], Program]) -> Program:
+    def program(
+        self, graph: str | None, sign: Callable[[], Signature], lower: Callable[[], Program]
+    ) -> tuple[Program, str | None]:
         """The program of a graph: from the store, or lowered and then kept there. Raises what `lower` raises.
 
-        graph: its name, None for an eager operator, of which a miss is counted alone.
+        graph: its name, None for an eager operator, of which a miss is counted alone. Beside the program stands the
+        key under which other processes find it, None where they cannot.
         """
         try:
             signature = sign()
         except Unnameable as why:
             self._miss(unnameable(graph, why) if graph else None)
-            return lower()
-        program = programs.find(self.store, signature, remote=False)
+            return lower(), None
+        program = programs.find(self.store, signature.key, remote=False)
         if program is None:
             with self.store.exclusive(programs.KIND, signature.key):
                 # Another process may have made it in the meantime.
-                program = programs.find(self.store, signature)
+                program = programs.find(self.store, signature.key)
                 if program is None:
                     self._miss(self._neighbours.explain_program(graph, signature) if graph else None)
                     program = lower()
                     programs.keep(self.store, signature, program)
-                    return program
+                    return program, signature.key
+        self._found(graph, program)
+        return program, signature.key
+
+    def known_program(self, graph: str, key: str) -> Program | None:
+        """The program that is kept under a key; a graph that has none is no miss of ours: it is traced again."""
+        program = programs.find(self.store, key)
+        if program is not None:
+            self._found(graph, program)
+        return program
+
+    def _found(self, graph: str | None, program: Program) -> None:
         self._statistics.count("cache_hits", "signature")
         if graph:
             self._recognised.add(program.digest)
             _record("signature", "hit")
-        return program
 
     def executable(self, client: Client, stablehlo: bytes, digest: str, graph: str | None = None) -> LoadedExecutable:
         """The executable of a program: from the store, or compiled and then kept there. Raises what XLA raises.
