@@ -24,6 +24,7 @@ from .diagnostics import Diagnosis, diagnose
 from .errors import CompilationFailed, NeedsValues
 from .options import OptionError, Options
 from .owners import Memory, memory
+from .precompiled import Precompiled, precompile
 from .session import explain_last_miss, reset, reset_stats, stats
 from .statistics import Snapshot
 from .training import NotALoss, TrainStep, UnsupportedOptimizer, train_step
@@ -45,6 +46,7 @@ __all__ = [
     "OptionError",
     "Options",
     "PlatformUnavailable",
+    "Precompiled",
     "ProgramMemory",
     "Snapshot",
     "SourceLine",
@@ -60,6 +62,7 @@ __all__ = [
     "diagnose",
     "explain_last_miss",
     "memory",
+    "precompile",
     "reset",
     "reset_stats",
     "stats",

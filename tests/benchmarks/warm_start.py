@@ -37,45 +37,47 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--backend", default="tpu")
     parser.add_argument("--options", default="{}", help="options of the backend, as JSON")
+    parser.add_argument("--precompile", action="store_true", help="tpu_dynamo.precompile instead of torch.compile")
     parser.add_argument("--start", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.start:
-        print(json.dumps(start(given.start, given.backend, json.loads(given.options))))
+        print(json.dumps(start(given.start, given.backend, json.loads(given.options), given.precompile)))
         return
     found = {}
     for name in MODELS:
         if re.fullmatch(given.match, name):
-            found[name] = measure(name, given.backend, given.options, given.repeats)
+            extra = ["--backend", given.backend, "--options", given.options, *["--precompile"] * given.precompile]
+            found[name] = measure(name, extra, given.repeats)
             show(name, found[name])
     if given.json is not None:
         given.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
-def measure(name: str, backend: str, options: str, repeats: int) -> dict[str, dict[str, float]]:
+def measure(name: str, arguments: list[str], repeats: int) -> dict[str, dict[str, float]]:
     """The median seconds of each stage, cold and warm."""
     runs: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
             for kind in runs:
-                runs[kind].append(started(name, backend, options, Path(folder)))
+                runs[kind].append(started(name, arguments, Path(folder)))
     return {
         kind: {stage: statistics.median(run.get(stage, 0.0) for run in each) for stage in each[0]}
         for kind, each in runs.items()
     }
 
 
-def started(name: str, backend: str, options: str, folder: Path) -> dict[str, float]:
+def started(name: str, arguments: list[str], folder: Path) -> dict[str, float]:
     """The seconds of each stage of one process whose caches are in a folder."""
     caches = {"TPU_DYNAMO_CACHE_DIR": folder / "tpu_dynamo", "TORCHINDUCTOR_CACHE_DIR": folder / "inductor"}
     environment = {**os.environ, **{variable: str(path) for variable, path in caches.items()}}
-    command = [sys.executable, "-m", __spec__.name, "--start", name, "--backend", backend, "--options", options]
+    command = [sys.executable, "-m", __spec__.name, "--start", name, *arguments]
     before = time.perf_counter()
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     whole = time.perf_counter() - before
     return {**json.loads(done.stdout.splitlines()[-1]), "whole process": whole}
 
 
-def start(name: str, backend: str, options: dict[str, Any]) -> dict[str, float]:
+def start(name: str, backend: str, options: dict[str, Any], precompile: bool) -> dict[str, float]:
     """In a fresh process: import, make the model, compile and call it. Gives the seconds of each stage."""
     clock = time.perf_counter
     begun = clock()
@@ -90,14 +92,20 @@ def start(name: str, backend: str, options: dict[str, Any]) -> dict[str, float]:
         imported["import transformers"] = clock() - begun
     begun = clock()
     if backend == "tpu":
-        import tpu_dynamo  # noqa: F401
+        import tpu_dynamo
     imported["import tpu_dynamo"] = clock() - begun
     begun = clock()
     torch.manual_seed(0)
-    call = prepared(name, lambda model: torch.compile(model, backend=backend, options=options or None))
+    call = prepared(name)
     made = clock() - begun
     stages = Stages()
     begun = clock()
+    if precompile:
+        import tpu_dynamo
+
+        call.compile(lambda model: tpu_dynamo.precompile(model, options=options))
+    else:
+        call.compile(lambda model: torch.compile(model, backend=backend, options=options or None))
     call()
     first = clock() - begun
     begun = clock()
@@ -115,32 +123,38 @@ def start(name: str, backend: str, options: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def prepared(name: str, compiled: Callable[[Any], Any]) -> Callable[[], object]:
-    """One call of a compiled model."""
+class Call:
+    """One call of a model: inference, or a forward and a backward."""
+
+    def __init__(self, model: Any, x: Any, trains: bool):
+        self._model, self._x, self._trains = model, x, trains
+
+    def compile(self, compiled: Callable[[Any], Any]) -> None:
+        """Call what `compiled` makes of the model from now on."""
+        self._model = compiled(self._model)
+
+    def __call__(self) -> object:
+        import torch
+
+        with torch.set_grad_enabled(self._trains):
+            out = self._model(self._x)
+            if self._trains:
+                out.pooler_output.sum().backward()
+        return out
+
+
+def prepared(name: str) -> Call:
+    """One call of a model that is not compiled yet."""
     import torch
 
     if name == "MLP":
         layers = [torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)]
-        model, x = torch.nn.Sequential(*layers), torch.randn(8, 64)
-    else:
-        import transformers as t
+        return Call(torch.nn.Sequential(*layers), torch.randn(8, 64), False)
+    import transformers as t
 
-        if name == "ResNet-50":
-            model, x = t.ResNetModel(t.ResNetConfig()), torch.randn(1, 3, 224, 224)
-        else:
-            model, x = t.BertModel(t.BertConfig()), torch.randint(0, 30522, (1, 128))
-    run = compiled(model.eval())
-
-    def infer() -> object:
-        with torch.no_grad():
-            return run(x)
-
-    def train() -> object:
-        loss = run(x).pooler_output.sum()
-        loss.backward()
-        return loss.detach()
-
-    return train if name.endswith("training") else infer
+    if name == "ResNet-50":
+        return Call(t.ResNetModel(t.ResNetConfig()).eval(), torch.randn(1, 3, 224, 224), False)
+    return Call(t.BertModel(t.BertConfig()).eval(), torch.randint(0, 30522, (1, 128)), name.endswith("training"))
 
 
 class Stages:
