@@ -47,9 +47,9 @@ _SCHEMA = "1"
 class Compilers:
     """What AOTAutograd calls with its graphs, each giving an OutputCode; and how it cuts a training graph in two."""
 
-    forward: Callable[[GraphModule, Sequence[Any]], OutputCode]
-    backward: Callable[[GraphModule, Sequence[Any]], OutputCode]
-    inference: Callable[[GraphModule, Sequence[Any]], OutputCode]
+    forward: Callable[[GraphModule, Sequence[Any]], Any]
+    backward: Callable[[GraphModule, Sequence[Any]], Any]
+    inference: Callable[[GraphModule, Sequence[Any]], Any]
     partition: Callable[..., Any]
 
 

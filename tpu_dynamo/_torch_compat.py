@@ -107,8 +107,8 @@ def compile_with_aot_autograd(
         return flatten_graph_inputs(graph_module, list(example_inputs), flat)
 
     def backward_undisturbed(module: GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
-        compiled = disable(backward, reason="it compiles")(module, inputs)
-        return disable(compiled, reason="it is compiled")
+        compile_undisturbed: Any = disable(backward, reason="it compiles")
+        return disable(compile_undisturbed(module, inputs), reason="it is compiled")
 
     counters["aot_autograd"]["total"] += 1
     with functorch_config.patch(activation_memory_budget=activation_memory_budget), _aot_logging():
@@ -116,12 +116,11 @@ def compile_with_aot_autograd(
             compilers = Compilers(forward, backward_undisturbed, inference, _PARTITIONERS[partitioner])
             compiled = compile_kept(graph_module, list(example_inputs), compilers, kept.tag, kept.told)
         else:
+            compilers: Any = {"fw": forward, "bw": backward_undisturbed, "inference": inference}
             compiled = aot_module_simplified(
                 graph_module,
                 list(example_inputs),
-                fw_compiler=forward,
-                bw_compiler=backward_undisturbed,
-                inference_compiler=inference,
+                **{f"{name}_compiler": compiler for name, compiler in compilers.items()},
                 partition_fn=_PARTITIONERS[partitioner],
                 decompositions={},
                 keep_inference_input_mutations=True,

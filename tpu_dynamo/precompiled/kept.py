@@ -42,7 +42,7 @@ class Loaded:
     """A package from disk that is installed, and what it came with."""
 
     package: CompilePackage
-    backends: Mapping[str, Any]
+    backends: Mapping[Any, Any]
     checks: dict[str, Description]
 
 
@@ -99,7 +99,7 @@ def load(store: Store, key: str, model: Callable[..., Any], function: Any, optio
     except Exception as why:
         # Pickles, guards and wrappers of torch's run here, and can raise anything.
         raise Refused(f"{type(why).__name__}: {' '.join(str(why).split())[:200]}") from why
-    return Loaded(package, entry.backends, checks)
+    return Loaded(package, dict(entry.backends), checks)
 
 
 def keep(
