@@ -21,7 +21,7 @@ from .cache.misses import Miss
 from .compile_for import TargetGraph, compile_for
 from .device import DeviceNameTaken, register_if_free
 from .diagnostics import Diagnosis, diagnose
-from .errors import CompilationFailed, NeedsValues
+from .errors import CompilationFailed, FrozenParameterChanged, NeedsValues
 from .options import OptionError, Options
 from .owners import Memory, memory
 from .precompiled import Precompiled, precompile
@@ -38,6 +38,7 @@ __all__ = [
     "DeviceNameTaken",
     "Diagnosis",
     "DoesNotFit",
+    "FrozenParameterChanged",
     "LineCost",
     "Memory",
     "Miss",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,10 +28,12 @@ from .artifacts import next_name, record_event
 from .autograd_cache import finding_programs, kept_by_torch, storable
 from .compiled import CompiledGraph, EagerGraph, Sizes, Specialisation
 from .device import NAME as DEVICE
+from .freezing import FrozenModule, check_role
+from .frozen import FrozenGraph
 from .inputs import check_inputs, client_of_tensors
 from .options import Options
 from .session import session
-from .signature import Frame
+from .signature import Frame, input_names
 from .specialise import Graph, specialise
 from .stored import GraphRecord
 
@@ -80,7 +83,7 @@ def compile_graph(
     role: str,
     graph_module: GraphModule,
     example_inputs: Sequence[Any],
-) -> CompiledGraph | EagerGraph:
+) -> CompiledGraph | EagerGraph | FrozenGraph:
     """One functional ATen graph as a callable, compiled for the sizes that it was traced with.
 
     role: `forward`, `backward` or `inference`. captured: the graph as Dynamo gave it, for those who want to see.
@@ -98,10 +101,30 @@ def compile_graph(
         frame=frame,
         forms={**captured, "aot.fx.py": lambda: readable(graph_module)},
     )
+    if not options.freeze:
+        return callable_of(device, options, graph, graph_module, example_inputs)
+    check_role(role)
+
+    def compile_frozen(frozen: FrozenModule, inputs: Sequence[Any]) -> CompiledGraph | EagerGraph:
+        resident = [i for i, position in enumerate(frozen.moving) if position in graph.static]
+        constants = range(len(frozen.moving), len(inputs))
+        whole = replace(graph, module=frozen.module, static={*resident, *constants})
+        return callable_of(device, options, whole, frozen.module, inputs)
+
+    return FrozenGraph(graph.module, graph.static, input_names(prepared, frame.inputs), compile_frozen)
+
+
+def callable_of(
+    device: Client, options: Options, graph: Graph, eager: GraphModule, example_inputs: Sequence[Any]
+) -> CompiledGraph | EagerGraph:
+    """A graph as a callable, compiled for the sizes of its example inputs.
+
+    eager: the same graph for PyTorch, should the options allow it to take over.
+    """
     try:
-        sources = size_sources(prepared)
+        sources = size_sources(graph.module)
     except UnsupportedOp as unsupported:
-        return fall_back(options, graph.name, graph_module, unsupported)
+        return fall_back(options, graph.name, eager, unsupported)
 
     def compiled_for(sizes: Sizes) -> Specialisation | EagerGraph:
         bound = {source.symbol: size for source, size in zip(sources, sizes, strict=True)}
@@ -110,7 +133,7 @@ def compile_graph(
             with unset_fake_temporarily():
                 return specialise(device, options, graph, bound)
         except UnsupportedOp as unsupported:
-            return fall_back(options, graph.name, graph_module, unsupported)
+            return fall_back(options, graph.name, eager, unsupported)
 
     compiled = CompiledGraph(sources, compiled_for)
     first = compiled.prepare(tuple(size_hint(source.read(example_inputs)) for source in sources))

@@ -26,12 +26,13 @@ from tpu_dynamo_runtime import (
     open_compiler,
 )
 
-from ._torch_compat import graph_tensors, modules_of, size_hint
+from ._torch_compat import graph_tensors, modules_of, size_hint, static_inputs
 from .artifacts import Artifacts
 from .capture import Loss, capture
 from .device import NAME as DEVICE
 from .device import DeviceNameTaken, register
 from .errors import CompilationFailed
+from .freezing import check_role, freezable, freeze
 from .options import OptionError, Options
 from .specialise import lower_graph
 
@@ -152,6 +153,11 @@ def lower_model(
         started = time.perf_counter()
         prepared = prepare(graph_module)
         on_device = any(value.device.type == DEVICE for value in graph_tensors(graph_module))
+        if options.freeze:
+            check_role(role)
+            static = freezable(prepared, static_inputs(graph_module, backward=False))
+            frozen = freeze(prepared, {i: example_inputs[i] for i in static})
+            prepared, example_inputs = frozen.module, [*(example_inputs[i] for i in frozen.moving), *frozen.values]
         try:
             sizes = {s.symbol: size_hint(s.read(example_inputs)) for s in size_sources(prepared)}
             program = lower_graph(prepared, sizes, platform, on_device, artifacts)

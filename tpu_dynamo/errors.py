@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tpu_dynamo_lowering import SourceLine, with_code
@@ -39,5 +40,21 @@ class NeedsValues(RuntimeError):
             f"{operation} asks for the values of a tensor, and compiling ahead of time computes none{place}\n"
             "  try: decide on Python numbers or shapes instead, or pass the part before and the part after that line\n"
             "  by themselves"
+        )
+        super().__init__(with_code(message, self.code))
+
+
+class FrozenParameterChanged(RuntimeError):
+    """A parameter was written to or replaced after `options={"freeze": True}` had made a constant of it."""
+
+    code = "TPU108"
+
+    def __init__(self, names: Sequence[str]):
+        self.names = tuple(names)
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        message = (
+            f"{names[0]}{others} changed after the graph was compiled with freeze=True, as a constant of its program\n"
+            "  try: torch._dynamo.reset() after the last change, and the next call freezes anew; or leave freeze out\n"
+            "  while parameters change"
         )
         super().__init__(with_code(message, self.code))

@@ -37,6 +37,8 @@ class Options:
     loaded again when it is called.
     partitioner: how AOTAutograd cuts training graphs: `min_cut` saves what is dear to compute again and recomputes the
     rest, `default` saves whatever the backward needs.
+    freeze: for inference: parameters and buffers are constants of the program, what follows from them alone is computed
+    once, and batch norms become part of their convolutions; changing one afterwards is an error at the next call.
     cache: whether executables are kept on disk and found there by later processes: `True`, `False`, or `read_only`.
     cache_dir: the folder for that, in the place of `TPU_DYNAMO_CACHE_DIR`; see docs/caching.md.
     autograd_cache: whether torch's AOTAutogradCache keeps what AOTAutograd makes of a graph, for later processes.
@@ -51,6 +53,7 @@ class Options:
     transfer: Literal["shared", "copy"] = field(default="shared", metadata={"unkeyed": "changes no executable"})
     partitioner: Literal["min_cut", "default"] = "min_cut"
     activation_memory_budget: Annotated[float, Field(ge=0, le=1)] = 1.0
+    freeze: bool = field(default=False, metadata={"unkeyed": "its effect is in the graph"})
     cache: bool | Literal["read_only"] = field(default=True, metadata={"unkeyed": "changes no executable"})
     cache_dir: Path | None = field(default=None, metadata={"unkeyed": "changes no executable"})
     autograd_cache: bool = field(default=True, metadata={"unkeyed": "changes no executable"})

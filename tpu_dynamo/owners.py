@@ -60,7 +60,7 @@ def memory() -> Memory:
     counted: set[int] = set()
     executables = session().executables()
     return Memory(
-        parameters=_claim(parameters, counted) + sum(executable.resident_bytes for executable in executables),
+        parameters=_claim(parameters, counted) + session().resident_bytes(),
         gradients=_claim((p.grad for p in parameters), counted),
         optimizer_state=_claim(states, counted),
         tensors=_claim(tensors, counted),

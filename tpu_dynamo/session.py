@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Protocol
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from tpu_dynamo_lowering import Program
-from tpu_dynamo_runtime import Client, Entry, Load, LoadedExecutable, Pool, reset_clients
+from tpu_dynamo_runtime import Client, Entry, Load, LoadedExecutable, Pool, Residents, reset_clients
 from tpu_dynamo_runtime.store import open_store
 
 from .cache.cache import Cache
@@ -18,11 +18,6 @@ from .statistics import Snapshot, Statistics
 
 class Holder(Protocol):
     """A graph's executable as one that holds memory of the device."""
-
-    @property
-    def resident_bytes(self) -> int:
-        """Bytes of copies of parameters."""
-        ...
 
     @property
     def constant_bytes(self) -> int:
@@ -41,6 +36,7 @@ class Session:
         self._caches: dict[CacheSettings, Cache] = {}
         self.last_miss: Miss | None = None
         self._executables: WeakSet[Holder] = WeakSet()
+        self._residents: WeakKeyDictionary[Client, Residents] = WeakKeyDictionary()
 
     def load(self, client: Client, program: Program, limit: int, cache: Cache | None = None, graph: str = "") -> Entry:
         """A graph's executable on a client: the one loaded already, one from the cache, or a fresh one.
@@ -93,6 +89,14 @@ class Session:
     def executables(self) -> list[Holder]:
         """Those that are still in use."""
         return list(self._executables)
+
+    def residents(self, client: Client) -> Residents:
+        """The copies of CPU models' parameters on a client's device."""
+        return self._residents.setdefault(client, Residents())
+
+    def resident_bytes(self) -> int:
+        """Bytes of all copies of CPU models' parameters."""
+        return sum(residents.nbytes for residents in self._residents.values())
 
     def release_graphs(self) -> None:
         """Unload the executables of graphs; what is still held is loaded anew when it is called."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -116,15 +116,19 @@ def keyed_options(options: Options) -> dict[str, Any]:
 def _inputs(
     graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float], names: tuple[str, ...]
 ) -> dict[str, Any]:
-    nodes = graph_module.graph.find_nodes(op="placeholder")
-    # AOTAutograd leaves a graph's inputs in their order, but may leave out some and add others.
-    known = names if len(names) == len(nodes) else [node.name for node in nodes]
-    values = [node.meta.get("val") for node in nodes]
+    values = [node.meta.get("val") for node in graph_module.graph.find_nodes(op="placeholder")]
     return {
         name: describe_tensor(value, sizes)
-        for name, value in zip(known, values, strict=True)
+        for name, value in zip(input_names(graph_module, names), values, strict=True)
         if isinstance(value, torch.Tensor)
     }
+
+
+def input_names(graph_module: GraphModule, captured: Sequence[str]) -> Sequence[str]:
+    """The names of a graph's inputs: those that Dynamo's graph had, where there are as many."""
+    nodes = graph_module.graph.find_nodes(op="placeholder")
+    # AOTAutograd leaves a graph's inputs in their order, but may leave out some and add others.
+    return captured if len(captured) == len(nodes) else [node.name for node in nodes]
 
 
 def _digest(text: str) -> str:

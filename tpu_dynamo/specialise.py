@@ -174,6 +174,7 @@ def _executable(
         copying=copying,
         kept=kept_results(program, graph.returned) if copying and graph.returned is not None else None,
         buffer_of=buffer_of,
+        residents=session().residents(device),
     )
 
 

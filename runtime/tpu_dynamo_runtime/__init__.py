@@ -17,6 +17,7 @@ from .environment import Environment, flags
 from .executable import Executable
 from .operands import Operand
 from .pool import Entry, Load, Pool
+from .residents import Residents
 from .targets import (
     PLATFORMS,
     TARGETS,
@@ -54,6 +55,7 @@ __all__ = [
     "PlatformUnavailable",
     "Pool",
     "ProgramMemory",
+    "Residents",
     "Topology",
     "Traffic",
     "UnknownTarget",

@@ -10,6 +10,7 @@ import torch
 from .client import Buffer, Client, execute
 from .operands import CopiedOperands, Operand, Operands, Order, SharedOperands
 from .pool import Entry
+from .residents import Residents
 from .traffic import Traffic
 from .transfer import Copying, SharedMemory, Transfer
 
@@ -22,6 +23,7 @@ class Executable:
     with the number of the result that they become. traffic: where runs and copies are counted. copying: move tensors
     by copies even where memory could be shared. kept: results that stay on the device, as a forward's for its
     backward, each with what makes a tensor of its buffer; buffer_of: gives back the buffer of such a tensor.
+    residents: where copies of parameters are shared with other programs.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Executable:
         copying: bool = False,
         kept: Mapping[int, Callable[[Buffer], torch.Tensor]] | None = None,
         buffer_of: Callable[[torch.Tensor], Buffer | None] = lambda tensor: None,
+        residents: Residents | None = None,
     ):
         operands = [replace(operand, order=_or_none(operand.order)) for operand in operands]
         self._program = program
@@ -46,7 +49,7 @@ class Executable:
             self._transfer, self._operands = SharedMemory(client), SharedOperands(client, operands)
         else:
             self._transfer = Copying(client, traffic)
-            self._operands = CopiedOperands(self._transfer, operands, buffer_of)
+            self._operands = CopiedOperands(self._transfer, operands, residents or Residents(), buffer_of)
         self._results = [(dtype, _inverse(_or_none(order))) for dtype, order in results]
         self._updates = updates
         self._kept = dict(kept or {})
@@ -71,11 +74,6 @@ class Executable:
             with torch.no_grad():
                 inputs[position].detach().copy_(outputs[result])
         return outputs
-
-    @property
-    def resident_bytes(self) -> int:
-        """Bytes of the device's memory that copies of parameters take."""
-        return self._operands.resident_bytes
 
     @property
     def constant_bytes(self) -> int:

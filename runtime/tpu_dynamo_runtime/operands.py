@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from .client import Buffer, Client
+from .residents import Copy, Order, Residents
 from .transfer import Copying
 
 # XLA's CPU client copies what is less aligned, and a copy would not see later changes.
 _ALIGNMENT = 64
-
-# A tensor's dimensions from the outermost in memory to the innermost; None for row-major.
-Order = tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -50,11 +47,6 @@ class Operands(Protocol):
         """A fresh list with the buffer of each operand, holding its present values."""
         ...
 
-    @property
-    def resident_bytes(self) -> int:
-        """Bytes of device memory held for parameters."""
-        ...
-
 
 class SharedOperands:
     """On the CPU client: a buffer describes memory at an address and owns nothing.
@@ -62,8 +54,6 @@ class SharedOperands:
     A buffer is used only for a call whose tensor lives at the address that it describes, so the memory is alive and
     its values are the tensor's own, whatever was written to it in between. A model that is dropped is not held.
     """
-
-    resident_bytes = 0
 
     def __init__(self, client: Client, operands: Sequence[Operand]):
         self._client = client
@@ -135,77 +125,40 @@ def _at_address(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class CopiedOperands:
-    """On a device with its own memory: a parameter's buffer is a copy of one storage at one version.
+    """On a device with its own memory: a parameter's buffer is the copy that `residents` has of it.
 
-    In-place changes raise the version, `.data =` and `set_` change the storage; each is uploaded with the next call.
-    The storages are held weakly: their buffers go when they go. buffer_of: the buffer of a tensor that lives on the
-    device already, None for others.
+    buffer_of: the buffer of a tensor that lives on the device already, None for others.
     """
 
     def __init__(
         self,
         transfer: Copying,
         operands: Sequence[Operand],
+        residents: Residents,
         buffer_of: Callable[[torch.Tensor], Buffer | None] = lambda tensor: None,
     ):
         self._transfer = transfer
         self._buffer_of = buffer_of
         self._operands = operands
-        self._slots: list[_Slot | None] = [None] * len(operands)
-
-    @property
-    def resident_bytes(self) -> int:
-        """Bytes of device memory held for parameters."""
-        return sum(slot.nbytes for slot in self._slots if slot is not None)
+        self._residents = residents
+        self._copies: list[Copy | None] = [None] * len(operands)
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[Buffer]:
         """The buffers of the tensors at their present versions."""
         buffers = []
         for i, operand in enumerate(self._operands):
-            tensor, slot = inputs[operand.position], self._slots[i]
-            if slot is not None and slot.holds(tensor):
-                buffers.append(slot.buffer)
-                continue
-            if (buffer := self._buffer_of(tensor)) is not None:
+            tensor, copy = inputs[operand.position], self._copies[i]
+            if copy is not None and copy.holds(tensor):
+                buffers.append(copy.buffer)
+            elif (buffer := self._buffer_of(tensor)) is not None:
                 buffers.append(buffer)
-                continue
-            buffer = self._transfer.put(operand.dense(tensor))
-            buffers.append(buffer)
             # Inference tensors have no versions: they are uploaded with each call.
-            if operand.resident and not tensor.is_inference():
-                self._keep(i, tensor, buffer)
+            elif operand.resident and not tensor.is_inference():
+                copy = self._residents.find(tensor, operand.order)
+                if copy is None:
+                    copy = self._residents.add(tensor, operand.order, self._transfer.put(operand.dense(tensor)))
+                self._copies[i] = copy
+                buffers.append(copy.buffer)
+            else:
+                buffers.append(self._transfer.put(operand.dense(tensor)))
         return buffers
-
-    def _keep(self, i: int, tensor: torch.Tensor, buffer: Buffer) -> None:
-        slots = self._slots
-
-        def drop(gone: Any) -> None:
-            if (slot := slots[i]) is not None and slot.storage is gone:
-                slots[i] = None
-
-        slots[i] = _Slot(tensor, buffer, drop)
-
-
-class _Slot:
-    """A tensor's storage, held weakly, with the buffer of its values at one version.
-
-    The storage and not the tensor: PyTorch refuses to swap tensors that someone refers to, as load_state_dict may.
-    """
-
-    __slots__ = ("address", "buffer", "nbytes", "storage", "version")
-
-    def __init__(self, tensor: torch.Tensor, buffer: Buffer, gone: Callable[[Any], None]):
-        self.storage = weakref.ref(tensor.untyped_storage(), gone)
-        self.version = tensor._version
-        self.address = tensor.data_ptr()
-        self.buffer = buffer
-        self.nbytes = tensor.nbytes
-
-    def holds(self, tensor: torch.Tensor) -> bool:
-        """Whether the buffer has the values that `tensor` has now."""
-        # The version last: inference tensors, which are never kept, have none.
-        return (
-            self.address == tensor.data_ptr()
-            and self.storage() is tensor.untyped_storage()
-            and self.version == tensor._version
-        )

@@ -1,5 +1,7 @@
 """Inference of four models once everything is compiled: this backend, the same by hand in JAX, Inductor, eager.
 
+`tpu, frozen` is this backend with options={"freeze": True}.
+
     python -m tests.benchmarks.steady_state [--json FILE] [--match REGEX]
 
 Every way gives the same numbers, which is checked; all use every core.
@@ -8,6 +10,7 @@ Every way gives the same numbers, which is checked; all use every core.
 from __future__ import annotations
 
 import argparse
+import copy
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -65,10 +68,12 @@ def measure(
     written = jax.jit(by_hand)
     given = jax.numpy.asarray(x.numpy().astype(np.int32) if x.dtype == torch.int64 else x.numpy())
     ours = torch.compile(model, backend="tpu")
+    frozen = torch.compile(copy.copy(model), backend="tpu", options={"freeze": True})
     inductor = torch.compile(model, backend="inductor")
     ways = {
         "JAX by hand": lambda: written(weights, given).block_until_ready(),
         "tpu": lambda: choose(ours(x)),
+        "tpu, frozen": lambda: choose(frozen(x)),
         "Inductor": lambda: choose(inductor(x)),
         "eager": lambda: choose(model(x)),
     }

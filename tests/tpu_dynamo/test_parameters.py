@@ -94,6 +94,28 @@ def test_a_warm_call_moves_its_inputs_and_outputs_and_nothing_else():
     assert (stats.bytes_to_device, stats.bytes_to_host) == (x.nbytes, 4 * 3 * 4)
 
 
+def test_programs_share_one_copy_of_a_parameter():
+    model = small().train()
+    compiled = torch.compile(model, backend="tpu", options={"transfer": "copy"})
+    tpu_dynamo.reset_stats()
+    count = sum(tensor.nbytes for tensor in model.parameters())
+    held = tpu_dynamo.memory().parameters
+    for size in (4, 5, 6):
+        x = torch.randn(size, 6)
+        with torch.no_grad():
+            compiled(x)
+        compiled(x).sum().backward()  # forward and backward, for each size
+    buffers = sum(buffer.nbytes for buffer in model.buffers())
+    assert count <= tpu_dynamo.memory().parameters - held <= count + buffers
+    with torch.no_grad():
+        model[0].weight.add_(1)
+        tpu_dynamo.reset_stats()
+        model.eval()
+        expected = model(x)
+        torch.testing.assert_close(compiled(x), expected)
+        torch.testing.assert_close(compiled(x[:4]), expected[:4])
+
+
 def test_one_function_serves_two_models_in_turn():
     one = small()
     two = copy.deepcopy(one)

@@ -44,9 +44,6 @@ class DeviceExecutable:
         self._constants = [transfer().put(tensor) for tensor in program.constants]
         session().note(self)
 
-    # The device's own tensors are parameters; nothing is copied.
-    resident_bytes = 0
-
     @property
     def constant_bytes(self) -> int:
         """Bytes of the graph's own constants."""

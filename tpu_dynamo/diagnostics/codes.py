@@ -17,6 +17,7 @@ _TITLES = {
     "TPU105": "Compiling ahead of time meets code that needs values",
     "TPU106": "An optimizer that cannot be part of a training step",
     "TPU107": "What the loss function returned is not a loss",
+    "TPU108": "A frozen parameter changed",
     "TPU201": "A size changes from call to call",
     "TPU202": "A number changes from call to call",
     "TPU203": "A Python value changes from call to call",

@@ -82,6 +82,7 @@ _WITHOUT_MEANING = {
     "partitioner": "forward and backward are one program, and nothing is cut",
     "activation_memory_budget": "forward and backward are one program; use torch.utils.checkpoint in the model",
     "transfer": "the tensors are on the device",
+    "freeze": "parameters change",
 }
 
 
