@@ -99,10 +99,10 @@ def compile_kept(
                 SerializableAOTDispatchCompiler(OutputCode, compilers.backward),
                 SerializableAOTDispatchCompiler(OutputCode, compilers.inference),
             )
-    assert compiled is not None and not parameters  # a graph with parameters of its own is not kept
+    function: Any = compiled
 
     def run(*given: Any) -> Any:
-        return compiled(list(given))
+        return function([*parameters, *given])
 
     return run
 
@@ -132,6 +132,8 @@ def _key(
 
 def _refuse_constants(module: GraphModule) -> None:
     # torch's pickler tells of a tensor its shape, not its values.
+    for name, _ in (*module.named_parameters(), *module.named_buffers()):
+        raise BypassAOTAutogradCache(f"the graph holds the tensor {name}")
     for node in module.graph.find_nodes(op="get_attr"):
         if not isinstance(getattr(module, str(node.target), None), GraphModule):
             raise BypassAOTAutogradCache(f"the graph holds the constant {node.target}")

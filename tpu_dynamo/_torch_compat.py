@@ -29,6 +29,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     unset_fake_temporarily,
 )
+from torch.compiler._cache import CacheArtifact, CacheArtifactFactory, CacheArtifactRecorder
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
@@ -36,6 +37,9 @@ from ._torch_autograd_cache import Compilers, compile_kept
 
 __all__ = [
     "BackendCompilerFailed",
+    "CacheArtifact",
+    "CacheArtifactFactory",
+    "CacheArtifactRecorder",
     "DataDependentOutputException",
     "DynamicOutputShapeException",
     "FakeTensorMode",

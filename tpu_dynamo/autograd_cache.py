@@ -18,6 +18,7 @@ from ._torch_compat import Kept
 from .cache.settings import cache_settings
 from .compiled import CompiledGraph, EagerGraph
 from .errors import CompilationFailed
+from .frozen import FrozenGraph
 from .inputs import client_of_tensors
 from .options import Options
 from .session import session
@@ -26,16 +27,17 @@ from .specialise import revive
 from .stored import GraphRecord, Run, StoredGraph, reviving
 
 # Compiles one graph: the graph and its inputs in, a callable out.
-Compile = Callable[[GraphModule, Sequence[Any]], CompiledGraph | EagerGraph]
+Compile = Callable[[GraphModule, Sequence[Any]], CompiledGraph | EagerGraph | FrozenGraph]
 
 
 def kept_by_torch(options: Options, device: Client, on_device: bool) -> Kept | None:
     """How torch's cache is to be used with these options; None where it is not.
 
-    Its entries name programs of our store and are useless without them, so they are kept where programs are.
+    Its entries name programs of our store and are useless without them, so they are kept where programs are. A frozen
+    graph has no program before it is called.
     """
     settings = cache_settings(options)
-    allowed = settings.enabled and not settings.read_only and options.dump_dir is None
+    allowed = settings.enabled and not settings.read_only and options.dump_dir is None and not options.freeze
     if not (allowed and options.autograd_cache and usable()):
         return None
     statistics = session().statistics
@@ -61,7 +63,7 @@ def storable(role: str, compile_graph: Compile) -> Callable[[GraphModule, Sequen
             if role != "backward":
                 raise
             return _left_out(_raising(error), "its backward graph cannot be compiled")
-        if isinstance(graph, EagerGraph):
+        if not isinstance(graph, CompiledGraph):
             return _left_out(graph, "a graph of it runs in eager PyTorch")
         if graph.has_sizes:
             return _left_out(graph, "its sizes change")

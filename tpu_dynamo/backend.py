@@ -138,7 +138,9 @@ def callable_of(
     compiled = CompiledGraph(sources, compiled_for)
     first = compiled.prepare(tuple(size_hint(source.read(example_inputs)) for source in sources))
     if isinstance(first, Specialisation) and first.key is not None and not sources:
-        compiled.record = GraphRecord(role, first.key, graph.on_device, tuple(sorted(graph.static)), graph.returned)
+        compiled.record = GraphRecord(
+            graph.role, first.key, graph.on_device, tuple(sorted(graph.static)), graph.returned
+        )
     return compiled
 
 

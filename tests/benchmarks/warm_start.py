@@ -31,7 +31,7 @@ MODELS = ("BERT-base", "ResNet-50", "BERT-base training", "MLP")
 
 def main() -> None:
     """Start processes and print what they took; with `--start` be one of them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Time to the first result, cold and warm.")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--match", default="BERT-base|ResNet-50")
     parser.add_argument("--repeats", type=int, default=3)

@@ -14,6 +14,7 @@ from ..signature import Signature
 from ..statistics import Statistics
 from . import executables, programs
 from .misses import Miss, Neighbours, unnameable
+from .portable import record
 
 log = logging.getLogger("tpu_dynamo.cache")
 
@@ -53,18 +54,20 @@ class Cache:
                     self._miss(self._neighbours.explain_program(graph, signature) if graph else None)
                     program = lower()
                     programs.keep(self.store, signature, program)
+                    record(self.store, programs.KIND, signature.key)
                     return program, signature.key
-        self._found(graph, program)
+        self._found(graph, signature.key, program)
         return program, signature.key
 
     def known_program(self, graph: str, key: str) -> Program | None:
         """The program that is kept under a key; a graph that has none is no miss of ours: it is traced again."""
         program = programs.find(self.store, key)
         if program is not None:
-            self._found(graph, program)
+            self._found(graph, key, program)
         return program
 
-    def _found(self, graph: str | None, program: Program) -> None:
+    def _found(self, graph: str | None, key: str, program: Program) -> None:
+        record(self.store, programs.KIND, key)
         self._statistics.count("cache_hits", "signature")
         if graph:
             self._recognised.add(program.digest)
@@ -76,6 +79,7 @@ class Cache:
         graph: the name of the graph that it is of, None for an eager operator.
         """
         found = executables.obtain(self.store, client, stablehlo, digest)
+        record(self.store, executables.KIND, executables.executable_key(digest, client.environment))
         for level in found.asked:
             self._statistics.count("cache_hits" if level == found.level else "cache_misses", level)
         if found.level is None:
