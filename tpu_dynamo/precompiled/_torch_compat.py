@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch._dynamo import config
+from torch._dynamo.bytecode_transformation import unique_id
 from torch._dynamo.eval_frame import innermost_fn
 from torch._dynamo.guards import CheckFunctionManager
 from torch._dynamo.package import CompilePackage, PrecompileCacheEntry
@@ -37,6 +38,8 @@ GuardEntry = Any
 
 # Names of globals that Dynamo makes up.
 _MADE_UP = re.compile(r"___module_|__import_|_\d+_c\d+$")
+
+_NUMBERED = re.compile(r"__\w*_(\d{1,6})$")
 
 _BY_ADDRESS = frozenset(CheckFunctionManager.UNSUPPORTED_SERIALIZATION_GUARD_TYPES)
 
@@ -150,6 +153,12 @@ def install(package: CompilePackage, entry: PrecompileCacheEntry) -> None:
     except BaseException:
         package.uninstall()
         raise
+    # The package's globals have numbers of another process, which Dynamo would give again, and then fails.
+    scopes = {code.python_module for code in entry.dynamo.codes}
+    names = (name for scope in scopes for name in vars(sys.modules[scope]))
+    taken = [int(match[1]) for name in names if (match := _NUMBERED.match(name))]
+    while taken and int(unique_id("").rpartition("_")[2]) <= max(taken):
+        pass
 
 
 @contextlib.contextmanager
