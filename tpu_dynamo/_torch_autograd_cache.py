@@ -117,6 +117,7 @@ def _key(
                 if isinstance(module, GraphModule):
                     check_cacheable(module)
                     _refuse_constants(module)
+                    _refuse_libraries(module)
             FxGraphCache._check_for_hop(graph_module)
             details = _Details(graph_module, inputs, config, create_fx_config())
             details.ours = (_SCHEMA, tag)
@@ -139,6 +140,15 @@ def _refuse_constants(module: GraphModule) -> None:
             raise BypassAOTAutogradCache(f"the graph holds the constant {node.target}")
 
 
+def _refuse_libraries(module: GraphModule) -> None:
+    # What such an operator and its gradient are is code that no key knows.
+    for node in module.graph.nodes:
+        operator = getattr(node.target, "overloadpacket", node.target)
+        name = getattr(operator, "_qualified_op_name", "aten::")
+        if name.partition("::")[0] not in ("aten", "prims", "prim", "_C"):
+            raise BypassAOTAutogradCache(f"{name} is an operator of a library")
+
+
 class _Details(AOTAutogradCacheDetails):
     """What AOTAutograd depends on; of Inductor nothing."""
 
@@ -151,6 +161,14 @@ class _Details(AOTAutogradCacheDetails):
             torch.is_inference_mode_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
             torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+            str(torch.get_default_device()),
+            torch._C._get_mkldnn_enabled(),
+            # Which operator attention becomes.
+            torch._C._get_flash_sdp_enabled(),
+            torch._C._get_mem_efficient_sdp_enabled(),
+            torch._C._get_math_sdp_enabled(),
+            torch._C._get_cudnn_sdp_enabled(),
+            torch._C._get_overrideable_sdp_enabled(),
         )
 
 

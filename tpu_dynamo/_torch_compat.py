@@ -48,6 +48,7 @@ __all__ = [
     "compiled_apart",
     "export_joint",
     "fake_copies",
+    "forms_are_read",
     "forward_returns",
     "graph_tensors",
     "guards",
@@ -348,9 +349,14 @@ def mark_stepped(optimizer: torch.optim.Optimizer) -> None:
 
 def trace_artifact(name: str, write: Callable[[], str]) -> None:
     """A form of a graph for the structured trace, which tlparse shows; `write` runs only while somebody reads forms."""
-    # The report reads records and no forms; an optimised program's text can take longer than compiling it.
-    if any(getattr(handler, "reads_forms", True) for handler in logging.getLogger("torch.__trace").handlers):
+    if forms_are_read():
         trace_event(name, write)
+
+
+def forms_are_read() -> bool:
+    """Whether somebody reads the forms of graphs in the structured trace."""
+    # The report reads records and no forms; an optimised program's text can take longer than compiling it.
+    return any(getattr(handler, "reads_forms", True) for handler in logging.getLogger("torch.__trace").handlers)
 
 
 def trace_event(name: str, write: Callable[[], str]) -> None:

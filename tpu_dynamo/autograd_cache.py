@@ -14,7 +14,7 @@ from tpu_dynamo_lowering import Unnameable, UnsupportedOp
 from tpu_dynamo_runtime import Client, client
 
 from ._torch_autograd_cache import usable
-from ._torch_compat import Kept
+from ._torch_compat import Kept, forms_are_read
 from .cache.settings import cache_settings
 from .compiled import CompiledGraph, EagerGraph
 from .errors import CompilationFailed
@@ -34,11 +34,11 @@ def kept_by_torch(options: Options, device: Client, on_device: bool) -> Kept | N
     """How torch's cache is to be used with these options; None where it is not.
 
     Its entries name programs of our store and are useless without them, so they are kept where programs are. A frozen
-    graph has no program before it is called.
+    graph has no program before it is called. Who reads the forms of graphs wants those that are traced, too.
     """
     settings = cache_settings(options)
-    allowed = settings.enabled and not settings.read_only and options.dump_dir is None and not options.freeze
-    if not (allowed and options.autograd_cache and usable()):
+    wanted = options.autograd_cache and options.dump_dir is None and not options.freeze and not forms_are_read()
+    if not (wanted and settings.enabled and not settings.read_only and usable()):
         return None
     statistics = session().statistics
     try:

@@ -126,7 +126,7 @@ def test_on_the_device_too():
         model = torch.nn.Linear(4, 2).to("tpu")
         out = torch.compile(model, backend="tpu")(torch.ones(3, 4, device="tpu"))
         out.sum().backward()
-        values.append([out.cpu(), model.weight.grad.cpu()])
+        values.append([out.cpu(), torch.as_tensor(model.weight.grad).cpu()])
     assert told() == {"hit": 1}
     torch.testing.assert_close(*values)
 
@@ -193,11 +193,37 @@ def test_an_entry_that_is_damaged_is_a_miss():
 
 def test_what_cannot_be_kept_says_why():
     compiled = torch.compile(lambda x: x.sin(), backend="tpu", dynamic=True)
-    compiled(torch.ones(3)), compiled(torch.ones(4))
+    for size in (3, 4):
+        compiled(torch.ones(size))
     assert told() == {"miss": 1, "its sizes change": 1}
     forget()
     compiled(torch.ones(3))
     assert told() == {"miss": 1, "its sizes change": 1}
+
+
+def test_an_operator_of_a_library_may_be_another_in_another_process():
+    @torch.library.custom_op("tpu_dynamo_test::scaled", mutates_args=())
+    def operator(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    operator.register_fake(torch.empty_like)
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="tpu_dynamo_test"):
+        torch.compile(lambda x: operator(x), backend="tpu")(X)
+    assert told() == {"tpu_dynamo_test::scaled is an operator of a library": 1}
+
+
+def test_what_attention_becomes_is_part_of_the_key():
+    def attend(x: torch.Tensor) -> torch.Tensor:
+        return F.scaled_dot_product_attention(x, x, x)
+
+    q = torch.randn(1, 1, 4, 8)
+    for flash in (True, False):
+        forget()
+        with torch.nn.attention.sdpa_kernel(
+            [torch.nn.attention.SDPBackend.MATH, *[torch.nn.attention.SDPBackend.FLASH_ATTENTION] * flash]
+        ):
+            torch.testing.assert_close(torch.compile(attend, backend="tpu")(q), attend(q))
+        assert told() == {"miss": 1}
 
 
 @pytest.mark.parametrize("options", [{"cache": False}, {"cache": "read_only"}, {"autograd_cache": False}], ids=str)

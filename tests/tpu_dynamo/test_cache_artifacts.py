@@ -66,7 +66,7 @@ def test_an_entry_that_is_unfit_is_counted_and_does_not_reach_the_store():
     torch.compile(lambda x: x + 1, backend="tpu")(torch.ones(3))
     (source,) = [cache.store for cache in session()._caches.values()]
     (program,) = entries(source, "program")
-    data = bytearray(source.get_file("program", program.key))
+    data = bytearray(source.get_file("program", program.key) or b"")
     remove(source, "program", program.key)
     StoreArtifact(f"program/{program.key}", bytes(data)).populate_cache()
     assert source.get("program", program.key) is not None

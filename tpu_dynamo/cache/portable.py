@@ -35,13 +35,13 @@ class StoreArtifact(CacheArtifact):
     open_store: Callable[[], Store | None] = staticmethod(lambda: None)
 
     @property
-    def content(self) -> bytes:
+    def content(self) -> bytes:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The file; empty where the entry is no longer there."""
         held = self._held
         return held if isinstance(held, bytes) else held.store.get_file(held.kind, held.key) or b""
 
     @content.setter
-    def content(self, held: bytes | Reference) -> None:
+    def content(self, held: bytes | Reference) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         object.__setattr__(self, "_held", held)
 
     _held: bytes | Reference
