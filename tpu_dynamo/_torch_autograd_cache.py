@@ -180,6 +180,9 @@ def _found(key: str, inputs: list[Any], config: Any, told: Callable[[str], None]
         compiled = found[0].wrap_post_compile(inputs, config, create_fx_config()) if found else None
     except FXGraphCacheMiss:
         compiled = None  # the entry's programs are no longer there
+    except Exception as why:  # noqa: BLE001  (what torch unpickled and its wrappers can raise anything)
+        told(f"an entry cannot be used: {type(why).__name__}: {' '.join(str(why).split())[:200]}")
+        compiled = None
     outcome = "miss" if compiled is None else "hit"
     counters["aot_autograd"][f"autograd_cache_{outcome}"] += 1
     told(outcome)

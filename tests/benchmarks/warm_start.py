@@ -1,10 +1,10 @@
 """What a second process saves: the time to the first result with an empty cache and with a full one.
 
-    python -m tests.benchmarks.warm_start [--json FILE] [--match REGEX] [--repeats N] [--options JSON]
+    python -m tests.benchmarks.warm_start [--json FILE] [--match REGEX] [--repeats N] [--precompile]
 
-Each start is a process of its own; cold and warm ones take turns, and of each stage the median counts. The models have
-random weights in the published sizes. `imports` is everything a script imports; the first call comes after the model
-is made. Beside ours stands Inductor with its caches, started in the same way.
+Each start is a process of its own; cold and warm ones take turns, and of each stage the least counts. The models have
+random weights in the published sizes. The first call comes after the imports and the model; `--backend inductor`
+starts Inductor with its caches in the same way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -54,16 +53,13 @@ def main() -> None:
 
 
 def measure(name: str, arguments: list[str], repeats: int) -> dict[str, dict[str, float]]:
-    """The median seconds of each stage, cold and warm."""
+    """The least seconds of each stage, cold and warm."""
     runs: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
             for kind in runs:
                 runs[kind].append(started(name, arguments, Path(folder)))
-    return {
-        kind: {stage: statistics.median(run.get(stage, 0.0) for run in each) for stage in each[0]}
-        for kind, each in runs.items()
-    }
+    return {kind: {stage: min(run[stage] for run in each) for stage in each[0]} for kind, each in runs.items()}
 
 
 def started(name: str, arguments: list[str], folder: Path) -> dict[str, float]:

@@ -191,6 +191,18 @@ def test_an_entry_that_is_damaged_is_a_miss():
     assert told() == {"miss": 1}
 
 
+def test_an_entry_that_breaks_when_it_is_used_is_named_and_traced_anew(monkeypatch):
+    call()
+
+    def broken(*_: object) -> None:
+        raise KeyError("a field of another torch")
+
+    where = "torch._functorch._aot_autograd.aot_autograd_result.GenericAOTAutogradResult.wrap_post_compile"
+    monkeypatch.setattr(where, broken)
+    torch.testing.assert_close(call(), doubled(X))
+    assert "an entry cannot be used: KeyError" in str(told())
+
+
 def test_what_cannot_be_kept_says_why():
     compiled = torch.compile(lambda x: x.sin(), backend="tpu", dynamic=True)
     for size in (3, 4):
