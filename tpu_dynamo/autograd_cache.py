@@ -16,7 +16,7 @@ from tpu_dynamo_runtime import Client, client
 from ._torch_autograd_cache import usable
 from ._torch_compat import Kept, forms_are_read
 from .cache.settings import cache_settings
-from .compiled import CompiledGraph, EagerGraph
+from .compiled import CompiledGraph, EagerGraph, Run
 from .errors import CompilationFailed
 from .frozen import FrozenGraph
 from .inputs import client_of_tensors
@@ -24,7 +24,7 @@ from .options import Options
 from .session import session
 from .signature import surroundings
 from .specialise import revive
-from .stored import GraphRecord, Run, StoredGraph, reviving
+from .stored import GraphRecord, StoredGraph, reviving
 
 # Compiles one graph: the graph and its inputs in, a callable out.
 Compile = Callable[[GraphModule, Sequence[Any]], CompiledGraph | EagerGraph | FrozenGraph]
@@ -92,11 +92,11 @@ def finding_programs(options: Options) -> Iterator[None]:
 
     def find(record: GraphRecord) -> Run | None:
         device = client_of_tensors(options) if record.on_device else client(options.target)
-        specialisation = revive(device, options, record)
-        if specialisation is None:
+        run = revive(device, options, record)
+        if run is None:
             return None
         session().statistics.count("graphs", record.role)
-        return CompiledGraph.of(specialisation)
+        return CompiledGraph.of(run)
 
     with reviving(find):
         yield

@@ -26,7 +26,7 @@ from ._torch_compat import (
 )
 from .artifacts import next_name, record_event
 from .autograd_cache import finding_programs, kept_by_torch, storable
-from .compiled import CompiledGraph, EagerGraph, Sizes, Specialisation
+from .compiled import CompiledGraph, EagerGraph, Run, Sizes
 from .device import NAME as DEVICE
 from .freezing import FrozenModule, check_role
 from .frozen import FrozenGraph
@@ -126,21 +126,21 @@ def callable_of(
     except UnsupportedOp as unsupported:
         return fall_back(options, graph.name, eager, unsupported)
 
-    def compiled_for(sizes: Sizes) -> Specialisation | EagerGraph:
+    def compiled_for(sizes: Sizes) -> Run:
         bound = {source.symbol: size for source, size in zip(sources, sizes, strict=True)}
         try:
             # AOTAutograd calls compilers with its fake tensors switched on; constants are real.
             with unset_fake_temporarily():
-                return specialise(device, options, graph, bound)
+                run, key = specialise(device, options, graph, bound)
         except UnsupportedOp as unsupported:
             return fall_back(options, graph.name, eager, unsupported)
+        if key is not None and not sources:
+            static = tuple(sorted(graph.static))
+            compiled.record = GraphRecord(graph.role, key, graph.on_device, static, graph.returned)
+        return run
 
     compiled = CompiledGraph(sources, compiled_for)
-    first = compiled.prepare(tuple(size_hint(source.read(example_inputs)) for source in sources))
-    if isinstance(first, Specialisation) and first.key is not None and not sources:
-        compiled.record = GraphRecord(
-            graph.role, first.key, graph.on_device, tuple(sorted(graph.static)), graph.returned
-        )
+    compiled.prepare(tuple(size_hint(source.read(example_inputs)) for source in sources))
     return compiled
 
 

@@ -16,34 +16,36 @@ from .stored import GraphRecord
 
 Sizes = tuple[int | float, ...]
 
+# Takes a graph's inputs and gives its outputs: tensors, sizes and None, as AOTAutograd expects them.
+Run = Callable[[list[Any]], list[Any]]
 
-class Specialisation:
-    """The graph at one set of sizes: its executable, and how the graph's outputs are put together.
+
+def run_of(executable: Executable | DeviceExecutable, program: Program, draw: Callable[[int], torch.Tensor]) -> Run:
+    """What to call for a graph at one set of sizes: the executable itself where nothing is left to do around it."""
+    plain = program.outputs == tuple(Computed(i) for i in range(len(program.results)))
+    return executable if plain and not program.random_keys else _Assembled(executable, program, draw)
+
+
+class _Assembled:
+    """A graph at one set of sizes: its executable, and how the graph's outputs are put together.
 
     draw: draws so many random keys, an int64 vector; numbers follow torch.manual_seed and differ from call to call.
-    key: the key of its program in the store, None where other processes cannot find it.
     """
 
     def __init__(
-        self,
-        executable: Executable | DeviceExecutable,
-        program: Program,
-        draw: Callable[[int], torch.Tensor],
-        key: str | None = None,
+        self, executable: Executable | DeviceExecutable, program: Program, draw: Callable[[int], torch.Tensor]
     ):
-        self.key = key
         self._executable = executable
         self._random_keys = program.random_keys
         self._draw = draw
         self._outputs = program.outputs
-        self._plain = program.outputs == tuple(Computed(i) for i in range(len(program.results)))
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """The graph's outputs: tensors, sizes and None, as AOTAutograd expects them."""
         if self._random_keys:
             inputs = [*inputs, self._draw(self._random_keys)]
         results = self._executable(inputs)
-        return results if self._plain else [_output(output, inputs, results) for output in self._outputs]
+        return [_output(output, inputs, results) for output in self._outputs]
 
 
 def _output(output: Output, inputs: Sequence[Any], results: Sequence[Any]) -> Any:
@@ -76,21 +78,21 @@ class CompiledGraph:
     later for each new set when it comes, from the same FX graph, so that Dynamo does not trace again.
     """
 
-    def __init__(self, sources: tuple[SizeSource, ...], specialise: Callable[[Sizes], Specialisation | EagerGraph]):
+    def __init__(self, sources: tuple[SizeSource, ...], specialise: Callable[[Sizes], Run]):
         # AOTAutograd hands over its list of inputs, for us to empty: tensors are freed as early as possible. An
         # attribute of the instance, which survives Dynamo's wrapping of callables.
         self._boxed_call = True
         self._sources = sources
         self._specialise = specialise
         self._lock = threading.Lock()
-        self._by_sizes: dict[Sizes, Specialisation | EagerGraph] = {}
-        self._only: Specialisation | EagerGraph | None = None
+        self._by_sizes: dict[Sizes, Run] = {}
+        self._only: Run | None = None
         self.record: GraphRecord | None = None  # how another process finds it, if one can
 
     @classmethod
-    def of(cls, specialisation: Specialisation) -> CompiledGraph:
+    def of(cls, run: Run) -> CompiledGraph:
         """A graph without symbolic sizes that is compiled already."""
-        graph = cls((), lambda sizes: specialisation)
+        graph = cls((), lambda sizes: run)
         graph.prepare(())
         return graph
 
@@ -99,8 +101,8 @@ class CompiledGraph:
         """Whether it is compiled for each set of sizes."""
         return bool(self._sources)
 
-    def prepare(self, sizes: Sizes) -> Specialisation | EagerGraph:
-        """The specialisation for one set of sizes, compiled now if it is new; one thread compiles at a time."""
+    def prepare(self, sizes: Sizes) -> Run:
+        """What to call for one set of sizes, compiled now if it is new; one thread compiles at a time."""
         with self._lock:
             found = self._by_sizes.get(sizes)
             if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
@@ -36,6 +37,7 @@ class Session:
         self._operators = Pool(self._compile, self.statistics.traffic, limit=4096)
         self._caches: dict[CacheSettings, Cache] = {}
         self.last_miss: Miss | None = None
+        self._watching = False
         self._executables: WeakSet[Holder] = WeakSet()
         self._residents: WeakKeyDictionary[Client, Residents] = WeakKeyDictionary()
 
@@ -71,7 +73,14 @@ class Session:
     def _note_miss(self, miss: Miss) -> None:
         self.last_miss = miss
 
+    def _watch_forks(self) -> None:
+        if not self._watching:
+            self._watching = True
+            os.register_at_fork(after_in_child=self._graphs.after_fork)
+            os.register_at_fork(after_in_child=self._operators.after_fork)
+
     def _load(self, pool: Pool, client: Client, program: Program, obtain: Load | None) -> Entry:
+        self._watch_forks()
         if (entry := pool.find(client, program.digest)) is not None:
             self.statistics.count("cache_hits", "memory")
             return entry

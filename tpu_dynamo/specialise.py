@@ -12,12 +12,12 @@ import torch
 from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import LoweringFailed, Program, lower
-from tpu_dynamo_runtime import Client, Entry, Executable, Operand, XlaRuntimeError
+from tpu_dynamo_runtime import Client, Entry, Executable, Operand, Result, XlaRuntimeError
 
 from .artifacts import Artifacts, next_name, record_event
 from .cache.cache import Cache
 from .cache.settings import cache_settings
-from .compiled import Specialisation
+from .compiled import Run, run_of
 from .device.executable import DeviceExecutable
 from .device.generator import draw_keys
 from .errors import CompilationFailed
@@ -52,8 +52,10 @@ class Graph:
     forms: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
 
-def specialise(device: Client, options: Options, graph: Graph, sizes: SizeOf) -> Specialisation:
+def specialise(device: Client, options: Options, graph: Graph, sizes: SizeOf) -> tuple[Run, str | None]:
     """The graph with `sizes` in the place of its symbols: lowered, compiled and ready to be called.
+
+    Beside it the key under which other processes find its program; None where they cannot.
 
     What an earlier process lowered or compiled is taken from the cache. Raises what `lower_graph` raises, and
     CompilationFailed for what XLA refuses.
@@ -63,10 +65,10 @@ def specialise(device: Client, options: Options, graph: Graph, sizes: SizeOf) ->
     artifacts = Artifacts(graph.name + suffix, options.dump_dir, graph.forms)
     cache = session().cache(cache_settings(options))
     program, key = _program(device, options, cache, artifacts, graph, sizes)
-    return _ready(device, options, cache, artifacts, graph, program, key, time.perf_counter() - started)
+    return _ready(device, options, cache, artifacts, graph, program, time.perf_counter() - started), key
 
 
-def revive(device: Client, options: Options, record: GraphRecord) -> Specialisation | None:
+def revive(device: Client, options: Options, record: GraphRecord) -> Run | None:
     """The graph that another process compiled, without the graph; None where its program is no longer kept.
 
     Raises CompilationFailed for what XLA refuses.
@@ -78,7 +80,7 @@ def revive(device: Client, options: Options, record: GraphRecord) -> Specialisat
     if program is None:
         return None
     spent = time.perf_counter() - started
-    return _ready(device, options, cache, artifacts, record, program, record.signature, spent)
+    return _ready(device, options, cache, artifacts, record, program, spent)
 
 
 def _ready(
@@ -88,9 +90,8 @@ def _ready(
     artifacts: Artifacts,
     graph: Graph | GraphRecord,
     program: Program,
-    key: str | None,
     lowering: float,
-) -> Specialisation:
+) -> Run:
     """The program, which took `lowering` seconds to have, loaded and ready to be called."""
     started = time.perf_counter()
     try:
@@ -107,10 +108,10 @@ def _ready(
         artifacts.name, lowering, f"loaded for {device.platform}", loading,
     )  # fmt: skip
     if graph.on_device:
-        return Specialisation(DeviceExecutable(loaded, program), program, draw_keys, key)
+        return run_of(DeviceExecutable(loaded, program), program, draw_keys)
     executable = _executable(device, options, graph, program, loaded)
     session().note(executable)
-    return Specialisation(executable, program, _draw_from_default_generator, key)
+    return run_of(executable, program, _draw_from_default_generator)
 
 
 def _program(
@@ -168,7 +169,7 @@ def _executable(
         loaded,
         session().statistics.traffic,
         [Operand(a.position, a.spec.order, a.position in graph.static) for a in program.arguments[: program.inputs]],
-        [(result.dtype, result.order) for result in program.results],
+        [Result(result.shape, result.dtype, result.order) for result in program.results],
         [(update.position, update.result) for update in program.updates],
         program.constants,
         copying=copying,

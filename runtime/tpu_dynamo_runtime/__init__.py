@@ -6,7 +6,6 @@ from .client import (
     LoadedExecutable,
     XlaRuntimeError,
     client,
-    execute,
     reset_clients,
     tpu_chips,
 )
@@ -15,8 +14,9 @@ from .compilers import Compiler, open_compiler
 from .cost import Cost, LineCost, cost_of
 from .environment import Environment, flags
 from .executable import Executable
+from .launch import Launch, Result
 from .operands import Operand
-from .pool import Entry, Load, Pool
+from .pool import Entry, ForkedProcess, Load, Pool
 from .residents import Residents
 from .targets import (
     PLATFORMS,
@@ -48,6 +48,8 @@ __all__ = [
     "Entry",
     "Environment",
     "Executable",
+    "ForkedProcess",
+    "Launch",
     "LineCost",
     "Load",
     "LoadedExecutable",
@@ -56,13 +58,13 @@ __all__ = [
     "Pool",
     "ProgramMemory",
     "Residents",
+    "Result",
     "Topology",
     "Traffic",
     "UnknownTarget",
     "XlaRuntimeError",
     "client",
     "cost_of",
-    "execute",
     "find_topology",
     "flags",
     "open_compiler",

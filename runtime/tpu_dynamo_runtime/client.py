@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from operator import methodcaller
 from typing import Any
 
 import jax
@@ -22,12 +24,13 @@ log = logging.getLogger("tpu_dynamo.runtime")
 # PJRT's own buffer and executable, which have no public Python type.
 Buffer = Any
 LoadedExecutable = Any
+ResultsConsumer = Callable[[Any], list[Buffer]]
 
 XlaRuntimeError = _jax.JaxRuntimeError
 
 # What jaxlib makes remembers the Python code on the stack, and so keeps alive what compiled code keeps alive: itself,
 # if a compiled function holds it, by way of C++ where no garbage collector looks. Within a scope it remembers less.
-_Unremembered = _jax.TracebackScope
+Unremembered = _jax.TracebackScope
 
 _to_dlpack = torch._C._to_dlpack
 _from_dlpack = torch._C._from_dlpack
@@ -64,7 +67,7 @@ class Client:
 
     def compile(self, stablehlo: bytes) -> LoadedExecutable:
         """Compile MLIR bytecode with one `@main`, for this device. Raises XlaRuntimeError as XLA words it."""
-        with _Unremembered():
+        with Unremembered():
             return self._client.compile_and_load(stablehlo, self._devices, _jax.CompileOptions())
 
     def examine(self, executable: LoadedExecutable) -> Compilation:
@@ -86,6 +89,16 @@ class Client:
         """The executable that `serialise` wrote, on this device. Raises XlaRuntimeError where PJRT refuses it."""
         return self._client.deserialize_executable(data, self._devices, _jax.CompileOptions())
 
+    def results_consumer(self, results: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> ResultsConsumer:
+        """What makes buffers of an execution's results, whose shapes and dtypes are known beforehand."""
+        handlers = [
+            _jax.array_result_handler(
+                jax.core.ShapedArray(shape, dtype), self._sharding, committed=True, _skip_checks=True
+            )
+            for shape, dtype in results
+        ]
+        return methodcaller("consume_with_handlers", handlers)
+
     def optimised_hlo(self, executable: LoadedExecutable) -> str:
         """The HLO that XLA made of a program, as text."""
         return executable.get_hlo_text()
@@ -105,17 +118,17 @@ class Client:
 
     def put_shared(self, tensor: torch.Tensor) -> Buffer:
         """A dense row-major CPU tensor as a buffer of the CPU client, without a copy where it is aligned."""
-        with _Unremembered():
+        with Unremembered():
             return _jax.dlpack_managed_tensor_to_buffer(_to_dlpack(tensor), self.device, None)
 
-    def take_shared(self, buffer: Buffer) -> torch.Tensor:
-        """A buffer of the CPU client as a CPU tensor that owns it, without a copy."""
-        return _from_dlpack(_jax.buffer_to_dlpack_managed_tensor(buffer, None))
+    def take_shared(self, buffers: Sequence[Buffer]) -> list[torch.Tensor]:
+        """Buffers of the CPU client as CPU tensors that own them, without a copy."""
+        return list(map(_from_dlpack, map(_jax.buffer_to_dlpack_managed_tensor, buffers, repeat(None))))
 
     def put_copied(self, array: np.ndarray[Any, Any]) -> Buffer:
         """A copy of a host array on the device; the array may change as soon as this returns."""
         aval = jax.core.ShapedArray(array.shape, array.dtype)
-        with _Unremembered():
+        with Unremembered():
             return _jax.batched_device_put(
                 aval,
                 self._sharding,
@@ -126,16 +139,11 @@ class Client:
                 enable_x64=True,
             )
 
-    def take_copied(self, buffer: Buffer) -> np.ndarray[Any, Any]:
-        """A copy of a buffer in host memory, of its own; waits for the execution that makes it."""
-        return np.array(buffer)
-
-
-def execute(executable: LoadedExecutable, operands: Sequence[Buffer]) -> list[Buffer]:
-    """Run an executable on one device; gives its results in order."""
-    with _Unremembered():
-        shards = executable.execute_sharded(operands).disassemble_into_single_device_arrays()
-    return [shard[0] for shard in shards]
+    def take_copied(self, buffers: Sequence[Buffer]) -> list[np.ndarray[Any, Any]]:
+        """Copies of buffers in host memory of their own; waits for the executions that make them."""
+        for buffer in buffers:
+            buffer.copy_to_host_async()
+        return [np.array(buffer) for buffer in buffers]
 
 
 def _make_cpu_client() -> Any:

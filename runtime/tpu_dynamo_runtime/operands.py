@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol
 
 import torch
@@ -55,17 +56,19 @@ class SharedOperands:
     its values are the tensor's own, whatever was written to it in between. A model that is dropped is not held.
     """
 
-    def __init__(self, client: Client, operands: Sequence[Operand]):
+    def __init__(self, client: Client, operands: Sequence[Operand], constants: Sequence[Buffer] = ()):
         self._client = client
         self._resident = [operand for operand in operands if operand.resident]
-        self._resident_positions = [operand.position for operand in self._resident]
+        self._residents_of = _getter([operand.position for operand in self._resident])
         self._moving = [(i, _Moving(client, o), o.position) for i, o in enumerate(operands) if not o.resident]
         # Replaced as a whole: several threads may call.
-        self._known: tuple[list[int], list[Buffer]] = ([-1] * len(self._resident), [None] * len(self._resident))
+        self._known: tuple[list[int], list[Buffer]] = (
+            [-1] * len(self._resident), [*([None] * len(self._resident)), *constants]
+        )  # fmt: skip
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[Buffer]:
-        """The buffers at the tensors' addresses."""
-        addresses = [inputs[position].data_ptr() for position in self._resident_positions]
+        """The buffers at the tensors' addresses, and the constants."""
+        addresses = list(map(_data_ptr, self._residents_of(inputs)))
         known, residents = self._known
         buffers = residents.copy() if addresses == known else self._renewed(inputs, addresses)
         for i, moving, position in self._moving:
@@ -93,15 +96,20 @@ class _Moving:
     def __init__(self, client: Client, operand: Operand):
         self._client = client
         self._operand = operand
+        self._plain = operand.order is None
         self._last = -1
         self._known: tuple[int, Buffer] = (-1, None)
 
     def __call__(self, tensor: torch.Tensor) -> Buffer:
-        dense = self._operand.dense(tensor)
         address = tensor.data_ptr()
+        known, buffer = self._known
+        # As `dense` would have it, asked without another call of Python's.
+        plain = self._plain and tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg()
+        if plain and address == known:
+            return buffer
+        dense = tensor if plain else self._operand.dense(tensor)
         if dense.data_ptr() != address:
             return self._client.put_shared(dense)  # a copy, which the buffer must own
-        known, buffer = self._known
         if address == known:
             return buffer
         # A description costs more than a buffer that owns the tensor, so it must come twice.
@@ -110,6 +118,14 @@ class _Moving:
             return self._known[1]
         self._last = address
         return self._client.put_shared(dense)
+
+
+_data_ptr = torch.Tensor.data_ptr
+
+
+def _getter(positions: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], Iterable[torch.Tensor]]:
+    """What gives the items at these positions; `itemgetter` gives no tuple of one, and takes at least one."""
+    return itemgetter(*positions) if len(positions) > 1 else lambda items: [items[position] for position in positions]
 
 
 def _stays(dense: torch.Tensor, address: int) -> bool:
@@ -135,17 +151,19 @@ class CopiedOperands:
         transfer: Copying,
         operands: Sequence[Operand],
         residents: Residents,
+        constants: Sequence[Buffer] = (),
         buffer_of: Callable[[torch.Tensor], Buffer | None] = lambda tensor: None,
     ):
         self._transfer = transfer
         self._buffer_of = buffer_of
         self._operands = operands
         self._residents = residents
+        self._constants = constants
         self._copies: list[Copy | None] = [None] * len(operands)
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[Buffer]:
-        """The buffers of the tensors at their present versions."""
-        buffers = []
+        """The buffers of the tensors at their present versions, and the constants."""
+        buffers: list[Buffer] = []
         for i, operand in enumerate(self._operands):
             tensor, copy = inputs[operand.position], self._copies[i]
             if copy is not None and copy.holds(tensor):
@@ -161,4 +179,5 @@ class CopiedOperands:
                 buffers.append(copy.buffer)
             else:
                 buffers.append(self._transfer.put(operand.dense(tensor)))
+        buffers += self._constants
         return buffers

@@ -13,6 +13,16 @@ from .traffic import Traffic
 Load = Callable[[Client, bytes, str], LoadedExecutable]
 
 
+class ForkedProcess(RuntimeError):
+    """A compiled function is called in a process that was forked from the one that compiled it."""
+
+    def __init__(self, platform: str):
+        super().__init__(
+            f"this process was forked from one that runs programs on {platform}, and PJRT's threads stayed there\n"
+            '  try: multiprocessing.get_context("spawn"), which DataLoader(multiprocessing_context="spawn") takes'
+        )
+
+
 class Entry:
     """A program that is loaded, or was and will be again when it is called.
 
@@ -32,7 +42,7 @@ class Entry:
         self._load = load
 
     def loaded(self) -> LoadedExecutable:
-        """The executable, loaded anew if it was evicted."""
+        """The executable, loaded anew if it was evicted. Raises ForkedProcess, and what loading raises."""
         return self.executable or self._load(self)
 
 
@@ -49,6 +59,8 @@ class Pool:
         self._lock = threading.Lock()
         self._loading = threading.RLock()
         self._entries: WeakValueDictionary[tuple[Client, str], Entry] = WeakValueDictionary()
+        self._forked = False
+        self._inherited: list[LoadedExecutable] = []
 
     def find(self, client: Client, digest: str) -> Entry | None:
         """The entry of a program that some compiled function uses already, and that is loaded."""
@@ -76,6 +88,8 @@ class Pool:
         with self._loading:
             if entry.executable is not None:
                 return entry.executable
+            if self._forked:
+                raise ForkedProcess(entry.client.platform)
             executable = entry.obtain(entry.client, entry.stablehlo, entry.digest)
             entry.executable = executable
             entry.last_use = self._traffic.executions
@@ -99,3 +113,11 @@ class Pool:
         with self._lock:
             for entry in self._entries.values():
                 entry.executable = None
+
+    def after_fork(self) -> None:
+        """In a forked child: forget what is loaded. PJRT's threads stayed in the parent, so nothing is freed either."""
+        self._forked = True
+        self._lock, self._loading = threading.Lock(), threading.RLock()
+        for entry in self._entries.values():
+            self._inherited.append(entry.executable)
+            entry.executable = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -29,8 +30,8 @@ class Transfer(Protocol):
         """The tensor on the device."""
         ...
 
-    def take(self, buffer: Buffer, dtype: torch.dtype) -> torch.Tensor:
-        """The buffer as a CPU tensor."""
+    def take(self, buffers: Sequence[Buffer], dtypes: Sequence[torch.dtype]) -> list[torch.Tensor]:
+        """Buffers as CPU tensors of these dtypes, which are their own."""
         ...
 
 
@@ -39,11 +40,11 @@ class SharedMemory:
 
     def __init__(self, client: Client):
         self.put = client.put_shared
-        self._take = client.take_shared
+        self._client = client
 
-    def take(self, buffer: Buffer, dtype: torch.dtype) -> torch.Tensor:
-        """The buffer as a tensor that owns it."""
-        return self._take(buffer)
+    def take(self, buffers: Sequence[Buffer], dtypes: Sequence[torch.dtype]) -> list[torch.Tensor]:
+        """Buffers as tensors that own them."""
+        return self._client.take_shared(buffers)
 
 
 class Copying:
@@ -58,11 +59,18 @@ class Copying:
         self._traffic.bytes_to_device += tensor.nbytes
         return self._client.put_copied(as_numpy(tensor.detach()))
 
-    def take(self, buffer: Buffer, dtype: torch.dtype) -> torch.Tensor:
-        """A copy of the buffer on the host."""
-        array = self._client.take_copied(buffer)
-        self._traffic.bytes_to_host += array.nbytes
-        return as_torch(array, dtype)
+    def take(self, buffers: Sequence[Buffer], dtypes: Sequence[torch.dtype]) -> list[torch.Tensor]:
+        """Copies of buffers on the host."""
+        arrays = self._client.take_copied(buffers)
+        self._traffic.bytes_to_host += sum(array.nbytes for array in arrays)
+        return [as_torch(array, dtype) for array, dtype in zip(arrays, dtypes, strict=True)]
+
+
+def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    """NumPy's name for a format."""
+    if dtype in _EXTENDED:
+        return np.dtype(_EXTENDED[dtype][1])
+    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:

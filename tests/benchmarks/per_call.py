@@ -65,7 +65,7 @@ def parts(model: torch.nn.Module, x: torch.Tensor) -> dict[str, float]:
         {
             "compiled": lambda: compiled(x),
             "guards alone": lambda: nothing(x),
-            "execution alone": lambda: executable.execute(operands),
+            "execution alone": lambda: executable.launch(operands),
         }
     )
     return {"ours": found["compiled"] - found["guards alone"] - found["execution alone"], **found}

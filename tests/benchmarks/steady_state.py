@@ -59,24 +59,31 @@ def main() -> None:
     show("one call", rows, "ms", given.json)
 
 
+WAYS = ("JAX by hand", "tpu", "tpu, frozen", "Inductor", "eager")
+
+
+def way_of(
+    way: str, by_hand: Any, model: torch.nn.Module, x: torch.Tensor, choose: Callable[[Any], torch.Tensor]
+) -> Callable[[], Any]:
+    """One of the ways to call a model on `x`."""
+    if way == "JAX by hand":
+        weights = {name: jax.numpy.asarray(value.numpy()) for name, value in model.state_dict().items()}
+        given = jax.numpy.asarray(x.numpy().astype(np.int32) if x.dtype == torch.int64 else x.numpy())
+        written = jax.jit(by_hand)
+        return lambda: written(weights, given).block_until_ready()
+    if way == "eager":
+        return lambda: choose(model(x))
+    backend, options = {"tpu": ("tpu", {}), "tpu, frozen": ("tpu", {"freeze": True}), "Inductor": ("inductor", {})}[way]
+    compiled = torch.compile(copy.copy(model), backend=backend, options=options)
+    return lambda: choose(compiled(x))
+
+
 @torch.no_grad()
 def measure(
     by_hand: Any, model: torch.nn.Module, x: torch.Tensor, choose: Callable[[Any], torch.Tensor]
 ) -> dict[str, float]:
     """The seconds of each way, after checking that all agree."""
-    weights = {name: jax.numpy.asarray(value.numpy()) for name, value in model.state_dict().items()}
-    written = jax.jit(by_hand)
-    given = jax.numpy.asarray(x.numpy().astype(np.int32) if x.dtype == torch.int64 else x.numpy())
-    ours = torch.compile(model, backend="tpu")
-    frozen = torch.compile(copy.copy(model), backend="tpu", options={"freeze": True})
-    inductor = torch.compile(model, backend="inductor")
-    ways = {
-        "JAX by hand": lambda: written(weights, given).block_until_ready(),
-        "tpu": lambda: choose(ours(x)),
-        "tpu, frozen": lambda: choose(frozen(x)),
-        "Inductor": lambda: choose(inductor(x)),
-        "eager": lambda: choose(model(x)),
-    }
+    ways = {way: way_of(way, by_hand, model, x, choose) for way in WAYS}
     expected = ways["eager"]()
     for name, way in ways.items():
         torch.testing.assert_close(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tpu_dynamo_lowering import jax_compat
-from tpu_dynamo_runtime import Executable, Operand, Pool, Traffic, XlaRuntimeError, client, reset_clients
+from tpu_dynamo_runtime import Executable, Operand, Pool, Result, Traffic, XlaRuntimeError, client, reset_clients
 
 DOUBLE = """
 func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
@@ -32,7 +32,9 @@ def test_reset_forgets_clients_and_what_they_made_lives_on():
     reset_clients()  # executables of other tests may hold the client that they were made with
     old = client("cpu")
     pool = Pool(lambda on, program, digest: on.compile(program), Traffic())
-    doubled = Executable(old, pool.enter(old, bytecode(DOUBLE), ""), Traffic(), [Operand(0)], [(torch.float32, None)])
+    entry = pool.enter(old, bytecode(DOUBLE), "")
+    doubled = Executable(old, entry, Traffic(), [Operand(0)], [Result((4,), torch.float32)])
+    del entry
     reset_clients()
     assert client("cpu") is not old
     gone = weakref.ref(old)
@@ -58,7 +60,7 @@ def test_shared_buffers_are_the_tensors_memory():
     tensor = torch.arange(64.0)
     buffer = client("cpu").put_shared(tensor)
     assert buffer.unsafe_buffer_pointer() == tensor.data_ptr()
-    back = client("cpu").take_shared(buffer)
+    (back,) = client("cpu").take_shared([buffer])
     assert back.data_ptr() == tensor.data_ptr()
 
 
@@ -66,7 +68,7 @@ def test_copied_buffers_are_not():
     array = np.arange(64.0, dtype=np.float32)
     buffer = client("cpu").put_copied(array)
     array[:] = 0
-    np.testing.assert_array_equal(client("cpu").take_copied(buffer), np.arange(64.0))
+    np.testing.assert_array_equal(client("cpu").take_copied([buffer])[0], np.arange(64.0))
 
 
 def test_64_bit_types_stay_whatever_jax_is_set_to():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tpu_dynamo_lowering import jax_compat
-from tpu_dynamo_runtime import Executable, Operand, Pool, Traffic, client
+from tpu_dynamo_runtime import Executable, Operand, Pool, Result, Traffic, client
 
 
 def identity(*shapes: tuple[int, ...]) -> bytes:
@@ -28,7 +28,7 @@ def load(program: bytes, arguments, results, **kwargs) -> Executable:
 
 @pytest.mark.parametrize("copying", [False, True])
 def test_a_permuted_argument_enters_in_its_memory_order_and_leaves_with_its_strides(copying):
-    run = load(identity((4, 3)), [Operand(0, (1, 0))], [(torch.float32, (1, 0))], copying=copying)
+    run = load(identity((4, 3)), [Operand(0, (1, 0))], [Result((4, 3), torch.float32, (1, 0))], copying=copying)
     x = torch.randn(4, 3).t()
     (out,) = run([x])
     torch.testing.assert_close(out, x)
@@ -36,14 +36,16 @@ def test_a_permuted_argument_enters_in_its_memory_order_and_leaves_with_its_stri
 
 
 def test_positions_choose_among_the_inputs_and_constants_come_last():
-    run = load(identity((2,), (3,)), [Operand(2)], [(torch.float32, None)] * 2, constants=[torch.ones(3)])
+    run = load(
+        identity((2,), (3,)), [Operand(2)], [Result((n,), torch.float32) for n in (2, 3)], constants=[torch.ones(3)]
+    )
     first, second = run([None, None, torch.zeros(2)])
     torch.testing.assert_close(first, torch.zeros(2))
     torch.testing.assert_close(second, torch.ones(3))
 
 
 def test_results_never_share_memory_with_arguments_or_each_other():
-    run = load(identity((64,), (64,)), [Operand(0), Operand(0)], [(torch.float32, None)] * 2)
+    run = load(identity((64,), (64,)), [Operand(0), Operand(0)], [Result((64,), torch.float32)] * 2)
     x = torch.zeros(64)
     a, b = run([x])
     a.fill_(1)
@@ -54,14 +56,14 @@ def test_results_never_share_memory_with_arguments_or_each_other():
 
 def test_runs_and_copied_bytes_are_counted():
     traffic = Traffic()
-    run = load(identity((8,)), [Operand(0)], [(torch.float32, None)], traffic=traffic, copying=True)
+    run = load(identity((8,)), [Operand(0)], [Result((8,), torch.float32)], traffic=traffic, copying=True)
     run([torch.zeros(8)])
     run([torch.zeros(8)])
     assert traffic == Traffic(executions=2, bytes_to_device=64, bytes_to_host=64)
 
 
 def test_many_threads_may_call_one_executable():
-    run = load(identity((1000,)), [Operand(0)], [(torch.float32, None)])
+    run = load(identity((1000,)), [Operand(0)], [Result((1000,), torch.float32)])
     with ThreadPoolExecutor(8) as threads:
         outputs = list(threads.map(lambda i: run([torch.full((1000,), float(i))])[0], range(200)))
     for i, out in enumerate(outputs):

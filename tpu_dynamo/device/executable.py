@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Sequence
+from itertools import repeat
 
 import torch
 
 from tpu_dynamo_lowering import Computed, Program, TensorSpec, View
-from tpu_dynamo_runtime import Buffer, Entry, execute
+from tpu_dynamo_runtime import Buffer, Entry
 
 from ..session import session
 from ._torch_compat import NAME
 from .cells import Cell, strides_of, wrap
 from .memory import duplicate, put_host, read, write
-from .programs import transfer
+from .programs import launch, transfer
 
 # What `sys.getrefcount` says of a buffer that one cell and the list of operands hold.
 _HELD_ONCE = 3
@@ -28,7 +30,7 @@ class DeviceExecutable:
     """
 
     def __init__(self, entry: Entry, program: Program):
-        self._entry = entry
+        self._launch = launch(entry, program)
         self._traffic = session().statistics.traffic
         self._operands = [
             (a.position, a.spec.physical_shape, strides_of(a.spec.physical_shape, a.spec.order), a.spec.order)
@@ -71,14 +73,20 @@ class DeviceExecutable:
                 operands[argument] = duplicate(operands[argument], spec.physical_shape, spec.dtype)
             else:
                 self._traffic.donations += 1
-        buffers = execute(self._entry.loaded(), operands)
-        self._traffic.executions += 1
-        self._entry.last_use = self._traffic.executions
+        buffers: list[Buffer] = []
+        renewed = [(cells[a], r) for _, r, a, _ in self._updates if a is not None and cells[a] is not None]
+        exchange = map(
+            setattr, [cell for cell, _ in renewed], repeat("buffer"), map(buffers.__getitem__, [r for _, r in renewed])
+        )
+        try:
+            self._launch(operands, buffers)
+        finally:
+            # What gave up its memory gets the new, also when a signal that came while the program ran raises now, as
+            # Ctrl-C does; in one call of C's, after which the next signal may come.
+            if buffers:
+                deque(exchange, maxlen=0)
         for position, result, argument, spec in self._updates:
-            cell = None if argument is None else cells[argument]
-            if cell is not None:
-                cell.buffer = buffers[result]
-            else:
+            if argument is None or cells[argument] is None:
                 write(inputs[position], buffers[result], spec.order)
         results: list[torch.Tensor | None] = [None] * self._count
         for i, spec in self._results:
@@ -90,4 +98,4 @@ def _tensor(buffer: Buffer, spec: TensorSpec) -> torch.Tensor:
     if spec.device == NAME:
         return wrap(buffer, spec.shape, spec.dtype, spec.order)
     inverse = [spec.order.index(d) for d in range(len(spec.order))]
-    return transfer().take(buffer, spec.dtype).permute(inverse)
+    return transfer().take([buffer], [spec.dtype])[0].permute(inverse)

@@ -58,7 +58,7 @@ def write(tensor: torch.Tensor, buffer: Buffer, order: Order) -> None:
 def to_host(tensor: torch.Tensor) -> torch.Tensor:
     """The values of a device tensor as a CPU tensor of the same strides, where it is dense."""
     order = order_of(tensor)
-    values = transfer().take(read(tensor, order), tensor.dtype)
+    (values,) = transfer().take([read(tensor, order)], [tensor.dtype])
     return values.permute([order.index(d) for d in range(len(order))])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tpu_dynamo_lowering import Output, Program, TensorSpec, lower, trace
-from tpu_dynamo_runtime import Buffer, Client, Copying, Entry, client, execute
+from tpu_dynamo_runtime import Buffer, Client, Copying, Entry, Launch, Result, client
 
 from ..cache.settings import cache_settings
 from ..options import Options
@@ -35,6 +35,12 @@ def transfer() -> Copying:
     return Copying(device_client(), session().statistics.traffic)
 
 
+def launch(entry: Entry, program: Program) -> Launch:
+    """What runs a program's executable."""
+    results = [Result(spec.shape, spec.dtype, spec.order) for spec in program.results]
+    return Launch(entry, results, session().statistics.traffic)
+
+
 @dataclass
 class DeviceProgram:
     """A compiled function of tensors.
@@ -43,7 +49,7 @@ class DeviceProgram:
     the program gives; outputs: how the function's outputs are made of it. random_keys: int64 keys that each call draws.
     """
 
-    entry: Entry
+    launch: Launch
     operands: list[tuple[int, tuple[int, ...]]]
     results: tuple[TensorSpec, ...]
     outputs: tuple[Output, ...]
@@ -52,11 +58,7 @@ class DeviceProgram:
 
     def __call__(self, operands: Sequence[Buffer]) -> list[Buffer]:
         """Run; `operands` are the buffers in the order of `self.operands`, the keys among them."""
-        traffic = session().statistics.traffic
-        buffers = execute(self.entry.loaded(), [*operands, *self.constants])
-        traffic.executions += 1
-        self.entry.last_use = traffic.executions
-        return buffers
+        return self.launch([*operands, *self.constants])
 
 
 def compile_program(function: Callable[..., Any], specs: Sequence[Spec]) -> DeviceProgram:
@@ -87,7 +89,7 @@ def compile_program(function: Callable[..., Any], specs: Sequence[Spec]) -> Devi
     cache = session().cache(cache_settings())
     program = lowered() if cache is None else cache.program(None, signed, lowered)[0]
     return DeviceProgram(
-        session().load_operator(device, program),
+        launch(session().load_operator(device, program), program),
         [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],
         program.results,
         program.outputs,

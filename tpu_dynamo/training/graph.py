@@ -15,7 +15,7 @@ from tpu_dynamo_runtime import Client
 
 from .._torch_compat import FakeTensorMode, mark_stepped
 from ..artifacts import next_name
-from ..compiled import Specialisation
+from ..compiled import Run
 from ..options import Options
 from ..session import session
 from ..specialise import Graph, specialise
@@ -34,7 +34,7 @@ class _Bound:
     fresh: where state goes that the step makes.
     """
 
-    run: Specialisation
+    run: Run
     outputs: int
     trained: Trained
     held: list[tuple[dict[str, Any], str, torch.Tensor]]
@@ -76,7 +76,7 @@ class StepGraph:
         placeholders = graph_module.graph.find_nodes(op="placeholder")
         self._sizes = [i for i, node in enumerate(placeholders) if not _is_tensor(node.meta["example_value"])]
         self._joints: dict[Any, Joint] = {}
-        self._programs: dict[Any, tuple[Specialisation, list[Slot]]] = {}
+        self._programs: dict[Any, tuple[Run, list[Slot]]] = {}
         self._bound: dict[tuple[Any, ...], _Bound] = {}  # by sizes, as last used
 
     def __call__(self, *inputs: Any) -> list[Any]:
@@ -122,7 +122,7 @@ class StepGraph:
             self._joints[sizes, positions] = joint(self._graph_module, inputs, positions, mode)
         return self._joints[sizes, positions]
 
-    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[Specialisation, list[Slot]]:
+    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[Run, list[Slot]]:
         session().statistics.count("graphs", "step")
         graph_module, fresh = whole_step(both, trained, inputs)
         forms = {
@@ -131,7 +131,7 @@ class StepGraph:
             "step.fx.py": lambda: readable(graph_module),
         }
         step = Graph(next_name("step"), "step", graph_module, on_device=True, forms=forms)
-        return specialise(self._device, self._options, step, {}), fresh
+        return specialise(self._device, self._options, step, {})[0], fresh
 
 
 def _is_tensor(value: Any) -> bool:

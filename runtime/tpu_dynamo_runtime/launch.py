@@ -1,0 +1,59 @@
+"""Running a loaded program; what its results become is decided before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+
+from .client import Buffer, Unremembered
+from .pool import Entry
+from .residents import Order
+from .traffic import Traffic
+from .transfer import numpy_dtype
+
+
+@dataclass(frozen=True)
+class Result:
+    """One result of `@main`: the shape and dtype of the tensor that it becomes.
+
+    order: the tensor's dimensions from the outermost in memory to the innermost, None for row-major; the program
+    gives the tensor permuted by it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    order: Order = None
+
+    @property
+    def physical_shape(self) -> tuple[int, ...]:
+        """The shape that the program gives."""
+        return self.shape if self.order is None else tuple(self.shape[d] for d in self.order)
+
+
+class Launch:
+    """A program that is called with the buffers of its parameters and gives those of its results.
+
+    traffic: where executions are counted.
+    """
+
+    def __init__(self, program: Entry, results: Sequence[Result], traffic: Traffic):
+        self._program = program
+        self._traffic = traffic
+        self._consume = program.client.results_consumer([(r.physical_shape, numpy_dtype(r.dtype)) for r in results])
+
+    def __call__(self, operands: Sequence[Buffer], buffers: list[Buffer] | None = None) -> list[Buffer]:
+        """Run; the program is loaded first if it was evicted.
+
+        buffers: a list to which the results are added, before a signal's handler may raise.
+        """
+        buffers = [] if buffers is None else buffers
+        executable = self._program.executable or self._program.loaded()
+        with Unremembered():
+            # From the execution to the list it is one call of C's: signals are handled between Python's instructions.
+            buffers.extend(chain.from_iterable(map(self._consume, map(executable.execute_sharded, (operands,)))))
+        self._traffic.executions += 1
+        self._program.last_use = self._traffic.executions
+        return buffers
