@@ -13,6 +13,7 @@ import torch
 
 import tpu_dynamo
 from tpu_dynamo.cache.portable import StoreArtifact
+from tpu_dynamo.cache.settings import cache_settings
 from tpu_dynamo.session import session
 from tpu_dynamo_runtime.store import entries, remove
 
@@ -64,7 +65,9 @@ def test_what_one_process_saved_another_loads_into_its_own_directories(tmp_path)
 
 def test_an_entry_that_is_unfit_is_counted_and_does_not_reach_the_store():
     torch.compile(lambda x: x + 1, backend="tpu")(torch.ones(3))
-    (source,) = [cache.store for cache in session()._caches.values()]
+    cache = session().cache(cache_settings())
+    assert cache is not None
+    source = cache.store
     (program,) = entries(source, "program")
     data = bytearray(source.get_file("program", program.key) or b"")
     remove(source, "program", program.key)
