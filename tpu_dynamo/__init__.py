@@ -1,73 +1,99 @@
 """torch.compile(model, backend="tpu"): PyTorch graphs through torch-mlir, StableHLO and XLA to TPUs.
 
 Importing this package registers torch.device("tpu") unless another package has; it touches no chip and no global state
-of JAX.
+of JAX. The public names are imported when they are first asked for.
 """
 
-from importlib import metadata
+import sys
+from itertools import pairwise
+from pathlib import PurePath
+from typing import TYPE_CHECKING
 
-from tpu_dynamo_lowering import SourceLine, Unsupported, UnsupportedInput, UnsupportedOp
-from tpu_dynamo_runtime import (
-    CompileOnlyTarget,
-    Cost,
-    DoesNotFit,
-    LineCost,
-    PlatformUnavailable,
-    ProgramMemory,
-    UnknownTarget,
-)
+from tpu_dynamo_runtime.lazy import lazy_names
 
-from .cache.misses import Miss
-from .compile_for import TargetGraph, compile_for
-from .device import DeviceNameTaken, register_if_free
-from .diagnostics import Diagnosis, diagnose
-from .errors import CompilationFailed, FrozenParameterChanged, NeedsValues
-from .options import OptionError, Options
-from .owners import Memory, memory
-from .precompiled import Precompiled, precompile
-from .session import explain_last_miss, reset, reset_stats, stats
-from .statistics import Snapshot
-from .training import NotALoss, TrainStep, UnsupportedOptimizer, train_step
+if TYPE_CHECKING:
+    from tpu_dynamo_lowering import SourceLine as SourceLine
+    from tpu_dynamo_lowering import Unsupported as Unsupported
+    from tpu_dynamo_lowering import UnsupportedInput as UnsupportedInput
+    from tpu_dynamo_lowering import UnsupportedOp as UnsupportedOp
+    from tpu_dynamo_runtime import CompileOnlyTarget as CompileOnlyTarget
+    from tpu_dynamo_runtime import Cost as Cost
+    from tpu_dynamo_runtime import DoesNotFit as DoesNotFit
+    from tpu_dynamo_runtime import LineCost as LineCost
+    from tpu_dynamo_runtime import PlatformUnavailable as PlatformUnavailable
+    from tpu_dynamo_runtime import ProgramMemory as ProgramMemory
+    from tpu_dynamo_runtime import UnknownTarget as UnknownTarget
 
-__version__ = metadata.version("tpu-dynamo")
+    from .ahead_of_time import TargetGraph as TargetGraph
+    from .ahead_of_time import compile_for as compile_for
+    from .cache.misses import Miss as Miss
+    from .device import DeviceNameTaken as DeviceNameTaken
+    from .diagnostics import Diagnosis as Diagnosis
+    from .diagnostics import diagnose as diagnose
+    from .errors import CompilationFailed as CompilationFailed
+    from .errors import FrozenParameterChanged as FrozenParameterChanged
+    from .errors import NeedsValues as NeedsValues
+    from .options import OptionError as OptionError
+    from .options import Options as Options
+    from .owners import Memory as Memory
+    from .owners import memory as memory
+    from .precompiled import Precompiled as Precompiled
+    from .precompiled import precompile as precompile
+    from .session import explain_last_miss as explain_last_miss
+    from .session import reset as reset
+    from .session import reset_stats as reset_stats
+    from .session import stats as stats
+    from .statistics import Snapshot as Snapshot
+    from .training import NotALoss as NotALoss
+    from .training import TrainStep as TrainStep
+    from .training import UnsupportedOptimizer as UnsupportedOptimizer
+    from .training import train_step as train_step
+    from .version import __version__ as __version__
 
-__all__ = [
-    "CompilationFailed",
-    "CompileOnlyTarget",
-    "Cost",
-    "DeviceNameTaken",
-    "Diagnosis",
-    "DoesNotFit",
-    "FrozenParameterChanged",
-    "LineCost",
-    "Memory",
-    "Miss",
-    "NeedsValues",
-    "NotALoss",
-    "OptionError",
-    "Options",
-    "PlatformUnavailable",
-    "Precompiled",
-    "ProgramMemory",
-    "Snapshot",
-    "SourceLine",
-    "TargetGraph",
-    "TrainStep",
-    "UnknownTarget",
-    "Unsupported",
-    "UnsupportedInput",
-    "UnsupportedOp",
-    "UnsupportedOptimizer",
-    "__version__",
-    "compile_for",
-    "diagnose",
-    "explain_last_miss",
-    "memory",
-    "precompile",
-    "reset",
-    "reset_stats",
-    "stats",
-    "train_step",
-]
+_PLACES = {
+    ".ahead_of_time": ("TargetGraph", "compile_for"),
+    ".cache.misses": ("Miss",),
+    ".device": ("DeviceNameTaken",),
+    ".diagnostics": ("Diagnosis", "diagnose"),
+    ".errors": ("CompilationFailed", "FrozenParameterChanged", "NeedsValues"),
+    ".options": ("OptionError", "Options"),
+    ".owners": ("Memory", "memory"),
+    ".precompiled": ("Precompiled", "precompile"),
+    ".session": ("explain_last_miss", "reset", "reset_stats", "stats"),
+    ".statistics": ("Snapshot",),
+    ".training": ("NotALoss", "TrainStep", "UnsupportedOptimizer", "train_step"),
+    ".version": ("__version__",),
+    "tpu_dynamo_lowering": ("SourceLine", "Unsupported", "UnsupportedInput", "UnsupportedOp"),
+    "tpu_dynamo_runtime": (
+        "CompileOnlyTarget",
+        "Cost",
+        "DoesNotFit",
+        "LineCost",
+        "PlatformUnavailable",
+        "ProgramMemory",
+        "UnknownTarget",
+    ),
+}
 
-register_if_free()
+# Hidden from type checkers, which would otherwise let every name pass.
+if not TYPE_CHECKING:
+    __getattr__, __dir__, __all__ = lazy_names(__name__, _PLACES)
+
+
+def _is_command_line() -> bool:
+    """Whether this process is `tpu-dynamo`, which answers without torch where it can.
+
+    Its verbs that run a user's code register the device before (tpu_dynamo/cli/user_code.py).
+    """
+    program = sys.argv[0] if getattr(sys, "argv", None) else ""
+    # `-m` stands for the module while its packages are imported.
+    as_module = program == "-m" and ("-m", "tpu_dynamo.cli") in pairwise(sys.orig_argv)
+    return as_module or PurePath(program).stem == "tpu-dynamo"
+
+
+# Not by the entry point group `torch.backends`, which `import torch` loads in every program of the environment: a
+# package that is merely installed would add an accelerator to programs that do not know of it.
+if not _is_command_line():
+    from .device import register_if_free
+
+    register_if_free()

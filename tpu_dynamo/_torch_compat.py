@@ -9,6 +9,8 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from inspect import CO_VARARGS, CO_VARKEYWORDS
+from types import CodeType
 from typing import Any
 
 import torch
@@ -196,6 +198,27 @@ def static_inputs(graph_module: GraphModule, backward: bool) -> set[int]:
     names = [node.name for node in graph_module.graph.find_nodes(op="placeholder")]
     primals = {f"primals_{position + 1}" for position in static}
     return {i for i, name in enumerate(names) if name in primals}
+
+
+_OWN_FOLDER = os.path.dirname(__file__) + os.sep
+
+
+def frame_function() -> str:
+    """The qualified name of the function that Dynamo compiles, as `Model.forward`; empty where it compiles none."""
+    context = TracingContext.try_get()
+    traced = context.traced_code if context is not None else []
+    if traced and _wraps(traced[0]):
+        # Behind it is what was inlined, each function after those that it calls.
+        inlined = [code for code in reversed(traced) if not _wraps(code)]
+        traced = [code for code in inlined if code.co_name == "forward"] or inlined
+    return traced[0].co_qualname if traced else ""
+
+
+def _wraps(code: CodeType) -> bool:
+    """Whether a function is Dynamo's own, as around nn.Sequential, ours, or a decorator's, which takes anything."""
+    takes_anything = CO_VARARGS | CO_VARKEYWORDS
+    own = "/torch/_dynamo/" in code.co_filename or code.co_filename.startswith(_OWN_FOLDER)
+    return own or code.co_flags & takes_anything == takes_anything
 
 
 def guards() -> list[str]:

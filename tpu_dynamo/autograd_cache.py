@@ -22,7 +22,7 @@ from .frozen import FrozenGraph
 from .inputs import client_of_tensors
 from .options import Options
 from .session import session
-from .signature import surroundings
+from .signature import conditions
 from .specialise import revive
 from .stored import GraphRecord, StoredGraph, reviving
 
@@ -42,7 +42,7 @@ def kept_by_torch(options: Options, device: Client, on_device: bool) -> Kept | N
         return None
     statistics = session().statistics
     try:
-        parts = surroundings(options, device.platform, donates=on_device)
+        parts = conditions(options, device.platform, donates=on_device)
     except Unnameable as why:
         statistics.count("autograd_cache", str(why))
         return None

@@ -16,6 +16,7 @@ from tpu_dynamo_runtime import Client, client
 from ._torch_compat import (
     compile_with_aot_autograd,
     forward_returns,
+    frame_function,
     graph_tensors,
     guards,
     input_name,
@@ -58,7 +59,8 @@ def tpu(
     captured = readable(graph_module) if chosen.dump_dir else ""
     forms = {"dynamo.fx.py": lambda: captured or readable(graph_module)}
     placeholders = graph_module.graph.find_nodes(op="placeholder")
-    frame = Frame(tuple(map(input_name, placeholders)), tuple(guards()), tuple(shape_guards()))
+    names = tuple(map(input_name, placeholders))
+    frame = Frame(names, tuple(guards()), tuple(shape_guards()), frame_function())
     compile_as = partial(compile_graph, device, chosen, forms, frame)
     compilers: dict[str, Any] = {role: partial(compile_as, role) for role in ("forward", "backward", "inference")}
     kept = kept_by_torch(chosen, device, on_device)

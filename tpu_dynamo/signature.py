@@ -33,12 +33,13 @@ class Frame:
     """What Dynamo knew of the code that a graph was captured from; it explains and decides nothing.
 
     inputs: the names of the graph's inputs in Python's terms, as `L['x']`. guards: kinds and sources. shape_guards:
-    conditions on sizes and their ranges.
+    conditions on sizes and their ranges. function: the qualified name of the function, as `Model.forward`.
     """
 
     inputs: tuple[str, ...] = ()
     guards: tuple[str, ...] = ()
     shape_guards: tuple[str, ...] = ()
+    function: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,25 @@ class Signature:
     @cached_property
     def key(self) -> str:
         """The digest of the keyed parts, in hexadecimal."""
-        return hashlib.sha256(json.dumps([_SCHEMA, self.keyed], sort_keys=True).encode()).hexdigest()
+        return key_of(self.keyed)
 
     @cached_property
     def told(self) -> Mapping[str, Any]:
         """The parts that explain."""
         return self.tell()
+
+
+def key_of(keyed: Mapping[str, Any]) -> str:
+    """The key of a program with these keyed parts."""
+    return hashlib.sha256(json.dumps([_SCHEMA, keyed], sort_keys=True).encode()).hexdigest()
+
+
+def surroundings() -> dict[str, Any]:
+    """The keyed parts that every program of this installation has alike. Raises Unnameable as tables_digest does."""
+    return {
+        "versions": {**versions(), "torch build": str(torch.version.git_version)},
+        "lowering": {"code": fingerprint.code_digest(), "tables": fingerprint.tables_digest()},
+    }
 
 
 def signature(
@@ -79,13 +93,14 @@ def signature(
     recognise.
     """
     text = "\n".join(canonical(graph_module, sizes))
-    keyed = {"graph": _digest(text), **surroundings(options, platform, donates)}
+    keyed = {"graph": _digest(text), **conditions(options, platform, donates)}
 
     def tell() -> Mapping[str, Any]:
         # Operators without their numbers: equal for one piece of code on tensors of other sizes.
         code = "\n".join(line.partition(" = ")[2].partition(" ")[0] for line in text.splitlines())
         return {
             "role": role,
+            "function": frame.function,
             "code": _digest(code),
             "inputs": _inputs(graph_module, sizes, frame.inputs),
             "guards": list(frame.guards),
@@ -95,7 +110,7 @@ def signature(
     return Signature(keyed, text, tell)
 
 
-def surroundings(options: Options, platform: str, donates: bool) -> dict[str, Any]:
+def conditions(options: Options, platform: str, donates: bool) -> dict[str, Any]:
     """What decides on a program besides its graph. Raises Unnameable where somebody registered a lowering."""
     return {
         "platform": platform,
@@ -103,8 +118,7 @@ def surroundings(options: Options, platform: str, donates: bool) -> dict[str, An
         "donates": donates,
         "options": keyed_options(options),
         "settings": fingerprint.settings(),
-        "versions": {**versions(), "torch build": str(torch.version.git_version)},
-        "lowering": {"code": fingerprint.code_digest(), "tables": fingerprint.tables_digest()},
+        **surroundings(),
     }
 
 

@@ -1,75 +1,88 @@
-"""StableHLO program to executable, and running it on tensors; knows no FX."""
+"""StableHLO program to executable, and running it on tensors; knows no FX.
 
-from .client import (
-    Buffer,
-    Client,
-    LoadedExecutable,
-    XlaRuntimeError,
-    client,
-    reset_clients,
-    tpu_chips,
-)
-from .compilation import Compilation, DoesNotFit, ProgramMemory
-from .compilers import Compiler, open_compiler
-from .cost import Cost, LineCost, cost_of
-from .environment import Environment, flags
-from .executable import Executable
-from .launch import Launch, Result
-from .operands import Operand
-from .pool import Entry, ForkedProcess, Load, Pool
-from .residents import Residents
-from .targets import (
-    PLATFORMS,
-    TARGETS,
-    CompileOnlyTarget,
-    PlatformUnavailable,
-    UnknownTarget,
-    plugin_installed,
-    resolve,
-)
-from .topologies import TOPOLOGIES, Topology, find_topology
-from .topology_compiler import CompileError
-from .traffic import Traffic
-from .transfer import Copying
+Names are imported when they are first asked for: the store needs neither torch nor jaxlib, and can be looked into
+without them.
+"""
 
-__all__ = [
-    "PLATFORMS",
-    "TARGETS",
-    "TOPOLOGIES",
-    "Buffer",
-    "Client",
-    "Compilation",
-    "CompileError",
-    "CompileOnlyTarget",
-    "Compiler",
-    "Copying",
-    "Cost",
-    "DoesNotFit",
-    "Entry",
-    "Environment",
-    "Executable",
-    "ForkedProcess",
-    "Launch",
-    "LineCost",
-    "Load",
-    "LoadedExecutable",
-    "Operand",
-    "PlatformUnavailable",
-    "Pool",
-    "ProgramMemory",
-    "Residents",
-    "Result",
-    "Topology",
-    "Traffic",
-    "UnknownTarget",
-    "XlaRuntimeError",
-    "client",
-    "cost_of",
-    "find_topology",
-    "flags",
-    "open_compiler",
-    "plugin_installed",
-    "reset_clients",
-    "resolve",
-    "tpu_chips",
-]
+from typing import TYPE_CHECKING
+
+from .lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .compilation import Compilation as Compilation
+    from .compilation import DoesNotFit as DoesNotFit
+    from .compilation import ProgramMemory as ProgramMemory
+    from .compilers import Compiler as Compiler
+    from .compilers import open_compiler as open_compiler
+    from .cost import Cost as Cost
+    from .cost import LineCost as LineCost
+    from .cost import cost_of as cost_of
+    from .environment import Environment as Environment
+    from .environment import flags as flags
+    from .executable import Executable as Executable
+    from .launch import Launch as Launch
+    from .launch import Result as Result
+    from .operands import Operand as Operand
+    from .pjrt import Buffer as Buffer
+    from .pjrt import Client as Client
+    from .pjrt import LoadedExecutable as LoadedExecutable
+    from .pjrt import XlaRuntimeError as XlaRuntimeError
+    from .pjrt import client as client
+    from .pjrt import reset_clients as reset_clients
+    from .pjrt import tpu_chips as tpu_chips
+    from .pool import Entry as Entry
+    from .pool import ForkedProcess as ForkedProcess
+    from .pool import Load as Load
+    from .pool import Pool as Pool
+    from .residents import Residents as Residents
+    from .targets import PLATFORMS as PLATFORMS
+    from .targets import TARGETS as TARGETS
+    from .targets import CompileOnlyTarget as CompileOnlyTarget
+    from .targets import PlatformUnavailable as PlatformUnavailable
+    from .targets import UnknownTarget as UnknownTarget
+    from .targets import plugin_installed as plugin_installed
+    from .targets import resolve as resolve
+    from .topologies import TOPOLOGIES as TOPOLOGIES
+    from .topologies import Topology as Topology
+    from .topologies import find_topology as find_topology
+    from .topology_compiler import CompileError as CompileError
+    from .traffic import Traffic as Traffic
+    from .transfer import Copying as Copying
+
+_PLACES = {
+    ".compilation": ("Compilation", "DoesNotFit", "ProgramMemory"),
+    ".compilers": ("Compiler", "open_compiler"),
+    ".cost": ("Cost", "LineCost", "cost_of"),
+    ".environment": ("Environment", "flags"),
+    ".executable": ("Executable",),
+    ".launch": ("Launch", "Result"),
+    ".operands": ("Operand",),
+    ".pjrt": (
+        "Buffer",
+        "Client",
+        "LoadedExecutable",
+        "XlaRuntimeError",
+        "client",
+        "reset_clients",
+        "tpu_chips",
+    ),
+    ".pool": ("Entry", "ForkedProcess", "Load", "Pool"),
+    ".residents": ("Residents",),
+    ".targets": (
+        "PLATFORMS",
+        "TARGETS",
+        "CompileOnlyTarget",
+        "PlatformUnavailable",
+        "UnknownTarget",
+        "plugin_installed",
+        "resolve",
+    ),
+    ".topologies": ("TOPOLOGIES", "Topology", "find_topology"),
+    ".topology_compiler": ("CompileError",),
+    ".traffic": ("Traffic",),
+    ".transfer": ("Copying",),
+}
+
+# Hidden from type checkers, which would otherwise let every name pass.
+if not TYPE_CHECKING:
+    __getattr__, __dir__, __all__ = lazy_names(__name__, _PLACES)

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from .client import Client, XlaRuntimeError, client
 from .compilation import Compilation, DoesNotFit, bytes_needed
+from .pjrt import Client, XlaRuntimeError, client
 from .topologies import find_topology
 from .topology_compiler import CompileError, TopologyCompiler
 

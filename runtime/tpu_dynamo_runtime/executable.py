@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from .client import Buffer, Client
 from .launch import Launch, Result
 from .operands import CopiedOperands, Operand, Operands, SharedOperands
+from .pjrt import Buffer, Client
 from .pool import Entry
 from .residents import Order, Residents
 from .traffic import Traffic

@@ -8,7 +8,7 @@ from itertools import chain
 
 import torch
 
-from .client import Buffer, Unremembered
+from .pjrt import Buffer, Unremembered
 from .pool import Entry
 from .residents import Order
 from .traffic import Traffic

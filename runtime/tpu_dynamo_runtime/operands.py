@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from .client import Buffer, Client
+from .pjrt import Buffer, Client
 from .residents import Copy, Order, Residents
 from .transfer import Copying
 

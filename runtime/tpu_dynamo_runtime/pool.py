@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
-from .client import Client, LoadedExecutable
+from .pjrt import Client, LoadedExecutable
 from .traffic import Traffic
 
 # From a client, a program and its digest to the executable.

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 import torch
 
-from .client import Buffer
+from .pjrt import Buffer
 
 # A tensor's dimensions from the outermost in memory to the innermost; None for row-major.
 Order = tuple[int, ...] | None

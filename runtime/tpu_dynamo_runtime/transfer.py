@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import torch
 
-from .client import Buffer, Client
+from .pjrt import Buffer, Client
 from .traffic import Traffic
 
 # NumPy has no such formats itself: the bytes cross as integers of the same width.

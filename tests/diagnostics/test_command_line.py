@@ -78,6 +78,11 @@ def test_what_cannot_be_done_is_refused_with_exit_code_2(arguments, message):
     assert message in done.output
 
 
+def test_json_goes_to_stdout_where_it_is_asked_for(saved):
+    assert json.loads(run("report", saved, "--json", "-").stdout) == json.loads(saved.read_text())
+    assert json.loads(run("explain", "tpu201", "--json").stdout)["code"] == "TPU201"
+
+
 def test_codes_are_explained():
     assert run("explain", "tpu201").output.startswith("# TPU201: A size changes")
     assert "choose by torch.where" in run("explain", "GB0170").output

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -12,6 +12,30 @@ _ABSENT = "nothing"
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One sentence for each part that differs; inside a part that has parts, for each of these."""
     return [words for name in _names(was, now) for words in _part(name, was.get(name), now.get(name))]
+
+
+def program_differences(
+    was: Mapping[str, Any], now: Mapping[str, Any], graphs: Callable[[], tuple[str | None, str | None]]
+) -> list[str]:
+    """What differs between two programs, as their entries' metadata tells; nothing where they are the same.
+
+    graphs: gives both graphs as text, where they can be read; called only where these explain something.
+    """
+    before, after = dict(was["keyed"]), dict(now["keyed"])
+    graph_differs = before.pop("graph", None) != after.pop("graph", None)
+    reasons = differences(before, after)
+    if not graph_differs:
+        return reasons
+    told_was, told_now = was["told"], now["told"]
+    inputs = input_differences(told_was["inputs"], told_now["inputs"])
+    if told_was["role"] != told_now["role"]:
+        reasons.append(f"it is a {told_now['role']} graph, that was a {told_was['role']} graph")
+    if told_was["code"] == told_now["code"] and inputs:
+        return reasons + inputs
+    text_was, text_now = graphs()
+    operation = first_difference(text_was, text_now) if text_was is not None and text_now is not None else None
+    guards = differences({"guards": told_was["guards"]}, {"guards": told_now["guards"]})
+    return reasons + ([operation] if operation else ["the graph differs"]) + inputs[:8] + guards[:4]
 
 
 def input_differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -12,9 +12,11 @@ from typing import Any
 from tpu_dynamo_runtime import Client, Environment, LoadedExecutable
 from tpu_dynamo_runtime.store import Store
 
+from .entries import EXECUTABLE
+
 log = logging.getLogger("tpu_dynamo.cache")
 
-KIND = "executable"
+KIND = EXECUTABLE
 # Raised when what an entry holds, or how it is made, changes.
 _SCHEMA = 1
 

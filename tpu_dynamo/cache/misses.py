@@ -13,7 +13,8 @@ from tpu_dynamo_runtime.store import Store, latest
 
 from ..signature import Signature
 from . import executables, programs
-from .differences import differences, first_difference, input_differences
+from .differences import differences, program_differences
+from .entries import explains
 
 log = logging.getLogger("tpu_dynamo.cache")
 
@@ -53,32 +54,19 @@ class Neighbours:
         """Why there is no program of a graph."""
         if self._programs is None:
             listed = latest(self._store, programs.KIND, _LATEST)
-            self._programs = {one.key: one.metadata for one in listed if _explains(one.metadata)}
+            self._programs = {one.key: one.metadata for one in listed if explains(one.metadata)}
         made = {"program": None, "keyed": signature.keyed, "told": signature.told}
         known, self._programs = self._programs, {**self._programs, signature.key: made}
         near = heapq.nsmallest(1, known, key=lambda key: _distance(known[key], signature))
         if not near:
             return Miss(graph, "signature", None, ("there are no programs in the cache yet",))
-        return Miss(graph, "signature", near[0], tuple(self._program_reasons(near[0], known[near[0]], signature)))
+        now = {"keyed": signature.keyed, "told": signature.told}
+        reasons = program_differences(known[near[0]], now, lambda: (self._graph(near[0]), signature.text))
+        return Miss(graph, "signature", near[0], tuple(reasons) or ("the entry was removed or could not be read",))
 
-    def _program_reasons(self, key: str, entry: Mapping[str, Any], signature: Signature) -> list[str]:
-        was, now, keyed = entry["told"], signature.told, dict(signature.keyed)
-        before = dict(entry["keyed"])
-        graph_differs = before.pop("graph", None) != keyed.pop("graph")
-        reasons = differences(before, keyed)
-        if not graph_differs:
-            return reasons or ["the entry was removed or could not be read"]
-        inputs = input_differences(was["inputs"], now["inputs"])
-        if was["role"] != now["role"]:
-            reasons.append(f"it is a {now['role']} graph, that was a {was['role']} graph")
-        if was["code"] == now["code"] and inputs:
-            return reasons + inputs
+    def _graph(self, key: str) -> str | None:
         found = self._store.get(programs.KIND, key, only=("graph",), remote=False)
-        operation = (
-            first_difference(found.sections["graph"].decode(errors="replace"), signature.text) if found else None
-        )
-        told = differences({"guards": was["guards"]}, {"guards": now["guards"]})
-        return reasons + ([operation] if operation else ["the graph differs"]) + inputs[:8] + told[:4]
+        return found.sections["graph"].decode(errors="replace") if found is not None else None
 
     def explain_executable(self, graph: str, client: Client, digest: str) -> Miss:
         """Why there is no executable of a program that was found."""
@@ -101,15 +89,6 @@ class Neighbours:
 def unnameable(graph: str, why: Exception) -> Miss:
     """The miss of a graph that has no signature."""
     return Miss(graph, "signature", None, (f"the graph holds {why}, so that no other process could recognise it",))
-
-
-def _explains(metadata: Mapping[str, Any]) -> bool:
-    """Whether an entry's metadata is what `programs.keep` writes: a file is not believed."""
-    keyed, told = metadata.get("keyed"), metadata.get("told")
-    if not isinstance(keyed, Mapping) or not isinstance(told, Mapping) or not isinstance(told.get("inputs"), Mapping):
-        return False
-    parts = all(name in told for name in ("role", "code", "guards"))
-    return parts and all(isinstance(each, Mapping) for each in told["inputs"].values())
 
 
 def _distance(entry: Mapping[str, Any], signature: Signature) -> tuple[int, ...]:

@@ -12,8 +12,9 @@ from tpu_dynamo_lowering import Argument, Computed, Given, Literal, Output, Prog
 from tpu_dynamo_runtime.store import Store
 
 from ..signature import Signature
+from .entries import PROGRAM
 
-KIND = "program"
+KIND = PROGRAM
 
 
 def find(store: Store, key: str, *, remote: bool = True) -> Program | None:

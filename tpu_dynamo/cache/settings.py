@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tpu_dynamo_runtime.store import DEFAULT_MAX_BYTES
 
-from ..options import Options
+from ..amounts import bytes_of
+
+if TYPE_CHECKING:
+    from ..options import Options
 
 log = logging.getLogger("tpu_dynamo.cache")
 
@@ -19,7 +22,6 @@ _USES = {
     "0": "off", "off": "off", "false": "off",
     "read_only": "read_only",
 }  # fmt: skip
-_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,15 @@ def cache_settings(options: Options | None = None) -> CacheSettings:
     Reads TPU_DYNAMO_CACHE (`on`, `off`, `read_only`), TPU_DYNAMO_CACHE_DIR, TPU_DYNAMO_CACHE_MAX_BYTES (as `20GiB`) and
     TPU_DYNAMO_CACHE_REMOTE. A value that means nothing is a warning.
     """
-    options = options or Options()
     use = _read("TPU_DYNAMO_CACHE", "").lower()
     if use not in _USES:
         log.warning("TPU_DYNAMO_CACHE=%r means nothing: on, off or read_only; the cache is off", use)
     use = _USES.get(use, "off")
-    directory = options.cache_dir or _read("TPU_DYNAMO_CACHE_DIR", "")
+    directory = (options.cache_dir if options else None) or _read("TPU_DYNAMO_CACHE_DIR", "")
+    option = options.cache if options else True
     return CacheSettings(
-        enabled=use != "off" and options.cache is not False,
-        read_only="read_only" in (use, options.cache),
+        enabled=use != "off" and option is not False,
+        read_only="read_only" in (use, option),
         directory=Path(directory) if directory else None,
         max_bytes=_bytes(_read("TPU_DYNAMO_CACHE_MAX_BYTES", "")),
         remote=_read("TPU_DYNAMO_CACHE_REMOTE", "") or None,
@@ -65,8 +67,8 @@ def _read(variable: str, default: str) -> str:
 def _bytes(text: str) -> int:
     if not text:
         return DEFAULT_MAX_BYTES
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        log.warning("TPU_DYNAMO_CACHE_MAX_BYTES=%r is no size such as 20GiB; 10 GiB it is", text)
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        log.warning("TPU_DYNAMO_CACHE_MAX_BYTES: %s; 10 GiB it is", error)
         return DEFAULT_MAX_BYTES
-    return int(match[1]) << (10 * " KMGT".index(match[2].upper() or " "))

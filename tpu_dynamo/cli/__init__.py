@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+import logging
 from typing import Annotated
 
 import typer
 
+from .cache import verbs as cache_verbs
+from .doctor import doctor
+from .ending import Root
 from .explain import explain
 from .ops import ops
 from .report import AfterDashes, report
 
-app = typer.Typer(name="tpu-dynamo", help='Tools around torch.compile(model, backend="tpu").', no_args_is_help=True)
+app = typer.Typer(
+    name="tpu-dynamo",
+    cls=Root,
+    help='Tools around torch.compile(model, backend="tpu").',
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"tpu-dynamo {metadata.version('tpu-dynamo')}")
+        from tpu_dynamo.version import __version__
+
+        typer.echo(f"tpu-dynamo {__version__}")
         raise typer.Exit
 
 
@@ -25,15 +36,23 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Log everything, and show the traceback of an unexpected error.")
+    ] = False,
 ) -> None:
     """Tools around torch.compile(model, backend="tpu")."""
+    if debug:
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        logging.getLogger("tpu_dynamo").setLevel(logging.DEBUG)
 
 
 app.command()(ops)
 app.command(cls=AfterDashes)(report)
 app.command()(explain)
+app.command()(doctor)
+app.add_typer(cache_verbs)
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    app(prog_name="tpu-dynamo")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
+from .console import print_json, results
 from .ending import refuse
+from .switches import Json
 
 
 def explain(
     code: Annotated[str, typer.Argument(metavar="CODE", help="As TPU101 or GB0170; a report names them.")],
+    json: Json = False,
 ) -> None:
     """Say what a code stands for and what to do."""
     from tpu_dynamo.diagnostics.codes import UnknownCode, explanation
@@ -20,10 +22,13 @@ def explain(
         text = explanation(code)
     except UnknownCode as unknown:
         refuse(str(unknown))
-    if not sys.stdout.isatty():
+    if json:
+        print_json({"code": code.strip().upper(), "text": text})
+        return
+    console = results()
+    if not console.is_terminal:
         typer.echo(text)
         return
-    from rich.console import Console
     from rich.markdown import Markdown
 
-    Console().print(Markdown(text))
+    console.print(Markdown(text))

@@ -2,74 +2,69 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .ending import FINDINGS, refuse
+from tpu_dynamo.amounts import counted
+
+from .console import cut, print_json, results, say, table, waiting
+from .ending import ExitCode, end
+from .switches import Json, NoProgress
+from .user_code import load, made
+
+_WHY = "WHAT IT GIVES, OR WHY THIS WAY"
 
 
 def ops(
     factory: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[MODULE:FACTORY]", help="A function that gives (model, args) or (model, args, kwargs)."
-        ),
+        typer.Argument(metavar="MODULE:FACTORY", help="A function that gives (model, args) or (model, args, kwargs)."),
     ] = None,
     training: Annotated[bool, typer.Option("--training", help="Include the backward pass.")] = False,
+    json: Json = False,
+    no_progress: NoProgress = False,
 ) -> None:
     """List the operators that are lowered, and how; with MODULE:FACTORY, those of your model, without running it.
 
     Exits with 1 when the model has operators that cannot be lowered.
     """
-    from tpu_dynamo import coverage
-
+    with waiting("importing torch", not no_progress):
+        from tpu_dynamo import coverage
     if factory is None:
-        rows = coverage.operator_rows()
-        _print_table(("operator", "lowered by", "what it gives, or why this way"), rows)
-        typer.echo(f"{len(rows)} operators", err=True)
+        _show_all(coverage.operator_rows(), json)
+        return
+    with waiting(f"tracing {factory}", not no_progress):
+        found = coverage.cover(*made(load(factory)), training=training)
+    rows = [(name, way, count) for (name, way), count in sorted(found.operators.items())]
+    if json:
+        print_json(
+            {
+                "graphs": found.graphs,
+                "operators": [{"operator": name, "lowered_by": way, "calls": calls} for name, way, calls in rows],
+                "unsupported": [problem.as_dict() for problem in found.unsupported],
+            }
+        )
     else:
-        found = coverage.cover(*_made(_load(factory)), training=training)
-        rows = [(name, way, str(count)) for (name, way), count in sorted(found.operators.items())]
-        _print_table(("operator", "lowered by", "calls"), rows)
+        shown = table("CALLS", "LOWERED BY", "OPERATOR", right=("CALLS",), flexible="OPERATOR")
+        for name, way, calls in rows:
+            shown.add_row(str(calls), way, cut(name))
+        results().print(shown)
         for problem in found.unsupported:
             typer.echo(f"\n{problem}")
-        lowered = sum(found.operators.values())
-        typer.echo(f"{found.graphs} graphs, {lowered} calls, {len(found.unsupported)} that cannot be lowered", err=True)
-        if found.unsupported:
-            raise typer.Exit(FINDINGS)
+    lowered = sum(found.operators.values())
+    unsupported = f"{len(found.unsupported)} that cannot be lowered"
+    say(f"{counted(found.graphs, 'graph')}, {counted(lowered, 'call')}, {unsupported}")
+    if found.unsupported:
+        end(ExitCode.FINDINGS)
 
 
-def _load(path: str) -> Callable[[], Any]:
-    module, colon, name = path.partition(":")
-    if not (module and colon and name):
-        refuse(f"{path!r} is not of the form MODULE:FACTORY, as in models:make_bert")
-    sys.path.insert(0, os.getcwd())  # as `python -m` does
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        refuse(f"no module named {error.name!r}, which {path!r} needs; it is looked for here and in the environment")
-    except AttributeError:
-        refuse(f"module {module!r} has no {name!r}")
-
-
-def _made(factory: Callable[[], Any]) -> tuple[Any, ...]:
-    made = factory()
-    if not (isinstance(made, tuple) and 2 <= len(made) <= 3 and callable(made[0])):
-        refuse("the factory must return (model, args) or (model, args, kwargs)")
-    return made
-
-
-def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*head)
-    for row in rows:
-        table.add_row(*row)
-    # A pipe has no width of its own: lines are as long as they need to be.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+def _show_all(rows: list[tuple[str, str, str]], json: bool) -> None:
+    if json:
+        print_json([{"operator": name, "lowered_by": way, "reason": reason} for name, way, reason in rows])
+    else:
+        shown = table("OPERATOR", "LOWERED BY", _WHY, flexible=_WHY)
+        for name, way, why in rows:
+            shown.add_row(name, way, cut(why))
+        results().print(shown)
+    say(f"{len(rows)} operators")

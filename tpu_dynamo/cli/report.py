@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from .ending import FINDINGS, refuse
+from .console import results, say
+from .ending import ExitCode, end, refuse
 
 if TYPE_CHECKING:
     from tpu_dynamo.diagnostics.model import Report
 
 _COMMAND = "tpu_dynamo.command"
+_STDOUT = Path("-")
 
 
 class AfterDashes(TyperCommand):
@@ -33,10 +34,10 @@ def report(
     ctx: typer.Context,
     source: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN.json | TRACE]", help="A saved report, or a file or folder of TORCH_TRACE."),
+        typer.Argument(metavar="RUN.json|TRACE", help="A saved report, or a file or folder of TORCH_TRACE."),
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as a page.")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Write the report as JSON; - is stdout.")] = None,
     sarif: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as SARIF 2.1.0.")] = None,
     github: Annotated[bool, typer.Option("--github", help="Print GitHub's annotations instead of text.")] = False,
     baseline: Annotated[
@@ -64,12 +65,12 @@ def report(
     if before is not None:
         difference = compare(found, before)
         new, known, gone = len(difference.new), len(difference.known), len(difference.gone)
-        typer.echo(f"{new} new, {known} known, {gone} gone since {baseline}", err=True)
+        say(f"{new} new, {known} known, {gone} gone since {baseline}")
     if status:
         raise typer.Exit(status)
     if fail_on is not None and (bad := failing(found, before, fail_on)):
-        typer.echo(f"tpu-dynamo: {len(bad)} findings for --fail-on {fail_on}", err=True)
-        raise typer.Exit(FINDINGS)
+        say(f"tpu-dynamo: {len(bad)} findings for --fail-on {fail_on}")
+        end(ExitCode.FINDINGS)
 
 
 def _read(path: Path) -> Report:
@@ -96,16 +97,22 @@ def _write(found: Report, redacted: bool, files: dict[str, Path | None], github:
 
     shown = redact(found) if redacted else found
     for form, path in files.items():
-        if path is not None:
+        if path is not None and path != _STDOUT:
             write(shown, path, form)
-            typer.echo(f"wrote {path}", err=True)
+            say(f"wrote {path}")
+    if files[".json"] == _STDOUT:
+        from tpu_dynamo.diagnostics.views.json_file import as_json
+
+        typer.echo(as_json(shown))
+        return
     if github:
         from tpu_dynamo.diagnostics.views.github import as_annotations
 
         typer.echo(as_annotations(shown))
         return
-    from rich.console import Console
-
     from tpu_dynamo.diagnostics.views.terminal import show
 
-    show(shown, Console(width=None if sys.stdout.isatty() else 120, highlight=False))
+    console = results()
+    if not console.is_terminal:
+        console.width = 120
+    show(shown, console)

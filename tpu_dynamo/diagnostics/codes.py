@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from ._torch_compat import break_page, break_registry
 from .fixes import FIXES
 
 _TITLES = {
@@ -48,6 +47,9 @@ def explanation(code: str) -> str:
     wanted = code.strip().upper()
     if wanted in _TITLES:
         return _page(wanted)
+    # torch's registry alone needs torch.
+    from ._torch_compat import break_registry
+
     if wanted in break_registry():
         return _registered(wanted)
     raise UnknownCode(f"no code {code!r}; ours are {', '.join(_TITLES)}, torch's graph breaks GB0000 and on")
@@ -62,6 +64,8 @@ def _page(code: str) -> str:
 
 
 def _registered(code: str) -> str:
+    from ._torch_compat import break_page, break_registry
+
     entry = break_registry()[code][0]
     parts = [f"# {code}: {entry['Gb_type']}", entry.get("Explanation", "")]
     parts += [f"* {hint}" for hint in entry.get("Hints", ())]

@@ -23,7 +23,7 @@ from ..cache.settings import cache_settings
 from ..device import NAME as DEVICE
 from ..options import Options
 from ..session import session
-from ..signature import surroundings
+from ..signature import conditions
 from ._torch_compat import CompilePackage, decode, dynamo_settings, encode, install, module_scope, new_package
 from .checks import first_difference
 from .identity import Description, code_digest
@@ -58,7 +58,7 @@ def key_of(model: Callable[..., Any], function: Any, options: Options) -> str:
     """A digest of the function's name, the model's structure, options, settings and versions. Raises Refused."""
     structure, on_device = _structure(model)
     try:
-        ours = surroundings(options, client(options.target).platform, donates=on_device)
+        ours = conditions(options, client(options.target).platform, donates=on_device)
     except Unnameable as why:
         raise Refused(str(why)) from why
     code = getattr(function, "__code__", None)

@@ -13,11 +13,12 @@ from torch.optim import Optimizer
 from tpu_dynamo_lowering import readable
 from tpu_dynamo_runtime import Client
 
-from .._torch_compat import FakeTensorMode, mark_stepped
+from .._torch_compat import FakeTensorMode, frame_function, mark_stepped
 from ..artifacts import next_name
 from ..compiled import Run
 from ..options import Options
 from ..session import session
+from ..signature import Frame
 from ..specialise import Graph, specialise
 from . import optimizers
 from .joint import Joint, check_loss, joint
@@ -69,6 +70,7 @@ class StepGraph:
         check_loss(graph_module)
         self._device = device
         self._graph_module = graph_module
+        self._frame = Frame(function=frame_function())
         self._optimizer = optimizer
         self._max_grad_norm = max_grad_norm
         self._options = options
@@ -130,7 +132,7 @@ class StepGraph:
             "joint.fx.py": lambda: readable(both.graph_module),
             "step.fx.py": lambda: readable(graph_module),
         }
-        step = Graph(next_name("step"), "step", graph_module, on_device=True, forms=forms)
+        step = Graph(next_name("step"), "step", graph_module, on_device=True, forms=forms, frame=self._frame)
         return specialise(self._device, self._options, step, {})[0], fresh
 
 

@@ -4,12 +4,14 @@ An executable is native code. Whoever can write into a store's directory, or to 
 processes that use it run; checksums find damage, not malice.
 """
 
+from .archive import BadArchive, Member, TakenIn, archive_members, export_archive, import_archive
 from .directory import default_path
 from .entry import Entry, Header, Section
 from .faults import Fault, Faults
 from .maintenance import (
     Listed,
     clear,
+    discard,
     entries,
     export_entry,
     import_data,
@@ -17,6 +19,7 @@ from .maintenance import (
     latest,
     prune,
     remove,
+    to_prune,
     total_bytes,
     verify,
     verify_all,
@@ -25,23 +28,31 @@ from .store import DEFAULT_MAX_BYTES, Store, open_store
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
+    "BadArchive",
     "Entry",
     "Fault",
     "Faults",
     "Header",
     "Listed",
+    "Member",
     "Section",
     "Store",
+    "TakenIn",
+    "archive_members",
     "clear",
     "default_path",
+    "discard",
     "entries",
+    "export_archive",
     "export_entry",
+    "import_archive",
     "import_data",
     "import_entry",
     "latest",
     "open_store",
     "prune",
     "remove",
+    "to_prune",
     "total_bytes",
     "verify",
     "verify_all",

@@ -60,7 +60,7 @@ class Eviction:
             if not file.temporary:
                 entries.append(file)
             elif file.last_use < now - _ABANDONED:
-                self._remove(file)
+                self.remove(file)
         self._sweep_locks(now)
         self.bound_quarantine()
         return entries
@@ -76,7 +76,7 @@ class Eviction:
         for file in files:
             if left <= max_bytes and file.last_use >= used_since:
                 break
-            if self._remove(file):
+            if self.remove(file):
                 left -= file.size
                 removed += 1
         return removed
@@ -88,7 +88,7 @@ class Eviction:
         for i, file in enumerate(newest_first):
             kept_bytes += file.size
             if i >= keep or kept_bytes > self._max_bytes * (1 - _KEPT):
-                self._remove(file)
+                self.remove(file)
 
     def _sweep_locks(self, now: float) -> None:
         for file in self._directory.lock_files():
@@ -107,7 +107,7 @@ class Eviction:
             self._faults.count_unwritten(error, f"{file.path}")
             return replace(file, last_use=now)
 
-    def _remove(self, file: File) -> bool:
+    def remove(self, file: File) -> bool:
         """Remove a file unless it was used, or replaced, since it was listed; says whether it is gone."""
         try:
             if os.lstat(file.path).st_mtime != file.last_use:

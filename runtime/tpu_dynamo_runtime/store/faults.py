@@ -35,9 +35,13 @@ class Fault(StrEnum):
 
 
 class Faults:
-    """Counts of faults, with the last detail of each; many threads may count."""
+    """Counts of faults, with the last detail of each; many threads may count.
 
-    def __init__(self):
+    logged: False for one who tells of them himself.
+    """
+
+    def __init__(self, logged: bool = True):
+        self._logged = logged
         self._lock = threading.Lock()
         self._counts: Counter[Fault] = Counter()
         self._details: dict[Fault, str] = {}
@@ -48,7 +52,8 @@ class Faults:
             self._counts[fault] += 1
             self._details[fault] = detail
             first = self._counts[fault] == 1
-        log.log(logging.WARNING if first else logging.DEBUG, "store: %s: %s", fault, detail)
+        if self._logged:
+            log.log(logging.WARNING if first else logging.DEBUG, "store: %s: %s", fault, detail)
 
     def count_unwritten(self, error: OSError | MemoryError, detail: str) -> None:
         """Count a write that failed: for want of room, or because it is refused."""

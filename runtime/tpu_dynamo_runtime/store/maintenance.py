@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +95,31 @@ def remove(store: Store, kind: str, key: str) -> bool:
         store.faults.count_unwritten(error, f"{kind} {key}")
         return False
     return True
+
+
+def discard(store: Store, listed: Listed) -> bool:
+    """Remove an entry unless it was used, or replaced, since it was listed; says whether it is gone."""
+    if store.directory is None or store.eviction is None or not store.may_write():
+        return False
+    path = store.directory.path(listed.kind, listed.key)
+    return store.eviction.remove(File(path, listed.size, listed.last_use))
+
+
+def to_prune(
+    listed: Iterable[Listed], now: float, *, max_bytes: int | None = None, max_age: float | None = None
+) -> list[Listed]:
+    """Those unused for `max_age` seconds, and the least recently used until at most `max_bytes` are left.
+
+    now: seconds since 1970. The longest unused comes first.
+    """
+    oldest_first = sorted(listed, key=lambda item: item.last_use)
+    left, found = sum(item.size for item in oldest_first), []
+    for item in oldest_first:
+        aged = max_age is not None and item.last_use < now - max_age
+        if aged or (max_bytes is not None and left > max_bytes):
+            found.append(item)
+            left -= item.size
+    return found
 
 
 def prune(store: Store, *, max_bytes: int | None = None, max_age: float | None = None) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .entry import CONTENT_LIMIT, HEADER_LIMIT
+from .entry import CONTENT_LIMIT, HEADER_LIMIT, is_name
 from .faults import Fault, Faults
 
 # After a failure the remote is left alone for this long, so that one that is down does not delay each miss.
@@ -59,6 +59,23 @@ class Remote:
             return True
 
         return self._ask(write, timeout) is True
+
+    def names(self, timeout: float) -> list[tuple[str, str, int]] | None:
+        """Kind, key and size of the file of each entry that is there; None where that cannot be found out."""
+
+        def read() -> list[tuple[str, str, int]]:
+            system, root = _open(self._url)
+            if not system.exists(root):
+                return []
+            found = []
+            for path, status in system.find(root, detail=True).items():
+                kind, shard, key = ("", "", *path.split("/"))[-3:]
+                if is_name(kind, key) and shard == key[:2]:
+                    found.append((kind, key, int(status["size"])))
+            return sorted(found)
+
+        answer = self._ask(read, timeout)
+        return answer if isinstance(answer, list) else None
 
     def _ask(self, function: Callable[[], Any], timeout: float) -> Any:
         """What `function` gives within `timeout` seconds, else None."""

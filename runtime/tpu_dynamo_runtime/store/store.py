@@ -151,6 +151,12 @@ class Store:
         data = self.get_file(kind, key)
         return data is not None and self._remote.push(kind, key, data, _PUSH_TIMEOUT)
 
+    def remote_names(self) -> list[tuple[str, str, int]] | None:
+        """Kind, key and size of the entries of the remote tier; None where that cannot be found out."""
+        if self._remote is None:
+            raise ValueError("this store has no remote tier")
+        return self._remote.names(_PUSH_TIMEOUT)
+
     def get_file(self, kind: str, key: str) -> bytes | None:
         """An entry's file as it is, checked; None where there is none that is sound."""
 

@@ -9,11 +9,13 @@ import pytest
 from tpu_dynamo_runtime.store import (
     Store,
     clear,
+    discard,
     entries,
     export_entry,
     import_entry,
     prune,
     remove,
+    to_prune,
     total_bytes,
     verify,
     verify_all,
@@ -149,3 +151,23 @@ def test_pruning_an_entry_that_just_went_is_no_fault(store, monkeypatch):
     assert store.eviction.evict(files, 0) == 2
     assert prune(store, max_bytes=0) == 0
     assert not store.faults.counts()
+
+
+def test_what_pruning_would_remove_is_the_longest_unused(store, clock):
+    clock.now += 100
+    put(store, key(2))
+    listed = list(entries(store))
+    assert to_prune(listed, clock.now) == []
+    assert {item.key for item in to_prune(listed, clock.now, max_age=50)} == {KEY, key(1)}
+    assert [item.key for item in to_prune(listed, clock.now, max_bytes=0)][-1] == key(2)
+    newest = next(item for item in listed if item.key == key(2))
+    assert {item.key for item in to_prune(listed, clock.now, max_bytes=newest.size)} == {KEY, key(1)}
+    assert to_prune(listed, clock.now, max_bytes=total_bytes(store)) == []
+
+
+def test_an_entry_that_was_used_since_it_was_listed_is_spared(store, clock):
+    listed = list(entries(store))
+    clock.now += 100
+    assert store.get(KIND, KEY) is not None
+    assert [discard(store, item) for item in listed] == [False, True]
+    assert kept(store) == {KEY}

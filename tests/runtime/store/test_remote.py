@@ -229,3 +229,12 @@ def test_a_removed_entry_comes_back_from_the_remote(other):
     assert remove(other, KIND, KEY)
     assert kept(other) == set()
     assert other.get(KIND, KEY) is not None
+
+
+def test_the_remote_lists_its_entries_and_nothing_else(full, other, url):
+    MemoryFileSystem().pipe_file(f"{url.removeprefix('memory:/')}/notes.txt", b"x")
+    assert other.remote_names() == [(KIND, KEY, entry_path(full).stat().st_size)]
+    assert new_store(entry_path(full).parent, remote=f"memory://{uuid.uuid4().hex}").remote_names() == []
+    broken = new_store(entry_path(full).parent, remote="nonsense://x")
+    assert broken.remote_names() is None
+    assert broken.faults.counts() == {"remote_failed": 1}

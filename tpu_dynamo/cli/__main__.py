@@ -1,0 +1,5 @@
+"""`python -m tpu_dynamo.cli`: the command line where no script is installed."""
+
+from . import main
+
+main()

@@ -1,0 +1,142 @@
+"""What is tried in a process of its own, since it may end it: imports, clients, and small models compiled.
+
+Run as a script, so that nothing is imported before the first stage. Writes a JSON object a line to stdout: {"begins":
+STAGE} before each stage and then {"stage": STAGE, "seconds": …, …} with what it found, or with "error". What others
+write to stdout goes to stderr. Its arguments are stages to leave out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+TOPOLOGY = "v5e:2x2"
+
+
+def import_torch() -> dict[str, Any]:
+    """PyTorch."""
+    import torch
+
+    return {"version": torch.__version__}
+
+
+def import_torch_mlir() -> dict[str, Any]:
+    """torch-mlir, through its one door."""
+    from tpu_dynamo_lowering import mlir
+
+    return {"module": mlir.__name__}
+
+
+def open_cpu() -> dict[str, Any]:
+    """PJRT's CPU client."""
+    from tpu_dynamo_runtime import client
+
+    cpu = client("cpu")
+    return {"version": cpu.version, "CPUs": cpu.environment["CPUs"]}
+
+
+def find_platforms() -> dict[str, Any]:
+    """What else there is to run on, found without opening it."""
+    from tpu_dynamo_runtime import plugin_installed, resolve, tpu_chips
+
+    chips = tpu_chips()
+    plugins = {platform: plugin_installed(platform) for platform in ("tpu", "cuda")}
+    return {"chips": chips, "plugins": plugins, "auto": resolve("auto", chips)}
+
+
+def register_device() -> dict[str, Any]:
+    """torch.device("tpu")."""
+    from tpu_dynamo.device import DeviceNameTaken, register
+
+    try:
+        register()
+    except DeviceNameTaken as taken:
+        return {"owner": taken.owner}
+    return {"owner": "tpu-dynamo"}
+
+
+def find_backend() -> dict[str, Any]:
+    """What Dynamo takes for the backend `tpu`."""
+    from torch._dynamo.backends.registry import lookup_backend
+
+    found: Any = lookup_backend("tpu")
+    return {"module": found.__module__, "name": getattr(found, "__qualname__", str(found))}
+
+
+def compile_and_compare() -> dict[str, Any]:
+    """A small model, forward and backward, compiled and run, against eager PyTorch."""
+    import torch
+
+    import tpu_dynamo
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(16, 32), torch.nn.GELU(), torch.nn.LayerNorm(32), torch.nn.Linear(32, 4)
+    )
+    inputs = torch.randn(8, 16)
+
+    def run(function: Callable[..., Any]) -> list[torch.Tensor]:
+        model.zero_grad()
+        out = function(inputs)
+        out.square().mean().backward()
+        return [out.detach().clone(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+    expected = run(model)
+    actual = run(torch.compile(model, backend="tpu_dynamo", fullgraph=True))
+    apart = max(
+        float((a - e).abs().max() / e.abs().max().clamp(min=1e-6)) for a, e in zip(actual, expected, strict=True)
+    )
+    stats = tpu_dynamo.stats()
+    return {"apart": apart, "graphs": stats.graphs, "executions": stats.executions, "tensors": len(expected)}
+
+
+def compile_for_topology() -> dict[str, Any]:
+    """A small model for a TPU that is not there."""
+    import torch
+
+    import tpu_dynamo
+
+    with torch.device("meta"):
+        model, inputs = torch.nn.Linear(128, 128), torch.empty(8, 128)
+    (graph,) = tpu_dynamo.compile_for(model, (inputs,), target=TOPOLOGY)
+    return {"cycles": graph.cost.cycles, "bytes": len(graph.executable)}
+
+
+STAGES: dict[str, Callable[[], dict[str, Any]]] = {
+    "import torch": import_torch,
+    "import torch-mlir": import_torch_mlir,
+    "PJRT's CPU client": open_cpu,
+    "platforms": find_platforms,
+    'torch.device("tpu")': register_device,
+    "the backend": find_backend,
+    "compile and compare": compile_and_compare,
+    f"compile for {TOPOLOGY}": compile_for_topology,
+}
+
+
+def main(skipped: list[str]) -> None:
+    """Go through the stages, without those that are `skipped`."""
+    # A copy of stdout for the lines; whatever libraries print goes to stderr.
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    for stage, attempt in STAGES.items():
+        if stage not in skipped:
+            print(json.dumps({"begins": stage}), file=lines, flush=True)
+            print(json.dumps(_tried(stage, attempt)), file=lines, flush=True)
+
+
+def _tried(stage: str, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    started = time.perf_counter()
+    try:
+        found = attempt()
+    except Exception as error:  # noqa: BLE001 - whatever is broken here is what the doctor is asked for
+        found = {"error": f"{type(error).__name__}: {error}", "code": getattr(error, "code", None)}
+    return {"stage": stage, "seconds": round(time.perf_counter() - started, 2), **found}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,71 @@
+"""What is installed, and whether it is what tpu-dynamo asks for."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from tpu_dynamo.amounts import shown_path
+
+from .check import Check
+
+GROUP = "Versions"
+_OURS = "tpu-dynamo"
+_TOLD = ("torch", "torch-mlir", "jax", "jaxlib", "libtpu", "numpy")
+_LIBTPU = 'it compiles for TPUs and drives them: pip install "tpu-dynamo[tpu]" (Linux, x86-64)'
+
+
+def checks() -> Iterator[Check]:
+    """Python, tpu-dynamo, and what it stands on."""
+    here = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield Check(
+        GROUP,
+        "python",
+        "ok",
+        here,
+        facts={"version": platform.python_version(), "executable": shown_path(Path(sys.executable))},
+    )
+    own = _version(_OURS)
+    if own is None:
+        advice = "pip install tpu-dynamo; of a checkout: pip install -e ."
+        yield Check(GROUP, _OURS, "error", "it is imported from a folder and not installed", advice)
+    else:
+        yield Check(GROUP, _OURS, "ok", own, facts={"version": own})
+    wanted = {found.name: found for found in _requirements() if found.marker is None or found.marker.evaluate()}
+    for name in (*_TOLD, *(name for name in wanted if name not in _TOLD)):
+        yield from _check(name, wanted.get(name))
+
+
+def _check(name: str, requirement: Requirement | None) -> Iterator[Check]:
+    version = _version(name)
+    facts = {"version": version, "wanted": str(requirement.specifier) if requirement else None}
+    if version is None and requirement is None:
+        yield Check(GROUP, name, "note", "not installed", _LIBTPU if name == "libtpu" else None, facts)
+    elif version is None:
+        yield Check(GROUP, name, "error", "not installed", f"pip install '{requirement}'", facts)
+    elif requirement is not None and not requirement.specifier.contains(version, prereleases=True):
+        found = f"{version}, and tpu-dynamo needs {requirement.specifier}"
+        yield Check(GROUP, name, "error", found, f"pip install '{requirement}'", facts)
+    elif name in _TOLD:
+        yield Check(GROUP, name, "ok", version, facts=facts)
+
+
+def _requirements() -> list[Requirement]:
+    try:
+        found = [Requirement(text) for text in metadata.requires(_OURS) or ()]
+    except metadata.PackageNotFoundError:
+        return []
+    # What belongs to an extra has a marker that names it.
+    return [requirement for requirement in found if "extra" not in str(requirement.marker or "")]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
