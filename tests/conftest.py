@@ -20,7 +20,8 @@ def clean_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     for variable in [name for name in os.environ if name.startswith("TPU_DYNAMO_CACHE")]:
         monkeypatch.delenv(variable)
     directory = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("TPU_DYNAMO_CACHE_DIR", str(directory))
+    monkeypatch.setenv("TPU_DYNAMO_CACHE_DIR", str(directory / "ours"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(directory / "torchs"))
     torch._dynamo.reset()
     tpu_dynamo.reset_stats()
     torch.manual_seed(0)

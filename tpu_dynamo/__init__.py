@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .options import Options as Options
     from .owners import Memory as Memory
     from .owners import memory as memory
+    from .precompiled import Precompiled as Precompiled
+    from .precompiled import precompile as precompile
     from .session import explain_last_miss as explain_last_miss
     from .session import reset as reset
     from .session import reset_stats as reset_stats
@@ -57,6 +59,7 @@ _PLACES = {
     ".errors": ("CompilationFailed", "FrozenParameterChanged", "NeedsValues"),
     ".options": ("OptionError", "Options"),
     ".owners": ("Memory", "memory"),
+    ".precompiled": ("Precompiled", "precompile"),
     ".session": ("explain_last_miss", "reset", "reset_stats", "stats"),
     ".statistics": ("Snapshot",),
     ".training": ("NotALoss", "TrainStep", "UnsupportedOptimizer", "train_step"),

@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 from torch._C._dynamo.eval_frame import _get_cache_entries_for_region
-from torch._dynamo import config, convert_frame, pgo
-from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo import config, convert_frame, disable, pgo
 from torch._dynamo.exc import BackendCompilerFailed
 from torch._dynamo.guards import DeletedGuardManagerWrapper
-from torch._dynamo.utils import counters
+from torch._dynamo.utils import counters, flatten_graph_inputs
 from torch._functorch import config as functorch_config
 from torch._functorch._aot_autograd.descriptors import GradAOTOutput, PlainAOTInput, PlainAOTOutput
-from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
+from torch._functorch.aot_autograd import aot_export_joint_with_descriptors, aot_module_simplified
 from torch._functorch.partitioners import default_partition, min_cut_rematerialization_partition
 from torch._guards import TracingContext
 from torch._logging import trace_structured
@@ -32,11 +31,17 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     unset_fake_temporarily,
 )
+from torch.compiler._cache import CacheArtifact, CacheArtifactFactory, CacheArtifactRecorder
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
+from ._torch_autograd_cache import Compilers, compile_kept
+
 __all__ = [
     "BackendCompilerFailed",
+    "CacheArtifact",
+    "CacheArtifactFactory",
+    "CacheArtifactRecorder",
     "DataDependentOutputException",
     "DynamicOutputShapeException",
     "FakeTensorMode",
@@ -45,6 +50,7 @@ __all__ = [
     "compiled_apart",
     "export_joint",
     "fake_copies",
+    "forms_are_read",
     "forward_returns",
     "graph_tensors",
     "guards",
@@ -62,6 +68,15 @@ __all__ = [
 
 _PARTITIONERS = {"min_cut": min_cut_rematerialization_partition, "default": default_partition}
 
+
+@dataclass(frozen=True)
+class Kept:
+    """How torch's cache of AOTAutograd's results is used; see `_torch_autograd_cache.compile_kept`."""
+
+    tag: str
+    told: Callable[[str], None]
+
+
 GraphCompiler = Callable[[GraphModule, Sequence[Any]], Callable[..., Any]]
 
 
@@ -74,23 +89,60 @@ def compile_with_aot_autograd(
     inference: GraphCompiler,
     partitioner: str = "min_cut",
     activation_memory_budget: float = 1.0,
+    kept: Kept | None = None,
 ) -> Callable[..., Any]:
     """AOTAutograd around three graph compilers: functional ATen graphs in, a callable for Dynamo out.
 
-    partitioner, activation_memory_budget: as in tpu_dynamo.Options.
+    partitioner, activation_memory_budget: as in tpu_dynamo.Options. kept: where torch's cache may have what comes out;
+    the compilers then give OutputCodes.
     Mutations of inputs are `copy_`s at the end of the graphs. Composite operators come apart, no others: lowering
     decides on the rest, when sizes are numbers.
     """
-    compiler = aot_autograd(
-        fw_compiler=forward,
-        bw_compiler=backward,
-        inference_compiler=inference,
-        partition_fn=_PARTITIONERS[partitioner],
-        decompositions={},
-        keep_inference_input_mutations=True,
-    )
-    with functorch_config.patch(activation_memory_budget=activation_memory_budget):
-        return compiler(graph_module, list(example_inputs))
+    if any(isinstance(value, list | tuple | dict) for value in example_inputs):
+
+        def flat(module: GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+            return compile_with_aot_autograd(
+                module,
+                inputs,
+                forward=forward,
+                backward=backward,
+                inference=inference,
+                partitioner=partitioner,
+                activation_memory_budget=activation_memory_budget,
+            )
+
+        return flatten_graph_inputs(graph_module, list(example_inputs), flat)
+
+    def backward_undisturbed(module: GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+        compile_undisturbed: Any = disable(backward, reason="it compiles")
+        return disable(compile_undisturbed(module, inputs), reason="it is compiled")
+
+    counters["aot_autograd"]["total"] += 1
+    with functorch_config.patch(activation_memory_budget=activation_memory_budget), _aot_logging():
+        if kept is not None:
+            compilers = Compilers(forward, backward_undisturbed, inference, _PARTITIONERS[partitioner])
+            compiled = compile_kept(graph_module, list(example_inputs), compilers, kept.tag, kept.told)
+        else:
+            compilers: Any = {"fw": forward, "bw": backward_undisturbed, "inference": inference}
+            compiled = aot_module_simplified(
+                graph_module,
+                list(example_inputs),
+                **{f"{name}_compiler": compiler for name, compiler in compilers.items()},
+                partition_fn=_PARTITIONERS[partitioner],
+                decompositions={},
+                keep_inference_input_mutations=True,
+            )
+    counters["aot_autograd"]["ok"] += 1
+    return disable(compiled, reason="it is compiled")
+
+
+def _aot_logging() -> contextlib.AbstractContextManager[Any]:
+    # torch's own aot_autograd() does as we do, but imports Inductor's IR each time for this, which takes 0.3 s.
+    if os.environ.get("TORCH_COMPILE_DEBUG") != "1":
+        return contextlib.nullcontext()
+    from torch._inductor.debug import enable_aot_logging
+
+    return enable_aot_logging()
 
 
 @dataclass(frozen=True)
@@ -322,9 +374,14 @@ def mark_stepped(optimizer: torch.optim.Optimizer) -> None:
 
 def trace_artifact(name: str, write: Callable[[], str]) -> None:
     """A form of a graph for the structured trace, which tlparse shows; `write` runs only while somebody reads forms."""
-    # The report reads records and no forms; an optimised program's text can take longer than compiling it.
-    if any(getattr(handler, "reads_forms", True) for handler in logging.getLogger("torch.__trace").handlers):
+    if forms_are_read():
         trace_event(name, write)
+
+
+def forms_are_read() -> bool:
+    """Whether somebody reads the forms of graphs in the structured trace."""
+    # The report reads records and no forms; an optimised program's text can take longer than compiling it.
+    return any(getattr(handler, "reads_forms", True) for handler in logging.getLogger("torch.__trace").handlers)
 
 
 def trace_event(name: str, write: Callable[[], str]) -> None:

@@ -26,6 +26,7 @@ from ._torch_compat import (
     unset_fake_temporarily,
 )
 from .artifacts import next_name, record_event
+from .autograd_cache import finding_programs, kept_by_torch, storable
 from .compiled import CompiledGraph, EagerGraph, Run, Sizes
 from .device import NAME as DEVICE
 from .freezing import FrozenModule, check_role
@@ -35,6 +36,7 @@ from .options import Options
 from .session import session
 from .signature import Frame, input_names
 from .specialise import Graph, specialise
+from .stored import GraphRecord
 
 log = logging.getLogger("tpu_dynamo")
 
@@ -60,15 +62,19 @@ def tpu(
     names = tuple(map(input_name, placeholders))
     frame = Frame(names, tuple(guards()), tuple(shape_guards()), frame_function())
     compile_as = partial(compile_graph, device, chosen, forms, frame)
-    return compile_with_aot_autograd(
-        graph_module,
-        example_inputs,
-        forward=partial(compile_as, "forward"),
-        backward=partial(compile_as, "backward"),
-        inference=partial(compile_as, "inference"),
-        partitioner=chosen.partitioner,
-        activation_memory_budget=chosen.activation_memory_budget,
-    )
+    compilers: dict[str, Any] = {role: partial(compile_as, role) for role in ("forward", "backward", "inference")}
+    kept = kept_by_torch(chosen, device, on_device)
+    if kept is not None:
+        compilers = {role: storable(role, compiler) for role, compiler in compilers.items()}
+    with finding_programs(chosen):
+        return compile_with_aot_autograd(
+            graph_module,
+            example_inputs,
+            **compilers,
+            partitioner=chosen.partitioner,
+            activation_memory_budget=chosen.activation_memory_budget,
+            kept=kept,
+        )
 
 
 def compile_graph(
@@ -127,9 +133,13 @@ def callable_of(
         try:
             # AOTAutograd calls compilers with its fake tensors switched on; constants are real.
             with unset_fake_temporarily():
-                return specialise(device, options, graph, bound)
+                run, key = specialise(device, options, graph, bound)
         except UnsupportedOp as unsupported:
             return fall_back(options, graph.name, eager, unsupported)
+        if key is not None and not sources:
+            static = tuple(sorted(graph.static))
+            compiled.record = GraphRecord(graph.role, key, graph.on_device, static, graph.returned)
+        return run
 
     compiled = CompiledGraph(sources, compiled_for)
     compiled.prepare(tuple(size_hint(source.read(example_inputs)) for source in sources))

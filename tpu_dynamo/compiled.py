@@ -12,6 +12,7 @@ from tpu_dynamo_lowering import Computed, Given, Literal, Output, Program, SizeS
 from tpu_dynamo_runtime import Executable
 
 from .device.executable import DeviceExecutable
+from .stored import GraphRecord
 
 Sizes = tuple[int | float, ...]
 
@@ -86,6 +87,19 @@ class CompiledGraph:
         self._lock = threading.Lock()
         self._by_sizes: dict[Sizes, Run] = {}
         self._only: Run | None = None
+        self.record: GraphRecord | None = None  # how another process finds it, if one can
+
+    @classmethod
+    def of(cls, run: Run) -> CompiledGraph:
+        """A graph without symbolic sizes that is compiled already."""
+        graph = cls((), lambda sizes: run)
+        graph.prepare(())
+        return graph
+
+    @property
+    def has_sizes(self) -> bool:
+        """Whether it is compiled for each set of sizes."""
+        return bool(self._sources)
 
     def prepare(self, sizes: Sizes) -> Run:
         """What to call for one set of sizes, compiled now if it is new; one thread compiles at a time."""

@@ -41,6 +41,7 @@ class Options:
     once, and batch norms become part of their convolutions; changing one afterwards is an error at the next call.
     cache: whether executables are kept on disk and found there by later processes: `True`, `False`, or `read_only`.
     cache_dir: the folder for that, in the place of `TPU_DYNAMO_CACHE_DIR`; see docs/caching.md.
+    autograd_cache: whether torch's AOTAutogradCache keeps what AOTAutograd makes of a graph, for later processes.
     activation_memory_budget: the share, from 0 to 1, of what `min_cut` would save that may be saved; below 1 the
     backward recomputes more.
     """
@@ -55,6 +56,7 @@ class Options:
     freeze: bool = field(default=False, metadata={"unkeyed": "its effect is in the graph"})
     cache: bool | Literal["read_only"] = field(default=True, metadata={"unkeyed": "changes no executable"})
     cache_dir: Path | None = field(default=None, metadata={"unkeyed": "changes no executable"})
+    autograd_cache: bool = field(default=True, metadata={"unkeyed": "changes no executable"})
     max_executables: PositiveInt = field(default=256, metadata={"unkeyed": "changes no executable"})
 
     @classmethod

@@ -9,8 +9,9 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from tpu_dynamo_lowering import Program
 from tpu_dynamo_runtime import Client, Entry, Load, LoadedExecutable, Pool, Residents, reset_clients
-from tpu_dynamo_runtime.store import open_store
+from tpu_dynamo_runtime.store import Store, open_store
 
+from .cache import portable
 from .cache.cache import Cache
 from .cache.misses import Miss
 from .cache.settings import CacheSettings, cache_settings
@@ -156,3 +157,11 @@ def reset() -> None:
     _session.close_caches()
     _session.statistics.reset()
     reset_clients()
+
+
+def _store_of_environment() -> Store | None:
+    cache = _session.cache(cache_settings())
+    return cache.store if cache is not None else None
+
+
+portable.register(_store_of_environment)

@@ -93,15 +93,7 @@ def signature(
     recognise.
     """
     text = "\n".join(canonical(graph_module, sizes))
-    keyed = {
-        "graph": _digest(text),
-        "platform": platform,
-        "matmul precision": torch.get_float32_matmul_precision(),
-        "donates": donates,
-        "options": keyed_options(options),
-        "settings": fingerprint.settings(),
-        **surroundings(),
-    }
+    keyed = {"graph": _digest(text), **conditions(options, platform, donates)}
 
     def tell() -> Mapping[str, Any]:
         # Operators without their numbers: equal for one piece of code on tensors of other sizes.
@@ -116,6 +108,18 @@ def signature(
         }
 
     return Signature(keyed, text, tell)
+
+
+def conditions(options: Options, platform: str, donates: bool) -> dict[str, Any]:
+    """What decides on a program besides its graph. Raises Unnameable where somebody registered a lowering."""
+    return {
+        "platform": platform,
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "donates": donates,
+        "options": keyed_options(options),
+        "settings": fingerprint.settings(),
+        **surroundings(),
+    }
 
 
 def keyed_options(options: Options) -> dict[str, Any]:

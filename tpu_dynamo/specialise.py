@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 from tpu_dynamo_lowering import LoweringFailed, Program, lower
 from tpu_dynamo_runtime import Client, Entry, Executable, Operand, Result, XlaRuntimeError
 
-from .artifacts import Artifacts, record_event
+from .artifacts import Artifacts, next_name, record_event
 from .cache.cache import Cache
 from .cache.settings import cache_settings
 from .compiled import Run, run_of
@@ -25,6 +25,7 @@ from .options import Options
 from .saved import buffer_of, kept_results
 from .session import session
 from .signature import Frame, Signature, signature
+from .stored import GraphRecord
 
 log = logging.getLogger("tpu_dynamo")
 
@@ -51,8 +52,10 @@ class Graph:
     forms: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
 
-def specialise(device: Client, options: Options, graph: Graph, sizes: SizeOf) -> Run:
+def specialise(device: Client, options: Options, graph: Graph, sizes: SizeOf) -> tuple[Run, str | None]:
     """The graph with `sizes` in the place of its symbols: lowered, compiled and ready to be called.
+
+    Beside it the key under which other processes find its program; None where they cannot.
 
     What an earlier process lowered or compiled is taken from the cache. Raises what `lower_graph` raises, and
     CompilationFailed for what XLA refuses.
@@ -61,20 +64,48 @@ def specialise(device: Client, options: Options, graph: Graph, sizes: SizeOf) ->
     suffix = "".join(f"-{symbol}={size}" for symbol, size in sizes.items())
     artifacts = Artifacts(graph.name + suffix, options.dump_dir, graph.forms)
     cache = session().cache(cache_settings(options))
-    program = program_of(device.platform, options, cache, artifacts, graph, sizes)
-    lowered = time.perf_counter()
+    program, key = program_of(device.platform, options, cache, artifacts, graph, sizes)
+    return _ready(device, options, cache, artifacts, graph, program, time.perf_counter() - started), key
+
+
+def revive(device: Client, options: Options, record: GraphRecord) -> Run | None:
+    """The graph that another process compiled, without the graph; None where its program is no longer kept.
+
+    Raises CompilationFailed for what XLA refuses.
+    """
+    started = time.perf_counter()
+    cache = session().cache(cache_settings(options))
+    artifacts = Artifacts(next_name(record.role))
+    program = cache.known_program(artifacts.name, record.signature) if cache is not None else None
+    if program is None:
+        return None
+    spent = time.perf_counter() - started
+    return _ready(device, options, cache, artifacts, record, program, spent)
+
+
+def _ready(
+    device: Client,
+    options: Options,
+    cache: Cache | None,
+    artifacts: Artifacts,
+    graph: Graph | GraphRecord,
+    program: Program,
+    lowering: float,
+) -> Run:
+    """The program, which took `lowering` seconds to have, loaded and ready to be called."""
+    started = time.perf_counter()
     try:
         loaded = session().load(device, program, options.max_executables, cache, artifacts.name)
     except XlaRuntimeError as error:
         repro = artifacts.write_repro({"stablehlo.mlir": program.text()})
         raise CompilationFailed("XLA", str(error), None, repro) from error
-    compiled = time.perf_counter()
-    times = {"lowering": lowered - started, "xla": compiled - lowered}
+    loading = time.perf_counter() - started
+    times = {"lowering": lowering, "xla": loading}
     record_event("stages", lambda: {"graph": artifacts.name, "seconds": times})
     artifacts.observe("optimised.hlo", lambda: device.optimised_hlo(loaded.loaded()))
     log.info(
         "graph %s: program in %.2f s, %s in %.2f s",
-        artifacts.name, lowered - started, f"loaded for {device.platform}", compiled - lowered,
+        artifacts.name, lowering, f"loaded for {device.platform}", loading,
     )  # fmt: skip
     if graph.on_device:
         return run_of(DeviceExecutable(loaded, program), program, draw_keys)
@@ -85,8 +116,8 @@ def specialise(device: Client, options: Options, graph: Graph, sizes: SizeOf) ->
 
 def program_of(
     platform: str, options: Options, cache: Cache | None, artifacts: Artifacts, graph: Graph, sizes: SizeOf
-) -> Program:
-    """The graph's program, from the cache or lowered. Raises what `lower_graph` raises."""
+) -> tuple[Program, str | None]:
+    """The graph's program, from the cache or lowered, and its key there. Raises what `lower_graph` raises."""
 
     def lowered() -> Program:
         program = lower_graph(graph.module, sizes, platform, graph.on_device, artifacts)
@@ -98,7 +129,7 @@ def program_of(
 
     # Who asks for dumps wants every form, also those that a program from the cache does not take.
     if cache is None or options.dump_dir is not None:
-        return lowered()
+        return lowered(), None
     return cache.program(artifacts.name, signed, lowered)
 
 
@@ -133,7 +164,9 @@ def lower_graph(
         raise CompilationFailed(failure.stage, failure.why, failure.line, repro) from failure
 
 
-def _executable(device: Client, options: Options, graph: Graph, program: Program, loaded: Entry) -> Executable:
+def _executable(
+    device: Client, options: Options, graph: Graph | GraphRecord, program: Program, loaded: Entry
+) -> Executable:
     """What calls the program with CPU tensors."""
     copying = options.transfer == "copy" or device.platform != "cpu"
     return Executable(

@@ -20,6 +20,9 @@ class Snapshot:
     cache_hits, cache_misses: by level. At level `signature` a graph's program is found, at `memory` a program's
     executable in this process, at `disk` and `remote` one that was kept. cache_faults: what went wrong with the cache,
     by the names of docs/caching.md.
+    autograd_cache: graphs of Dynamo's of which torch's cache had what AOTAutograd makes of them, `hit`, had not,
+    `miss`, or can have nothing, by the reason.
+    precompile: models of tpu_dynamo.precompile whose frame was kept, `hit`, was not, `miss`, or why it cannot be used.
     executions: runs of executables. bytes_to_device, bytes_to_host: bytes copied; memory that host and device
     share is not counted. donations: buffers of inputs that new values took over. donations_refused: why new values
     needed memory of their own, with how often. fallbacks: why graphs ran in eager PyTorch, with how many did.
@@ -31,6 +34,8 @@ class Snapshot:
     cache_hits: dict[str, int] = field(default_factory=dict)
     cache_misses: dict[str, int] = field(default_factory=dict)
     cache_faults: dict[str, int] = field(default_factory=dict)
+    autograd_cache: dict[str, int] = field(default_factory=dict)
+    precompile: dict[str, int] = field(default_factory=dict)
     executions: int = 0
     bytes_to_device: int = 0
     bytes_to_host: int = 0

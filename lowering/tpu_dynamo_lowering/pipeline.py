@@ -9,7 +9,6 @@ import sympy
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from . import mlir
 from ._torch_compat import fake_mode, functional_graph
 from .checks import drop_checks
 from .errors import LoweringFailed
@@ -73,6 +72,8 @@ def lower(
     Raises UnsupportedOp with all operators that have no lowering, UnsupportedInput, and LoweringFailed when a stage
     breaks.
     """
+    from . import mlir  # torch-mlir: 0.2 s that a process which finds its programs in a cache does not spend
+
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
     results, outputs, updates = expose_results(graph, mode)

@@ -118,7 +118,7 @@ def test_the_cache_can_be_switched_off(monkeypatch, way):
         run(scaled, torch.ones(3), **given)
         assert made() == (1, 1)
     assert tpu_dynamo.stats().cache_misses == {"memory": 1}
-    assert not list(Path(os.environ["TPU_DYNAMO_CACHE_DIR"]).iterdir())
+    assert not Path(os.environ["TPU_DYNAMO_CACHE_DIR"]).exists()
 
 
 def test_a_read_only_cache_gives_and_takes_nothing():
@@ -133,7 +133,7 @@ def test_a_read_only_cache_gives_and_takes_nothing():
 def test_a_folder_can_be_chosen(tmp_path):
     run(scaled, torch.ones(3), cache_dir=str(tmp_path / "mine"))
     assert (tmp_path / "mine" / "entries" / "executable").is_dir()
-    assert not list(Path(os.environ["TPU_DYNAMO_CACHE_DIR"]).iterdir())
+    assert not Path(os.environ["TPU_DYNAMO_CACHE_DIR"]).exists()
 
 
 def test_a_remote_tier_is_looked_into(monkeypatch, tmp_path):

@@ -16,6 +16,7 @@ from ..signature import Signature
 from ..statistics import Statistics
 from . import executables, programs
 from .misses import Miss, Neighbours, unnameable
+from .portable import record
 
 log = logging.getLogger("tpu_dynamo.cache")
 
@@ -33,34 +34,49 @@ class Cache:
         self._neighbours = Neighbours(store)
         self._recognised: set[str] = set()  # digests of programs that were found
 
-    def program(self, graph: str | None, sign: Callable[[], Signature], lower: Callable[[], Program]) -> Program:
+    def program(
+        self, graph: str | None, sign: Callable[[], Signature], lower: Callable[[], Program]
+    ) -> tuple[Program, str | None]:
         """The program of a graph: from the store, or lowered and then kept there. Raises what `lower` raises.
 
-        graph: its name, None for an eager operator, of which a miss is counted alone.
+        graph: its name, None for an eager operator, of which a miss is counted alone. Beside the program stands the
+        key under which other processes find it, None where they cannot.
         """
         try:
             signature = sign()
         except Unnameable as why:
             self._miss(unnameable(graph, why) if graph else None)
-            return lower()
-        program = programs.find(self.store, signature, remote=False)
+            return lower(), None
+        program = programs.find(self.store, signature.key, remote=False)
         if program is None:
             with self.store.exclusive(programs.KIND, signature.key):
                 # Another process may have made it in the meantime.
-                program = programs.find(self.store, signature)
+                program = programs.find(self.store, signature.key)
                 if program is None:
                     self._miss(self._neighbours.explain_program(graph, signature) if graph else None)
                     started = time.perf_counter()
                     program = lower()
                     programs.keep(self.store, signature, program)
+                    record(self.store, programs.KIND, signature.key)
                     _note(graph, programs.KIND, signature.key, False, time.perf_counter() - started, signature)
-                    return program
-        _note(graph, programs.KIND, signature.key, True, 0.0, signature)
+                    return program, signature.key
+        self._found(graph, signature.key, program, signature)
+        return program, signature.key
+
+    def known_program(self, graph: str, key: str) -> Program | None:
+        """The program that is kept under a key; a graph that has none is no miss of ours: it is traced again."""
+        program = programs.find(self.store, key)
+        if program is not None:
+            self._found(graph, key, program)
+        return program
+
+    def _found(self, graph: str | None, key: str, program: Program, signature: Signature | None = None) -> None:
+        record(self.store, programs.KIND, key)
+        _note(graph, programs.KIND, key, True, 0.0, signature)
         self._statistics.count("cache_hits", "signature")
         if graph:
             self._recognised.add(program.digest)
             _record("signature", "hit")
-        return program
 
     def executable(self, maker: executables.Maker, stablehlo: bytes, digest: str, graph: str | None = None) -> Any:
         """The executable of a program: from the store, or compiled and then kept there. Raises what XLA raises.
@@ -70,6 +86,7 @@ class Cache:
         started = time.perf_counter()
         found = executables.obtain(self.store, maker, stablehlo, digest)
         key = executables.executable_key(digest, maker.environment)
+        record(self.store, executables.KIND, key)
         _note(graph, executables.KIND, key, found.level is not None, time.perf_counter() - started)
         for level in found.asked:
             self._statistics.count("cache_hits" if level == found.level else "cache_misses", level)

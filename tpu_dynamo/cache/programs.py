@@ -17,15 +17,15 @@ from .entries import PROGRAM
 KIND = PROGRAM
 
 
-def find(store: Store, signature: Signature, *, remote: bool = True) -> Program | None:
-    """The program of a graph with this signature; None where there is none that can be read."""
-    entry = store.get(KIND, signature.key, ("description", "stablehlo", "constants"), remote=remote)
+def find(store: Store, key: str, *, remote: bool = True) -> Program | None:
+    """The program of graphs whose signature has this key; None where there is none that can be read."""
+    entry = store.get(KIND, key, ("description", "stablehlo", "constants"), remote=remote)
     if entry is None:
         return None
     try:
         return decode(entry.sections)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        store.reject(KIND, signature.key, f"{type(error).__name__}: {error}")
+        store.reject(KIND, key, f"{type(error).__name__}: {error}")
         return None
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch.fx import GraphModule
 from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
+
+from tpu_dynamo_runtime import Client
 
 from ..device import NAME as DEVICE
 from ..inputs import client_of_tensors
@@ -37,7 +38,7 @@ class TrainStep:
         _check_device(optimizer)
         self.optimizer = optimizer
         chosen = options_of(options)
-        compile_step = compile_step or partial(specialise, client_of_tensors(chosen), chosen, sizes={})
+        compile_step = compile_step or _compile_for(client_of_tensors(chosen), chosen)
 
         # Under the name of a registered backend: Dynamo then lets go of the tensors that it saw, which PyTorch would
         # otherwise not move to another device.
@@ -55,6 +56,10 @@ class TrainStep:
         """
         with torch.enable_grad():
             return self._run(inputs, *targets)
+
+
+def _compile_for(device: Client, options: Options) -> CompileStep:
+    return lambda step: specialise(device, options, step, {})[0]
 
 
 def train_step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,15 +166,23 @@ def import_entry(store: Store, source: Path) -> Header | None:
     Whoever made the file decides what its executable does: import only what you trust.
     """
     try:
-        with source.open("rb") as file:
-            header = read_header(file)
-            check_entry(file, header.kind, header.key)
-            file.seek(0)
-            data = file.read()
+        data = source.read_bytes()
+    except (OSError, MemoryError) as error:
+        store.faults.count(Fault.UNREADABLE, f"{source}: {error}")
+        return None
+    return import_data(store, data, str(source))
+
+
+def import_data(store: Store, data: bytes, source: str) -> Header | None:
+    """The same for an entry's file that was read already. source: where from, for the log."""
+    try:
+        file = io.BytesIO(data)
+        header = read_header(file)
+        check_entry(file, header.kind, header.key)
     except BadEntry as bad:
         store.faults.count(bad.fault, f"{source}: {bad}")
         return None
-    except (OSError, MemoryError) as error:
+    except MemoryError as error:
         store.faults.count(Fault.UNREADABLE, f"{source}: {error}")
         return None
     return header if store.put_file(header.kind, header.key, [data]) else None

@@ -1,0 +1,189 @@
+"""The one door to PyTorch's AOTAutogradCache: what AOTAutograd made of a graph of Dynamo's, kept by torch for later.
+
+torch's own way into that cache makes a key for Inductor: it imports Inductor's code generation and reads all of
+torch's sources, 1.5 s in each process. So the key is made here, from what AOTAutograd depends on, by torch's pickler
+for such keys; the entries, how they are written, found and unwrapped, and the guards on their sizes are torch's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch._dynamo import compiled_autograd
+from torch._dynamo.utils import counters
+from torch._functorch import config as functorch_config
+from torch._functorch._aot_autograd.autograd_cache import (
+    AOTAutogradCache,
+    AOTAutogradCacheDetails,
+    AOTAutogradCachePickler,
+    BypassAOTAutogradCache,
+    FXGraphCacheMiss,
+    check_cacheable,
+    create_fx_config,
+    sanitize_gm_for_cache,
+    should_use_local_autograd_cache,
+    should_use_remote_autograd_cache,
+)
+from torch._functorch._aot_autograd.graph_compile import aot_stage1_graph_capture, aot_stage2_compile
+from torch._functorch._aot_autograd.schemas import AOTAutogradCacheInfo, SerializableAOTDispatchCompiler
+from torch._functorch.aot_autograd import create_aot_state, prepare_aot_module_simplified
+from torch._inductor.codecache import BypassFxGraphCache, FxGraphCache
+from torch._inductor.output_code import OutputCode
+from torch.fx import GraphModule
+
+__all__ = ["BypassAOTAutogradCache", "Compilers", "FXGraphCacheMiss", "OutputCode", "compile_kept", "usable"]
+
+# Raised when what is in a key, or in an OutputCode of ours, changes.
+_SCHEMA = "1"
+
+
+@dataclass(frozen=True)
+class Compilers:
+    """What AOTAutograd calls with its graphs, each giving an OutputCode; and how it cuts a training graph in two."""
+
+    forward: Callable[[GraphModule, Sequence[Any]], Any]
+    backward: Callable[[GraphModule, Sequence[Any]], Any]
+    inference: Callable[[GraphModule, Sequence[Any]], Any]
+    partition: Callable[..., Any]
+
+
+def usable() -> bool:
+    """Whether torch's settings allow its cache of AOTAutograd's results on this machine."""
+    return should_use_local_autograd_cache()
+
+
+def compile_kept(
+    graph_module: GraphModule, inputs: Sequence[Any], compilers: Compilers, tag: str, told: Callable[[str], None]
+) -> Callable[..., Any]:
+    """What torch's aot_module_simplified does, with AOTAutogradCache asked first, under a key of ours.
+
+    tag: a digest of everything of ours that decides what a graph becomes. told: is told `hit`, `miss`, or why the
+    graph can have no entry. Backward graphs are compiled together with their forward graphs, since both are one
+    entry. Raises what the compilers raise.
+    """
+    patched = functorch_config.patch(bundled_autograd_cache=True, force_non_lazy_backward_lowering=True)
+    with patched, contextlib.ExitStack() as stack:
+        call, parameters, _, _, fakes, described, config, mode, shapes, _, _, activations = (
+            prepare_aot_module_simplified(
+                graph_module,
+                inputs,
+                None,
+                {},
+                keep_inference_input_mutations=True,
+                ignore_shape_env=False,
+                flatten=False,
+                force_non_lazy_backward_lowering=True,
+            )
+        )
+        key = _key(graph_module, fakes, config, tag, told)
+        compiled = _found(key, fakes, config, told) if key else None
+        if compiled is None:
+            if key:
+                symbols = AOTAutogradCache._filter_backed_symints(fakes)
+                config = replace(config, cache_info=AOTAutogradCacheInfo(key, time.time_ns(), symbols))
+            stack.enter_context(compiled_autograd._disable())
+            state = create_aot_state(stack, call, fakes, described, config, mode, shapes)
+            state.fw_metadata.act_input_indices = activations
+            captured = aot_stage1_graph_capture(state, call)
+            compiled, _ = aot_stage2_compile(
+                state,
+                captured,
+                compilers.partition,
+                SerializableAOTDispatchCompiler(OutputCode, compilers.forward),
+                SerializableAOTDispatchCompiler(OutputCode, compilers.backward),
+                SerializableAOTDispatchCompiler(OutputCode, compilers.inference),
+            )
+    function: Any = compiled
+
+    def run(*given: Any) -> Any:
+        return function([*parameters, *given])
+
+    return run
+
+
+def _key(
+    graph_module: GraphModule, inputs: Sequence[Any], config: Any, tag: str, told: Callable[[str], None]
+) -> str | None:
+    """The entry's name; None for a graph that no key could tell from others."""
+    with sanitize_gm_for_cache(graph_module):
+        try:
+            for module in graph_module.modules():
+                if isinstance(module, GraphModule):
+                    check_cacheable(module)
+                    _refuse_constants(module)
+                    _refuse_libraries(module)
+            FxGraphCache._check_for_hop(graph_module)
+            details = _Details(graph_module, inputs, config, create_fx_config())
+            details.ours = (_SCHEMA, tag)
+            return "a" + AOTAutogradCachePickler(graph_module).get_hash(details)
+        except (BypassAOTAutogradCache, BypassFxGraphCache) as why:
+            reason = " ".join(str(why).split())
+        except (pickle.PicklingError, AttributeError, TypeError, NotImplementedError) as why:
+            reason = f"the graph cannot be written down: {' '.join(str(why).split())}"
+    counters["aot_autograd"]["autograd_cache_bypass"] += 1
+    told(reason)
+    return None
+
+
+def _refuse_constants(module: GraphModule) -> None:
+    # torch's pickler tells of a tensor its shape, not its values.
+    for name, _ in (*module.named_parameters(), *module.named_buffers()):
+        raise BypassAOTAutogradCache(f"the graph holds the tensor {name}")
+    for node in module.graph.find_nodes(op="get_attr"):
+        if not isinstance(getattr(module, str(node.target), None), GraphModule):
+            raise BypassAOTAutogradCache(f"the graph holds the constant {node.target}")
+
+
+def _refuse_libraries(module: GraphModule) -> None:
+    # What such an operator and its gradient are is code that no key knows.
+    for node in module.graph.nodes:
+        operator = getattr(node.target, "overloadpacket", node.target)
+        name = getattr(operator, "_qualified_op_name", "aten::")
+        if name.partition("::")[0] not in ("aten", "prims", "prim", "_C"):
+            raise BypassAOTAutogradCache(f"{name} is an operator of a library")
+
+
+class _Details(AOTAutogradCacheDetails):
+    """What AOTAutograd depends on; of Inductor nothing."""
+
+    ours: tuple[str, str]
+
+    def _init_fx_graph_hash_details(self, gm: GraphModule, example_inputs: Sequence[Any], fx_config: Any) -> None:
+        self.gm = gm
+        self.example_inputs = list(example_inputs)
+        self.modes = (
+            torch.is_inference_mode_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+            str(torch.get_default_device()),
+            torch._C._get_mkldnn_enabled(),
+            # Which operator attention becomes.
+            torch._C._get_flash_sdp_enabled(),
+            torch._C._get_mem_efficient_sdp_enabled(),
+            torch._C._get_math_sdp_enabled(),
+            torch._C._get_cudnn_sdp_enabled(),
+            torch._C._get_overrideable_sdp_enabled(),
+        )
+
+
+def _found(key: str, inputs: list[Any], config: Any, told: Callable[[str], None]) -> Callable[..., Any] | None:
+    """What an entry holds, ready to be called."""
+    remote = should_use_remote_autograd_cache()
+    found = AOTAutogradCache._lookup(key, True, remote, inputs, {}, config)
+    try:
+        compiled = found[0].wrap_post_compile(inputs, config, create_fx_config()) if found else None
+    except FXGraphCacheMiss:
+        compiled = None  # the entry's programs are no longer there
+    except Exception as why:  # noqa: BLE001  (what torch unpickled and its wrappers can raise anything)
+        told(f"an entry cannot be used: {type(why).__name__}: {' '.join(str(why).split())[:200]}")
+        compiled = None
+    outcome = "miss" if compiled is None else "hit"
+    counters["aot_autograd"][f"autograd_cache_{outcome}"] += 1
+    told(outcome)
+    return compiled

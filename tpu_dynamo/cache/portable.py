@@ -1,0 +1,76 @@
+"""Entries of the cache in the bytes of `torch.compiler.save_cache_artifacts()`, and from them back into a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tpu_dynamo_runtime.store import Store, import_data
+
+from .._torch_compat import CacheArtifact, CacheArtifactFactory, CacheArtifactRecorder
+
+_TYPE = "tpu_dynamo"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An entry in a store; its file is read when somebody saves it."""
+
+    store: Store
+    kind: str
+    key: str
+
+
+def record(store: Store, kind: str, key: str) -> None:
+    """Note that this process made or used an entry, which then goes into the bytes."""
+    if store.directory is not None:
+        CacheArtifactRecorder(_TYPE, f"{kind}/{key}").record(Reference(store, kind, key))
+
+
+class StoreArtifact(CacheArtifact):
+    """An entry's file, as the store has it, checksums and all."""
+
+    # How loaded entries find the store that they go to; the front door says.
+    open_store: Callable[[], Store | None] = staticmethod(lambda: None)
+
+    @property
+    def content(self) -> bytes:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The file; empty where the entry is no longer there."""
+        held = self._held
+        return held if isinstance(held, bytes) else held.store.get_file(held.kind, held.key) or b""
+
+    @content.setter
+    def content(self, held: bytes | Reference) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        object.__setattr__(self, "_held", held)
+
+    _held: bytes | Reference
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StoreArtifact) and other.key == self.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @staticmethod
+    def encode(content: Any) -> Any:
+        """Nothing is read before it is saved."""
+        return content
+
+    def populate_cache(self) -> None:
+        """Put the entry into the store that the environment names, after every check that the store has."""
+        store, data = type(self).open_store(), self.content
+        if store is not None and data:
+            import_data(store, data, self.key)
+
+    @staticmethod
+    def type() -> str:
+        """The name of our entries among those of other caches."""
+        return _TYPE
+
+
+def register(open_store: Callable[[], Store | None]) -> None:
+    """Make torch's functions know our entries. open_store: gives the store that loaded ones go to."""
+    if _TYPE not in CacheArtifactFactory._artifact_types:
+        CacheArtifactFactory.register(StoreArtifact)
+    StoreArtifact.open_store = staticmethod(open_store)
