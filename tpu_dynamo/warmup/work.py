@@ -15,6 +15,7 @@ import torch
 
 from tpu_dynamo_lowering import Unsupported, UnsupportedInput, UnsupportedOp
 from tpu_dynamo_runtime import CompileError, DoesNotFit, PlatformUnavailable, UnknownTarget
+from tpu_dynamo_runtime.store import default_path
 
 from ..cache.cache import Cache
 from ..cache.settings import cache_settings
@@ -181,7 +182,9 @@ def _options(case: Case) -> Options:
 
 def _cache(checking: bool) -> Cache:
     settings = cache_settings()
-    cache = session().cache(dataclasses.replace(settings, read_only=True) if checking else settings)
+    # What does not exist yet cannot be only read; a check finds nothing there, and leaves it empty.
+    read_only = checking and (settings.directory or default_path()).exists()
+    cache = session().cache(dataclasses.replace(settings, read_only=read_only or settings.read_only))
     if cache is None:
         raise CaseError("the cache is off: TPU_DYNAMO_CACHE says so, and there is nothing to warm", "environment")
     if cache.store.directory is None:
