@@ -13,8 +13,7 @@ from torch.fx import GraphModule
 from tpu_dynamo_lowering import Unnameable, UnsupportedOp
 from tpu_dynamo_runtime import Client, client
 
-from ._torch_autograd_cache import usable
-from ._torch_compat import Kept, forms_are_read
+from ._torch_compat import Kept, forms_are_read, usable
 from .cache.settings import cache_settings
 from .compiled import CompiledGraph, EagerGraph, Run
 from .errors import CompilationFailed

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from ._torch_autograd_cache import BypassAOTAutogradCache, FXGraphCacheMiss, OutputCode
+from ._torch_compat import BypassAOTAutogradCache, FXGraphCacheMiss, OutputCode
 
 Run = Callable[[list[Any]], list[Any]]
 

@@ -1,0 +1,108 @@
+"""Compiling so that nobody notices: models with fake tensors, and Dynamo without a trace of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch._C._dynamo.eval_frame import _get_cache_entries_for_region
+from torch._dynamo import config, convert_frame, pgo
+from torch._dynamo.guards import DeletedGuardManagerWrapper
+from torch._dynamo.utils import counters
+from torch._subclasses.fake_tensor import (
+    FakeTensorMode,
+)
+from torch.utils import _pytree as pytree
+
+from .frames import size_hint
+
+
+@contextlib.contextmanager
+def compiled_apart(
+    function: Callable[..., Any], backend: Callable[..., Any], dynamic: bool | None = None
+) -> Iterator[Callable[..., Any]]:
+    """`function` under torch.compile, such that Dynamo afterwards knows nothing of it.
+
+    Neither its cached code, nor the sizes it has seen, nor its counts; other threads compile before or after.
+    """
+    with (
+        convert_frame.compile_lock,
+        config.patch(automatic_dynamic_local_pgo=False, automatic_dynamic_remote_pgo=False),
+    ):
+        sizes_seen, pgo._CODE_STATE = pgo._CODE_STATE, defaultdict(pgo.CodeState)
+        counts = {name: counter.copy() for name, counter in counters.items()}
+        compiled = torch.compile(function, backend=backend, dynamic=dynamic, isolate_recompiles=True)  # type: ignore[call-overload]
+        try:
+            yield compiled
+        finally:
+            pgo._CODE_STATE = sizes_seen
+            counters.clear()
+            counters.update(counts)
+            context = getattr(compiled, "dynamo_ctx", compiled)
+            _forget_region(context._isolate_recompiles_id)
+
+
+def _forget_region(region: int) -> None:
+    """Empty the cache entries of one isolated torch.compile call, which would live as long as the user's functions."""
+    for reference in list(convert_frame.input_codes.seen):
+        if (code := reference()) is not None:
+            for entry in _get_cache_entries_for_region(code, region):
+                state = entry.guard_manager.extra_state
+                if state is not None:
+                    state.invalidate(entry, DeletedGuardManagerWrapper("it was compiled ahead of time"))
+
+
+def modules_of(model: Any) -> list[torch.nn.Module]:
+    """A module and those within it, also of a method of one; of other functions none are known."""
+    owner = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
+    return list(owner.modules()) if isinstance(owner, torch.nn.Module) else []
+
+
+@contextlib.contextmanager
+def fake_copies(model: Any, inputs: Any, device: str) -> Iterator[Any]:
+    """`inputs` as fake tensors on `device`, while `model`'s tensors are fake too; nothing then computes.
+
+    Tensors that are one stay one. Afterwards the modules have their own tensors and attributes again, whatever the
+    model's code did to them. The model is a module, a method of one, or a function of its inputs alone.
+    """
+    fakes: dict[int, torch.Tensor] = {}
+
+    def fake(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in fakes:
+            shape, stride = ([int(size_hint(n)) for n in sizes] for sizes in (tensor.shape, tensor.stride()))
+            copy = torch.empty_strided(shape, stride, dtype=tensor.dtype, device=device)
+            is_parameter = isinstance(tensor, torch.nn.Parameter)
+            copy = torch.nn.Parameter(copy, tensor.requires_grad) if is_parameter else copy
+            fakes[id(tensor)] = copy.requires_grad_(tensor.requires_grad)
+        return fakes[id(tensor)]
+
+    modules = modules_of(model)
+    with FakeTensorMode(allow_non_fake_inputs=True), contextlib.ExitStack() as restored:
+        for module in modules:
+            restored.enter_context(_attributes_kept(module))
+        for module in modules:
+            for name, value in list(vars(module).items()):
+                if any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(value)):
+                    vars(module)[name] = pytree.tree_map_only(torch.Tensor, fake, value)
+        yield pytree.tree_map_only(torch.Tensor, fake, inputs)
+
+
+@contextlib.contextmanager
+def _attributes_kept(module: torch.nn.Module) -> Iterator[None]:
+    """Give a module its present attributes back at the end, its lists and registries their present members."""
+    attributes = vars(module).copy()
+    members = [(value, value.copy()) for value in attributes.values() if type(value) in (dict, list, set)]
+    try:
+        yield
+    finally:
+        vars(module).clear()
+        vars(module).update(attributes)
+        for value, copy in members:
+            if isinstance(value, list):
+                value[:] = copy
+            else:
+                value.clear()
+                value.update(copy)

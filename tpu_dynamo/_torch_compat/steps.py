@@ -1,0 +1,18 @@
+"""Optimizers, in a trace and after a step."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+
+def traced_as_compiled() -> contextlib.AbstractContextManager[None]:
+    """A context in which torch.compiler.is_compiling() is true, as while Dynamo traces: optimizers then keep numbers
+    in tensors."""
+    return torch.compiler._compile_session_context()
+
+
+def mark_stepped(optimizer: torch.optim.Optimizer) -> None:
+    """Tell learning rate schedulers, which warn otherwise, that the optimizer has made its step."""
+    optimizer._opt_called = True  # type: ignore[attr-defined]
