@@ -379,3 +379,8 @@ def test_many_threads_may_compile():
     with ThreadPoolExecutor(4) as threads:
         digests = list(threads.map(digest, [2, 3, 2, 3]))
     assert digests[0] == digests[2] != digests[1] == digests[3]
+
+
+def test_dynamo_that_is_switched_off_is_an_error_that_says_so():
+    with torch._dynamo.config.patch(disable=True), pytest.raises(RuntimeError, match="unset TORCHDYNAMO_DISABLE"):
+        tpu_dynamo.compile_for(torch.nn.Linear(2, 2), (torch.ones(1, 2),), target="cpu")

@@ -12,9 +12,7 @@ from torch._C._dynamo.eval_frame import _get_cache_entries_for_region
 from torch._dynamo import config, convert_frame, pgo
 from torch._dynamo.guards import DeletedGuardManagerWrapper
 from torch._dynamo.utils import counters
-from torch._subclasses.fake_tensor import (
-    FakeTensorMode,
-)
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from .frames import size_hint
@@ -26,8 +24,14 @@ def compiled_apart(
 ) -> Iterator[Callable[..., Any]]:
     """`function` under torch.compile, such that Dynamo afterwards knows nothing of it.
 
-    Neither its cached code, nor the sizes it has seen, nor its counts; other threads compile before or after.
+    Neither its cached code, nor the sizes it has seen, nor its counts; other threads compile before or after. Raises
+    RuntimeError where Dynamo is switched off.
     """
+    if config.disable:
+        raise RuntimeError(
+            "a model is captured by Dynamo, which TORCHDYNAMO_DISABLE or torch._dynamo.config.disable switches off\n"
+            "  try: unset TORCHDYNAMO_DISABLE, or set torch._dynamo.config.disable = False"
+        )
     with (
         convert_frame.compile_lock,
         config.patch(automatic_dynamic_local_pgo=False, automatic_dynamic_remote_pgo=False),

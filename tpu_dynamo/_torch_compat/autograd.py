@@ -27,7 +27,7 @@ GraphCompiler = Callable[[GraphModule, Sequence[Any]], Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Kept:
-    """How torch's cache of AOTAutograd's results is used; see `_torch_autograd_cache.compile_kept`."""
+    """How torch's cache of AOTAutograd's results is used; see `autograd_cache.compile_kept`."""
 
     tag: str
     told: Callable[[str], None]
