@@ -75,13 +75,13 @@ def vit(w: Weights, images: Array) -> Array:
     first = jnp.broadcast_to(w["embeddings.cls_token"], (x.shape[0], 1, x.shape[2]))
     x = jnp.concatenate([first, x], 1) + w["embeddings.position_embeddings"]
     for i in range(12):
-        at = f"encoder.layer.{i}"
+        at = f"layers.{i}"
         y = _norm(w, f"{at}.layernorm_before", x, 1e-12)
-        q, k, v = (_linear(w, f"{at}.attention.attention.{part}", y) for part in ("query", "key", "value"))
-        x = x + _linear(w, f"{at}.attention.output.dense", _attention(q, k, v, 12, False))
+        q, k, v = (_linear(w, f"{at}.attention.{part}_proj", y) for part in "qkv")
+        x = x + _linear(w, f"{at}.attention.o_proj", _attention(q, k, v, 12, False))
         y = _norm(w, f"{at}.layernorm_after", x, 1e-12)
-        y = jax.nn.gelu(_linear(w, f"{at}.intermediate.dense", y), approximate=False)
-        x = x + _linear(w, f"{at}.output.dense", y)
+        y = jax.nn.gelu(_linear(w, f"{at}.mlp.fc1", y), approximate=False)
+        x = x + _linear(w, f"{at}.mlp.fc2", y)
     return _norm(w, "layernorm", x, 1e-12)
 
 
