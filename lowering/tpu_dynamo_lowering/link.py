@@ -20,21 +20,25 @@ _PRECISION = {"highest": "HIGHEST", "high": "HIGH", "medium": "DEFAULT"}
 
 
 class _CachedKernel:
-    """A kernel call that equals another by its key, so that a cache can hold its code."""
+    """A kernel call for a cache of its code: it equals another by its key."""
 
     def __init__(self, call: KernelCall):
-        self.call = call
+        self.key = call.key
+        self.call: KernelCall | None = call
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _CachedKernel) and self.call.key == other.call.key
+        return isinstance(other, _CachedKernel) and self.key == other.key
 
     def __hash__(self) -> int:
-        return hash(self.call.key)
+        return hash(self.key)
 
 
 @lru_cache(maxsize=1024)
 def _kernel_bytecode(kernel: _CachedKernel, platform: str) -> bytes:
-    return jax_compat.to_bytecode(jax_compat.lower_function(kernel.call, kernel.call.operand_types(), platform))
+    # The cache holds the kernel but not its call, with which goes what JAX keeps of tracing it.
+    call, kernel.call = kernel.call, None
+    assert call is not None
+    return jax_compat.to_bytecode(jax_compat.lower_function(call, call.operand_types(), platform))
 
 
 def _lower_kernels(kernels: Mapping[str, KernelCall], platform: str) -> dict[str, bytes]:
