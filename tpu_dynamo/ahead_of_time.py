@@ -158,7 +158,7 @@ def lower_model(
             check_role(role)
             static = freezable(prepared, static_inputs(graph_module, backward=False))
             frozen = freeze(prepared, {i: example_inputs[i] for i in static})
-            prepared, example_inputs = frozen.module, [*(example_inputs[i] for i in frozen.moving), *frozen.values]
+            prepared, example_inputs = frozen.module, frozen.inputs(example_inputs)
         try:
             sizes = {s.symbol: size_hint(s.read(example_inputs)) for s in size_sources(prepared)}
             program = lower_graph(prepared, sizes, platform, on_device, artifacts)

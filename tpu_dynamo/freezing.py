@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Node
@@ -23,6 +25,10 @@ class FrozenModule:
     module: GraphModule
     values: list[torch.Tensor]
     moving: list[int]
+
+    def inputs(self, given: Sequence[Any]) -> list[Any]:
+        """What the module takes, from the whole graph's inputs."""
+        return [*(given[position] for position in self.moving), *self.values]
 
 
 def check_role(role: str) -> None:
@@ -65,11 +71,11 @@ def freeze(graph_module: GraphModule, parameters: Mapping[int, torch.Tensor]) ->
 def _compute(graph: Graph, owner: GraphModule, known: dict[Node, torch.Tensor]) -> None:
     """Add to `known` what can be computed from it."""
     constants = {node: getattr(owner, str(node.target)) for node in graph.find_nodes(op="get_attr")}
+    values = ChainMap(known, constants)
     for node in graph.nodes:
         needed = node.all_input_nodes
         if not _is_pure(node) or not any(each in known for each in needed):
             continue
-        values = known | constants
         if all(isinstance(values.get(each), torch.Tensor) for each in needed) and _is_small(node, needed):
             args, kwargs = torch.fx.map_arg((node.args, node.kwargs), values.__getitem__)
             known[node] = node.target(*args, **kwargs)  # type: ignore[operator]

@@ -45,16 +45,16 @@ class FrozenGraph:
         ready = self._ready or self._prepare(inputs, parameters)
         if _places(parameters) != ready.places or _versions(parameters) != ready.versions:
             raise FrozenParameterChanged(self._changed(parameters, ready))
-        moving = [inputs[position] for position in ready.frozen.moving]
+        taken = ready.frozen.inputs(inputs)
         inputs.clear()
-        return ready.run([*moving, *ready.frozen.values])
+        return ready.run(taken)
 
     def _prepare(self, inputs: list[Any], parameters: list[torch.Tensor]) -> _Ready:
         with self._lock:
             if self._ready is None:
                 held = [parameter.detach() for parameter in parameters]
                 frozen = freeze(self._graph_module, dict(zip(self._positions, held, strict=True)))
-                run = self._compile(frozen, [*(inputs[i] for i in frozen.moving), *frozen.values])
+                run = self._compile(frozen, frozen.inputs(inputs))
                 self._ready = _Ready(run, frozen, held, _places(held), _versions(held))
                 del self._graph_module, self._compile
         return self._ready

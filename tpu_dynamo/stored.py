@@ -51,11 +51,10 @@ class StoredGraph(OutputCode):
         self._boxed_call = True
         self.record = record
         self.why = why
-        self._run: Run | None = run
+        self._run: Any = run  # None only in a copy that is pickled
 
     def __call__(self, inputs: Sequence[Any]) -> Any:
-        """Run on the graph's inputs; empties the list."""
-        assert self._run is not None and isinstance(inputs, list)
+        """Run on the graph's inputs, a list; empties it."""
         return self._run(inputs)
 
     def prepare_for_serialization(self) -> None:

@@ -70,7 +70,7 @@ class Warmer:
         frozen = freeze(prepared, {i: example_inputs[i] for i in static})
         whole = dataclasses.replace(graph, module=frozen.module)
         run = _Frozen(frozen)
-        run.compiled = self._warm_sizes(whole, EagerGraph(frozen.module), run.inputs(example_inputs))
+        run.compiled = self._warm_sizes(whole, EagerGraph(frozen.module), frozen.inputs(example_inputs))
         return run
 
     def _warm_sizes(
@@ -182,13 +182,9 @@ class _Frozen:
         self._frozen = frozen
         self.compiled: Callable[[list[Any]], list[Any]]
 
-    def inputs(self, given: Sequence[Any]) -> list[Any]:
-        """The frozen graph's inputs, from the whole graph's."""
-        return [*(given[i] for i in self._frozen.moving), *self._frozen.values]
-
     def __call__(self, inputs: list[Any]) -> list[Any]:
         """Run on the whole graph's inputs; empties the list."""
-        given = self.inputs(inputs)
+        given = self._frozen.inputs(inputs)
         inputs.clear()
         return self.compiled(given)
 
