@@ -20,6 +20,7 @@ from ._torch_compat import (
     graph_tensors,
     guards,
     input_name,
+    leave_out_streams,
     shape_guards,
     size_hint,
     static_inputs,
@@ -55,6 +56,7 @@ def tpu(
     """
     chosen = Options.parse(options, mode)
     on_device = check_inputs(graph_module, example_inputs)
+    leave_out_streams(graph_module)
     device = client_of_tensors(chosen) if on_device else client(chosen.target)
     captured = readable(graph_module) if chosen.dump_dir else ""
     forms = {"dynamo.fx.py": lambda: captured or readable(graph_module)}

@@ -112,6 +112,11 @@ class CompiledGraph:
                     del self._specialise  # it holds the FX graph, which no further sizes will need
         return found
 
+    @property
+    def direct(self) -> Run | None:
+        """The one program that every call runs, in whatever modes PyTorch is; None if there may be others."""
+        return None if isinstance(self._only, EagerGraph) else self._only
+
     def __call__(self, inputs: list[Any]) -> list[Any]:
         """Run on the graph's inputs; empties the list."""
         chosen = self._only

@@ -57,6 +57,11 @@ class StoredGraph(OutputCode):
         """Run on the graph's inputs, a list; empties it."""
         return self._run(inputs)
 
+    @property
+    def direct(self) -> Run | None:
+        """As CompiledGraph's."""
+        return getattr(self._run, "direct", None)
+
     def prepare_for_serialization(self) -> None:
         """Called on a copy that is to be pickled. Raises BypassAOTAutogradCache for a graph that cannot be found."""
         if self.record is None:

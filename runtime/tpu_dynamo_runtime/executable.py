@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -53,8 +54,8 @@ class Executable:
         else:
             self.operands = SharedOperands(client, operands, buffers)
         self.constant_bytes = 0 if shared else sum(buffer.nbytes for buffer in buffers)
-        self._take = transfer.take
-        self._dtypes = [result.dtype for i, result in enumerate(results) if i not in (kept or {})]
+        dtypes = [result.dtype for i, result in enumerate(results) if i not in (kept or {})]
+        self._take = client.take_shared if shared else partial(transfer.take, dtypes=dtypes)
         inverses = [(i, _inverse(_or_none(result.order))) for i, result in enumerate(results)]
         self._permuted = [(i, inverse) for i, inverse in inverses if inverse is not None and i not in (kept or {})]
         self._kept = kept
@@ -66,7 +67,7 @@ class Executable:
         The results are fresh tensors whose strides are those that eager PyTorch gives, for dense tensors.
         """
         buffers = self.launch(self.operands(inputs))
-        outputs = self._take_some(buffers, self._kept) if self._kept else self._take(buffers, self._dtypes)
+        outputs = self._take_some(buffers, self._kept) if self._kept else self._take(buffers)
         for i, inverse in self._permuted:
             outputs[i] = outputs[i].permute(inverse)
         for position, result in self._updates:
@@ -77,7 +78,7 @@ class Executable:
     def _take_some(
         self, buffers: list[Buffer], kept: Mapping[int, Callable[[Buffer], torch.Tensor]]
     ) -> list[torch.Tensor]:
-        taken = iter(self._take([buffer for i, buffer in enumerate(buffers) if i not in kept], self._dtypes))
+        taken = iter(self._take([buffer for i, buffer in enumerate(buffers) if i not in kept]))
         return [kept[i](buffer) if i in kept else next(taken) for i, buffer in enumerate(buffers)]
 
 

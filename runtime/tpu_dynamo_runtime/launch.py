@@ -44,16 +44,20 @@ class Launch:
         self._traffic = traffic
         self._consume = program.client.results_consumer([(r.physical_shape, numpy_dtype(r.dtype)) for r in results])
 
-    def __call__(self, operands: Sequence[Buffer], buffers: list[Buffer] | None = None) -> list[Buffer]:
-        """Run; the program is loaded first if it was evicted.
+    def __call__(self, operands: Sequence[Buffer]) -> list[Buffer]:
+        """Run; the program is loaded first if it was evicted."""
+        executable = self._program.executable or self._program.loaded()
+        with Unremembered():
+            buffers = self._consume(executable.execute_sharded(operands))
+        self._traffic.executions += 1
+        self._program.last_use = self._traffic.executions
+        return buffers
 
-        buffers: a list to which the results are added, before a signal's handler may raise.
-        """
-        buffers = [] if buffers is None else buffers
+    def into(self, buffers: list[Buffer], operands: Sequence[Buffer]) -> None:
+        """Run, and add the results to a list before a signal's handler may raise."""
         executable = self._program.executable or self._program.loaded()
         with Unremembered():
             # From the execution to the list it is one call of C's: signals are handled between Python's instructions.
             buffers.extend(chain.from_iterable(map(self._consume, map(executable.execute_sharded, (operands,)))))
         self._traffic.executions += 1
         self._program.last_use = self._traffic.executions
-        return buffers

@@ -12,11 +12,13 @@ from torch._subclasses.fake_tensor import (
 from torch.compiler._cache import CacheArtifact, CacheArtifactFactory, CacheArtifactRecorder
 
 from .apart import compiled_apart, fake_copies, modules_of
-from .autograd import JointPlaces, Kept, compile_with_aot_autograd, export_joint, forward_returns, static_inputs
-from .autograd_cache import BypassAOTAutogradCache, FXGraphCacheMiss, OutputCode, usable
+from .autograd import compile_with_aot_autograd, forward_returns, static_inputs
+from .autograd_cache import BypassAOTAutogradCache, FXGraphCacheMiss, Kept, OutputCode, usable
 from .frames import frame_function, graph_tensors, guards, input_name, shape_guards, size_hint
+from .joint import JointPlaces, export_joint
 from .records import forms_are_read, trace_artifact, trace_event
 from .steps import mark_stepped, traced_as_compiled
+from .streams import leave_out_streams
 
 __all__ = [
     "BackendCompilerFailed",
@@ -41,6 +43,7 @@ __all__ = [
     "graph_tensors",
     "guards",
     "input_name",
+    "leave_out_streams",
     "mark_stepped",
     "modules_of",
     "shape_guards",

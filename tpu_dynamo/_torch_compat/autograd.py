@@ -5,32 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch._dynamo import disable
 from torch._dynamo.utils import counters, flatten_graph_inputs
 from torch._functorch import config as functorch_config
-from torch._functorch._aot_autograd.descriptors import GradAOTOutput, PlainAOTInput, PlainAOTOutput
-from torch._functorch.aot_autograd import aot_export_joint_with_descriptors, aot_module_simplified
 from torch._functorch.partitioners import default_partition, min_cut_rematerialization_partition
 from torch._guards import TracingContext
 from torch.fx import GraphModule
 
-from .autograd_cache import Compilers, compile_kept
+from .autograd_cache import Kept
+from .stages import Compilers, compile_in_stages
 
 _PARTITIONERS = {"min_cut": min_cut_rematerialization_partition, "default": default_partition}
 
 GraphCompiler = Callable[[GraphModule, Sequence[Any]], Callable[..., Any]]
-
-
-@dataclass(frozen=True)
-class Kept:
-    """How torch's cache of AOTAutograd's results is used; see `autograd_cache.compile_kept`."""
-
-    tag: str
-    told: Callable[[str], None]
 
 
 def compile_with_aot_autograd(
@@ -46,7 +35,7 @@ def compile_with_aot_autograd(
 ) -> Callable[..., Any]:
     """AOTAutograd around three graph compilers: functional ATen graphs in, a callable for Dynamo out.
 
-    partitioner, activation_memory_budget: as in tpu_dynamo.Options. kept: where torch's cache may have what comes out;
+    partitioner, activation_memory_budget: as in tpu_dynamo.Options. kept: how torch's cache may have what comes out;
     the compilers then give OutputCodes.
     Mutations of inputs are `copy_`s at the end of the graphs. Composite operators come apart, no others: lowering
     decides on the rest, when sizes are numbers.
@@ -71,20 +60,9 @@ def compile_with_aot_autograd(
         return disable(compile_undisturbed(module, inputs), reason="it is compiled")
 
     counters["aot_autograd"]["total"] += 1
+    compilers = Compilers(forward, backward_undisturbed, inference, _PARTITIONERS[partitioner])
     with functorch_config.patch(activation_memory_budget=activation_memory_budget), _aot_logging():
-        if kept is not None:
-            compilers = Compilers(forward, backward_undisturbed, inference, _PARTITIONERS[partitioner])
-            compiled = compile_kept(graph_module, list(example_inputs), compilers, kept.tag, kept.told)
-        else:
-            compilers: Any = {"fw": forward, "bw": backward_undisturbed, "inference": inference}
-            compiled = aot_module_simplified(
-                graph_module,
-                list(example_inputs),
-                **{f"{name}_compiler": compiler for name, compiler in compilers.items()},
-                partition_fn=_PARTITIONERS[partitioner],
-                decompositions={},
-                keep_inference_input_mutations=True,
-            )
+        compiled = compile_in_stages(graph_module, list(example_inputs), compilers, kept)
     counters["aot_autograd"]["ok"] += 1
     return disable(compiled, reason="it is compiled")
 
@@ -96,46 +74,6 @@ def _aot_logging() -> contextlib.AbstractContextManager[Any]:
     from torch._inductor.debug import enable_aot_logging
 
     return enable_aot_logging()
-
-
-@dataclass(frozen=True)
-class JointPlaces:
-    """What the inputs and outputs of a joint graph are.
-
-    inputs: for each the position among the traced graph's inputs, None for the gradient of an output. outputs: for
-    each output of the traced graph the number of the joint graph's. gradients: the same for inputs that have one.
-    """
-
-    inputs: list[int | None]
-    outputs: list[int]
-    gradients: dict[int, int]
-
-
-def export_joint(graph_module: GraphModule, inputs: Sequence[Any]) -> tuple[GraphModule, JointPlaces]:
-    """Forward and backward of a graph of Dynamo's as one functional ATen graph.
-
-    inputs: fake tensors that say what requires a gradient, and numbers. Writes to inputs are `copy_`s at the end.
-    Composite operators come apart, no others.
-    """
-    with contextlib.ExitStack() as stack, torch.enable_grad():
-        exported = aot_export_joint_with_descriptors(
-            stack, graph_module, tuple(inputs), decompositions={}, keep_inference_input_mutations=True
-        )
-    found = exported.graph_module
-    placeholders = [node.meta["desc"] for node in found.graph.find_nodes(op="placeholder")]
-    results = found.graph.output_node()
-    values: Any = results.args[0]
-    outputs: dict[int, int] = {}
-    gradients: dict[int, int] = {}
-    for i, (value, described) in enumerate(zip(values, results.meta["desc"], strict=True)):
-        if isinstance(described, PlainAOTOutput):
-            outputs[described.idx] = i
-        elif isinstance(described, GradAOTOutput) and isinstance(described.grad_of, PlainAOTInput):
-            gradients |= {described.grad_of.idx: i} if value is not None else {}
-        elif value is not None:
-            raise NotImplementedError(f"a captured loss with the output {described}")
-    inputs_ = [one.idx if isinstance(one, PlainAOTInput) else None for one in placeholders]
-    return found, JointPlaces(inputs_, [outputs[i] for i in range(len(outputs))], gradients)
 
 
 def static_inputs(graph_module: GraphModule, backward: bool) -> set[int]:

@@ -7,17 +7,14 @@ for such keys; the entries, how they are written, found and unwrapped, and the g
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch._dynamo import compiled_autograd
 from torch._dynamo.utils import counters
-from torch._functorch import config as functorch_config
 from torch._functorch._aot_autograd.autograd_cache import (
     AOTAutogradCache,
     AOTAutogradCacheDetails,
@@ -30,27 +27,27 @@ from torch._functorch._aot_autograd.autograd_cache import (
     should_use_local_autograd_cache,
     should_use_remote_autograd_cache,
 )
-from torch._functorch._aot_autograd.graph_compile import aot_stage1_graph_capture, aot_stage2_compile
-from torch._functorch._aot_autograd.schemas import AOTAutogradCacheInfo, SerializableAOTDispatchCompiler
-from torch._functorch.aot_autograd import create_aot_state, prepare_aot_module_simplified
+from torch._functorch._aot_autograd.schemas import AOTAutogradCacheInfo, ViewAndMutationMeta
 from torch._inductor.codecache import BypassFxGraphCache, FxGraphCache
 from torch._inductor.output_code import OutputCode
 from torch.fx import GraphModule
 
-__all__ = ["BypassAOTAutogradCache", "Compilers", "FXGraphCacheMiss", "OutputCode", "compile_kept", "usable"]
+__all__ = ["BypassAOTAutogradCache", "FXGraphCacheMiss", "Kept", "OutputCode", "for_entry", "found", "key_of", "usable"]
 
 # Raised when what is in a key, or in an OutputCode of ours, changes.
 _SCHEMA = "1"
 
 
 @dataclass(frozen=True)
-class Compilers:
-    """What AOTAutograd calls with its graphs, each giving an OutputCode; and how it cuts a training graph in two."""
+class Kept:
+    """How torch's cache is used.
 
-    forward: Callable[[GraphModule, Sequence[Any]], Any]
-    backward: Callable[[GraphModule, Sequence[Any]], Any]
-    inference: Callable[[GraphModule, Sequence[Any]], Any]
-    partition: Callable[..., Any]
+    tag: a digest of everything of ours that decides what a graph becomes. told: is told `hit`, `miss`, or why a graph
+    can have no entry.
+    """
+
+    tag: str
+    told: Callable[[str], None]
 
 
 def usable() -> bool:
@@ -58,59 +55,8 @@ def usable() -> bool:
     return should_use_local_autograd_cache()
 
 
-def compile_kept(
-    graph_module: GraphModule, inputs: Sequence[Any], compilers: Compilers, tag: str, told: Callable[[str], None]
-) -> Callable[..., Any]:
-    """What torch's aot_module_simplified does, with AOTAutogradCache asked first, under a key of ours.
-
-    tag: a digest of everything of ours that decides what a graph becomes. told: is told `hit`, `miss`, or why the
-    graph can have no entry. Backward graphs are compiled together with their forward graphs, since both are one
-    entry. Raises what the compilers raise.
-    """
-    patched = functorch_config.patch(bundled_autograd_cache=True, force_non_lazy_backward_lowering=True)
-    with patched, contextlib.ExitStack() as stack:
-        call, parameters, _, _, fakes, described, config, mode, shapes, _, _, activations = (
-            prepare_aot_module_simplified(
-                graph_module,
-                inputs,
-                None,
-                {},
-                keep_inference_input_mutations=True,
-                ignore_shape_env=False,
-                flatten=False,
-                force_non_lazy_backward_lowering=True,
-            )
-        )
-        key = _key(graph_module, fakes, config, tag, told)
-        compiled = _found(key, fakes, config, told) if key else None
-        if compiled is None:
-            if key:
-                symbols = AOTAutogradCache._filter_backed_symints(fakes)
-                config = replace(config, cache_info=AOTAutogradCacheInfo(key, time.time_ns(), symbols))
-            stack.enter_context(compiled_autograd._disable())
-            state = create_aot_state(stack, call, fakes, described, config, mode, shapes)
-            state.fw_metadata.act_input_indices = activations
-            captured = aot_stage1_graph_capture(state, call)
-            compiled, _ = aot_stage2_compile(
-                state,
-                captured,
-                compilers.partition,
-                SerializableAOTDispatchCompiler(OutputCode, compilers.forward),
-                SerializableAOTDispatchCompiler(OutputCode, compilers.backward),
-                SerializableAOTDispatchCompiler(OutputCode, compilers.inference),
-            )
-    function: Any = compiled
-
-    def run(*given: Any) -> Any:
-        return function([*parameters, *given])
-
-    return run
-
-
-def _key(
-    graph_module: GraphModule, inputs: Sequence[Any], config: Any, tag: str, told: Callable[[str], None]
-) -> str | None:
-    """The entry's name; None for a graph that no key could tell from others."""
+def key_of(graph_module: GraphModule, inputs: Sequence[Any], config: Any, kept: Kept) -> str | None:
+    """The entry's name for a graph of Dynamo's on fake inputs; None for one that no key could tell from others."""
     with sanitize_gm_for_cache(graph_module):
         try:
             for module in graph_module.modules():
@@ -120,15 +66,20 @@ def _key(
                     _refuse_libraries(module)
             FxGraphCache._check_for_hop(graph_module)
             details = _Details(graph_module, inputs, config, create_fx_config())
-            details.ours = (_SCHEMA, tag)
+            details.ours = (_SCHEMA, kept.tag)
             return "a" + AOTAutogradCachePickler(graph_module).get_hash(details)
         except (BypassAOTAutogradCache, BypassFxGraphCache) as why:
             reason = " ".join(str(why).split())
         except (pickle.PicklingError, AttributeError, TypeError, NotImplementedError) as why:
             reason = f"the graph cannot be written down: {' '.join(str(why).split())}"
     counters["aot_autograd"]["autograd_cache_bypass"] += 1
-    told(reason)
+    kept.told(reason)
     return None
+
+
+def for_entry(key: str, inputs: list[Any]) -> AOTAutogradCacheInfo:
+    """What AOTAutograd's configuration has for what comes out to become the entry `key`."""
+    return AOTAutogradCacheInfo(key, time.time_ns(), AOTAutogradCache._filter_backed_symints(inputs))
 
 
 def _refuse_constants(module: GraphModule) -> None:
@@ -172,18 +123,21 @@ class _Details(AOTAutogradCacheDetails):
         )
 
 
-def _found(key: str, inputs: list[Any], config: Any, told: Callable[[str], None]) -> Callable[..., Any] | None:
-    """What an entry holds, ready to be called."""
+def found(
+    key: str, inputs: list[Any], config: Any, kept: Kept
+) -> tuple[Callable[..., Any], ViewAndMutationMeta] | None:
+    """What an entry holds, ready to be called with a list of inputs; and what AOTAutograd knew of the graph."""
     remote = should_use_remote_autograd_cache()
-    found = AOTAutogradCache._lookup(key, True, remote, inputs, {}, config)
+    entry = AOTAutogradCache._lookup(key, True, remote, inputs, {}, config)
+    compiled: Any = None
     try:
-        compiled = found[0].wrap_post_compile(inputs, config, create_fx_config()) if found else None
+        if entry is not None:
+            compiled = entry[0].wrap_post_compile(inputs, config, create_fx_config()), entry[0].runtime_metadata
     except FXGraphCacheMiss:
-        compiled = None  # the entry's programs are no longer there
+        pass  # the entry's programs are no longer there
     except Exception as why:  # noqa: BLE001  (what torch unpickled and its wrappers can raise anything)
-        told(f"an entry cannot be used: {type(why).__name__}: {' '.join(str(why).split())[:200]}")
-        compiled = None
+        kept.told(f"an entry cannot be used: {type(why).__name__}: {' '.join(str(why).split())[:200]}")
     outcome = "miss" if compiled is None else "hit"
     counters["aot_autograd"][f"autograd_cache_{outcome}"] += 1
-    told(outcome)
+    kept.told(outcome)
     return compiled

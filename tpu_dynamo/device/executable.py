@@ -79,7 +79,7 @@ class DeviceExecutable:
             setattr, [cell for cell, _ in renewed], repeat("buffer"), map(buffers.__getitem__, [r for _, r in renewed])
         )
         try:
-            self._launch(operands, buffers)
+            self._launch.into(buffers, operands)
         finally:
             # What gave up its memory gets the new, also when a signal that came while the program ran raises now, as
             # Ctrl-C does; in one call of C's, after which the next signal may come.

@@ -1,0 +1,53 @@
+"""AOTAutograd: forward and backward of a captured graph as one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._functorch._aot_autograd.descriptors import GradAOTOutput, PlainAOTInput, PlainAOTOutput
+from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
+from torch.fx import GraphModule
+
+
+@dataclass(frozen=True)
+class JointPlaces:
+    """What the inputs and outputs of a joint graph are.
+
+    inputs: for each the position among the traced graph's inputs, None for the gradient of an output. outputs: for
+    each output of the traced graph the number of the joint graph's. gradients: the same for inputs that have one.
+    """
+
+    inputs: list[int | None]
+    outputs: list[int]
+    gradients: dict[int, int]
+
+
+def export_joint(graph_module: GraphModule, inputs: Sequence[Any]) -> tuple[GraphModule, JointPlaces]:
+    """Forward and backward of a graph of Dynamo's as one functional ATen graph.
+
+    inputs: fake tensors that say what requires a gradient, and numbers. Writes to inputs are `copy_`s at the end.
+    Composite operators come apart, no others.
+    """
+    with contextlib.ExitStack() as stack, torch.enable_grad():
+        exported = aot_export_joint_with_descriptors(
+            stack, graph_module, tuple(inputs), decompositions={}, keep_inference_input_mutations=True
+        )
+    found = exported.graph_module
+    placeholders = [node.meta["desc"] for node in found.graph.find_nodes(op="placeholder")]
+    results = found.graph.output_node()
+    values: Any = results.args[0]
+    outputs: dict[int, int] = {}
+    gradients: dict[int, int] = {}
+    for i, (value, described) in enumerate(zip(values, results.meta["desc"], strict=True)):
+        if isinstance(described, PlainAOTOutput):
+            outputs[described.idx] = i
+        elif isinstance(described, GradAOTOutput) and isinstance(described.grad_of, PlainAOTInput):
+            gradients |= {described.grad_of.idx: i} if value is not None else {}
+        elif value is not None:
+            raise NotImplementedError(f"a captured loss with the output {described}")
+    inputs_ = [one.idx if isinstance(one, PlainAOTInput) else None for one in placeholders]
+    return found, JointPlaces(inputs_, [outputs[i] for i in range(len(outputs))], gradients)

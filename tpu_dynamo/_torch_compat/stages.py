@@ -1,0 +1,98 @@
+"""AOTAutograd in its stages, as torch's aot_module_simplified goes through them, with what it keeps asked first."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch._dynamo import compiled_autograd
+from torch._functorch import config as functorch_config
+from torch._functorch._aot_autograd.graph_compile import aot_stage1_graph_capture, aot_stage2_compile
+from torch._functorch._aot_autograd.runtime_wrappers import SerializableCompiledFunction
+from torch._functorch._aot_autograd.schemas import SerializableAOTDispatchCompiler, ViewAndMutationMeta
+from torch._functorch.aot_autograd import create_aot_state, prepare_aot_module_simplified
+from torch.fx import GraphModule
+
+from .autograd_cache import Kept, OutputCode, for_entry, found, key_of
+
+
+@dataclass(frozen=True)
+class Compilers:
+    """What AOTAutograd calls with its graphs, and how it cuts a training graph in two."""
+
+    forward: Callable[[GraphModule, Sequence[Any]], Any]
+    backward: Callable[[GraphModule, Sequence[Any]], Any]
+    inference: Callable[[GraphModule, Sequence[Any]], Any]
+    partition: Callable[..., Any]
+
+
+def compile_in_stages(
+    graph_module: GraphModule, inputs: Sequence[Any], compilers: Compilers, kept: Kept | None
+) -> Callable[..., Any]:
+    """A graph of Dynamo's as a function of its inputs.
+
+    kept: how torch's cache is asked, under a key of ours, and filled; the compilers then give OutputCodes, and backward
+    graphs are compiled together with their forward graphs, since both are one entry. Raises what the compilers raise.
+    """
+    eager_backward = kept is not None or functorch_config.force_non_lazy_backward_lowering
+    patched = functorch_config.patch(bundled_autograd_cache=True, force_non_lazy_backward_lowering=eager_backward)
+    with contextlib.ExitStack() as stack:
+        if kept:
+            stack.enter_context(patched)
+        call, parameters, _, _, fakes, described, config, mode, shapes, _, _, activations = (
+            prepare_aot_module_simplified(
+                graph_module,
+                inputs,
+                None,
+                {},
+                keep_inference_input_mutations=True,
+                ignore_shape_env=False,
+                flatten=False,
+                force_non_lazy_backward_lowering=eager_backward,
+            )
+        )
+        key = key_of(graph_module, fakes, config, kept) if kept else None
+        entry = found(key, fakes, config, kept) if kept and key else None
+        if entry is not None:
+            compiled, metadata = entry
+        else:
+            if key:
+                config = replace(config, cache_info=for_entry(key, fakes))
+            stack.enter_context(compiled_autograd._disable())
+            state = create_aot_state(stack, call, fakes, described, config, mode, shapes)
+            state.fw_metadata.act_input_indices = activations
+            captured = aot_stage1_graph_capture(state, call)
+            roles: list[Any] = [compilers.forward, compilers.backward, compilers.inference]
+            if kept:
+                roles = [SerializableAOTDispatchCompiler(OutputCode, compiler) for compiler in roles]
+            compiled, _ = aot_stage2_compile(state, captured, compilers.partition, *roles)
+            metadata = state.fw_metadata
+    function = _direct(compiled, metadata) or compiled
+    return lambda *given: function([*parameters, *given])
+
+
+def _direct(compiled: Any, metadata: ViewAndMutationMeta) -> Callable[[list[Any]], Any] | None:
+    """What a graph is `direct`ly, without AOTAutograd's wrapper, which takes 1.6 us a call, where that does nothing.
+
+    Such is a graph without gradients that writes to no input and gives tensors of its own. For it the wrapper
+    (`_create_runtime_wrapper`) only switches gradients and autocast off, which no program looks at.
+    """
+    layers = [compiled]
+    while (inner := getattr(layers[-1], "__wrapped__", None)) is not None:
+        layers.append(inner)
+    # With any other wrapper, as for subclasses or for inputs that are one tensor, there are more.
+    wrappers = [layer for layer in layers[:-1] if not isinstance(layer, SerializableCompiledFunction)]
+    if len(wrappers) != 1 or (
+        metadata.num_mutated_inp_runtime_indices
+        or metadata.num_mutated_graph_handled_indices
+        or metadata.num_outputs_aliased
+        or metadata.num_intermediate_bases
+        or metadata.dynamic_outputs
+        or metadata.grad_enabled_mutation is not None
+        or metadata.is_rng_op_functionalized
+        or metadata.tokens
+    ):
+        return None
+    return getattr(layers[-1], "direct", None)
