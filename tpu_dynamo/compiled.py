@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Computed, Given, Literal, Output, Program, SizeSource
-from tpu_dynamo_runtime import Executable
+from tpu_dynamo_lowering import Computed, Given, Literal, Program, SizeSource, View
+from tpu_dynamo_runtime import Executable, items_at
 
 from .device.executable import DeviceExecutable
 from .stored import GraphRecord
@@ -38,23 +39,28 @@ class _Assembled:
         self._executable = executable
         self._random_keys = program.random_keys
         self._draw = draw
-        self._outputs = program.outputs
+        # Outputs are chosen among the literals, the results and the inputs, of which there are hundreds in training.
+        self._literals = [output.value for output in program.outputs if isinstance(output, Literal)]
+        self._views = [(i, output) for i, output in enumerate(program.outputs) if isinstance(output, View)]
+        literals, results = count(), len(self._literals)
+        inputs = results + len(program.results)
+        self._choose = items_at(
+            [
+                next(literals) if isinstance(output, Literal)
+                else inputs + output.position if isinstance(output, Given)
+                else results + output.result
+                for output in program.outputs
+            ]
+        )  # fmt: skip
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """The graph's outputs: tensors, sizes and None, as AOTAutograd expects them."""
         if self._random_keys:
             inputs = [*inputs, self._draw(self._random_keys)]
-        results = self._executable(inputs)
-        return [_output(output, inputs, results) for output in self._outputs]
-
-
-def _output(output: Output, inputs: Sequence[Any], results: Sequence[Any]) -> Any:
-    if isinstance(output, Given):
-        return inputs[output.position]
-    if isinstance(output, Literal):
-        return output.value
-    result = results[output.result]
-    return result if isinstance(output, Computed) else result.as_strided(output.shape, output.stride, output.offset)
+        outputs = list(self._choose([*self._literals, *self._executable(inputs), *inputs]))
+        for i, view in self._views:
+            outputs[i] = outputs[i].as_strided(view.shape, view.stride, view.offset)
+        return outputs
 
 
 class EagerGraph:

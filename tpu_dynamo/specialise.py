@@ -12,7 +12,16 @@ import torch
 from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import LoweringFailed, Program, lower
-from tpu_dynamo_runtime import Client, Entry, Executable, Operand, Result, XlaRuntimeError
+from tpu_dynamo_runtime import (
+    Client,
+    CopiedExecutable,
+    Entry,
+    Executable,
+    Operand,
+    Result,
+    SharedExecutable,
+    XlaRuntimeError,
+)
 
 from .artifacts import Artifacts, next_name, record_event
 from .cache.cache import Cache
@@ -168,17 +177,22 @@ def _executable(
     device: Client, options: Options, graph: Graph | GraphRecord, program: Program, loaded: Entry
 ) -> Executable:
     """What calls the program with CPU tensors."""
-    copying = options.transfer == "copy" or device.platform != "cpu"
-    return Executable(
+    traffic = session().statistics.traffic
+    inputs = program.arguments[: program.inputs]
+    operands = [Operand(a.position, a.spec.order, a.position in graph.static) for a in inputs]
+    results = [Result(result.shape, result.dtype, result.order) for result in program.results]
+    updates = [(update.position, update.result) for update in program.updates]
+    if device.platform == "cpu" and options.transfer != "copy":
+        return SharedExecutable(device, loaded, traffic, operands, results, updates, program.constants)
+    return CopiedExecutable(
         device,
         loaded,
-        session().statistics.traffic,
-        [Operand(a.position, a.spec.order, a.position in graph.static) for a in program.arguments[: program.inputs]],
-        [Result(result.shape, result.dtype, result.order) for result in program.results],
-        [(update.position, update.result) for update in program.updates],
+        traffic,
+        operands,
+        results,
+        updates,
         program.constants,
-        copying=copying,
-        kept=kept_results(program, graph.returned) if copying and graph.returned is not None else None,
+        kept=kept_results(program, graph.returned) if graph.returned is not None else None,
         buffer_of=buffer_of,
         residents=session().residents(device),
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .compilation import ProgramMemory as ProgramMemory
     from .compilers import Compiler as Compiler
     from .compilers import open_compiler as open_compiler
+    from .copied import CopiedExecutable as CopiedExecutable
     from .cost import Cost as Cost
     from .cost import LineCost as LineCost
     from .cost import cost_of as cost_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .launch import Launch as Launch
     from .launch import Result as Result
     from .operands import Operand as Operand
+    from .operands import items_at as items_at
     from .pjrt import Buffer as Buffer
     from .pjrt import Client as Client
     from .pjrt import LoadedExecutable as LoadedExecutable
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from .pool import Load as Load
     from .pool import Pool as Pool
     from .residents import Residents as Residents
+    from .shared import SharedExecutable as SharedExecutable
     from .targets import PLATFORMS as PLATFORMS
     from .targets import TARGETS as TARGETS
     from .targets import CompileOnlyTarget as CompileOnlyTarget
@@ -52,11 +55,12 @@ if TYPE_CHECKING:
 _PLACES = {
     ".compilation": ("Compilation", "DoesNotFit", "ProgramMemory"),
     ".compilers": ("Compiler", "open_compiler"),
+    ".copied": ("CopiedExecutable",),
     ".cost": ("Cost", "LineCost", "cost_of"),
     ".environment": ("Environment", "flags"),
     ".executable": ("Executable",),
     ".launch": ("Launch", "Result"),
-    ".operands": ("Operand",),
+    ".operands": ("Operand", "items_at"),
     ".pjrt": (
         "Buffer",
         "Client",
@@ -68,6 +72,7 @@ _PLACES = {
     ),
     ".pool": ("Entry", "ForkedProcess", "Load", "Pool"),
     ".residents": ("Residents",),
+    ".shared": ("SharedExecutable",),
     ".targets": (
         "PLATFORMS",
         "TARGETS",

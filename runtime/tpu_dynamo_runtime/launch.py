@@ -8,7 +8,7 @@ from itertools import chain
 
 import torch
 
-from .pjrt import Buffer, Unremembered
+from .pjrt import Buffer, Client, ResultsConsumer, Unremembered
 from .pool import Entry
 from .residents import Order
 from .traffic import Traffic
@@ -33,6 +33,11 @@ class Result:
         return self.shape if self.order is None else tuple(self.shape[d] for d in self.order)
 
 
+def consumer_of(client: Client, results: Sequence[Result]) -> ResultsConsumer:
+    """What makes buffers of what an execution gives."""
+    return client.results_consumer([(r.physical_shape, numpy_dtype(r.dtype)) for r in results])
+
+
 class Launch:
     """A program that is called with the buffers of its parameters and gives those of its results.
 
@@ -42,7 +47,7 @@ class Launch:
     def __init__(self, program: Entry, results: Sequence[Result], traffic: Traffic):
         self._program = program
         self._traffic = traffic
-        self._consume = program.client.results_consumer([(r.physical_shape, numpy_dtype(r.dtype)) for r in results])
+        self._consume = consumer_of(program.client, results)
 
     def __call__(self, operands: Sequence[Buffer]) -> list[Buffer]:
         """Run; the program is loaded first if it was evicted."""

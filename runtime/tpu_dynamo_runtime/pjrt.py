@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from itertools import repeat
 from operator import methodcaller
 from typing import Any
 
@@ -32,8 +31,9 @@ XlaRuntimeError = _jax.JaxRuntimeError
 # if a compiled function holds it, by way of C++ where no garbage collector looks. Within a scope it remembers less.
 Unremembered = _jax.TracebackScope
 
-_to_dlpack = torch._C._to_dlpack
-_from_dlpack = torch._C._from_dlpack
+# From a buffer of the CPU client and None, for streams, to a capsule, and from that to a tensor that owns the buffer.
+to_dlpack = _jax.buffer_to_dlpack_managed_tensor
+from_dlpack = torch._C._from_dlpack
 
 
 def tpu_chips() -> int:
@@ -119,11 +119,7 @@ class Client:
     def put_shared(self, tensor: torch.Tensor) -> Buffer:
         """A dense row-major CPU tensor as a buffer of the CPU client, without a copy where it is aligned."""
         with Unremembered():
-            return _jax.dlpack_managed_tensor_to_buffer(_to_dlpack(tensor), self.device, None)
-
-    def take_shared(self, buffers: Sequence[Buffer]) -> list[torch.Tensor]:
-        """Buffers of the CPU client as CPU tensors that own them, without a copy."""
-        return list(map(_from_dlpack, map(_jax.buffer_to_dlpack_managed_tensor, buffers, repeat(None))))
+            return _jax.dlpack_managed_tensor_to_buffer(torch._C._to_dlpack(tensor), self.device, None)
 
     def put_copied(self, array: np.ndarray[Any, Any]) -> Buffer:
         """A copy of a host array on the device; the array may change as soon as this returns."""

@@ -1,9 +1,9 @@
-"""The two ways of a tensor to the device and back: shared memory on the CPU client, copies elsewhere."""
+"""Tensors copied to a device and back, and what NumPy and PJRT call their formats."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -23,32 +23,8 @@ _EXTENDED = {
 }
 
 
-class Transfer(Protocol):
-    """Moves dense row-major CPU tensors to a device and buffers back."""
-
-    def put(self, tensor: torch.Tensor) -> Buffer:
-        """The tensor on the device."""
-        ...
-
-    def take(self, buffers: Sequence[Buffer], dtypes: Sequence[torch.dtype]) -> list[torch.Tensor]:
-        """Buffers as CPU tensors of these dtypes, which are their own."""
-        ...
-
-
-class SharedMemory:
-    """Tensors and buffers over one memory: what the CPU client allows, since its executions are synchronous."""
-
-    def __init__(self, client: Client):
-        self.put = client.put_shared
-        self._client = client
-
-    def take(self, buffers: Sequence[Buffer], dtypes: Sequence[torch.dtype]) -> list[torch.Tensor]:
-        """Buffers as tensors that own them."""
-        return self._client.take_shared(buffers)
-
-
 class Copying:
-    """Tensors copied to the device and buffers copied back: what a device with memory of its own needs."""
+    """Moves dense row-major CPU tensors to a device with memory of its own, and buffers back."""
 
     def __init__(self, client: Client, traffic: Traffic):
         self._client = client

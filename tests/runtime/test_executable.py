@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from tpu_dynamo_lowering import jax_compat
-from tpu_dynamo_runtime import Executable, Operand, Pool, Result, Traffic, client
+from tpu_dynamo_runtime import (
+    CopiedExecutable,
+    Executable,
+    Operand,
+    Pool,
+    Result,
+    SharedExecutable,
+    Traffic,
+    client,
+)
 
 
 def identity(*shapes: tuple[int, ...]) -> bytes:
@@ -20,10 +29,11 @@ def identity(*shapes: tuple[int, ...]) -> bytes:
     return jax_compat.to_bytecode(jax_compat.parse(text.encode(), jax_compat.new_context()))
 
 
-def load(program: bytes, arguments, results, **kwargs) -> Executable:
+def load(program: bytes, arguments, results, copying: bool = False, **kwargs) -> Executable:
     cpu, traffic = client("cpu"), kwargs.pop("traffic", Traffic())
     entry = Pool(lambda on, stablehlo, digest: on.compile(stablehlo), traffic).enter(cpu, program, "")
-    return Executable(cpu, entry, traffic, arguments, results, **kwargs)
+    kind = CopiedExecutable if copying else SharedExecutable
+    return kind(cpu, entry, traffic, arguments, results, **kwargs)
 
 
 @pytest.mark.parametrize("copying", [False, True])

@@ -23,19 +23,18 @@ def test_a_parameter_transposed_in_place_keeps_its_address_and_is_seen(transfer)
 
 
 def test_a_temporary_copy_at_a_known_address_outlives_the_call():
-    from tpu_dynamo_runtime import client
-    from tpu_dynamo_runtime.operands import Operand, SharedOperands
+    from tpu_dynamo_runtime import Operand, client
+    from tpu_dynamo_runtime.shared import Moving
 
-    operands = SharedOperands(client("cpu"), [Operand(0)])
+    moving = Moving(client("cpu"), Operand(0))
     memory = torch.arange(64.0)
     for _ in range(3):
-        operands([memory])
+        moving(memory)
 
     class Copied(Operand):
         def dense(self, tensor):
             return memory  # a copy that the allocator put where the last input lay
 
-    (moving,) = (each for _, each, _ in operands._moving)
     moving._operand = Copied(0)
     before = moving._known[1]
     assert moving(torch.zeros(64)) is not before
