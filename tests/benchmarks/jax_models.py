@@ -12,11 +12,11 @@ from jax import Array, lax
 Weights = Mapping[str, Array]
 
 
-def _linear(w: Weights, name: str, x: Array) -> Array:
+def linear(w: Weights, name: str, x: Array) -> Array:
     return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
 
-def _norm(w: Weights, name: str, x: Array, epsilon: float) -> Array:
+def norm(w: Weights, name: str, x: Array, epsilon: float) -> Array:
     mean = x.mean(-1, keepdims=True)
     variance = ((x - mean) ** 2).mean(-1, keepdims=True)
     return (x - mean) * lax.rsqrt(variance + epsilon) * w[f"{name}.weight"] + w[f"{name}.bias"]
@@ -26,7 +26,7 @@ def _heads(x: Array, heads: int) -> Array:
     return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
 
 
-def _attention(q: Array, k: Array, v: Array, heads: int, causal: bool) -> Array:
+def attention(q: Array, k: Array, v: Array, heads: int, causal: bool) -> Array:
     q, k, v = _heads(q, heads), _heads(k, heads), _heads(v, heads)
     scores = jnp.einsum("bhqd,bhkd->bhqk", q / jnp.sqrt(q.shape[-1]).astype(q.dtype), k)
     if causal:
@@ -41,26 +41,26 @@ def gpt2(w: Weights, tokens: Array) -> Array:
     x = w["transformer.wte.weight"][tokens] + w["transformer.wpe.weight"][: tokens.shape[1]]
     for i in range(12):
         at = f"transformer.h.{i}"
-        y = _norm(w, f"{at}.ln_1", x, 1e-5)
+        y = norm(w, f"{at}.ln_1", x, 1e-5)
         q, k, v = jnp.split(y @ w[f"{at}.attn.c_attn.weight"] + w[f"{at}.attn.c_attn.bias"], 3, axis=-1)
-        x = x + _attention(q, k, v, 12, True) @ w[f"{at}.attn.c_proj.weight"] + w[f"{at}.attn.c_proj.bias"]
-        y = _norm(w, f"{at}.ln_2", x, 1e-5)
+        x = x + attention(q, k, v, 12, True) @ w[f"{at}.attn.c_proj.weight"] + w[f"{at}.attn.c_proj.bias"]
+        y = norm(w, f"{at}.ln_2", x, 1e-5)
         y = jax.nn.gelu(y @ w[f"{at}.mlp.c_fc.weight"] + w[f"{at}.mlp.c_fc.bias"], approximate=True)
         x = x + y @ w[f"{at}.mlp.c_proj.weight"] + w[f"{at}.mlp.c_proj.bias"]
-    return _norm(w, "transformer.ln_f", x, 1e-5) @ w["lm_head.weight"].T
+    return norm(w, "transformer.ln_f", x, 1e-5) @ w["lm_head.weight"].T
 
 
 def bert(w: Weights, tokens: Array) -> Array:
     """[batch, length] tokens to [batch, length, width] features."""
     x = w["embeddings.word_embeddings.weight"][tokens] + w["embeddings.token_type_embeddings.weight"][0]
-    x = _norm(w, "embeddings.LayerNorm", x + w["embeddings.position_embeddings.weight"][: tokens.shape[1]], 1e-12)
+    x = norm(w, "embeddings.LayerNorm", x + w["embeddings.position_embeddings.weight"][: tokens.shape[1]], 1e-12)
     for i in range(12):
         at = f"encoder.layer.{i}"
-        q, k, v = (_linear(w, f"{at}.attention.self.{part}", x) for part in ("query", "key", "value"))
-        y = _linear(w, f"{at}.attention.output.dense", _attention(q, k, v, 12, False))
-        x = _norm(w, f"{at}.attention.output.LayerNorm", x + y, 1e-12)
-        y = jax.nn.gelu(_linear(w, f"{at}.intermediate.dense", x), approximate=False)
-        x = _norm(w, f"{at}.output.LayerNorm", x + _linear(w, f"{at}.output.dense", y), 1e-12)
+        q, k, v = (linear(w, f"{at}.attention.self.{part}", x) for part in ("query", "key", "value"))
+        y = linear(w, f"{at}.attention.output.dense", attention(q, k, v, 12, False))
+        x = norm(w, f"{at}.attention.output.LayerNorm", x + y, 1e-12)
+        y = jax.nn.gelu(linear(w, f"{at}.intermediate.dense", x), approximate=False)
+        x = norm(w, f"{at}.output.LayerNorm", x + linear(w, f"{at}.output.dense", y), 1e-12)
     return x
 
 
@@ -76,13 +76,13 @@ def vit(w: Weights, images: Array) -> Array:
     x = jnp.concatenate([first, x], 1) + w["embeddings.position_embeddings"]
     for i in range(12):
         at = f"layers.{i}"
-        y = _norm(w, f"{at}.layernorm_before", x, 1e-12)
-        q, k, v = (_linear(w, f"{at}.attention.{part}_proj", y) for part in "qkv")
-        x = x + _linear(w, f"{at}.attention.o_proj", _attention(q, k, v, 12, False))
-        y = _norm(w, f"{at}.layernorm_after", x, 1e-12)
-        y = jax.nn.gelu(_linear(w, f"{at}.mlp.fc1", y), approximate=False)
-        x = x + _linear(w, f"{at}.mlp.fc2", y)
-    return _norm(w, "layernorm", x, 1e-12)
+        y = norm(w, f"{at}.layernorm_before", x, 1e-12)
+        q, k, v = (linear(w, f"{at}.attention.{part}_proj", y) for part in "qkv")
+        x = x + linear(w, f"{at}.attention.o_proj", attention(q, k, v, 12, False))
+        y = norm(w, f"{at}.layernorm_after", x, 1e-12)
+        y = jax.nn.gelu(linear(w, f"{at}.mlp.fc1", y), approximate=False)
+        x = x + linear(w, f"{at}.mlp.fc2", y)
+    return norm(w, "layernorm", x, 1e-12)
 
 
 def _convolve(w: Weights, name: str, x: Array, stride: int) -> Array:

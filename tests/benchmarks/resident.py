@@ -2,15 +2,19 @@
 
     python -m tests.benchmarks.resident
 
-Prints the resident memory after a warm-up and at the end of each loop.
+Prints the resident memory after a warm-up and at the end of each loop; at last that of jax.jit with as many sizes.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import resource
 from collections.abc import Callable
 
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
 import torch
 
 import tpu_dynamo  # noqa: F401, which registers the device
@@ -59,6 +63,13 @@ def models(count: int) -> None:
         torch.compile(model, backend="tpu")(torch.ones(4, 256)).sum().backward()
 
 
+def sizes_in_jax(count: int) -> None:
+    """The function of `sizes` in JAX, which keeps every executable."""
+    jitted = jax.jit(lambda x: jax.nn.softmax(x @ x.T, 0))
+    for i in range(count):
+        jitted(torch.ones(i + 2, 8).numpy()).block_until_ready()
+
+
 def main() -> None:
     """Run the loops."""
     torch.set_num_threads(1)
@@ -68,6 +79,7 @@ def main() -> None:
         ("sizes of one function", sizes, 50, 200),
         ("recompilations after a reset", recompilations, 50, 200),
         ("models that are dropped", models, 50, 200),
+        ("sizes of one function, jax.jit", sizes_in_jax, 50, 200),
     ):
         run(warm)
         before = resident_mib()

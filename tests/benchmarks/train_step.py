@@ -1,4 +1,4 @@
-"""What a training step costs: a whole step in one executable, the ordinary loop, eager and Inductor; and its memory.
+"""What a training step costs: a whole step in one executable, the ordinary loop, JAX by hand, Inductor, eager; memory.
 
 python -m tests.benchmarks.train_step [--json FILE]
 """
@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import jax.numpy as jnp
 import torch
 
 import tpu_dynamo
@@ -19,6 +24,7 @@ from tpu_dynamo.session import session
 from tpu_dynamo_lowering import jax_compat
 from tpu_dynamo_runtime import client
 
+from .jax_training import adamw_step, gpt_loss, start
 from .side_by_side import seconds, show
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -38,6 +44,21 @@ def loop(run: Callable[..., Any], model: Any, loss_of: Any, tokens: torch.Tensor
         optimizer.zero_grad()
         loss_of(run(tokens), following).backward()
         optimizer.step()
+
+    return step
+
+
+def by_hand(model: torch.nn.Module, tokens: torch.Tensor, following: torch.Tensor) -> Callable[[], float]:
+    """The step in JAX, from the model's weights; it ends when the new weights are there."""
+    state: Any = start({name: jnp.array(p.detach().numpy()) for name, p in model.named_parameters()})
+    batch = [jnp.asarray(part.numpy(), dtype=jnp.int32) for part in (tokens, following)]
+    compiled = jax.jit(adamw_step(gpt_loss(heads=4, layers=3)), donate_argnums=0)
+
+    def step() -> float:
+        nonlocal state
+        loss, state = compiled(state, *batch)
+        jax.block_until_ready(state)
+        return float(loss)
 
     return step
 
@@ -76,15 +97,18 @@ def main() -> None:
     on_device = tokens.to("tpu"), following.to("tpu")
     model = gpt("tpu")
     step = tpu_dynamo.train_step(model, torch.optim.AdamW(model.parameters(), lr=1e-4), loss_of)
-    step(*on_device)
+    losses = [float(step(*on_device).detach()) for _ in range(3)]
     (program,) = session()._graphs._entries.values()
     memory = {"donated": memory_of(program.stablehlo), "not donated": memory_of(undonated(program.stablehlo))}
     plain, compiled, inductor = gpt("cpu"), gpt("tpu"), gpt("cpu")
+    jax_step = by_hand(plain, tokens, following)
+    torch.testing.assert_close([jax_step() for _ in range(3)], losses, rtol=1e-5, atol=1e-5)
     ways = {
         "whole step": lambda: step(*on_device),
         "compiled model, eager AdamW, on the device": loop(
             torch.compile(compiled, backend="tpu"), compiled, loss_of, *on_device
         ),
+        "JAX by hand": jax_step,
         "Inductor, eager AdamW": loop(torch.compile(inductor), inductor, loss_of, tokens, following),
         "eager": loop(plain, plain, loss_of, tokens, following),
     }
