@@ -19,6 +19,7 @@ from .link import link
 from .program import Program
 from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
+from .tiles import join_tiles
 from .updates import donate
 
 # Told the name of each intermediate form and a function that writes it out, called only when someone wants it.
@@ -76,6 +77,7 @@ def lower(
 
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
+    join_tiles(graph, mode)
     results, outputs, updates = expose_results(graph, mode)
     expand(graph, mode)
     random_keys = give_keys(graph, mode)

@@ -74,9 +74,12 @@ def slice_backward(grad_output: Array, input_sizes: Sequence[int], dim: int, sta
 
 @kernel(aten.select_backward.default)
 def select_backward(grad_output: Array, input_sizes: Sequence[int], dim: int, index: int) -> Array:
-    """Zeros with `grad_output` at one place along a dimension."""
-    place = (slice(None),) * (dim % len(input_sizes)) + (index,)
-    return jnp.zeros(tuple(input_sizes), grad_output.dtype).at[place].set(grad_output)
+    """Zeros with `grad_output` at one place along a dimension: one pad."""
+    dim %= len(input_sizes)
+    before = index % input_sizes[dim]
+    config = [(0, 0, 0)] * len(input_sizes)
+    config[dim] = (before, input_sizes[dim] - before - 1, 0)
+    return lax.pad(jnp.expand_dims(grad_output, dim), jnp.zeros((), grad_output.dtype), config)
 
 
 @kernel(aten.diagonal.default)
