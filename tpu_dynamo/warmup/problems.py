@@ -5,12 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import traceback
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .cases import Case
-    from .factories import Built
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 _USER_CODE = "from user code:"
 # The model's own error within Dynamo's.
@@ -31,8 +27,11 @@ class CaseError(Exception):
 
 
 @contextlib.contextmanager
-def called(case: Case, built: Built) -> Iterator[None]:
-    """What the user's model raises when it is called, as a CaseError that shows the inputs. Our own errors pass."""
+def called(calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]) -> Iterator[None]:
+    """What the user's model raises when it is called, as a CaseError that shows the inputs. Our own errors pass.
+
+    calls: the arguments, and the arguments by name, of each.
+    """
     from tpu_dynamo_lowering import Unsupported, UnsupportedInput, UnsupportedOp
     from tpu_dynamo_runtime import CompileError, DoesNotFit, PlatformUnavailable
 
@@ -47,8 +46,8 @@ def called(case: Case, built: Built) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, ours):
             raise
-        calls = {_shown(call): None for walk in built.walks[:1] for call in walk[:3]}
-        raise CaseError(f"the model raised {told(error)}\n  with {'; '.join(calls)}", "failed") from error
+        shown = dict.fromkeys(_shown(*call) for call in calls)
+        raise CaseError(f"the model raised {told(error)}\n  with {'; '.join(shown)}", "failed") from error
 
 
 def told(error: BaseException) -> str:
@@ -71,12 +70,10 @@ def _is_users(file: str) -> bool:
     return is_own(file) and not re.search(r"[\\/](tpu_dynamo|importlib)[\\/]", file) and not file.startswith("<")
 
 
-def _shown(call: Any) -> str:
+def _shown(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """The shapes of a call's arguments."""
     import torch
     from torch.utils import _pytree as pytree
-
-    args, kwargs = call
 
     def shape(value: Any) -> str:
         if isinstance(value, torch.Tensor):

@@ -120,7 +120,7 @@ def _do(case: Case, maker_for: Makers, stages: Stages, outcome: Outcome, cache: 
     with _settings_kept():
         built = build(case)
         stages("trace")
-        with called(case, built):
+        with called(built.walks[0][:3]):
             _capture(case, built, options, warmer)
     warmed = warmer.warmed
     # Not those of stats(): on torch.device("tpu") a real model also needs programs of single operators.
