@@ -46,7 +46,7 @@ def build(factory: str, init: str) -> tuple[Built, Any]:
     @contextlib.contextmanager
     def calling() -> Iterator[None]:
         try:
-            with called(case, built):
+            with called(built.walks[0][:3]):
                 yield
         except CaseError as error:
             refuse(str(error), ExitCode.FAILED)
