@@ -85,7 +85,7 @@ def revive(device: Client, options: Options, record: GraphRecord) -> Run | None:
     started = time.perf_counter()
     cache = session().cache(cache_settings(options))
     artifacts = Artifacts(next_name(record.role))
-    program = cache.known_program(artifacts.name, record.signature) if cache is not None else None
+    program = cache.known_program(artifacts.name, device.platform, record.signature) if cache is not None else None
     if program is None:
         return None
     spent = time.perf_counter() - started
@@ -139,7 +139,7 @@ def program_of(
     # Who asks for dumps wants every form, also those that a program from the cache does not take.
     if cache is None or options.dump_dir is not None:
         return lowered(), None
-    return cache.program(artifacts.name, signed, lowered)
+    return cache.program(artifacts.name, platform, signed, lowered)
 
 
 def signature_of(platform: str, options: Options, graph: Graph, sizes: SizeOf) -> Signature:

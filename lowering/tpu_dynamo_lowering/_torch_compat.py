@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch._decomp import global_decomposition_table
 from torch._higher_order_ops.effects import with_effects
+from torch._higher_order_ops.invoke_subgraph import invoke_subgraph
 from torch._library.custom_ops import OPDEFS
 from torch._ops import HigherOrderOperator, OpOverload
 from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
@@ -24,6 +25,7 @@ __all__ = [
     "custom_implementation",
     "fake_mode",
     "functional_graph",
+    "invoke_subgraph",
     "is_view",
     "run_and_save_rng_state",
     "run_with_rng_state",

@@ -90,19 +90,20 @@ def lower(
     observe("torch.mlir", lambda: mlir.torch_dialect_text(graph, kernels))
     try:
         module = mlir.to_stablehlo(graph, kernels)
-        stablehlo, digest = link(module, kernels, platform=platform, matmul_precision=matmul_precision, aliases=aliases)
+        linked = link(module, kernels, platform=platform, matmul_precision=matmul_precision, aliases=aliases)
     except LoweringFailed as failure:
         failure.artifacts = {"rewritten.fx.py": readable(graph), **failure.artifacts}
         raise
     program = Program(
-        stablehlo,
-        digest,
+        linked.stablehlo,
+        linked.digest,
         tuple(arguments),
         tuple(results),
         tuple(outputs),
         tuple(updates),
         tuple(constants),
         random_keys,
+        linked.custom_calls,
     )
     observe("stablehlo.mlir", program.text)
     return program

@@ -37,10 +37,12 @@ def compile_in_stages(
     graphs are compiled together with their forward graphs, since both are one entry. Raises what the compilers raise.
     """
     eager_backward = kept is not None or functorch_config.force_non_lazy_backward_lowering
-    patched = functorch_config.patch(bundled_autograd_cache=True, force_non_lazy_backward_lowering=eager_backward)
+    # The tokens of operators with effects stay inside the graphs: torch calls what its cache gives without any.
+    patches: dict[str, Any] = {"unlift_effect_tokens": True}
+    if kept:
+        patches |= {"bundled_autograd_cache": True, "force_non_lazy_backward_lowering": eager_backward}
     with contextlib.ExitStack() as stack:
-        if kept:
-            stack.enter_context(patched)
+        stack.enter_context(functorch_config.patch(patches))
         call, parameters, _, _, fakes, described, config, mode, shapes, _, _, activations = (
             prepare_aot_module_simplified(
                 graph_module,
@@ -92,7 +94,6 @@ def _direct(compiled: Any, metadata: ViewAndMutationMeta) -> Callable[[list[Any]
         or metadata.dynamic_outputs
         or metadata.grad_enabled_mutation is not None
         or metadata.is_rng_op_functionalized
-        or metadata.tokens
     ):
         return None
     return getattr(layers[-1], "direct", None)

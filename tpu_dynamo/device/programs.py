@@ -87,7 +87,7 @@ def compile_program(function: Callable[..., Any], specs: Sequence[Spec]) -> Devi
         )
 
     cache = session().cache(cache_settings())
-    program = lowered() if cache is None else cache.program(None, signed, lowered)[0]
+    program = lowered() if cache is None else cache.program(None, device.platform, signed, lowered)[0]
     return DeviceProgram(
         launch(session().load_operator(device, program), program),
         [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],
