@@ -59,9 +59,10 @@ def drop_checks(graph: Graph) -> None:
 
 def _pass_token_on(graph: Graph, node: Node) -> None:
     """Let those that take a call's token take the one before it."""
+    before: Any = node.args[0]
     for user in list(node.users):
         if user.args[1] == 0:
-            user.replace_all_uses_with(node.args[0])
+            user.replace_all_uses_with(before)
             graph.erase_node(user)
 
 
