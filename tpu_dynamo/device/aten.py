@@ -138,6 +138,16 @@ def resize(
     return reset_tensor(self, storage, offset, size, contiguous_stride(size))
 
 
+@_kernel("_has_compatible_shallow_copy_type")
+def has_compatible_shallow_copy_type(self: torch.Tensor, from_: torch.Tensor) -> bool:
+    """Whether `self.data = from_` works, by which Module.to moves a parameter and keeps it the same object.
+
+    It does between plain dense tensors of any two devices, of which one is ours where this is asked; PyTorch's own
+    answer knows its own devices only. Sparse, quantized and meta tensors do not come here.
+    """
+    return True
+
+
 def _ours(storage: Any) -> Any:
     storage.__class__ = DeviceStorage
     return storage
