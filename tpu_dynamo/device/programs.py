@@ -30,6 +30,11 @@ def device_client() -> Client:
     return client("auto")
 
 
+def in_use() -> bool:
+    """Whether something was asked of the device, so that its client runs."""
+    return device_client.cache_info().currsize > 0
+
+
 @once
 def transfer() -> Copying:
     """What moves tensors between the host and the device."""

@@ -12,7 +12,8 @@ import torch
 from tpu_dynamo_lowering import with_code
 
 from . import aten, torch_module
-from ._torch_compat import NAME, library, overloads_with_prefix, owner_of_private_use, take_private_use
+from ._torch_compat import NAME, answer, library, overloads_with_prefix, owner_of_private_use, take_private_use
+from .accelerator import ANSWERS
 from .attention import register_attention
 from .autocast import register_autocast
 from .barriers import register_barriers
@@ -55,6 +56,7 @@ def register() -> None:
         if owner != "privateuseone":
             raise DeviceNameTaken(owner)
         take_private_use(torch_module.module())
+        answer(ANSWERS)
         register_storages()
         # Dynamo looks at every Python frame below a compiled function, and these are the device itself.
         eager = torch.compiler.disable(Eager().__call__)

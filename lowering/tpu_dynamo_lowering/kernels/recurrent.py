@@ -79,9 +79,7 @@ def gru_cell(
 
 
 @kernel(aten._thnn_fused_gru_cell_backward.default)
-def gru_cell_backward(
-    grad_hy: Array, workspace: Array, has_bias: bool
-) -> tuple[Array, Array, Array, Array, Array]:
+def gru_cell_backward(grad_hy: Array, workspace: Array, has_bias: bool) -> tuple[Array, Array, Array, Array, Array]:
     """The gradients of both gates, of the hidden state and of both biases."""
     reset, update, new, state, hidden = jnp.split(wide(workspace), 5, axis=-1)
     gradient = wide(grad_hy)
