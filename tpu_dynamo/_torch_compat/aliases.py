@@ -19,9 +19,10 @@ def refuse_reread_aliases(
 ) -> None:
     """Refuse inputs that read another input's memory otherwise, where the graph writes to that memory.
 
-    Conjugated and negated views do, and views as another dtype. AOTAutograd takes inputs of one memory as one, and makes
-    views of that by sizes and strides alone: silently, they would have other values. inputs: fake tensors, and what is
-    no tensor; names: as the user's code has them; metadata: what AOTAutograd knows of them. Raises UnsupportedInput.
+    Conjugated and negated views do, and views as another dtype. AOTAutograd takes inputs of one memory as one, and
+    makes views of that by sizes and strides alone: silently, they would have other values. inputs: fake tensors, and
+    what is no tensor; names: as the user's code has them; metadata: what AOTAutograd knows of them. Raises
+    UnsupportedInput.
     """
     memory: dict[int, list[int]] = defaultdict(list)
     for i, value in enumerate(inputs):
