@@ -76,7 +76,8 @@ def expose_arguments(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[l
         tensor = getattr(graph_module, node.target)
         if isinstance(tensor, torch.Tensor) and not _is_literal(tensor):
             arguments.append(Argument(position, spec_of(tensor.contiguous())))
-            constants.append(tensor.detach().contiguous())
+            # On the CPU, also where the graph has them on a device: the program is kept on disk.
+            constants.append(tensor.detach().cpu().resolve_conj().resolve_neg().contiguous())
             position += 1
             _become_placeholder(node, tensor, mode)
     return arguments, constants

@@ -15,7 +15,9 @@ from torch._functorch._aot_autograd.schemas import SerializableAOTDispatchCompil
 from torch._functorch.aot_autograd import create_aot_state, prepare_aot_module_simplified
 from torch.fx import GraphModule
 
+from .aliases import refuse_reread_aliases
 from .autograd_cache import Kept, OutputCode, for_entry, found, key_of
+from .frames import input_name
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ def compile_in_stages(
             stack.enter_context(compiled_autograd._disable())
             state = create_aot_state(stack, call, fakes, described, config, mode, shapes)
             state.fw_metadata.act_input_indices = activations
+            names = ["a parameter" for _ in parameters] + [
+                input_name(node) for node in graph_module.graph.find_nodes(op="placeholder")
+            ]
+            refuse_reread_aliases(fakes, names, config, state.fw_metadata)
             captured = aot_stage1_graph_capture(state, call)
             roles: list[Any] = [compilers.forward, compilers.backward, compilers.inference]
             if kept:

@@ -15,7 +15,7 @@ from tpu_dynamo_runtime import Buffer, Entry
 from ..session import session
 from ._torch_compat import NAME
 from .cells import Cell, strides_of, wrap
-from .memory import duplicate, put_host, read, write
+from .memory import duplicate, is_lazy, put_host, read, write
 from .programs import launch, transfer
 
 # What `sys.getrefcount` says of a buffer that one cell and the list of operands hold.
@@ -57,9 +57,8 @@ class DeviceExecutable:
         cells: list[Cell | None] = []  # those whose buffers are operands as they are
         for position, physical, stride, order in self._operands:
             tensor = inputs[position]
-            if tensor.is_neg() or tensor.is_conj():  # lazily; its storage has other values
-                tensor = tensor.resolve_neg().resolve_conj()
-            cell = getattr(tensor.untyped_storage(), "cell", None)
+            # A lazy view's memory has other values.
+            cell = None if is_lazy(tensor) else getattr(tensor.untyped_storage(), "cell", None)
             if cell is not None and cell.shape == physical and cell.dtype == tensor.dtype and tensor.stride() == stride:
                 operands.append(cell.buffer)
                 cells.append(cell)
