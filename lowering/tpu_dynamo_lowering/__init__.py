@@ -13,6 +13,7 @@ from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, is_own, user_line
 from .survey import survey
 from .table import How, Lowering
+from .tracing import own_definitions
 
 __all__ = [
     "PATTERNS",
@@ -42,6 +43,7 @@ __all__ = [
     "inline",
     "is_own",
     "lower",
+    "own_definitions",
     "prepare",
     "readable",
     "repeat_draw",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "HigherOrderOperator",
     "OpOverload",
     "custom_implementation",
+    "defining",
     "fake_mode",
     "functional_graph",
     "invoke_subgraph",
@@ -36,6 +38,23 @@ __all__ = [
 
 
 _READ_OTHERWISE = {torch.ops.aten._conj.default, torch.ops.aten._neg_view.default}
+
+
+@contextmanager
+def defining(definitions: Mapping[OpOverload, Callable[..., Any]]) -> Iterator[None]:
+    """Trace with operators that come apart before autograd as `definitions` say, instead of as torch does."""
+    before = {operator: operator.py_kernels[torch._C.DispatchKey.Autograd] for operator in definitions}
+
+    def define(functions: Mapping[OpOverload, Callable[..., Any]]) -> None:
+        for operator, function in functions.items():
+            operator.py_kernels[torch._C.DispatchKey.Autograd] = function
+            operator._dispatch_cache.clear()
+
+    define(definitions)
+    try:
+        yield
+    finally:
+        define(before)
 
 
 def fake_mode() -> FakeTensorMode:

@@ -60,12 +60,10 @@ _CHOSEN: dict[str, tuple[OpOverload, ...]] = {
         aten.hardtanh_backward.default,
         aten.huber_loss_backward.default,
         aten.log_sigmoid_backward.default,
-        aten.logit_backward.default,
         aten.mish_backward.default,
         aten.mse_loss_backward.default,
         aten.native_dropout_backward.default,
         aten.rrelu_with_noise_backward.default,
-        aten.smooth_l1_loss_backward.default,
         aten.soft_margin_loss_backward.default,
     ),
     "Elementwise operators and one reduction, which XLA fuses into the reduction's input.": (

@@ -10,12 +10,13 @@ from typing import Any
 from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode, custom_implementation, functional_graph, torch_decomposition
+from ._torch_compat import FakeTensorMode, custom_implementation, torch_decomposition
 from .errors import Unsupported, UnsupportedOp, tensors_of
 from .inline import inline
 from .randomness import draw_key
 from .subgraphs import subgraph, subgraphs
 from .table import How, Lowering, choose
+from .tracing import traced
 
 _HINT = (
     'compute it outside the compiled function, run such graphs in eager with options={"fallback": "eager"}, '
@@ -111,7 +112,7 @@ def _trace(function: Callable[..., Any], node: Node, mode: FakeTensorMode) -> Gr
         result = function(*args, **kwargs)
         return tuple(result) if isinstance(result, list | tuple) else result
 
-    return functional_graph(call, tensors, mode)
+    return traced(call, tensors, mode)
 
 
 def _inline(graph: Graph, node: Node, body: GraphModule) -> None:

@@ -9,7 +9,7 @@ import sympy
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from ._torch_compat import fake_mode, functional_graph
+from ._torch_compat import fake_mode
 from .checks import drop_checks
 from .errors import LoweringFailed
 from .expand import expand
@@ -20,6 +20,7 @@ from .program import Program
 from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
 from .tiles import join_tiles
+from .tracing import traced
 from .updates import donate
 
 # Told the name of each intermediate form and a function that writes it out, called only when someone wants it.
@@ -54,7 +55,7 @@ def trace(
         results = function(*tensors)
         return results if isinstance(results, list | tuple) else (results,)
 
-    return prepare(functional_graph(listed, fakes, mode))
+    return prepare(traced(listed, fakes, mode))
 
 
 def lower(

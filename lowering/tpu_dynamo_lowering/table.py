@@ -56,6 +56,9 @@ FOREIGN: dict[str, Lowering] = {}
 # Higher-order operators, which have no overloads; their functions take the graphs as GraphModules.
 HIGHER_ORDER: dict[HigherOrderOperator, Lowering] = {}
 
+# Definitions of operators that torch takes apart, wrongly, before autograd sees them.
+BEFORE_AUTOGRAD: dict[OpOverload, Callable[..., Any]] = {}
+
 # Operators with a good torch-mlir pattern, for calls in which every tensor has one of PATTERN_DTYPES.
 PATTERNS: set[OpOverload] = set()
 
@@ -134,6 +137,16 @@ def rewrites(*overloads: OpOverload) -> Callable[[F], F]:
     It is traced for the shapes at hand, so it may branch on them. Its parameters are the schema's, by name.
     """
     return _adder(How.REWRITE, overloads)
+
+
+def before_autograd(overload: OpOverload) -> Callable[[F], F]:
+    """Register a differentiable function of tensors that tracing puts in the place of torch's definition."""
+
+    def enter(function: F) -> F:
+        BEFORE_AUTOGRAD[overload] = function
+        return function
+
+    return enter
 
 
 def kernel(*overloads: OpOverload) -> Callable[[F], F]:

@@ -23,6 +23,8 @@ from torch.fx import Graph, GraphModule
 _TOKEN_INPUTS = ForwardTokenAOTInput, BackwardTokenAOTInput
 _TOKEN_OUTPUTS = ForwardTokenAOTOutput, BackwardTokenAOTOutput
 
+from tpu_dynamo_lowering import own_definitions
+
 
 @dataclass(frozen=True)
 class JointPlaces:
@@ -43,7 +45,7 @@ def export_joint(graph_module: GraphModule, inputs: Sequence[Any]) -> tuple[Grap
     inputs: fake tensors that say what requires a gradient, and numbers. Writes to inputs are `copy_`s at the end.
     Composite operators come apart, no others.
     """
-    with contextlib.ExitStack() as stack, torch.enable_grad():
+    with contextlib.ExitStack() as stack, torch.enable_grad(), own_definitions():
         exported = aot_export_joint_with_descriptors(
             stack, graph_module, tuple(inputs), decompositions={}, keep_inference_input_mutations=True
         )

@@ -11,6 +11,7 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from .casts import cast_to, filled
 from .dtypes import jax_dtype
 
 aten = torch.ops.aten
@@ -76,7 +77,7 @@ def full(
     pin_memory: bool | None = None,
 ) -> Array:
     """One value everywhere."""
-    return jnp.full(tuple(size), fill_value, None if dtype is None else jax_dtype(dtype))
+    return filled(size, fill_value, None if dtype is None else jax_dtype(dtype))
 
 
 @kernel(aten.full_like.default)
@@ -91,7 +92,7 @@ def full_like(
     memory_format: Any = None,
 ) -> Array:
     """One value everywhere, in another tensor's shape."""
-    return jnp.full(self.shape, fill_value, self.dtype if dtype is None else jax_dtype(dtype))
+    return filled(self.shape, fill_value, self.dtype if dtype is None else jax_dtype(dtype))
 
 
 @kernel(aten.scalar_tensor.default)
@@ -116,13 +117,13 @@ def prims_scalar_tensor(s: Any, *, dtype: torch.dtype | None = None, device: Any
 @kernel(aten.fill.Scalar, prims.fill.default)
 def fill(self: Array, value: Any) -> Array:
     """One value everywhere."""
-    return jnp.full(self.shape, value, self.dtype)
+    return filled(self.shape, value, self.dtype)
 
 
 @kernel(aten.fill.Tensor)
 def fill_tensor(self: Array, value: Array) -> Array:
     """The value of a 0-d tensor everywhere."""
-    return jnp.broadcast_to(value.astype(self.dtype), self.shape)
+    return jnp.broadcast_to(cast_to(value, self.dtype), self.shape)
 
 
 @kernel(aten.empty.memory_format)

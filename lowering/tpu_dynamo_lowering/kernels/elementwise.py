@@ -121,7 +121,7 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "gcd": jnp.gcd,
     "ge": jnp.greater_equal,
     "gt": jnp.greater,
-    "heaviside": lambda x, y: jnp.where(jnp.isnan(x), jnp.asarray(0, x.dtype), jnp.heaviside(x, y).astype(x.dtype)),
+    "heaviside": lambda x, y: jnp.where(x == 0, y, (x > 0).astype(y.dtype)),
     "hypot": jnp.hypot,
     "lcm": jnp.lcm,
     "le": jnp.less_equal,

@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 from .._torch_compat import HigherOrderOperator
 from ..table import FOREIGN, HIGHER_ORDER, TABLE, Lowering, higher_order_kernel
 from .attention import repeated_heads, softmax_with_normaliser
-from .call import cast_result
+from .casts import cast
 
 higher_order = torch.ops.higher_order
 
@@ -50,10 +50,9 @@ def _call(node: Node, values: dict[Node, Any]) -> Any:
     result = _lowering(node.target).function(*args, **kwargs)
     wanted = node.meta["val"]
     if isinstance(wanted, torch.Tensor):
-        return cast_result(jnp.asarray(result), wanted.dtype)
+        return cast(jnp.asarray(result), wanted.dtype)
     return tuple(
-        cast_result(jnp.asarray(r), w.dtype) if isinstance(w, torch.Tensor) else r
-        for r, w in zip(result, wanted, strict=True)
+        cast(jnp.asarray(r), w.dtype) if isinstance(w, torch.Tensor) else r for r, w in zip(result, wanted, strict=True)
     )
 
 

@@ -15,6 +15,7 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from .casts import cast_to
 
 aten = torch.ops.aten
 
@@ -93,7 +94,7 @@ def _masked_put(self: Array, mask: Array, lead: int, values: Array, accumulate: 
         values = values.reshape(*values.shape[:axis], *(1,) * mask.ndim, *values.shape[axis + 1 :])
     mask = mask.reshape(mask.shape + (1,) * trail)
     written = self | values if accumulate and self.dtype == jnp.bool_ else self + values if accumulate else values
-    return jnp.where(mask, written.astype(self.dtype), self)
+    return jnp.where(mask, cast_to(written, self.dtype), self)
 
 
 @kernel(aten.index_put.default, aten._unsafe_index_put.default)
@@ -104,7 +105,7 @@ def index_put(self: Array, indices: Sequence[Array | None], values: Array, accum
     values written to one place any one may stay. Source: ATen `index_put`.
     """
     masks = [each is not None and each.dtype in (jnp.bool_, jnp.uint8) for each in indices]
-    values = values.astype(self.dtype)
+    values = cast_to(values, self.dtype)
     if any(masks):
         if sum(each is not None for each in indices) != 1:
             raise NotImplementedError("a boolean index beside others gives a size that depends on the data")

@@ -12,6 +12,7 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from .casts import cast_to
 
 aten = torch.ops.aten
 
@@ -49,13 +50,13 @@ def slice_scatter(
     dim %= self.ndim
     start, end = clamped_range(self.shape[dim], start, end, step)
     place = (slice(None),) * dim + (slice(start, end, step),)
-    return self.at[place].set(jnp.broadcast_to(src, self[place].shape).astype(self.dtype))
+    return self.at[place].set(cast_to(jnp.broadcast_to(src, self[place].shape), self.dtype))
 
 
 @kernel(aten.select_scatter.default)
 def select_scatter(self: Array, src: Array, dim: int, index: int) -> Array:
     """`self` with `src` at one place along a dimension."""
-    return self.at[(slice(None),) * (dim % self.ndim) + (index,)].set(src.astype(self.dtype))
+    return self.at[(slice(None),) * (dim % self.ndim) + (index,)].set(cast_to(src, self.dtype))
 
 
 @kernel(aten.slice_backward.default)
@@ -208,7 +209,7 @@ def as_strided_scatter(
 ) -> Array:
     """A contiguous `self` with `src` written through a strided view of its memory."""
     places = strided_places(size, stride, storage_offset or 0)
-    return self.reshape(-1).at[places].set(src.astype(self.dtype)).reshape(self.shape)
+    return self.reshape(-1).at[places].set(cast_to(src, self.dtype)).reshape(self.shape)
 
 
 def strided_places(size: Sequence[int], stride: Sequence[int], offset: int) -> np.ndarray[Any, Any]:
