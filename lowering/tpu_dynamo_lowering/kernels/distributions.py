@@ -106,9 +106,18 @@ def poisson(key: Array, self: Array) -> Array:
 
 @random_kernel(aten.binomial.default)
 def binomial(key: Array, count: Array, prob: Array) -> Array:
-    """How many of `count` trials of probability `prob` succeed."""
+    """How many of `count` trials of probability `prob` succeed: none or all where that is certain, nan for nan.
+
+    JAX's draw sees ordinary numbers only: of infinitely many trials that never succeed it would draw for ever.
+    """
     dtype = jnp.float64 if count.dtype == jnp.float64 else jnp.float32
-    return jax.random.binomial(jax_key(key), count.astype(dtype), prob.astype(dtype), dtype=dtype)
+    count, prob = count.astype(dtype), prob.astype(dtype)
+    unknown = jnp.isnan(count) | jnp.isnan(prob)
+    none, every = (count <= 0) | (prob <= 0), prob >= 1
+    certain = unknown | none | every | jnp.isinf(count)
+    drawn = jax.random.binomial(jax_key(key), jnp.where(certain, 1, count), jnp.where(certain, 0.5, prob), dtype=dtype)
+    known = jnp.where(none, 0, jnp.where(certain, count, drawn))
+    return jnp.where(unknown, jnp.nan, known)
 
 
 @random_kernel(aten._standard_gamma.default)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import torch
 from jax import Array, lax
@@ -15,6 +17,17 @@ aten = torch.ops.aten
 def adjoint(matrix: Array) -> Array:
     """The conjugate transpose of the last two dimensions."""
     return jnp.conj(jnp.swapaxes(matrix, -1, -2))
+
+
+def _of_finite(decompose: Callable[[Array], tuple[Array, ...]], matrix: Array) -> tuple[Array, ...]:
+    """What `decompose` gives of each matrix, and nan where the matrix holds nan or infinities.
+
+    Eager raises there. The iterations never see such a matrix: on a TPU those of eigenvalues divide the spectrum until
+    the parts are small, which nan never is.
+    """
+    finite = jnp.all(jnp.isfinite(matrix), axis=(-2, -1), keepdims=True)
+    found = decompose(jnp.where(finite, matrix, 0))
+    return tuple(jnp.where(finite if value.ndim == matrix.ndim else finite[..., 0], value, jnp.nan) for value in found)
 
 
 def _nothing(like: Array) -> Array:
@@ -194,8 +207,9 @@ def linalg_svd(
     `driver` names cuSOLVER routines, which XLA chooses by itself.
     """
     if not compute_uv:
-        return _nothing(A), jnp.linalg.svd(A, compute_uv=False), _nothing(A)
-    return tuple(jnp.linalg.svd(A, full_matrices=full_matrices))
+        values = _of_finite(lambda a: (jnp.linalg.svd(a, compute_uv=False),), A)
+        return _nothing(A), values[0], _nothing(A)
+    return _of_finite(lambda a: tuple(jnp.linalg.svd(a, full_matrices=full_matrices)), A)
 
 
 @kernel(aten._linalg_eigh.default)
@@ -203,8 +217,27 @@ def linalg_eigh(A: Array, UPLO: str = "L", compute_v: bool = True) -> tuple[Arra
     """Ascending eigenvalues and the eigenvectors of a Hermitian matrix, of which one triangle is read."""
     if A.size == 0:
         return jnp.zeros(A.shape[:-1], A.real.dtype), A if compute_v else _nothing(A)
-    vectors, values = linalg.eigh(A, lower=UPLO.upper() == "L", symmetrize_input=False)
+    lower = UPLO.upper() == "L"
+    triangle = jnp.tril(A) if lower else jnp.triu(A)
+    vectors, values = _of_finite(lambda a: tuple(linalg.eigh(a, lower=lower, symmetrize_input=False)), triangle)
     return values, vectors if compute_v else _nothing(A)
+
+
+def _eig(matrix: Array, vectors: bool) -> tuple[Array, ...]:
+    """Eigenvalues, and right eigenvectors if wanted, of a matrix brought to size one by a power of two.
+
+    LAPACK does so by itself with the largest and smallest matrices, but the one that XLA calls forgets to undo it.
+    """
+    exponent = jnp.frexp(jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True))[1]
+
+    def scaled(values: Array, exponent: Array) -> Array:
+        for step in (exponent // 2, exponent - exponent // 2):  # the whole power may be no normal number
+            values = values * jnp.ldexp(jnp.ones((), values.real.dtype), step)
+        return values
+
+    unit = scaled(matrix, -exponent)
+    values, *found = linalg.eig(unit, compute_left_eigenvectors=False, compute_right_eigenvectors=vectors)
+    return scaled(values, exponent[..., 0]), *found
 
 
 @kernel(aten.linalg_eig.default)
@@ -213,8 +246,7 @@ def linalg_eig(self: Array) -> tuple[Array, Array]:
     wanted = jnp.result_type(self.dtype, jnp.complex64)
     if self.size == 0:
         return jnp.zeros(self.shape[:-1], wanted), jnp.zeros(self.shape, wanted)
-    values, vectors = linalg.eig(self, compute_left_eigenvectors=False)
-    return values, vectors
+    return _of_finite(lambda a: _eig(a, vectors=True), self)
 
 
 @kernel(aten._linalg_eigvals.default)
@@ -222,4 +254,4 @@ def linalg_eigvals(self: Array) -> Array:
     """Eigenvalues of a general matrix, complex; XLA has it for CPUs and GPUs, not for TPUs."""
     if self.size == 0:
         return jnp.zeros(self.shape[:-1], jnp.result_type(self.dtype, jnp.complex64))
-    return linalg.eig(self, compute_left_eigenvectors=False, compute_right_eigenvectors=False)[0]
+    return _of_finite(lambda a: _eig(a, vectors=False), self)[0]

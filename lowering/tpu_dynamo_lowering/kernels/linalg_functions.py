@@ -44,13 +44,18 @@ def linalg_matrix_exp(self: Array) -> Array:
     real = matrix.real.dtype
     norm = jnp.max(jnp.sum(jnp.abs(matrix), axis=-2), axis=-1)
     squarings = jnp.maximum(jnp.ceil(jnp.log2(norm / _TAYLOR_REACH[real.itemsize])), 0)
-    most = jnp.max(jnp.where(jnp.isfinite(squarings), squarings, 0))
+    finite = jnp.isfinite(squarings)
+    most = jnp.max(jnp.where(finite, squarings, 0))
+    # Down in two steps: the reciprocal of the largest norms is no normal number.
+    whole = jnp.where(finite, squarings, 0).astype(jnp.int32)
+    for step in (whole // 2, whole - whole // 2):
+        matrix = matrix * jnp.ldexp(jnp.ones((), real), -step)[..., None, None].astype(matrix.dtype)
 
     def square(state: tuple[Array, Array]) -> tuple[Array, Array]:
         k, power = state
         return k + 1, jnp.where((k < squarings)[..., None, None], power @ power, power)
 
-    scaled = _taylor(matrix * jnp.exp2(-squarings)[..., None, None].astype(matrix.dtype))
+    scaled = jnp.where(finite[..., None, None], _taylor(matrix), jnp.nan)
     return lax.while_loop(lambda state: state[0] < most, square, (jnp.zeros((), real), scaled))[1]
 
 

@@ -1,8 +1,9 @@
-"""Special functions: gamma and its relatives, zeta, and the inverses and logarithms of the normal distribution."""
+"""Special functions: log gamma, its derivatives, zeta, and inverses and logarithms of the normal distribution."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax import Array, lax
 
 from ..table import kernel
 from .bessel import as_real
+from .elementwise import promoted
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -33,30 +35,42 @@ def lgamma(self: Array) -> Array:
     return lax.lgamma(as_real(self))
 
 
+def _hurwitz(order: Array, start: Array) -> Array:
+    """Hurwitz's zeta function above zero.
+
+    Where the tenth term is nothing the sum is that of the first nine: for such orders XLA's expansion of the rest is
+    nan, zero times infinity.
+    """
+    few = sum(jnp.power(start + k, -order) for k in range(9))
+    nothing = jnp.power(start + 9, -order) == 0
+    return jnp.where(nothing, few, jax.scipy.special.zeta(jnp.where(nothing, 2, order), start))
+
+
 def _zeta(order: Array, start: Array) -> Array:
     """Hurwitz's zeta function; infinite at the poles, nan below zero for an order that is not whole.
 
-    XLA's is right for positive `start`. From below zero, the terms up to there are added one by one, as PyTorch does.
+    The terms below zero are those of the series from the last one's distance to zero on, up to the first one's, with a
+    sign. The terms next to zero are added by themselves: they are large, and of an odd order they cancel each other.
     """
-    below = jnp.where((start < 0) & jnp.isfinite(start), jnp.ceil(-start), 0)
-    most = jnp.max(below, initial=0)
-
-    def add_term(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        k, total = state
-        return k + 1, total + jnp.where(k < below, jnp.power(start + k, -order), 0)
-
-    zero = jnp.zeros((), start.dtype)
-    _, terms = lax.while_loop(lambda state: state[0] < most, add_term, (zero, jnp.zeros_like(start)))
-    pole = (start <= 0) & (start == jnp.floor(start)) & (order > 1)
-    value = jnp.where(pole, jnp.inf, terms + jax.scipy.special.zeta(order, start + below))
-    return jnp.where(order < 1, jnp.nan, value)
+    whole = start == jnp.floor(start)
+    below = (start < 0) & ~whole
+    above = jnp.where(below, jnp.ceil(-start) + start, start)
+    under, first = jnp.where(below, 1 - above, 1), jnp.where(below, 1 - start, 1)
+    sign = jnp.where(jnp.remainder(order, 2) == 0, 1, -1).astype(order.dtype)
+    nearest = jnp.power(above, -order) + sign * jnp.power(under, -order)
+    negative = nearest + _hurwitz(order, above + 1) + sign * (_hurwitz(order, under + 1) - _hurwitz(order, first))
+    value = jnp.where(below, jnp.where(order == jnp.floor(order), negative, jnp.nan), _hurwitz(order, start))
+    infinite = jnp.where(start == 1, 1, jnp.where(start < 1, jnp.inf, jnp.nan))
+    value = jnp.where((order == jnp.inf) | (start == jnp.inf), infinite, value)
+    value = jnp.where((start <= 0) & whole, jnp.inf, value)
+    return jnp.where(order < 1, jnp.nan, jnp.where(order == 1, jnp.inf, value))
 
 
 def _trigamma(x: Array) -> Array:
     """digamma's derivative, reflected about one half for what lies below."""
     below = x < 0.5
     reflected = jnp.where(below, 1 - x, x)
-    value = _zeta(jnp.full_like(x, 2), reflected)
+    value = jnp.where(reflected == jnp.inf, 0, _zeta(jnp.full_like(x, 2), reflected))
     return jnp.where(below, (math.pi / jnp.sin(math.pi * x)) ** 2 - value, value)
 
 
@@ -68,28 +82,15 @@ def polygamma(n: int, self: Array) -> Array:
         return _digamma(x)
     if n == 1:
         return _trigamma(x)
-    factor = math.factorial(n) if n <= 170 else math.inf
+    factor = float(math.factorial(n)) if n <= 170 else math.inf
     return (1 if n % 2 else -1) * factor * _zeta(jnp.full_like(x, n + 1), x)
 
 
 @kernel(prims.zeta.default)
-def zeta(self: Array, other: Array) -> Array:
+def zeta(self: Any, other: Any) -> Array:
     """Hurwitz's zeta function of order `self` from `other` on."""
-    return _zeta(*jnp.broadcast_arrays(as_real(self), as_real(other)))
-
-
-@kernel(prims.igamma.default, aten.igamma.default)
-def igamma(self: Array, other: Array) -> Array:
-    """The regularised lower incomplete gamma function."""
-    a, x = jnp.broadcast_arrays(as_real(self), as_real(other))
-    return lax.igamma(a, x)
-
-
-@kernel(prims.igammac.default, aten.igammac.default)
-def igammac(self: Array, other: Array) -> Array:
-    """The regularised upper incomplete gamma function."""
-    a, x = jnp.broadcast_arrays(as_real(self), as_real(other))
-    return lax.igammac(a, x)
+    x, y = promoted(self, other)
+    return _zeta(*jnp.broadcast_arrays(as_real(x), as_real(y)))
 
 
 @kernel(prims.erfcx.default, aten.special_erfcx.default)
