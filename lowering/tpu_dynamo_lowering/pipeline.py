@@ -9,7 +9,7 @@ import sympy
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from ._torch_compat import fake_mode, functional_graph
+from ._torch_compat import fake_mode, functional_graph, graph_module_of, outside_of_function_modes
 from .checks import drop_checks
 from .errors import LoweringFailed
 from .expand import expand
@@ -34,9 +34,10 @@ def prepare(graph_module: GraphModule) -> GraphModule:
         copies[node] = graph.node_copy(node, copies.__getitem__)
     drop_checks(graph)
     replay_draws(graph)
-    return GraphModule(graph_module, graph)
+    return graph_module_of(graph_module, graph)
 
 
+@outside_of_function_modes()
 def trace(
     function: Callable[..., Any],
     specs: Sequence[tuple[Sequence[int], Sequence[int], torch.dtype]],
@@ -57,6 +58,7 @@ def trace(
     return prepare(functional_graph(listed, fakes, mode))
 
 
+@outside_of_function_modes()
 def lower(
     graph_module: GraphModule,
     sizes: Mapping[sympy.Symbol, int | float],
