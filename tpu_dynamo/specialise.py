@@ -199,4 +199,4 @@ def _executable(
 
 
 def _draw_from_default_generator(count: int) -> torch.Tensor:
-    return torch.empty(count, dtype=torch.int64).random_()
+    return torch.empty(count, dtype=torch.int64, device="cpu").random_()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,8 +15,10 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.func import functionalize
-from torch.fx import Node
+from torch.fx import Graph, GraphModule, Node
+from torch.fx._lazy_graph_module import _LazyGraphModule, _use_lazy_graph_module
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import _len_torch_function_stack, _pop_mode, _push_mode
 
 __all__ = [
     "FakeTensor",
@@ -27,8 +29,10 @@ __all__ = [
     "defining",
     "fake_mode",
     "functional_graph",
+    "graph_module_of",
     "invoke_subgraph",
     "is_view",
+    "outside_of_function_modes",
     "run_and_save_rng_state",
     "run_with_rng_state",
     "torch_decomposition",
@@ -40,7 +44,7 @@ __all__ = [
 _READ_OTHERWISE = {torch.ops.aten._conj.default, torch.ops.aten._neg_view.default}
 
 
-@contextmanager
+@contextlib.contextmanager
 def defining(definitions: Mapping[OpOverload, Callable[..., Any]]) -> Iterator[None]:
     """Trace with operators that come apart before autograd as `definitions` say, instead of as torch does."""
     before = {operator: operator.py_kernels[torch._C.DispatchKey.Autograd] for operator in definitions}
@@ -62,14 +66,36 @@ def fake_mode() -> FakeTensorMode:
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
-def functional_graph(
-    function: Callable[..., Any], tensors: list[torch.Tensor], mode: FakeTensorMode
-) -> torch.fx.GraphModule:
+@contextlib.contextmanager
+def outside_of_function_modes() -> Iterator[None]:
+    """Run what is inside without the user's torch function modes.
+
+    `torch.set_default_device` and `with torch.device(...)` are such modes: they would choose the device of tensors that
+    torch's decompositions and we make on the way.
+    """
+    modes = [_pop_mode() for _ in range(_len_torch_function_stack())]
+    try:
+        yield
+    finally:
+        for mode in reversed(modes):
+            _push_mode(mode)
+
+
+def graph_module_of(root: torch.nn.Module, graph: Graph) -> GraphModule:
+    """A graph with the attributes of `root`; its Python code is made only for somebody who calls it.
+
+    Nobody calls most of ours, and Python cannot read FX's code of an overload that has a keyword's name, as
+    `torch.ops.aten.random.from`.
+    """
+    return _LazyGraphModule(root, graph)
+
+
+def functional_graph(function: Callable[..., Any], tensors: list[torch.Tensor], mode: FakeTensorMode) -> GraphModule:
     """The ATen graph of `function(*tensors)` on fake tensors of `mode`, without in-place operators.
 
     Composite operators of torch's dispatcher come apart; views stay views.
     """
-    with _as_outside_of_kernels(), mode, torch.no_grad():
+    with _as_outside_of_kernels(), mode, torch.no_grad(), _use_lazy_graph_module(True):
         # Tracing tells its inputs apart by identity, and nodes that came of one body share their fake tensor.
         distinct = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in tensors]
         return make_fx(functionalize(function, remove="mutations"))(*distinct)

@@ -96,7 +96,7 @@ def _enter_permuted(node: Node, spec: TensorSpec, mode: FakeTensorMode) -> None:
     node.replace_all_uses_with(back, delete_user_cb=lambda user: user is not back)
     with mode:
         back.meta["val"] = node.meta["val"]
-        node.meta["val"] = torch.empty(spec.physical_shape, dtype=spec.dtype)
+        node.meta["val"] = torch.empty(spec.physical_shape, dtype=spec.dtype, device="cpu")
 
 
 def _become_placeholder(node: Node, tensor: torch.Tensor, mode: FakeTensorMode) -> None:
@@ -105,7 +105,7 @@ def _become_placeholder(node: Node, tensor: torch.Tensor, mode: FakeTensorMode) 
     with graph.inserting_after(last[-1]) if last else graph.inserting_before(next(iter(graph.nodes))):
         argument = graph.placeholder(str(node.target).replace(".", "_"))
     with mode:
-        argument.meta["val"] = torch.empty(tensor.shape, dtype=tensor.dtype)
+        argument.meta["val"] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
     node.replace_all_uses_with(argument)
     graph.erase_node(node)
 
@@ -188,5 +188,5 @@ def _leave_permuted(output: Node, value: Node, spec: TensorSpec, mode: FakeTenso
         physical = output.graph.call_function(permute, (value, list(spec.order)))
     physical.meta.update({k: v for k, v in value.meta.items() if k == "stack_trace"})
     with mode:
-        physical.meta["val"] = torch.empty(spec.physical_shape, dtype=spec.dtype)
+        physical.meta["val"] = torch.empty(spec.physical_shape, dtype=spec.dtype, device="cpu")
     return physical

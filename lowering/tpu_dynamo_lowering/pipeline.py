@@ -9,7 +9,7 @@ import sympy
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from ._torch_compat import fake_mode
+from ._torch_compat import fake_mode, graph_module_of, outside_of_function_modes
 from .checks import drop_checks
 from .errors import LoweringFailed
 from .expand import expand
@@ -35,9 +35,10 @@ def prepare(graph_module: GraphModule) -> GraphModule:
         copies[node] = graph.node_copy(node, copies.__getitem__)
     drop_checks(graph)
     replay_draws(graph)
-    return GraphModule(graph_module, graph)
+    return graph_module_of(graph_module, graph)
 
 
+@outside_of_function_modes()
 def trace(
     function: Callable[..., Any],
     specs: Sequence[tuple[Sequence[int], Sequence[int], torch.dtype]],
@@ -58,6 +59,7 @@ def trace(
     return prepare(traced(listed, fakes, mode))
 
 
+@outside_of_function_modes()
 def lower(
     graph_module: GraphModule,
     sizes: Mapping[sympy.Symbol, int | float],

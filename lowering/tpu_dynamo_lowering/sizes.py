@@ -11,7 +11,7 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode
+from ._torch_compat import FakeTensorMode, graph_module_of
 from .errors import Unsupported, UnsupportedOp
 from .subgraphs import subgraph
 
@@ -158,7 +158,7 @@ def bind_sizes(
         scalar = isinstance(node.meta.get("val"), bool | int | float)
         if node.op == "call_function" and not node.users and scalar:
             copy.erase_node(node)
-    bound_module = GraphModule(graph_module, copy)
+    bound_module = graph_module_of(graph_module, copy)
     for name, inner in subgraphs.items():
         setattr(bound_module, name, inner)
     return bound_module

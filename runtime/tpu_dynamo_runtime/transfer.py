@@ -46,7 +46,7 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     """NumPy's name for a format."""
     if dtype in _EXTENDED:
         return np.dtype(_EXTENDED[dtype][1])
-    return torch.empty(0, dtype=dtype).numpy().dtype
+    return torch.empty(0, dtype=dtype, device="cpu").numpy().dtype
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:

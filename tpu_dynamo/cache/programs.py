@@ -125,7 +125,11 @@ def _read_constants(data: bytes, specs: list[TensorSpec]) -> tuple[torch.Tensor,
         # A copy: memory of a bytes object can be neither written to nor aligned.
         piece = bytearray(data[start : start + spec.nbytes])
         start += spec.nbytes
-        plain = torch.frombuffer(piece, dtype=torch.uint8).clone() if piece else torch.empty(0, dtype=torch.uint8)
+        plain = (
+            torch.frombuffer(piece, dtype=torch.uint8).clone()
+            if piece
+            else torch.empty(0, dtype=torch.uint8, device="cpu")
+        )
         found.append(plain.view(spec.dtype).reshape(spec.shape))
     if start != len(data):
         raise ValueError(f"{len(data)} bytes of constants, not {start}")

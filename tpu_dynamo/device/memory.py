@@ -104,7 +104,7 @@ def _cell(tensor: torch.Tensor) -> Cell:
     cell = cell_of(tensor)
     if cell is None:
         count = tensor.untyped_storage().nbytes() // tensor.dtype.itemsize
-        cell = Cell(put_host(torch.zeros(count, dtype=tensor.dtype), (0,)), (count,), tensor.dtype)
+        cell = Cell(put_host(torch.zeros(count, dtype=tensor.dtype, device="cpu"), (0,)), (count,), tensor.dtype)
         set_cell(tensor, cell)
     return cell
 
