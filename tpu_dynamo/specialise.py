@@ -31,7 +31,7 @@ from .device.executable import DeviceExecutable
 from .device.generator import draw_keys
 from .errors import CompilationFailed
 from .options import Options
-from .saved import buffer_of, kept_results
+from .saved import buffer_of, kept_results, results_of
 from .session import session
 from .signature import Frame, Signature, signature
 from .stored import GraphRecord
@@ -183,7 +183,8 @@ def _executable(
     results = [Result(result.shape, result.dtype, result.order) for result in program.results]
     updates = [(update.position, update.result) for update in program.updates]
     if device.platform == "cpu" and options.transfer != "copy":
-        return SharedExecutable(device, loaded, traffic, operands, results, updates, program.constants)
+        handed_out = results_of(program.outputs[: graph.returned])
+        return SharedExecutable(device, loaded, traffic, operands, results, updates, program.constants, handed_out)
     return CopiedExecutable(
         device,
         loaded,

@@ -19,6 +19,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx._lazy_graph_module import _LazyGraphModule, _use_lazy_graph_module
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import _len_torch_function_stack, _pop_mode, _push_mode
+from torch.utils._pytree import tree_leaves
 
 __all__ = [
     "FakeTensor",
@@ -141,7 +142,7 @@ def custom_implementation(target: object) -> Callable[..., Any] | None:
 
 
 def is_view(node: Node) -> bool:
-    """Whether a node's result is a strided view of its first argument's memory, by the operator's schema.
+    """Whether a node's result, or each of its results, is a strided view of its first argument's memory, by the schema.
 
     Views that read the memory otherwise (conjugated, negated, as another dtype) are none.
     """
@@ -150,5 +151,7 @@ def is_view(node: Node) -> bool:
     alias = node.target._schema.returns[0].alias_info
     if alias is None or alias.is_write or not isinstance(node.args[0], Node) or node.target in _READ_OTHERWISE:
         return False
-    value, base = node.meta["val"], node.args[0].meta["val"]
-    return isinstance(value, torch.Tensor) and isinstance(base, torch.Tensor) and value.dtype == base.dtype
+    values, base = tree_leaves(node.meta["val"]), node.args[0].meta["val"]
+    return isinstance(base, torch.Tensor) and all(
+        isinstance(value, torch.Tensor) and value.dtype == base.dtype for value in values
+    )
