@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from ._torch_compat import FakeTensorMode, custom_implementation, functional_graph, torch_decomposition
 from .errors import Unsupported, UnsupportedOp, tensors_of
 from .inline import inline
+from .loop_numbers import as_number
 from .randomness import draw_key
 from .subgraphs import subgraph, subgraphs
 from .table import How, Lowering, choose
@@ -45,7 +46,7 @@ class _Expansion:
     def expand(self, graph: Graph) -> list[Unsupported]:
         problems: list[Unsupported] = []
         for node in list(graph.nodes):
-            if node.op != "call_function" or node.target in (operator.getitem, draw_key):
+            if node.op != "call_function" or node.target in (operator.getitem, draw_key, as_number):
                 continue
             for inner in subgraphs(node):
                 problems += self.expand(inner.graph)

@@ -1,5 +1,5 @@
 """Operators said in terms of others, one file an operator family; importing this package fills the table."""
 
-from . import foreach, linalg, strides, windows
+from . import convolutions, copies, foreach, linalg, memory, strides, windows
 
-__all__ = ["foreach", "linalg", "strides", "windows"]
+__all__ = ["convolutions", "copies", "foreach", "linalg", "memory", "strides", "windows"]
