@@ -26,6 +26,7 @@ __all__ = [
     "FakeTensorMode",
     "HigherOrderOperator",
     "OpOverload",
+    "copies_of_views",
     "custom_implementation",
     "defining",
     "fake_mode",
@@ -139,6 +140,22 @@ def custom_implementation(target: object) -> Callable[..., Any] | None:
     if definition is None or not definition._init_fn.__module__.startswith("torch."):
         return None
     return definition._init_fn
+
+
+def copies_of_views() -> list[tuple[OpOverload, OpOverload]]:
+    """Every ATen operator that copies what a view reads, with the view that takes the same arguments."""
+    found = []
+    for name in sorted(torch._C._dispatch_get_all_op_names()):
+        packet, _, overload = name.removeprefix("aten::").partition(".")
+        view = getattr(getattr(torch.ops.aten, packet.removesuffix("_copy"), None), overload or "default", None)
+        if not (name.startswith("aten::") and packet.endswith("_copy") and view is not None and view.is_view):
+            continue
+        copy = getattr(getattr(torch.ops.aten, packet), overload or "default")
+        if [(a.name, str(a.type)) for a in copy._schema.arguments] == [
+            (a.name, str(a.type)) for a in view._schema.arguments
+        ]:
+            found.append((copy, view))
+    return found
 
 
 def is_view(node: Node) -> bool:

@@ -14,6 +14,7 @@ from ._torch_compat import FakeTensorMode, custom_implementation, torch_decompos
 from .bases import find_bases
 from .errors import Unsupported, UnsupportedOp, tensors_of
 from .inline import inline
+from .loop_numbers import as_number
 from .randomness import draw_key
 from .subgraphs import subgraph, subgraphs
 from .table import How, Lowering, choose
@@ -51,7 +52,7 @@ class _Expansion:
             wrap_number(node, self.mode)
         baseless = find_bases(graph, self.mode)
         for node in list(graph.nodes):
-            if node.op != "call_function" or node.target in (operator.getitem, draw_key):
+            if node.op != "call_function" or node.target in (operator.getitem, draw_key, as_number):
                 continue
             for inner in subgraphs(node):
                 problems += self.expand(inner.graph)

@@ -11,7 +11,8 @@ from torch.fx import GraphModule, Node
 
 from ._torch_compat import FakeTensorMode, is_view
 from .errors import UnsupportedInput, user_line
-from .program import Argument, Computed, Given, Literal, Output, TensorSpec, Update, View
+from .loop_numbers import as_number
+from .program import Argument, Computed, Given, Literal, Number, Output, TensorSpec, Update, View
 from .table import PATTERN_DTYPES
 from .updates import take_writes
 
@@ -139,6 +140,8 @@ def expose_results(
     for value, base in _with_bases(output):
         if not isinstance(value, Node):
             outputs.append(Literal(value))
+        elif value.target is as_number:
+            outputs.append(Number(result(value.all_input_nodes[0])))
         elif value in positions and positions[value] not in written:
             outputs.append(Given(positions[value]))
         elif base is None or base is value:

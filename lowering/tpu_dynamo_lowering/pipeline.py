@@ -16,6 +16,7 @@ from .expand import expand
 from .kernels.call import mark_kernels
 from .layouts import expose_arguments, expose_results
 from .link import link
+from .loop_numbers import carry_numbers
 from .program import Program
 from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
@@ -28,14 +29,19 @@ Observer = Callable[[str, Callable[[], str]], None]
 
 
 def prepare(graph_module: GraphModule) -> GraphModule:
-    """A copy of a graph of AOTAutograd's without what no program needs to know: checks, and generators' states."""
+    """A copy of a graph of AOTAutograd's without what no program needs to know: checks, and generators' states.
+
+    Ints that loops carry are tensors in it.
+    """
     graph = Graph(graph_module)
     copies: dict[Node, Node] = {}
     for node in graph_module.graph.nodes:
         copies[node] = graph.node_copy(node, copies.__getitem__)
     drop_checks(graph)
     replay_draws(graph)
-    return graph_module_of(graph_module, graph)
+    prepared = graph_module_of(graph_module, graph)
+    carry_numbers(prepared)
+    return prepared
 
 
 @outside_of_function_modes()

@@ -76,7 +76,14 @@ class Literal:
     value: bool | int | float | None
 
 
-Output = Computed | View | Given | Literal
+@dataclass(frozen=True)
+class Number:
+    """One output of the graph that is a Python int: a result without dimensions, read when the program has run."""
+
+    result: int
+
+
+Output = Computed | View | Given | Literal | Number
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from torch._functorch._aot_autograd.descriptors import (
 from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
 from torch.fx import Graph, GraphModule
 
+from tpu_dynamo_lowering import own_definitions
+
 _TOKEN_INPUTS = ForwardTokenAOTInput, BackwardTokenAOTInput
 _TOKEN_OUTPUTS = ForwardTokenAOTOutput, BackwardTokenAOTOutput
-
-from tpu_dynamo_lowering import own_definitions
 
 
 @dataclass(frozen=True)

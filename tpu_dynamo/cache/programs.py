@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Argument, Computed, Given, Literal, Output, Program, TensorSpec, Update, View
+from tpu_dynamo_lowering import Argument, Computed, Given, Literal, Number, Output, Program, TensorSpec, Update, View
 from tpu_dynamo_runtime.store import Store
 
 from ..signature import Signature
@@ -90,6 +90,8 @@ def _output(output: Output) -> list[Any]:
         return ["view", output.result, list(output.shape), list(output.stride), output.offset]
     if isinstance(output, Given):
         return ["given", output.position]
+    if isinstance(output, Number):
+        return ["number", output.result]
     # JSON has no infinity, and its numbers would lose which kind they are of.
     value = output.value
     return ["literal", type(value).__name__, value.hex() if isinstance(value, float) else value]
@@ -104,6 +106,8 @@ def _read_output(fields: list[Any]) -> Output:
         return View(int(result), tuple(map(int, shape)), tuple(map(int, stride)), int(offset))
     if kind == "given":
         return Given(int(values[0]))
+    if kind == "number":
+        return Number(int(values[0]))
     if kind != "literal":
         raise ValueError(f"{kind!r} is no kind of output")
     name, value = values

@@ -9,7 +9,7 @@ from itertools import repeat
 
 import torch
 
-from tpu_dynamo_lowering import Computed, Program, TensorSpec, View
+from tpu_dynamo_lowering import Computed, Number, Program, TensorSpec, View
 from tpu_dynamo_runtime import Buffer, Entry
 
 from ..session import session
@@ -40,7 +40,7 @@ class DeviceExecutable:
         self._donated = [(argument, spec) for _, _, argument, spec in self._updates if argument is not None]
         for _ in range(len(self._updates) - len(self._donated)):
             session().statistics.count("donations_refused", "the program does not read the input, or in another layout")
-        wanted = {output.result for output in program.outputs if isinstance(output, Computed | View)}
+        wanted = {output.result for output in program.outputs if isinstance(output, Computed | View | Number)}
         self._results = [(i, program.results[i]) for i in sorted(wanted)]
         self._count = len(program.results)
         self._constants = [transfer().put(tensor) for tensor in program.constants]

@@ -32,6 +32,8 @@ def nll_loss_backward(
     axis = min(self.ndim - 1, 1)
     dtype = accumulator(self.dtype)
     grad = grad_output.astype(dtype)
+    if self.ndim == 1:  # one sample without a batch; its target and its gradient may be vectors of one element
+        target, grad = target.reshape(()), grad.reshape(())
     if reduction == _MEAN:
         grad = grad / total_weight.astype(dtype)
     grad = jnp.expand_dims(jnp.where(target == ignore_index, 0, grad), axis)

@@ -198,8 +198,8 @@ def max_pool2d_with_indices(
     self: Array,
     kernel_size: Sequence[int],
     stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
     ceil_mode: bool = False,
 ) -> tuple[Array, Array]:
     """The maximum of each window of two dimensions, one reduce_window, and where it stands in row-major order.
@@ -214,8 +214,8 @@ def max_pool3d_with_indices(
     self: Array,
     kernel_size: Sequence[int],
     stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
+    padding: Sequence[int] = (0, 0, 0),
+    dilation: Sequence[int] = (1, 1, 1),
     ceil_mode: bool = False,
 ) -> tuple[Array, Array]:
     """The maximum of each window of three dimensions, one reduce_window, and where it stands in row-major order."""

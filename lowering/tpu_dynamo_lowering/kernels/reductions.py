@@ -160,7 +160,7 @@ def any(self: Array) -> Array:
 
 
 @kernel(aten.any.dim, aten.any.dims)
-def any_dim(self: Array, dim: Dims, keepdim: bool = False) -> Array:
+def any_dim(self: Array, dim: Dims = None, keepdim: bool = False) -> Array:
     """Whether any is not zero, over dimensions."""
     return jnp.any(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
@@ -172,7 +172,7 @@ def all(self: Array) -> Array:
 
 
 @kernel(aten.all.dim, aten.all.dims)
-def all_dim(self: Array, dim: Dims, keepdim: bool = False) -> Array:
+def all_dim(self: Array, dim: Dims = None, keepdim: bool = False) -> Array:
     """Whether none is zero, over dimensions."""
     return jnp.all(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
