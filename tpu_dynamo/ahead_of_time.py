@@ -121,7 +121,9 @@ def compile_for(
     of its tensors. options: as of torch.compile, see tpu_dynamo.Options.
 
     The graphs come in the order of their compilation; a graph break makes several. The process keeps no trace: not
-    in Dynamo's caches, the modules, gradients, random numbers or `tpu_dynamo.stats()`.
+    in Dynamo's caches, the modules, gradients, random numbers or `tpu_dynamo.stats()`. Of a model on the device,
+    operators on constants of one element that it makes there (`torch.tensor(2.0, device=x.device).log()`) are computed,
+    as they are when torch.compile traces them, and counted.
 
     Raises UnknownTarget, PlatformUnavailable, OptionError, UnsupportedOp with the problems of all graphs,
     UnsupportedInput, NeedsValues and CompilationFailed.

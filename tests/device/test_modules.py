@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
+
 import pytest
 import torch
 from functorch.compile import make_boxed_func
@@ -24,6 +27,98 @@ def test_tied_weights_stay_tied_and_optimizers_keep_their_parameters():
     model(torch.tensor([1, 2]).to("tpu")).sum().backward()
     optimizer.step()
     assert not torch.equal(model[1].weight.detach().cpu(), before)
+
+
+def linears() -> torch.nn.Sequential:
+    return torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("start", ["cpu", "tpu"])
+def test_a_model_moves_while_an_output_of_it_lives(start, compiled):
+    model, x = linears().to(start), torch.ones(2, 3)
+    run = torch.compile(model, backend="tpu") if compiled else model
+    kept = run(x.to(start))
+    for device, dtype in (("tpu", torch.float32), ("tpu", torch.bfloat16), ("cpu", torch.float64)):
+        model.to(device, dtype)
+        model(x.to(device, dtype)).sum().backward()
+        assert (model[0].weight.grad.device.type, model[0].weight.grad.dtype) == (device, dtype)
+    assert kept.device.type == start
+
+
+def test_a_parameter_that_moves_is_the_same_object():
+    model = linears()
+    model.register_buffer("seen", torch.zeros(2), persistent=False)
+    weight, frozen = model[0].weight, model[1].weight.requires_grad_(False)
+    alive, optimizer, calls = weakref.ref(weight), torch.optim.SGD(model.parameters(), lr=0.1), []
+    weight.register_hook(lambda gradient: calls.append("gradient"))
+    weight.register_post_accumulate_grad_hook(lambda parameter: calls.append("accumulated"))
+    model(torch.ones(1, 3)).sum().backward()
+    gradient = weight.grad
+    for device in ("tpu", "cpu", "tpu"):
+        calls.clear()
+        assert model.to(device)[0].weight is weight is alive() is optimizer.param_groups[0]["params"][0]
+        assert weight.grad is gradient
+        assert {t.device.type for t in (weight, frozen, gradient, model.seen)} == {device}
+        assert (weight.requires_grad, weight.is_leaf, frozen.requires_grad) == (True, True, False)
+        model(torch.ones(1, 3, device=device)).sum().backward()
+        assert calls == ["gradient", "accumulated"]
+    before = weight.detach().cpu()
+    optimizer.step()
+    torch.testing.assert_close(weight.detach().cpu(), before - 0.1 * gradient.cpu())
+
+
+def test_data_of_a_parameter_may_be_on_the_other_device():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    view = parameter.detach()
+    parameter.data = torch.full((2,), 3.0).to("tpu")
+    assert (parameter.device.type, view.device.type) == ("tpu", "cpu")
+    torch.testing.assert_close((parameter * 2).cpu(), torch.full((2,), 6.0))
+    parameter.data = view
+    assert parameter.untyped_storage().data_ptr() == view.untyped_storage().data_ptr()
+
+
+WRAPPED = {
+    "weight norm": lambda: torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 3)),
+    "spectral norm": lambda: torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(3, 3)).eval(),
+    "lstm": lambda: torch.nn.LSTM(3, 3, num_layers=2),
+    "gru": lambda: torch.nn.GRU(3, 3),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_modules_with_parameters_of_their_own_kind_move(name):
+    model, x, results = WRAPPED[name](), torch.randn(2, 3), []
+    for device in ("cpu", "tpu", "cpu"):
+        result = model.to(device)(x.to(device))
+        result = result[0] if isinstance(result, tuple) else result
+        results.append(result.detach().cpu())
+    for moved in results[1:]:
+        torch.testing.assert_close(moved, results[0])
+    copied = copy.deepcopy(model.to("tpu"))
+    assert {parameter.device.type for parameter in copied.parameters()} == {"tpu"}
+
+
+def test_states_are_loaded_in_place_or_assigned():
+    model = linears().to("tpu")
+    state = {name: torch.full_like(tensor, 2.0, device="cpu") for name, tensor in model.state_dict().items()}
+    weight, _ = model[0].weight, model(torch.ones(1, 3, device="tpu"))
+    model.load_state_dict(state)
+    assert model[0].weight is weight
+    assert weight.device.type == "tpu"
+    torch.testing.assert_close(weight.detach().cpu(), state["0.weight"])
+    model.load_state_dict(state, assign=True)
+    assert model[0].weight.device.type == "cpu"
+    with torch.device("meta"):
+        unmade = linears()
+    assert unmade.to_empty(device="tpu")[0].weight.device.type == "tpu"
+
+
+def test_the_accelerator_answers():
+    kept = torch.ones(8).to("tpu")
+    torch.accelerator.synchronize()
+    assert torch.accelerator.memory_allocated() >= kept.nbytes
+    torch.accelerator.empty_cache()
 
 
 @pytest.mark.parametrize("compiled", [False, True])

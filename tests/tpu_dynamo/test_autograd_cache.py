@@ -264,3 +264,19 @@ def test_a_backward_that_cannot_be_compiled_is_an_error_when_it_is_called(monkey
     torch.testing.assert_close(out, F.gelu(X))
     with pytest.raises(tpu_dynamo.UnsupportedOp, match="gelu_backward"):
         out.sum().backward()
+
+
+def test_views_of_one_tensor_are_told_from_separate_tensors():
+    def function(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        a.mul_(2)
+        return b + 1
+
+    x = torch.rand(4)
+    for _ in range(2):
+        for apart in (True, False):
+            torch._dynamo.reset()
+            mine = x.clone()
+            other = x.clone() if apart else mine[:]
+            result = torch.compile(function, backend="tpu")(mine, other)
+            torch.testing.assert_close(result, x + 1 if apart else x * 2 + 1)
+    assert told() == {"miss": 2, "hit": 2}

@@ -88,8 +88,9 @@ def gru_cell_backward(grad_hy: Array, workspace: Array, has_bias: bool) -> tuple
     of_reset = of_new * hidden * reset * (1 - reset)
     given = jnp.concatenate([of_reset, of_update, of_new], -1)
     inner = jnp.concatenate([of_reset, of_update, of_new * reset], -1)
-    biases = (jnp.sum(given, 0), jnp.sum(inner, 0)) if has_bias else (jnp.zeros((0,), given.dtype),) * 2
-    return given, inner, gradient * update, *biases
+    none = jnp.zeros((0,), given.dtype)
+    of_biases = (jnp.sum(given, 0), jnp.sum(inner, 0)) if has_bias else (none, none)
+    return given, inner, gradient * update, of_biases[0], of_biases[1]
 
 
 _LSTM = 2  # of ATen's rnn_mode; the only one that torch.nn gives to this operator
