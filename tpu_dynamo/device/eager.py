@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -132,11 +133,16 @@ def _run(plan: _Plan, schema: Schema, arguments: Arguments) -> Any:
 
 def _assign(tensor: torch.Tensor, buffer: Buffer, spec: TensorSpec) -> None:
     if tuple(tensor.shape) != spec.shape:  # an `out` of another size
-        physical = spec.physical_shape
-        reset_tensor(tensor, tensor.untyped_storage(), 0, spec.shape, strides_of(physical, spec.order))
-        set_cell(tensor, Cell(buffer, physical, spec.dtype))
-    else:
-        write(tensor, buffer, spec.order)
+        physical, offset = spec.physical_shape, int(tensor.storage_offset())
+        strides = strides_of(physical, spec.order)
+        if offset == 0 and tensor.untyped_storage().nbytes() < math.prod(physical) * spec.dtype.itemsize:
+            reset_tensor(tensor, tensor.untyped_storage(), 0, spec.shape, strides)
+            set_cell(tensor, Cell(buffer, physical, spec.dtype))
+            return
+        # It may be a part of another tensor, as the half of torch.fft.fftfreq's result that is not there yet.
+        tensor.resize_(spec.shape)
+        reset_tensor(tensor, tensor.untyped_storage(), offset, spec.shape, strides)
+    write(tensor, buffer, spec.order)
 
 
 def _on_host(operator: torch._ops.OpOverload, schema: Schema, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
