@@ -13,6 +13,7 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from .dtypes import checked_number
 from .indexing import accumulator, narrowed
 
 aten = torch.ops.aten
@@ -115,7 +116,7 @@ def scatter(self: Array, dim: int, index: Array, src: Array) -> Array:
 @kernel(aten.scatter.value)
 def scatter_value(self: Array, dim: int, index: Array, value: Any) -> Array:
     """`self` with one value written at the index along `dim`: one scatter."""
-    return scatter(self, dim, index, jnp.full(index.shape, value, self.dtype))
+    return scatter(self, dim, index, jnp.full(index.shape, checked_number(value, self.dtype)))
 
 
 @kernel(aten.scatter.reduce)
@@ -128,7 +129,7 @@ def scatter_reduced(self: Array, dim: int, index: Array, src: Array, *, reduce: 
 @kernel(aten.scatter.value_reduce)
 def scatter_value_reduced(self: Array, dim: int, index: Array, value: Any, *, reduce: str) -> Array:
     """`self` with one value added or multiplied in at the index along `dim`: one scatter."""
-    return scatter_reduced(self, dim, index, jnp.full(index.shape, value, self.dtype), reduce=reduce)
+    return scatter_reduced(self, dim, index, jnp.full(index.shape, checked_number(value, self.dtype)), reduce=reduce)
 
 
 @kernel(aten.scatter_add.default)

@@ -1,5 +1,5 @@
 """Operators said in terms of others, one file an operator family; importing this package fills the table."""
 
-from . import foreach, linalg, strides, windows
+from . import foreach, linalg, scalars, strides, windows
 
-__all__ = ["foreach", "linalg", "strides", "windows"]
+__all__ = ["foreach", "linalg", "scalars", "strides", "windows"]
