@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Computed, Given, Literal, Program, SizeSource, View
+from tpu_dynamo_lowering import Computed, Given, Literal, Number, Program, SizeSource, View
 from tpu_dynamo_runtime import Executable, items_at
 
 from .device.executable import DeviceExecutable
@@ -42,6 +42,7 @@ class _Assembled:
         # Outputs are chosen among the literals, the results and the inputs, of which there are hundreds in training.
         self._literals = [output.value for output in program.outputs if isinstance(output, Literal)]
         self._views = [(i, output) for i, output in enumerate(program.outputs) if isinstance(output, View)]
+        self._numbers = [i for i, output in enumerate(program.outputs) if isinstance(output, Number)]
         literals, results = count(), len(self._literals)
         inputs = results + len(program.results)
         self._choose = items_at(
@@ -60,6 +61,8 @@ class _Assembled:
         outputs = list(self._choose([*self._literals, *self._executable(inputs), *inputs]))
         for i, view in self._views:
             outputs[i] = outputs[i].as_strided(view.shape, view.stride, view.offset)
+        for i in self._numbers:
+            outputs[i] = outputs[i].item()
         return outputs
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 
-from tpu_dynamo_lowering import Computed, Program, TensorSpec, View
+from tpu_dynamo_lowering import Computed, Output, Program, TensorSpec, View
 from tpu_dynamo_runtime import Buffer
 
 from .device import NAME as DEVICE
@@ -19,11 +19,16 @@ def kept_results(program: Program, returned: int) -> dict[int, Callable[[Buffer]
 
     returned: how many of the graph's outputs the caller gets.
     """
-    needed = {output.result for output in program.outputs[:returned] if isinstance(output, Computed)}
+    needed = results_of(program.outputs[:returned])
     needed |= {output.result for output in program.outputs if isinstance(output, View)}
     needed |= {update.result for update in program.updates}
     saved = [output.result for output in program.outputs[returned:] if isinstance(output, Computed)]
     return {i: partial(_tensor, program.results[i]) for i in saved if i not in needed}
+
+
+def results_of(outputs: Sequence[Output]) -> set[int]:
+    """The results of the program that these outputs of the graph are, or are views of."""
+    return {output.result for output in outputs if isinstance(output, Computed | View)}
 
 
 def _tensor(spec: TensorSpec, buffer: Buffer) -> torch.Tensor:

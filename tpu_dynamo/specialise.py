@@ -31,7 +31,7 @@ from .device.executable import DeviceExecutable
 from .device.generator import draw_keys
 from .errors import CompilationFailed
 from .options import Options
-from .saved import buffer_of, kept_results
+from .saved import buffer_of, kept_results, results_of
 from .session import session
 from .signature import Frame, Signature, signature
 from .stored import GraphRecord
@@ -85,7 +85,7 @@ def revive(device: Client, options: Options, record: GraphRecord) -> Run | None:
     started = time.perf_counter()
     cache = session().cache(cache_settings(options))
     artifacts = Artifacts(next_name(record.role))
-    program = cache.known_program(artifacts.name, record.signature) if cache is not None else None
+    program = cache.known_program(artifacts.name, device.platform, record.signature) if cache is not None else None
     if program is None:
         return None
     spent = time.perf_counter() - started
@@ -139,7 +139,7 @@ def program_of(
     # Who asks for dumps wants every form, also those that a program from the cache does not take.
     if cache is None or options.dump_dir is not None:
         return lowered(), None
-    return cache.program(artifacts.name, signed, lowered)
+    return cache.program(artifacts.name, platform, signed, lowered)
 
 
 def signature_of(platform: str, options: Options, graph: Graph, sizes: SizeOf) -> Signature:
@@ -183,7 +183,8 @@ def _executable(
     results = [Result(result.shape, result.dtype, result.order) for result in program.results]
     updates = [(update.position, update.result) for update in program.updates]
     if device.platform == "cpu" and options.transfer != "copy":
-        return SharedExecutable(device, loaded, traffic, operands, results, updates, program.constants)
+        handed_out = results_of(program.outputs[: graph.returned])
+        return SharedExecutable(device, loaded, traffic, operands, results, updates, program.constants, handed_out)
     return CopiedExecutable(
         device,
         loaded,
@@ -199,4 +200,4 @@ def _executable(
 
 
 def _draw_from_default_generator(count: int) -> torch.Tensor:
-    return torch.empty(count, dtype=torch.int64).random_()
+    return torch.empty(count, dtype=torch.int64, device="cpu").random_()

@@ -7,12 +7,13 @@ from .inline import inline
 from .layouts import dense_order
 from .ops import PATTERNS, TABLE
 from .pipeline import lower, prepare, readable, trace
-from .program import Argument, Computed, Given, Literal, Output, Program, TensorSpec, Update, View
+from .program import Argument, Computed, Given, Literal, Number, Output, Program, TensorSpec, Update, View
 from .randomness import repeat_draw
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, is_own, user_line
 from .survey import survey
 from .table import How, Lowering
+from .tracing import own_definitions
 
 __all__ = [
     "PATTERNS",
@@ -24,6 +25,7 @@ __all__ = [
     "Literal",
     "Lowering",
     "LoweringFailed",
+    "Number",
     "Output",
     "Program",
     "SizeSource",
@@ -42,6 +44,7 @@ __all__ = [
     "inline",
     "is_own",
     "lower",
+    "own_definitions",
     "prepare",
     "readable",
     "repeat_draw",

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch._decomp import global_decomposition_table
 from torch._higher_order_ops.effects import with_effects
+from torch._higher_order_ops.invoke_subgraph import invoke_subgraph
 from torch._library.custom_ops import OPDEFS
 from torch._ops import HigherOrderOperator, OpOverload
 from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.func import functionalize
-from torch.fx import Node
+from torch.fx import Graph, GraphModule, Node
+from torch.fx._lazy_graph_module import _LazyGraphModule, _use_lazy_graph_module
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import _len_torch_function_stack, _pop_mode, _push_mode
+from torch.utils._pytree import tree_leaves
 
 __all__ = [
     "FakeTensor",
     "FakeTensorMode",
     "HigherOrderOperator",
     "OpOverload",
+    "copies_of_views",
     "custom_implementation",
+    "defining",
     "fake_mode",
     "functional_graph",
+    "graph_module_of",
+    "invoke_subgraph",
     "is_view",
+    "outside_of_function_modes",
     "run_and_save_rng_state",
     "run_with_rng_state",
     "torch_decomposition",
@@ -36,19 +46,58 @@ __all__ = [
 _READ_OTHERWISE = {torch.ops.aten._conj.default, torch.ops.aten._neg_view.default}
 
 
+@contextlib.contextmanager
+def defining(definitions: Mapping[OpOverload, Callable[..., Any]]) -> Iterator[None]:
+    """Trace with operators that come apart before autograd as `definitions` say, instead of as torch does."""
+    before = {operator: operator.py_kernels[torch._C.DispatchKey.Autograd] for operator in definitions}
+
+    def define(functions: Mapping[OpOverload, Callable[..., Any]]) -> None:
+        for operator, function in functions.items():
+            operator.py_kernels[torch._C.DispatchKey.Autograd] = function
+            operator._dispatch_cache.clear()
+
+    define(definitions)
+    try:
+        yield
+    finally:
+        define(before)
+
+
 def fake_mode() -> FakeTensorMode:
     """A fresh mode for tensors without data, of concrete sizes; real constants may meet them."""
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
-def functional_graph(
-    function: Callable[..., Any], tensors: list[torch.Tensor], mode: FakeTensorMode
-) -> torch.fx.GraphModule:
+@contextlib.contextmanager
+def outside_of_function_modes() -> Iterator[None]:
+    """Run what is inside without the user's torch function modes.
+
+    `torch.set_default_device` and `with torch.device(...)` are such modes: they would choose the device of tensors that
+    torch's decompositions and we make on the way.
+    """
+    modes = [_pop_mode() for _ in range(_len_torch_function_stack())]
+    try:
+        yield
+    finally:
+        for mode in reversed(modes):
+            _push_mode(mode)
+
+
+def graph_module_of(root: torch.nn.Module, graph: Graph) -> GraphModule:
+    """A graph with the attributes of `root`; its Python code is made only for somebody who calls it.
+
+    Nobody calls most of ours, and Python cannot read FX's code of an overload that has a keyword's name, as
+    `torch.ops.aten.random.from`.
+    """
+    return _LazyGraphModule(root, graph)
+
+
+def functional_graph(function: Callable[..., Any], tensors: list[torch.Tensor], mode: FakeTensorMode) -> GraphModule:
     """The ATen graph of `function(*tensors)` on fake tensors of `mode`, without in-place operators.
 
     Composite operators of torch's dispatcher come apart; views stay views.
     """
-    with _as_outside_of_kernels(), mode, torch.no_grad():
+    with _as_outside_of_kernels(), mode, torch.no_grad(), _use_lazy_graph_module(True):
         # Tracing tells its inputs apart by identity, and nodes that came of one body share their fake tensor.
         distinct = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in tensors]
         return make_fx(functionalize(function, remove="mutations"))(*distinct)
@@ -93,8 +142,24 @@ def custom_implementation(target: object) -> Callable[..., Any] | None:
     return definition._init_fn
 
 
+def copies_of_views() -> list[tuple[OpOverload, OpOverload]]:
+    """Every ATen operator that copies what a view reads, with the view that takes the same arguments."""
+    found = []
+    for name in sorted(torch._C._dispatch_get_all_op_names()):
+        packet, _, overload = name.removeprefix("aten::").partition(".")
+        view = getattr(getattr(torch.ops.aten, packet.removesuffix("_copy"), None), overload or "default", None)
+        if not (name.startswith("aten::") and packet.endswith("_copy") and view is not None and view.is_view):
+            continue
+        copy = getattr(getattr(torch.ops.aten, packet), overload or "default")
+        if [(a.name, str(a.type)) for a in copy._schema.arguments] == [
+            (a.name, str(a.type)) for a in view._schema.arguments
+        ]:
+            found.append((copy, view))
+    return found
+
+
 def is_view(node: Node) -> bool:
-    """Whether a node's result is a strided view of its first argument's memory, by the operator's schema.
+    """Whether a node's result, or each of its results, is a strided view of its first argument's memory, by the schema.
 
     Views that read the memory otherwise (conjugated, negated, as another dtype) are none.
     """
@@ -103,5 +168,7 @@ def is_view(node: Node) -> bool:
     alias = node.target._schema.returns[0].alias_info
     if alias is None or alias.is_write or not isinstance(node.args[0], Node) or node.target in _READ_OTHERWISE:
         return False
-    value, base = node.meta["val"], node.args[0].meta["val"]
-    return isinstance(value, torch.Tensor) and isinstance(base, torch.Tensor) and value.dtype == base.dtype
+    values, base = tree_leaves(node.meta["val"]), node.args[0].meta["val"]
+    return isinstance(base, torch.Tensor) and all(
+        isinstance(value, torch.Tensor) and value.dtype == base.dtype for value in values
+    )

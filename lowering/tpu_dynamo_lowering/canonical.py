@@ -18,6 +18,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ._torch_compat import FakeTensor, HigherOrderOperator, OpOverload
+from .loop_numbers import as_number
 from .randomness import draw_key, is_keyed
 from .sizes import SYMBOLIC, bound_offset
 from .subgraphs import subgraph
@@ -34,7 +35,7 @@ _FUNCTIONS = {
     if callable(function) and not isinstance(function, type)
 }
 _FUNCTIONS |= {getattr(torch, name): f"torch.{name}" for name in dir(torch) if name.startswith("sym_")}
-_FUNCTIONS[draw_key] = "draw_key"
+_FUNCTIONS |= {draw_key: "draw_key", as_number: "as_number"}
 # Stands for a size that has no number, as some strides have none.
 _UNKNOWN = "?"
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 
-from ._torch_compat import with_effects
+from ._torch_compat import invoke_subgraph, with_effects
+from .subgraphs import subgraph
 
 aten = torch.ops.aten
 
@@ -22,26 +25,53 @@ CHECKS = {
 }
 
 
+_make_token = torch.ops.prims._make_token.default
+_sink_tokens = torch.ops.prims._sink_tokens.default
+
+
 def drop_checks(graph: Graph) -> None:
-    """Erase the checks of a graph, in place.
+    """Erase the checks of a graph, in place, and of the graphs within it.
 
     AOTAutograd threads a token through those with effects: with_effects(token, operator, ...) gives (token,
-    results...). It passes None for a graph's token and ignores what comes back, so None is what is given back.
+    results...). The token is made by `_make_token` and ends in `_sink_tokens`, or it is an input and an output: then
+    None is what AOTAutograd passes, and what it is given back.
     """
     tokens = {node.args[0] for node in graph.find_nodes(op="call_function", target=with_effects)}
     for node in reversed(graph.nodes):
+        if node.op == "get_attr" and (inner := subgraph(node)) is not None:
+            drop_checks(inner.graph)
         if node.op != "call_function":
             continue
-        if node.target in CHECKS and not node.users:
+        if node.target is _sink_tokens or (node.target in CHECKS | {_make_token} and not node.users):
             graph.erase_node(node)
         elif node.target is with_effects and node.args[1] in CHECKS:
-            for user in list(node.users):
-                user.replace_all_uses_with(node.args[0])
-                graph.erase_node(user)
+            _pass_token_on(graph, node)
             graph.erase_node(node)
+        elif node.target is with_effects and node.args[1] is invoke_subgraph:
+            _call_plainly(graph, node)
     output = graph.output_node()
 
     def without_token(value: Node) -> Node | None:
         return None if value in tokens and value.op == "placeholder" else value
 
     output.args = pytree.tree_map_only(Node, without_token, output.args)
+
+
+def _pass_token_on(graph: Graph, node: Node) -> None:
+    """Let those that take a call's token take the one before it."""
+    before: Any = node.args[0]
+    for user in list(node.users):
+        if user.args[1] == 0:
+            user.replace_all_uses_with(before)
+            graph.erase_node(user)
+
+
+def _call_plainly(graph: Graph, node: Node) -> None:
+    """Call a graph whose effects, all of them checks, are gone, without a token."""
+    _pass_token_on(graph, node)
+    _, target, *args = node.args
+    node.target, node.args = target, tuple(args)  # type: ignore[assignment]
+    node.meta["val"] = node.meta["val"][1:]
+    for user in list(node.users):
+        index: Any = user.args[1]
+        user.args = (node, index - 1)

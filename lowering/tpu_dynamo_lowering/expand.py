@@ -10,12 +10,16 @@ from typing import Any
 from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode, custom_implementation, functional_graph, torch_decomposition
+from ._torch_compat import FakeTensorMode, custom_implementation, torch_decomposition
+from .bases import find_bases
 from .errors import Unsupported, UnsupportedOp, tensors_of
 from .inline import inline
+from .loop_numbers import as_number
 from .randomness import draw_key
 from .subgraphs import subgraph, subgraphs
 from .table import How, Lowering, choose
+from .tracing import traced
+from .wrapped_numbers import wrap_number
 
 _HINT = (
     'compute it outside the compiled function, run such graphs in eager with options={"fallback": "eager"}, '
@@ -45,10 +49,16 @@ class _Expansion:
     def expand(self, graph: Graph) -> list[Unsupported]:
         problems: list[Unsupported] = []
         for node in list(graph.nodes):
-            if node.op != "call_function" or node.target in (operator.getitem, draw_key):
+            wrap_number(node, self.mode)
+        baseless = find_bases(graph, self.mode)
+        for node in list(graph.nodes):
+            if node.op != "call_function" or node.target in (operator.getitem, draw_key, as_number):
                 continue
             for inner in subgraphs(node):
                 problems += self.expand(inner.graph)
+            if node in baseless:
+                problems.append(Unsupported.at(node, baseless[node], _HINT))
+                continue
             lowering = choose(node)
             if lowering is How.TORCH_MLIR or (isinstance(lowering, Lowering) and lowering.how is How.KERNEL):
                 continue
@@ -111,7 +121,7 @@ def _trace(function: Callable[..., Any], node: Node, mode: FakeTensorMode) -> Gr
         result = function(*args, **kwargs)
         return tuple(result) if isinstance(result, list | tuple) else result
 
-    return functional_graph(call, tensors, mode)
+    return traced(call, tensors, mode)
 
 
 def _inline(graph: Graph, node: Node, body: GraphModule) -> None:

@@ -100,6 +100,12 @@ def functions(module: ir.Module) -> dict[str, Any]:
     return {ir.StringAttr(op.attributes["sym_name"]).value: op for op in module.body.operations}
 
 
+def custom_calls(module: ir.Module) -> tuple[str, ...]:
+    """The targets of the module's custom calls, sorted."""
+    calls = [op for op in operations(module) if op.operation.name == "stablehlo.custom_call"]
+    return tuple(sorted({ir.StringAttr(call.attributes["call_target_name"]).value for call in calls}))
+
+
 def is_declaration(function: Any) -> bool:
     """Whether a function has no body."""
     return not function.regions[0].blocks

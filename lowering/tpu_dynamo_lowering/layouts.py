@@ -11,7 +11,8 @@ from torch.fx import GraphModule, Node
 
 from ._torch_compat import FakeTensorMode, is_view
 from .errors import UnsupportedInput, user_line
-from .program import Argument, Computed, Given, Literal, Output, TensorSpec, Update, View
+from .loop_numbers import as_number
+from .program import Argument, Computed, Given, Literal, Number, Output, TensorSpec, Update, View
 from .table import PATTERN_DTYPES
 from .updates import take_writes
 
@@ -76,7 +77,8 @@ def expose_arguments(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[l
         tensor = getattr(graph_module, node.target)
         if isinstance(tensor, torch.Tensor) and not _is_literal(tensor):
             arguments.append(Argument(position, spec_of(tensor.contiguous())))
-            constants.append(tensor.detach().contiguous())
+            # On the CPU, also where the graph has them on a device: the program is kept on disk.
+            constants.append(tensor.detach().cpu().resolve_conj().resolve_neg().contiguous())
             position += 1
             _become_placeholder(node, tensor, mode)
     return arguments, constants
@@ -95,7 +97,7 @@ def _enter_permuted(node: Node, spec: TensorSpec, mode: FakeTensorMode) -> None:
     node.replace_all_uses_with(back, delete_user_cb=lambda user: user is not back)
     with mode:
         back.meta["val"] = node.meta["val"]
-        node.meta["val"] = torch.empty(spec.physical_shape, dtype=spec.dtype)
+        node.meta["val"] = torch.empty(spec.physical_shape, dtype=spec.dtype, device="cpu")
 
 
 def _become_placeholder(node: Node, tensor: torch.Tensor, mode: FakeTensorMode) -> None:
@@ -104,7 +106,7 @@ def _become_placeholder(node: Node, tensor: torch.Tensor, mode: FakeTensorMode) 
     with graph.inserting_after(last[-1]) if last else graph.inserting_before(next(iter(graph.nodes))):
         argument = graph.placeholder(str(node.target).replace(".", "_"))
     with mode:
-        argument.meta["val"] = torch.empty(tensor.shape, dtype=tensor.dtype)
+        argument.meta["val"] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
     node.replace_all_uses_with(argument)
     graph.erase_node(node)
 
@@ -138,6 +140,8 @@ def expose_results(
     for value, base in _with_bases(output):
         if not isinstance(value, Node):
             outputs.append(Literal(value))
+        elif value.target is as_number:
+            outputs.append(Number(result(value.all_input_nodes[0])))
         elif value in positions and positions[value] not in written:
             outputs.append(Given(positions[value]))
         elif base is None or base is value:
@@ -187,5 +191,5 @@ def _leave_permuted(output: Node, value: Node, spec: TensorSpec, mode: FakeTenso
         physical = output.graph.call_function(permute, (value, list(spec.order)))
     physical.meta.update({k: v for k, v in value.meta.items() if k == "stack_trace"})
     with mode:
-        physical.meta["val"] = torch.empty(spec.physical_shape, dtype=spec.dtype)
+        physical.meta["val"] = torch.empty(spec.physical_shape, dtype=spec.dtype, device="cpu")
     return physical

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import jax_compat
 from .diagnostics import explain
@@ -17,6 +17,14 @@ _CONTRACTIONS = {"stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolutio
 _CONSTANTS = {"arith.constant", "chlo.constant"}
 # torch.get_float32_matmul_precision() in StableHLO's words: on TPU the default is one bfloat16 pass.
 _PRECISION = {"highest": "HIGHEST", "high": "HIGH", "medium": "DEFAULT"}
+
+
+class Linked(NamedTuple):
+    """A finished program: its bytecode, its digest, and the targets of its custom calls."""
+
+    stablehlo: bytes
+    digest: str
+    custom_calls: tuple[str, ...]
 
 
 class _CachedKernel:
@@ -65,8 +73,8 @@ def link(
     platform: str,
     matmul_precision: str,
     aliases: Mapping[int, int] | None = None,
-) -> tuple[bytes, str]:
-    """The finished program: its bytecode and its digest.
+) -> Linked:
+    """Link and finish a program.
 
     program: torch-mlir's output, with a private declaration for each symbol of `kernels`. platform: `cpu`,
     `cuda` or `tpu`, which a kernel may be written differently for. matmul_precision: as
@@ -93,7 +101,7 @@ def link(
     if foreign:
         why = f"operations of {', '.join(sorted(foreign))} are left in the program"
         raise LoweringFailed("linking", why, artifacts={"stablehlo.mlir": jax_compat.as_text(finished)})
-    return finished, jax_compat.digest(module)
+    return Linked(finished, jax_compat.digest(module), jax_compat.custom_calls(module))
 
 
 def _finish(module: Any, precision: str) -> None:

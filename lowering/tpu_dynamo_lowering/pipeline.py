@@ -9,17 +9,19 @@ import sympy
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from ._torch_compat import fake_mode, functional_graph
+from ._torch_compat import fake_mode, graph_module_of, outside_of_function_modes
 from .checks import drop_checks
 from .errors import LoweringFailed
 from .expand import expand
 from .kernels.call import mark_kernels
 from .layouts import expose_arguments, expose_results
 from .link import link
+from .loop_numbers import carry_numbers
 from .program import Program
 from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
 from .tiles import join_tiles
+from .tracing import traced
 from .updates import donate
 
 # Told the name of each intermediate form and a function that writes it out, called only when someone wants it.
@@ -27,16 +29,22 @@ Observer = Callable[[str, Callable[[], str]], None]
 
 
 def prepare(graph_module: GraphModule) -> GraphModule:
-    """A copy of a graph of AOTAutograd's without what no program needs to know: checks, and generators' states."""
+    """A copy of a graph of AOTAutograd's without what no program needs to know: checks, and generators' states.
+
+    Ints that loops carry are tensors in it.
+    """
     graph = Graph(graph_module)
     copies: dict[Node, Node] = {}
     for node in graph_module.graph.nodes:
         copies[node] = graph.node_copy(node, copies.__getitem__)
     drop_checks(graph)
     replay_draws(graph)
-    return GraphModule(graph_module, graph)
+    prepared = graph_module_of(graph_module, graph)
+    carry_numbers(prepared)
+    return prepared
 
 
+@outside_of_function_modes()
 def trace(
     function: Callable[..., Any],
     specs: Sequence[tuple[Sequence[int], Sequence[int], torch.dtype]],
@@ -54,9 +62,10 @@ def trace(
         results = function(*tensors)
         return results if isinstance(results, list | tuple) else (results,)
 
-    return prepare(functional_graph(listed, fakes, mode))
+    return prepare(traced(listed, fakes, mode))
 
 
+@outside_of_function_modes()
 def lower(
     graph_module: GraphModule,
     sizes: Mapping[sympy.Symbol, int | float],
@@ -90,19 +99,20 @@ def lower(
     observe("torch.mlir", lambda: mlir.torch_dialect_text(graph, kernels))
     try:
         module = mlir.to_stablehlo(graph, kernels)
-        stablehlo, digest = link(module, kernels, platform=platform, matmul_precision=matmul_precision, aliases=aliases)
+        linked = link(module, kernels, platform=platform, matmul_precision=matmul_precision, aliases=aliases)
     except LoweringFailed as failure:
         failure.artifacts = {"rewritten.fx.py": readable(graph), **failure.artifacts}
         raise
     program = Program(
-        stablehlo,
-        digest,
+        linked.stablehlo,
+        linked.digest,
         tuple(arguments),
         tuple(results),
         tuple(outputs),
         tuple(updates),
         tuple(constants),
         random_keys,
+        linked.custom_calls,
     )
     observe("stablehlo.mlir", program.text)
     return program

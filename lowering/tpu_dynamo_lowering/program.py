@@ -76,7 +76,14 @@ class Literal:
     value: bool | int | float | None
 
 
-Output = Computed | View | Given | Literal
+@dataclass(frozen=True)
+class Number:
+    """One output of the graph that is a Python int: a result without dimensions, read when the program has run."""
+
+    result: int
+
+
+Output = Computed | View | Given | Literal | Number
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,7 @@ class Program:
     outputs: in the order of the graph's outputs. updates: what the graph writes to its inputs.
     constants: tensors that the graph holds and `@main` takes after the graph's own inputs.
     random_keys: how many int64 keys each call must draw; they are one vector, the input after the graph's own.
+    custom_calls: the targets of its custom calls, which whoever compiles or loads it must have registered.
     """
 
     stablehlo: bytes
@@ -112,6 +120,7 @@ class Program:
     updates: tuple[Update, ...]
     constants: tuple[torch.Tensor, ...]
     random_keys: int
+    custom_calls: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> int:

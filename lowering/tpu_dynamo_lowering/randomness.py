@@ -69,7 +69,7 @@ def repeat_draw(node: Node, copy: Node) -> None:
 
 def _key_value() -> torch.Tensor:
     with fake_mode():
-        return torch.empty(1, dtype=torch.int64)
+        return torch.empty(1, dtype=torch.int64, device="cpu")
 
 
 def _draw(graph: Graph, node: Node, target: Any, args: Any, key: Node) -> Node:
@@ -110,9 +110,9 @@ def _slice_keys(graph: Graph, mode: FakeTensorMode, count: int) -> list[Node]:
         keys = graph.placeholder("random_keys")
         slices = [graph.call_function(aten.slice.Tensor, (keys, 0, i, i + 1)) for i in range(count)]
     with mode:
-        keys.meta["val"] = torch.empty(count, dtype=torch.int64)
+        keys.meta["val"] = torch.empty(count, dtype=torch.int64, device="cpu")
         for node in slices:
-            node.meta["val"] = torch.empty(1, dtype=torch.int64)
+            node.meta["val"] = torch.empty(1, dtype=torch.int64, device="cpu")
     return slices
 
 

@@ -11,8 +11,9 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode
+from ._torch_compat import FakeTensorMode, graph_module_of
 from .errors import Unsupported, UnsupportedOp
+from .loop_numbers import REFUSAL
 from .subgraphs import subgraph
 
 SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
@@ -52,7 +53,9 @@ def size_sources(graph_module: GraphModule) -> tuple[SizeSource, ...]:
         if isinstance(value := node.meta["val"], torch.Tensor):
             for dimension, size in enumerate(value.shape):
                 note(size, position, dimension)
-    _refuse_data_dependent(graph_module, set(found))
+    problems = _data_dependent(graph_module, set(found))
+    if problems:
+        raise UnsupportedOp(dict.fromkeys(problems))
     needed = _needed(graph_module)
     return tuple(source for symbol, source in found.items() if symbol in needed)
 
@@ -68,11 +71,15 @@ def _needed(graph_module: GraphModule) -> set[sympy.Symbol]:
     return needed
 
 
-def _refuse_data_dependent(graph_module: GraphModule, known: set[sympy.Symbol]) -> None:
+def _data_dependent(graph_module: GraphModule, known: set[sympy.Symbol]) -> list[Unsupported]:
     problems = []
     for node in graph_module.graph.nodes:
+        if (inner := subgraph(node)) is not None:
+            problems += _data_dependent(inner, known)
+        if (refusal := node.meta.get(REFUSAL)) is not None:
+            problems.append(refusal)
         free = {s for v in _symbolic_values(node.meta.get("val")) for s in v.node.expr.free_symbols}
-        if free - known:
+        if free - known and refusal is None:
             why = "its result's size depends on the values of a tensor, and an executable has fixed sizes"
             hint = (
                 "keep the size fixed (torch.where or a mask instead of boolean indexing, torch.nonzero_static), "
@@ -80,9 +87,8 @@ def _refuse_data_dependent(graph_module: GraphModule, known: set[sympy.Symbol]) 
                 "capture_scalar_outputs set to False"
             )
             problems.append(Unsupported.at(node, why, hint))
-            known = known | free  # the first operation is the cause, those after it only use the size
-    if problems:
-        raise UnsupportedOp(problems)
+        known = known | free  # the first operation is the cause, those after it only use the size
+    return problems
 
 
 def _symbolic_values(value: Any) -> list[Any]:
@@ -158,7 +164,7 @@ def bind_sizes(
         scalar = isinstance(node.meta.get("val"), bool | int | float)
         if node.op == "call_function" and not node.users and scalar:
             copy.erase_node(node)
-    bound_module = GraphModule(graph_module, copy)
+    bound_module = graph_module_of(graph_module, copy)
     for name, inner in subgraphs.items():
         setattr(bound_module, name, inner)
     return bound_module

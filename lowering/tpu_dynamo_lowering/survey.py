@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import sympy
 from torch.fx import GraphModule
 
-from ._torch_compat import fake_mode
+from ._torch_compat import fake_mode, outside_of_function_modes
 from .errors import Unsupported, UnsupportedOp
 from .expand import expand
 from .sizes import bind_sizes
@@ -16,6 +16,7 @@ from .table import How, choose
 from .updates import take_writes
 
 
+@outside_of_function_modes()
 def survey(
     graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float]
 ) -> tuple[Counter[tuple[str, str]], tuple[Unsupported, ...]]:

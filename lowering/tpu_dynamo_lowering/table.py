@@ -57,6 +57,9 @@ FOREIGN: dict[str, Lowering] = {}
 # Higher-order operators, which have no overloads; their functions take the graphs as GraphModules.
 HIGHER_ORDER: dict[HigherOrderOperator, Lowering] = {}
 
+# Definitions of operators that torch takes apart, wrongly, before autograd sees them.
+BEFORE_AUTOGRAD: dict[OpOverload, Callable[..., Any]] = {}
+
 # Operators with a good torch-mlir pattern, for calls in which every tensor has one of PATTERN_DTYPES.
 PATTERNS: set[OpOverload] = set()
 
@@ -95,8 +98,8 @@ def _pattern_takes(node: Node) -> bool:
     # scalar.
     given = [value for each in node.all_input_nodes for value in tensors_of(each)]
     everything = (*given, *tensors_of(node))
-    # Of operands of several dtypes torch-mlir compares in the widest, where eager casts a 0-d tensor to the other's, and
-    # it rounds to half precision first.
+    # Of several dtypes torch-mlir compares in the widest, where eager casts a 0-d tensor to the dtype of the other; and
+    # it rounds operands to half precision first.
     result, kinds = everything[-1].dtype, {value.dtype for value in given}
     floats = {kind for kind in kinds if kind.is_floating_point}
     if node.target not in SHAPE_PATTERNS and len(kinds if result == torch.bool else floats) > 1 and result in _CAREFUL:
@@ -123,20 +126,48 @@ def _fit(node: Node) -> bool:
 def add(lowering: Lowering) -> None:
     """Enter one lowering.
 
-    Raises TypeError for a key that is no OpOverload, and for a second entry of the same operator.
+    Raises TypeError for a key that is no OpOverload, for a second entry of the same operator, and for a function whose
+    parameters are not those of the schema.
     """
     if not isinstance(lowering.overload, OpOverload):
         raise TypeError(f"{lowering.overload}: the table is keyed by overload, as in torch.ops.aten.add.Tensor")
+    if lowering.how is not How.DECOMPOSITION:  # torch's own are called by torch with the same arguments
+        _check_parameters(lowering.function, lowering.overload)
     if lowering.overload in TABLE:
         raise TypeError(f"{lowering.overload} has a lowering already: {TABLE[lowering.overload].how}")
     TABLE[lowering.overload] = lowering
 
 
 def _check_parameters(function: Callable[..., Any], overload: OpOverload) -> None:
-    named = [p.name for p in inspect.signature(function).parameters.values()]
-    schema = [a.name for a in overload._schema.arguments]
-    if named != schema:
-        raise TypeError(f"{function.__qualname__}{named} is not spelt as the schema of {overload}: {schema}")
+    """Check that a function takes every call that a schema allows: names, defaults, and what may be positional.
+
+    A function of *args or **kwargs binds them itself.
+    """
+    given = inspect.signature(function).parameters
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in given.values()):
+        return
+    schema = overload._schema.arguments
+    if [*given] != [a.name for a in schema]:
+        raise TypeError(
+            f"{function.__qualname__}{[*given]} is not spelt as the schema of {overload}: {[a.name for a in schema]}"
+        )
+    for parameter, argument in zip(given.values(), schema, strict=True):
+        what = f"{function.__qualname__}: parameter {argument.name!r} of {overload}"
+        if argument.has_default_value() and not _is_default(parameter.default, argument):
+            raise TypeError(f"{what} has the default {argument.default_value!r} in the schema")
+        if parameter.kind is parameter.KEYWORD_ONLY and not argument.kwarg_only:
+            raise TypeError(f"{what} may be positional in the schema")
+
+
+def _is_default(value: Any, argument: Any) -> bool:
+    expected = argument.default_value
+    if isinstance(value, torch.dtype):  # which a schema holds as a number
+        return "ScalarType" in str(argument.real_type) and isinstance(expected, int)
+    return (
+        list(value) == expected
+        if isinstance(value, tuple)
+        else value is not inspect.Parameter.empty and value == expected
+    )
 
 
 def _first_sentence(function: Callable[..., Any]) -> str:
@@ -149,7 +180,6 @@ def _first_sentence(function: Callable[..., Any]) -> str:
 def _adder(how: How, overloads: Iterable[OpOverload]) -> Callable[[F], F]:
     def enter(function: F) -> F:
         for overload in overloads:
-            _check_parameters(function, overload)
             add(Lowering(overload, how, _first_sentence(function), function))
         return function
 
@@ -159,15 +189,27 @@ def _adder(how: How, overloads: Iterable[OpOverload]) -> Callable[[F], F]:
 def rewrites(*overloads: OpOverload) -> Callable[[F], F]:
     """Register a function of tensors that says `overloads` in other ATen operators.
 
-    It is traced for the shapes at hand, so it may branch on them. Its parameters are the schema's, by name.
+    It is traced for the shapes at hand, so it may branch on them. Its parameters are the schema's, by name and
+    default.
     """
     return _adder(How.REWRITE, overloads)
+
+
+def before_autograd(overload: OpOverload) -> Callable[[F], F]:
+    """Register a differentiable function of tensors that tracing puts in the place of torch's definition."""
+
+    def enter(function: F) -> F:
+        BEFORE_AUTOGRAD[overload] = function
+        return function
+
+    return enter
 
 
 def kernel(*overloads: OpOverload) -> Callable[[F], F]:
     """Register a function of JAX arrays that computes `overloads`.
 
-    Tensor parameters arrive as traced arrays, every other one as the Python value in the graph. Its results
+    Parameters are the schema's, by name and default; tensors arrive as traced arrays, the others as the Python values
+    in the graph. Its results
     are cast to the dtypes that the operator has in PyTorch; their shapes must already agree.
     """
     return _adder(How.KERNEL, overloads)

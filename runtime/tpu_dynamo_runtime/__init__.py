@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .pjrt import client as client
     from .pjrt import reset_clients as reset_clients
     from .pjrt import tpu_chips as tpu_chips
+    from .pjrt import unknown_targets as unknown_targets
     from .pool import Entry as Entry
     from .pool import ForkedProcess as ForkedProcess
     from .pool import Load as Load
@@ -69,6 +70,7 @@ _PLACES = {
         "client",
         "reset_clients",
         "tpu_chips",
+        "unknown_targets",
     ),
     ".pool": ("Entry", "ForkedProcess", "Load", "Pool"),
     ".residents": ("Residents",),

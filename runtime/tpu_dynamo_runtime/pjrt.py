@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache as once
 from operator import methodcaller
 from typing import Any
 
@@ -12,7 +13,8 @@ import jax
 import numpy as np
 import torch
 from jax._src import hardware_utils, xla_bridge  # noqa: TID251  (one of the two doors)
-from jaxlib import _jax, xla_client  # noqa: TID251
+from jax._src.lax.linalg import initialize_lapack  # noqa: TID251
+from jaxlib import _jax, lapack, xla_client  # noqa: TID251
 
 from .compilation import Compilation, memory_of
 from .environment import compile_environment
@@ -39,6 +41,32 @@ from_dlpack = torch._C._from_dlpack
 def tpu_chips() -> int:
     """The TPU chips on this machine's PCI bus, counted without loading libtpu."""
     return hardware_utils.num_available_tpu_chips_and_device_id()[0]
+
+
+# Targets that XLA's CPU compiler turns into code of its own, so that nobody registers them.
+_OF_XLA = frozenset({"TopK", "mhlo.topk", "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"})
+
+
+def unknown_targets(platform: str, targets: Iterable[str]) -> list[str]:
+    """Set up the libraries behind a program's custom-call targets; gives those that nothing here has registered.
+
+    Lowering does the same on its way; a program that was lowered elsewhere needs it before it runs. LAPACK's targets
+    are registered when JAX is imported, but they jump to nowhere until its functions were looked up. Plugins know
+    their own targets, and refuse to load what they do not know.
+    """
+    wanted = set(targets) - _OF_XLA
+    if platform != "cpu" or not wanted:
+        return []
+    lapack = lapack_targets()
+    if wanted & lapack:
+        initialize_lapack()
+    return sorted(wanted - lapack - _jax.custom_call_targets(platform).keys())
+
+
+@once
+def lapack_targets() -> frozenset[str]:
+    """The names under which jaxlib registers LAPACK's functions."""
+    return frozenset(name for name, _, _ in lapack.registrations()["cpu"])
 
 
 class Client:

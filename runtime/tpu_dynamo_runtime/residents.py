@@ -76,4 +76,5 @@ class Residents:
 
 def _place(tensor: torch.Tensor, order: Order) -> Hashable:
     storage = tensor.untyped_storage()
-    return storage._cdata, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype, order
+    lazy = tensor.is_conj(), tensor.is_neg()  # views of one memory with other values
+    return storage._cdata, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype, lazy, order

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 
 import torch
@@ -13,6 +13,7 @@ from .launch import Result, consumer_of
 from .operands import Operand, items_at
 from .pjrt import Buffer, Client, Unremembered, from_dlpack, to_dlpack
 from .pool import Entry
+from .resizable import cpu_allocator, storage_at
 from .traffic import Traffic
 
 # XLA's CPU client copies what is less aligned, and a copy would not see later changes.
@@ -27,6 +28,7 @@ class SharedExecutable(Executable):
     model that is dropped is not held.
 
     operands: the parameters of `@main` but for the last ones, which are `constants`. traffic: where runs are counted.
+    handed_out: numbers of results that the caller gets, whose memory can be resized; others cannot.
     """
 
     def __init__(
@@ -38,8 +40,11 @@ class SharedExecutable(Executable):
         results: Sequence[Result],
         updates: Sequence[tuple[int, int]] = (),
         constants: Sequence[torch.Tensor] = (),
+        handed_out: Iterable[int] = (),
     ):
         super().__init__(operands, results, updates)
+        self._allocator = cpu_allocator()
+        self._handed_out = list(handed_out) if self._allocator is not None else []
         self._client = client
         self._program = program
         self._traffic = traffic
@@ -67,6 +72,9 @@ class SharedExecutable(Executable):
         self._traffic.executions += 1
         self._program.last_use = self._traffic.executions
         outputs = list(map(from_dlpack, map(to_dlpack, buffers, repeat(None))))
+        for i in self._handed_out:  # as `let_resize`
+            fields = storage_at(outputs[i].untyped_storage()._cdata)
+            fields.allocator, fields.resizable = self._allocator, True
         return outputs if self._finished else self._finish(inputs, outputs)
 
     def _renewed(self, inputs: Sequence[torch.Tensor], addresses: list[int]) -> list[Buffer]:

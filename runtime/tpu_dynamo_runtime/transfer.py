@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .pjrt import Buffer, Client
+from .resizable import let_resize
 from .traffic import Traffic
 
 # NumPy has no such formats itself: the bytes cross as integers of the same width.
@@ -39,14 +40,14 @@ class Copying:
         """Copies of buffers on the host."""
         arrays = self._client.take_copied(buffers)
         self._traffic.bytes_to_host += sum(array.nbytes for array in arrays)
-        return [as_torch(array, dtype) for array, dtype in zip(arrays, dtypes, strict=True)]
+        return [let_resize(as_torch(array, dtype)) for array, dtype in zip(arrays, dtypes, strict=True)]
 
 
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     """NumPy's name for a format."""
     if dtype in _EXTENDED:
         return np.dtype(_EXTENDED[dtype][1])
-    return torch.empty(0, dtype=dtype).numpy().dtype
+    return torch.empty(0, dtype=dtype, device="cpu").numpy().dtype
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:

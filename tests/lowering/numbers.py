@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +23,15 @@ def _first(x: Tensor) -> Tensor:
 
 
 OPERATIONS: dict[str, Operation] = {
-    **{name: lambda x, m, n, f=getattr(torch, name): f(x, n) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
-    **{f"number {name}": lambda x, m, n, f=getattr(operator, name): f(n, x) for name in ("eq", "lt", "ge")},
+    "eq": lambda x, m, n: x == n,
+    "ne": lambda x, m, n: x != n,
+    "lt": lambda x, m, n: x < n,
+    "le": lambda x, m, n: x <= n,
+    "gt": lambda x, m, n: x > n,
+    "ge": lambda x, m, n: x >= n,
+    "number eq": lambda x, m, n: n == x,
+    "number lt": lambda x, m, n: n < x,
+    "number ge": lambda x, m, n: n >= x,
     "add": lambda x, m, n: x + n,
     "add to number": lambda x, m, n: n + x,
     "add alpha": lambda x, m, n: torch.add(x, x, alpha=n),

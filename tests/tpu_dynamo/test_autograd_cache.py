@@ -62,7 +62,13 @@ class Norm(torch.nn.Module):
         return self.norm(x)
 
 
+@torch.compiler.nested_compile_region
+def factorised(x: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.cholesky(x)
+
+
 X = torch.linspace(-1, 1, 12).reshape(4, 3)
+SQUARE = X.T @ X + 4 * torch.eye(3)
 RUNS: dict[str, Callable[[Callable[[Any], Any]], Any]] = {
     "inference": lambda compiled: compiled(lambda x: torch.sort(x * 2)[0])(X),
     "a write to an input": lambda compiled: [x := X.clone(), compiled(written)(x), x],
@@ -71,6 +77,9 @@ RUNS: dict[str, Callable[[Callable[[Any], Any]], Any]] = {
     "training": lambda compiled: gradients(compiled(lambda x, w: F.gelu(x @ w.t()).sum()), X, X + 1),
     "a write in training": lambda compiled: gradients(compiled(written_in_training), X, X + 1),
     "outputs that are no tensors": lambda compiled: compiled(lambda x: (None, x.exp(), 3, x.shape[0]))(X),
+    "a check that orders": lambda compiled: compiled(torch.linalg.cholesky)(SQUARE),
+    "checks in training": lambda compiled: gradients(compiled(lambda x: torch.linalg.solve(x, x).slogdet()[1]), SQUARE),
+    "a check in a region": lambda compiled: compiled(lambda x: factorised(x) + factorised(x + 1))(SQUARE),
     "autocast around it": lambda compiled: under_autocast(compiled(lambda x: x @ x.t()), torch.bfloat16),
 }
 

@@ -501,3 +501,26 @@ def test_a_trained_model_moves_to_the_cpu_with_its_parameters_identity():
     trained = parameter.detach().cpu()
     assert model.to("cpu").head.weight is parameter
     assert torch.equal(parameter, trained)
+
+
+class Solved(nn.Module):
+    """A model whose linear algebra checks its matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x):
+        square = self.weight @ self.weight.T + 4 * torch.eye(4, device=x.device)
+        return torch.linalg.solve(square, x) + torch.linalg.cholesky(square)
+
+
+def test_linear_algebra_that_checks_its_matrices():
+    reference, model = pair(Solved)
+    theirs, ours = adamw(reference.parameters()), adamw(model.parameters())
+    step = train_step(model, ours, F.mse_loss)
+    for _ in range(2):
+        x, y = torch.randn(4, 4), torch.randn(4, 4)
+        loss = step(x.to("tpu"), y.to("tpu"))
+        torch.testing.assert_close(loss.cpu(), eager(reference, theirs, x, y, loss_fn=F.mse_loss))
+    agree(model, reference)

@@ -13,6 +13,7 @@ from torch._dynamo import config, convert_frame, pgo
 from torch._dynamo.guards import DeletedGuardManagerWrapper
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
 from .frames import size_hint
@@ -84,7 +85,10 @@ def fake_copies(model: Any, inputs: Any, device: str) -> Iterator[Any]:
         return fakes[id(tensor)]
 
     modules = modules_of(model)
-    with FakeTensorMode(allow_non_fake_inputs=True), contextlib.ExitStack() as restored:
+    # Higher order operators ask for the symbols of a mode, though here every size is a number. Values stay unknown.
+    shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False)
+    mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=shapes)
+    with mode, contextlib.ExitStack() as restored:
         for module in modules:
             restored.enter_context(_attributes_kept(module))
         for module in modules:

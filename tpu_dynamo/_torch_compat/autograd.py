@@ -14,6 +14,8 @@ from torch._functorch.partitioners import default_partition, min_cut_remateriali
 from torch._guards import TracingContext
 from torch.fx import GraphModule
 
+from tpu_dynamo_lowering import own_definitions
+
 from .autograd_cache import Kept
 from .stages import Compilers, compile_in_stages
 
@@ -61,7 +63,8 @@ def compile_with_aot_autograd(
 
     counters["aot_autograd"]["total"] += 1
     compilers = Compilers(forward, backward_undisturbed, inference, _PARTITIONERS[partitioner])
-    with functorch_config.patch(activation_memory_budget=activation_memory_budget), _aot_logging():
+    budget = functorch_config.patch(activation_memory_budget=activation_memory_budget)
+    with budget, _aot_logging(), own_definitions():
         compiled = compile_in_stages(graph_module, list(example_inputs), compilers, kept)
     counters["aot_autograd"]["ok"] += 1
     return disable(compiled, reason="it is compiled")

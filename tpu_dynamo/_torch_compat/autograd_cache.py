@@ -67,6 +67,7 @@ def key_of(graph_module: GraphModule, inputs: Sequence[Any], config: Any, kept: 
             FxGraphCache._check_for_hop(graph_module)
             details = _Details(graph_module, inputs, config, create_fx_config())
             details.ours = (_SCHEMA, kept.tag)
+            details.memories = _memories(inputs)
             return "a" + AOTAutogradCachePickler(graph_module).get_hash(details)
         except (BypassAOTAutogradCache, BypassFxGraphCache) as why:
             reason = " ".join(str(why).split())
@@ -80,6 +81,17 @@ def key_of(graph_module: GraphModule, inputs: Sequence[Any], config: Any, kept: 
 def for_entry(key: str, inputs: list[Any]) -> AOTAutogradCacheInfo:
     """What AOTAutograd's configuration has for what comes out to become the entry `key`."""
     return AOTAutogradCacheInfo(key, time.time_ns(), AOTAutogradCache._filter_backed_symints(inputs))
+
+
+def _memories(inputs: Sequence[Any]) -> list[tuple[int, bool]]:
+    """For each input tensor the first that has the same memory, and whether it is a view of another tensor.
+
+    What AOTAutograd makes of inputs that a graph writes to depends on it; torch's own key, which has only each tensor's
+    shape, strides and dtype, takes a pair of views and a pair of separate tensors for the same.
+    """
+    tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
+    first: dict[int, int] = {}
+    return [(first.setdefault(t.untyped_storage()._cdata, i), t._base is not None) for i, t in enumerate(tensors)]
 
 
 def _refuse_constants(module: GraphModule) -> None:
@@ -104,6 +116,7 @@ class _Details(AOTAutogradCacheDetails):
     """What AOTAutograd depends on; of Inductor nothing."""
 
     ours: tuple[str, str]
+    memories: list[tuple[int, bool]]
 
     def _init_fx_graph_hash_details(self, gm: GraphModule, example_inputs: Sequence[Any], fx_config: Any) -> None:
         self.gm = gm

@@ -8,9 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch._functorch._aot_autograd.descriptors import GradAOTOutput, PlainAOTInput, PlainAOTOutput
+from torch._functorch._aot_autograd.descriptors import (
+    BackwardTokenAOTInput,
+    BackwardTokenAOTOutput,
+    ForwardTokenAOTInput,
+    ForwardTokenAOTOutput,
+    GradAOTOutput,
+    PlainAOTInput,
+    PlainAOTOutput,
+)
 from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
-from torch.fx import GraphModule
+from torch.fx import Graph, GraphModule
+
+from tpu_dynamo_lowering import own_definitions
+
+_TOKEN_INPUTS = ForwardTokenAOTInput, BackwardTokenAOTInput
+_TOKEN_OUTPUTS = ForwardTokenAOTOutput, BackwardTokenAOTOutput
 
 
 @dataclass(frozen=True)
@@ -32,11 +45,12 @@ def export_joint(graph_module: GraphModule, inputs: Sequence[Any]) -> tuple[Grap
     inputs: fake tensors that say what requires a gradient, and numbers. Writes to inputs are `copy_`s at the end.
     Composite operators come apart, no others.
     """
-    with contextlib.ExitStack() as stack, torch.enable_grad():
+    with contextlib.ExitStack() as stack, torch.enable_grad(), own_definitions():
         exported = aot_export_joint_with_descriptors(
             stack, graph_module, tuple(inputs), decompositions={}, keep_inference_input_mutations=True
         )
     found = exported.graph_module
+    _make_tokens(found.graph)
     placeholders = [node.meta["desc"] for node in found.graph.find_nodes(op="placeholder")]
     results = found.graph.output_node()
     values: Any = results.args[0]
@@ -47,7 +61,18 @@ def export_joint(graph_module: GraphModule, inputs: Sequence[Any]) -> tuple[Grap
             outputs[described.idx] = i
         elif isinstance(described, GradAOTOutput) and isinstance(described.grad_of, PlainAOTInput):
             gradients |= {described.grad_of.idx: i} if value is not None else {}
-        elif value is not None:
+        elif value is not None and not isinstance(described, _TOKEN_OUTPUTS):
             raise NotImplementedError(f"a captured loss with the output {described}")
     inputs_ = [one.idx if isinstance(one, PlainAOTInput) else None for one in placeholders]
     return found, JointPlaces(inputs_, [outputs[i] for i in range(len(outputs))], gradients)
+
+
+def _make_tokens(graph: Graph) -> None:
+    """Let the tokens that order operators with effects begin in the graph instead of as its inputs, in place."""
+    for node in graph.find_nodes(op="placeholder"):
+        if isinstance(node.meta["desc"], _TOKEN_INPUTS):
+            with graph.inserting_before(node.next):
+                token = graph.call_function(torch.ops.prims._make_token.default)
+            token.meta["val"] = node.meta["val"]
+            node.replace_all_uses_with(token)
+            graph.erase_node(node)

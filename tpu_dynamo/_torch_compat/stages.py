@@ -15,7 +15,9 @@ from torch._functorch._aot_autograd.schemas import SerializableAOTDispatchCompil
 from torch._functorch.aot_autograd import create_aot_state, prepare_aot_module_simplified
 from torch.fx import GraphModule
 
+from .aliases import refuse_reread_aliases
 from .autograd_cache import Kept, OutputCode, for_entry, found, key_of
+from .frames import input_name
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,12 @@ def compile_in_stages(
     graphs are compiled together with their forward graphs, since both are one entry. Raises what the compilers raise.
     """
     eager_backward = kept is not None or functorch_config.force_non_lazy_backward_lowering
-    patched = functorch_config.patch(bundled_autograd_cache=True, force_non_lazy_backward_lowering=eager_backward)
+    # The tokens of operators with effects stay inside the graphs: torch calls what its cache gives without any.
+    patches: dict[str, Any] = {"unlift_effect_tokens": True}
+    if kept:
+        patches |= {"bundled_autograd_cache": True, "force_non_lazy_backward_lowering": eager_backward}
     with contextlib.ExitStack() as stack:
-        if kept:
-            stack.enter_context(patched)
+        stack.enter_context(functorch_config.patch(patches))
         call, parameters, _, _, fakes, described, config, mode, shapes, _, _, activations = (
             prepare_aot_module_simplified(
                 graph_module,
@@ -63,6 +67,10 @@ def compile_in_stages(
             stack.enter_context(compiled_autograd._disable())
             state = create_aot_state(stack, call, fakes, described, config, mode, shapes)
             state.fw_metadata.act_input_indices = activations
+            names = ["a parameter" for _ in parameters] + [
+                input_name(node) for node in graph_module.graph.find_nodes(op="placeholder")
+            ]
+            refuse_reread_aliases(fakes, names, config, state.fw_metadata)
             captured = aot_stage1_graph_capture(state, call)
             roles: list[Any] = [compilers.forward, compilers.backward, compilers.inference]
             if kept:
@@ -92,7 +100,6 @@ def _direct(compiled: Any, metadata: ViewAndMutationMeta) -> Callable[[list[Any]
         or metadata.dynamic_outputs
         or metadata.grad_enabled_mutation is not None
         or metadata.is_rng_op_functionalized
-        or metadata.tokens
     ):
         return None
     return getattr(layers[-1], "direct", None)

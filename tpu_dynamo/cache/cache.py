@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tpu_dynamo_lowering import Program, Unnameable
+from tpu_dynamo_runtime import unknown_targets
 from tpu_dynamo_runtime.store import Store
 
 from ..artifacts import record_event
@@ -15,7 +16,7 @@ from ..recording import append_record
 from ..signature import Signature
 from ..statistics import Statistics
 from . import executables, programs
-from .misses import Miss, Neighbours, unnameable
+from .misses import Miss, Neighbours, unnameable, unregistered
 from .portable import record
 
 log = logging.getLogger("tpu_dynamo.cache")
@@ -35,25 +36,26 @@ class Cache:
         self._recognised: set[str] = set()  # digests of programs that were found
 
     def program(
-        self, graph: str | None, sign: Callable[[], Signature], lower: Callable[[], Program]
+        self, graph: str | None, platform: str, sign: Callable[[], Signature], lower: Callable[[], Program]
     ) -> tuple[Program, str | None]:
         """The program of a graph: from the store, or lowered and then kept there. Raises what `lower` raises.
 
-        graph: its name, None for an eager operator, of which a miss is counted alone. Beside the program stands the
-        key under which other processes find it, None where they cannot.
+        graph: its name, None for an eager operator, of which a miss is counted alone. platform: where it is to run;
+        what its custom calls need there is set up, and a program that calls what nothing has registered is a miss.
+        Beside the program stands the key under which other processes find it, None where they cannot.
         """
         try:
             signature = sign()
         except Unnameable as why:
             self._miss(unnameable(graph, why) if graph else None)
             return lower(), None
-        program = programs.find(self.store, signature.key, remote=False)
+        program, unknown = self._find(signature.key, platform, remote=False)
         if program is None:
             with self.store.exclusive(programs.KIND, signature.key):
                 # Another process may have made it in the meantime.
-                program = programs.find(self.store, signature.key)
+                program, unknown = self._find(signature.key, platform)
                 if program is None:
-                    self._miss(self._neighbours.explain_program(graph, signature) if graph else None)
+                    self._miss(self._explain(graph, signature, unknown) if graph else None)
                     started = time.perf_counter()
                     program = lower()
                     programs.keep(self.store, signature, program)
@@ -63,9 +65,21 @@ class Cache:
         self._found(graph, signature.key, program, signature)
         return program, signature.key
 
-    def known_program(self, graph: str, key: str) -> Program | None:
+    def _find(self, key: str, platform: str, *, remote: bool = True) -> tuple[Program | None, list[str]]:
+        """The program that is kept under a key and can run here; else None, and the targets that are not registered."""
+        program = programs.find(self.store, key, remote=remote)
+        unknown = unknown_targets(platform, program.custom_calls) if program is not None else []
+        return None if unknown else program, unknown
+
+    def _explain(self, graph: str, signature: Signature, unknown: list[str]) -> Miss:
+        """Why a graph is lowered. unknown: what its program calls and nothing has registered, if it is there."""
+        if unknown:
+            return unregistered(graph, signature.key, unknown)
+        return self._neighbours.explain_program(graph, signature)
+
+    def known_program(self, graph: str, platform: str, key: str) -> Program | None:
         """The program that is kept under a key; a graph that has none is no miss of ours: it is traced again."""
-        program = programs.find(self.store, key)
+        program, _ = self._find(key, platform)
         if program is not None:
             self._found(graph, key, program)
         return program

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,11 @@ class Neighbours:
 def unnameable(graph: str, why: Exception) -> Miss:
     """The miss of a graph that has no signature."""
     return Miss(graph, "signature", None, (f"the graph holds {why}, so that no other process could recognise it",))
+
+
+def unregistered(graph: str, key: str, targets: Sequence[str]) -> Miss:
+    """The miss of a graph whose program is there, and calls what nothing in this process has registered."""
+    return Miss(graph, "signature", key, (f"it calls {', '.join(targets)}, which nothing here has registered",))
 
 
 def _distance(entry: Mapping[str, Any], signature: Signature) -> tuple[int, ...]:

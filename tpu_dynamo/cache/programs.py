@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Argument, Computed, Given, Literal, Output, Program, TensorSpec, Update, View
+from tpu_dynamo_lowering import Argument, Computed, Given, Literal, Number, Output, Program, TensorSpec, Update, View
 from tpu_dynamo_runtime.store import Store
 
 from ..signature import Signature
@@ -46,6 +46,7 @@ def encode(program: Program) -> dict[str, bytes]:
         "updates": [[u.position, u.result, u.argument] for u in program.updates],
         "constants": [_spec(_dense(constant)) for constant in program.constants],
         "random_keys": program.random_keys,
+        "custom_calls": list(program.custom_calls),
     }
     return {
         "description": json.dumps(described, separators=(",", ":")).encode(),
@@ -66,6 +67,7 @@ def decode(sections: Mapping[str, bytes]) -> Program:
         updates=tuple(Update(*update) for update in described["updates"]),
         constants=_read_constants(sections["constants"], [_read_spec(spec) for spec in described["constants"]]),
         random_keys=int(described["random_keys"]),
+        custom_calls=tuple(map(str, described["custom_calls"])),
     )
 
 
@@ -88,6 +90,8 @@ def _output(output: Output) -> list[Any]:
         return ["view", output.result, list(output.shape), list(output.stride), output.offset]
     if isinstance(output, Given):
         return ["given", output.position]
+    if isinstance(output, Number):
+        return ["number", output.result]
     # JSON has no infinity, and its numbers would lose which kind they are of.
     value = output.value
     return ["literal", type(value).__name__, value.hex() if isinstance(value, float) else value]
@@ -102,6 +106,8 @@ def _read_output(fields: list[Any]) -> Output:
         return View(int(result), tuple(map(int, shape)), tuple(map(int, stride)), int(offset))
     if kind == "given":
         return Given(int(values[0]))
+    if kind == "number":
+        return Number(int(values[0]))
     if kind != "literal":
         raise ValueError(f"{kind!r} is no kind of output")
     name, value = values
@@ -123,7 +129,11 @@ def _read_constants(data: bytes, specs: list[TensorSpec]) -> tuple[torch.Tensor,
         # A copy: memory of a bytes object can be neither written to nor aligned.
         piece = bytearray(data[start : start + spec.nbytes])
         start += spec.nbytes
-        plain = torch.frombuffer(piece, dtype=torch.uint8).clone() if piece else torch.empty(0, dtype=torch.uint8)
+        plain = (
+            torch.frombuffer(piece, dtype=torch.uint8).clone()
+            if piece
+            else torch.empty(0, dtype=torch.uint8, device="cpu")
+        )
         found.append(plain.view(spec.dtype).reshape(spec.shape))
     if start != len(data):
         raise ValueError(f"{len(data)} bytes of constants, not {start}")

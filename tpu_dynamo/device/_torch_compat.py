@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,17 @@ def take_private_use(module: object) -> None:
     """Make PrivateUse1 the device `tpu`, with `module` as torch.tpu."""
     _held.extend((hooks := Hooks(), guard := Guard()))
     backend_registration._setup_privateuseone_for_python_backend(NAME, module, hooks, guard)
+
+
+def answer(functions: Mapping[str, Callable[..., Any]]) -> None:
+    """Put functions, by their names in torch._C, in the place of those that ask a device in C++ and raise for ours.
+
+    There is one accelerator in a process, so nobody else's answers go. PyTorch has no hook for them: a guard made in
+    Python can say its device's type alone.
+    """
+    for name, function in functions.items():
+        getattr(torch._C, name)  # a new name upstream is to be noticed
+        setattr(torch._C, name, function)
 
 
 def library(namespace: str, key: str = "PrivateUse1") -> torch.library.Library:

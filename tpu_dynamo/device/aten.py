@@ -77,17 +77,11 @@ for _name in _VIEWS:
 
 @_kernel("_copy_from")
 def copy_from(self: torch.Tensor, dst: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-    """`self`'s values into `dst`, on the device or to and from it; between whole tensors nothing is copied."""
-    # Lazily conjugated and negated tensors come as they are, see `registration.py`.
-    if self.is_conj():
-        self = torch.conj_physical(self.conj())
-    if self.is_neg():
-        self = torch.neg(torch._neg_view(self))
-    if dst.is_conj():
-        dst.conj().copy_(torch.conj_physical(self))
-    elif dst.is_neg():
-        torch._neg_view(dst).copy_(torch.neg(self))
-    elif dst.device.type != NAME:
+    """`self`'s values into `dst`, on the device or to and from it; between whole tensors nothing is copied.
+
+    Lazily conjugated and negated tensors come as they are, see `registration.py`.
+    """
+    if dst.device.type != NAME:
         dst.copy_(to_host(self))
     elif self.device.type != NAME:
         values = self.to(dst.dtype).expand(dst.shape)
@@ -136,6 +130,16 @@ def resize(
         longer = torch.cat([flat, torch.zeros(count - flat.numel(), dtype=cell.dtype, device=NAME)])
         set_cell(self, Cell(read(longer, (0,)), (count,), cell.dtype))
     return reset_tensor(self, storage, offset, size, contiguous_stride(size))
+
+
+@_kernel("_has_compatible_shallow_copy_type")
+def has_compatible_shallow_copy_type(self: torch.Tensor, from_: torch.Tensor) -> bool:
+    """Whether `self.data = from_` works, by which Module.to moves a parameter and keeps it the same object.
+
+    It does between plain dense tensors of any two devices, of which one is ours where this is asked; PyTorch's own
+    answer knows its own devices only. Sparse, quantized and meta tensors do not come here.
+    """
+    return True
 
 
 def _ours(storage: Any) -> Any:

@@ -16,7 +16,7 @@ from tpu_dynamo_runtime import Buffer
 from ..session import session
 from ._torch_compat import DATA_DEPENDENT, NAME, reset_tensor
 from .cells import Cell, set_cell, strides_of, wrap
-from .generator import draw_keys
+from .generator import check_draw, draw_keys
 from .memory import order_of, put_host, read, to_host, write
 from .programs import DeviceProgram, compile_program
 from .schemas import Arguments, Schema, functional, schema_of
@@ -55,9 +55,10 @@ class Eager:
         _check_devices(operator, arguments)
         kinds = tuple((tuple(t.shape), t.stride(), t.dtype) for t in arguments.tensors)
         kinds += tuple(t.dtype for t in arguments.written)
-        key = operator, arguments.key, kinds, torch.get_float32_matmul_precision()
+        key = operator, arguments.key, kinds, torch.get_float32_matmul_precision(), torch.get_default_dtype()
         plan = self._plans.get(key)
         if plan is None:
+            check_draw(operator, arguments.named)
             try:
                 plan = _compile(operator, schema, arguments)
             except UnsupportedOp as unsupported:
@@ -112,7 +113,7 @@ def _run(plan: _Plan, schema: Schema, arguments: Arguments) -> Any:
     operands = []
     for position, order in program.operands:
         if position == len(tensors):
-            operands.append(put_host(draw_keys(program.random_keys), (0,)))
+            operands.append(put_host(draw_keys(program.random_keys, arguments.generator), (0,)))
         else:
             tensor = tensors[position]
             operands.append(read(tensor, order) if tensor.device.type == NAME else put_host(tensor, order))

@@ -9,13 +9,13 @@ from itertools import repeat
 
 import torch
 
-from tpu_dynamo_lowering import Computed, Program, TensorSpec, View
+from tpu_dynamo_lowering import Computed, Number, Program, TensorSpec, View
 from tpu_dynamo_runtime import Buffer, Entry
 
 from ..session import session
 from ._torch_compat import NAME
 from .cells import Cell, strides_of, wrap
-from .memory import duplicate, put_host, read, write
+from .memory import duplicate, is_lazy, put_host, read, write
 from .programs import launch, transfer
 
 # What `sys.getrefcount` says of a buffer that one cell and the list of operands hold.
@@ -40,7 +40,7 @@ class DeviceExecutable:
         self._donated = [(argument, spec) for _, _, argument, spec in self._updates if argument is not None]
         for _ in range(len(self._updates) - len(self._donated)):
             session().statistics.count("donations_refused", "the program does not read the input, or in another layout")
-        wanted = {output.result for output in program.outputs if isinstance(output, Computed | View)}
+        wanted = {output.result for output in program.outputs if isinstance(output, Computed | View | Number)}
         self._results = [(i, program.results[i]) for i in sorted(wanted)]
         self._count = len(program.results)
         self._constants = [transfer().put(tensor) for tensor in program.constants]
@@ -57,9 +57,8 @@ class DeviceExecutable:
         cells: list[Cell | None] = []  # those whose buffers are operands as they are
         for position, physical, stride, order in self._operands:
             tensor = inputs[position]
-            if tensor.is_neg() or tensor.is_conj():  # lazily; its storage has other values
-                tensor = tensor.resolve_neg().resolve_conj()
-            cell = getattr(tensor.untyped_storage(), "cell", None)
+            # A lazy view's memory has other values.
+            cell = None if is_lazy(tensor) else getattr(tensor.untyped_storage(), "cell", None)
             if cell is not None and cell.shape == physical and cell.dtype == tensor.dtype and tensor.stride() == stride:
                 operands.append(cell.buffer)
                 cells.append(cell)

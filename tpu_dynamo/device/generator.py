@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 # On the CPU: programs draw from keys, and this only draws keys. Seeded by torch.manual_seed like every device's.
@@ -14,6 +16,22 @@ def generator() -> torch.Generator:
     return _generator
 
 
-def draw_keys(count: int) -> torch.Tensor:
-    """As many keys as a program wants, an int64 vector on the CPU."""
-    return torch.empty(count, dtype=torch.int64).random_(generator=_generator)
+def draw_keys(count: int, chosen: torch.Generator | None = None) -> torch.Tensor:
+    """Draw as many keys as a program wants, from the device's generator or from one that the caller chose.
+
+    Returns an int64 vector on the CPU.
+    """
+    return torch.empty(count, dtype=torch.int64, device="cpu").random_(generator=chosen or _generator)
+
+
+def check_draw(operator: torch._ops.OpOverload, named: dict[str, Any]) -> None:
+    """Raise what PyTorch raises for the numbers and the dtype of an in-place draw, as `x.random_(0, 300)`.
+
+    named: the call's arguments. It is asked by a draw into a CPU tensor without elements; calls with other tensors,
+    and operators that draw nothing, pass.
+    """
+    arguments = operator._schema.arguments
+    tensors = [argument.name for argument in arguments if "Tensor" in str(argument.type)]
+    writes = arguments[0].alias_info is not None and arguments[0].alias_info.is_write
+    if torch.Tag.nondeterministic_seeded in operator.tags and writes and tensors == ["self"]:
+        operator(**{**named, "self": torch.empty(0, dtype=named["self"].dtype, device="cpu"), "generator": None})

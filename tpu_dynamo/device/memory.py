@@ -25,8 +25,18 @@ def order_of(tensor: torch.Tensor) -> Order:
     return dense_order(tensor.shape, tensor.stride()) or tuple(range(tensor.ndim))
 
 
+def is_lazy(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is a conjugated or negated view, whose values are not those in its memory."""
+    return tensor.is_conj() or tensor.is_neg()
+
+
 def read(tensor: torch.Tensor, order: Order) -> Buffer:
     """The values of a device tensor as a dense buffer, its dimensions permuted by `order`."""
+    buffer = _read_memory(tensor, order)
+    return _turned(tensor, buffer, order) if is_lazy(tensor) else buffer
+
+
+def _read_memory(tensor: torch.Tensor, order: Order) -> Buffer:
     cell = _cell(tensor)
     physical = tuple(tensor.shape[d] for d in order)
     if _is_whole(tensor, cell) and cell.dtype == tensor.dtype and dense_order(tensor.shape, tensor.stride()) == order:
@@ -42,6 +52,8 @@ def read(tensor: torch.Tensor, order: Order) -> Buffer:
 def write(tensor: torch.Tensor, buffer: Buffer, order: Order) -> None:
     """Put values into a device tensor; `buffer` has its dtype, and its dimensions permuted by `order`."""
     physical = tuple(tensor.shape[d] for d in order)
+    if is_lazy(tensor):
+        buffer = _turned(tensor, buffer, order)
     dense = dense_order(tensor.shape, tensor.stride())
     if dense is not None and tensor.storage_offset() == 0 and tensor.nbytes == tensor.untyped_storage().nbytes():
         if dense != order:
@@ -82,12 +94,17 @@ def convert(source: torch.Tensor, tensor: torch.Tensor) -> None:
     write(tensor, values, wanted[1])
 
 
+def _turned(tensor: torch.Tensor, buffer: Buffer, order: Order) -> Buffer:
+    """The values of a lazy view from what is in its memory, or the other way round: both are the same function."""
+    return _turn(tuple(tensor.shape[d] for d in order), tensor.dtype, tensor.is_conj(), tensor.is_neg())([buffer])[0]
+
+
 def _cell(tensor: torch.Tensor) -> Cell:
     """The memory behind a tensor; what nothing wrote is zero."""
     cell = cell_of(tensor)
     if cell is None:
         count = tensor.untyped_storage().nbytes() // tensor.dtype.itemsize
-        cell = Cell(put_host(torch.zeros(count, dtype=tensor.dtype), (0,)), (count,), tensor.dtype)
+        cell = Cell(put_host(torch.zeros(count, dtype=tensor.dtype, device="cpu"), (0,)), (count,), tensor.dtype)
         set_cell(tensor, cell)
     return cell
 
@@ -139,6 +156,15 @@ def _converter(
         return values.to(wanted_dtype).expand(size).permute(wanted).clone(memory_format=torch.contiguous_format)
 
     return compile_program(converted, [(physical, contiguous_stride(physical), dtype)])
+
+
+@lru_cache(maxsize=4096)
+def _turn(physical: tuple[int, ...], dtype: torch.dtype, conjugated: bool, negated: bool) -> DeviceProgram:
+    def turn(values: torch.Tensor) -> torch.Tensor:
+        values = torch.conj_physical(values) if conjugated else values
+        return torch.neg(values) if negated else values
+
+    return compile_program(turn, [(physical, contiguous_stride(physical), dtype)])
 
 
 @lru_cache(maxsize=4096)

@@ -16,6 +16,7 @@ from ..cache.settings import cache_settings
 from ..options import Options
 from ..session import session
 from ..signature import Frame, Signature, signature
+from .fresh_thread import in_fresh_thread
 
 Spec = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 
@@ -27,6 +28,11 @@ def device_client() -> Client:
     The same as long as the process lives, since tensors hold its buffers.
     """
     return client("auto")
+
+
+def in_use() -> bool:
+    """Whether something was asked of the device, so that its client runs."""
+    return device_client.cache_info().currsize > 0
 
 
 @once
@@ -62,10 +68,14 @@ class DeviceProgram:
 
 
 def compile_program(function: Callable[..., Any], specs: Sequence[Spec]) -> DeviceProgram:
-    """Trace a function on tensors of (shape, stride, dtype) and compile it.
+    """Trace a function on tensors of (shape, stride, dtype) and compile it, outside of whatever modes are on.
 
     Raises UnsupportedOp for what has no lowering, and what `function` raises.
     """
+    return in_fresh_thread(lambda: _compile(function, specs))
+
+
+def _compile(function: Callable[..., Any], specs: Sequence[Spec]) -> DeviceProgram:
     device = device_client()
     graph_module = trace(function, specs)
 
@@ -87,7 +97,7 @@ def compile_program(function: Callable[..., Any], specs: Sequence[Spec]) -> Devi
         )
 
     cache = session().cache(cache_settings())
-    program = lowered() if cache is None else cache.program(None, signed, lowered)[0]
+    program = lowered() if cache is None else cache.program(None, device.platform, signed, lowered)[0]
     return DeviceProgram(
         launch(session().load_operator(device, program), program),
         [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],

@@ -12,13 +12,15 @@ import torch
 from tpu_dynamo_lowering import with_code
 
 from . import aten, torch_module
-from ._torch_compat import NAME, library, overloads_with_prefix, owner_of_private_use, take_private_use
+from ._torch_compat import NAME, answer, library, overloads_with_prefix, owner_of_private_use, take_private_use
+from .accelerator import ANSWERS
 from .attention import register_attention
 from .autocast import register_autocast
 from .barriers import register_barriers
 from .eager import Eager
 from .grouped import register_grouped_mm
 from .overrides import overrides
+from .recurrent import register_recurrent
 from .storages import register_storages
 
 
@@ -54,10 +56,8 @@ def register() -> None:
         if owner != "privateuseone":
             raise DeviceNameTaken(owner)
         take_private_use(torch_module.module())
+        answer(ANSWERS)
         register_storages()
-        # Without it Module.to makes new parameters for a device from outside: tied weights come apart, and optimizers
-        # keep the old ones.
-        torch.__future__.set_swap_module_params_on_conversion(True)
         # Dynamo looks at every Python frame below a compiled function, and these are the device itself.
         eager = torch.compiler.disable(Eager().__call__)
         everything = library("_")
@@ -71,7 +71,8 @@ def register() -> None:
                 own.impl(name, _call_of(eager, name))
         definition = torch.library.Library("tpu_dynamo", "DEF")
         register_barriers(definition)
-        operators = register_grouped_mm(definition) + register_attention(definition) + register_autocast()
+        operators = register_grouped_mm(definition) + register_attention(definition)
+        operators += register_autocast() + register_recurrent()
         _libraries.extend((everything, own, definition, *operators))
         # PJRT has no page-locked memory: pinning for this accelerator, as loaders do, is a copy.
         host = library("aten", "CPU")

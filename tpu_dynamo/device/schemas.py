@@ -36,18 +36,21 @@ def _tensors_in(value: Any) -> list[torch.Tensor]:
 class Schema:
     """What a call needs to know of an overload.
 
-    names: the arguments'. written: those that the call writes to; outs: those among them that it only writes to.
+    defaults: for each argument, by name and in their order, what it is where a call leaves it out.
+    written: those that the call writes to; outs: those among them that it only writes to.
     returned: for each result the argument that it is, None for a new tensor. numbers: arguments whose numbers are
-    operands. form: the operator as a function of tensors only, numbers included, if it has such a form.
+    operands. form: the operator as a function of tensors only, numbers included, if it has such a form. functional:
+    the overload that writes to nothing; typed: whether that must be told the dtype which its `out` has.
     """
 
-    names: tuple[str, ...]
+    defaults: dict[str, Any]
     written: tuple[str, ...]
     outs: tuple[str, ...]
     returned: tuple[str | None, ...]
     numbers: frozenset[str]
     form: Callable[..., Any] | None
-    functional: Callable[..., Any] | None
+    functional: torch._ops.OpOverload | None
+    typed: bool
 
     def returns(self, named: dict[str, Any], fresh: Sequence[Any]) -> Any:
         """A call's results: the arguments that it returns and the new tensors, in their order."""
@@ -75,14 +78,17 @@ def schema_of(operator: torch._ops.OpOverload) -> Schema:
     numbers = {name for name, kind in kinds.items() if kind == "Tensor" and name not in infos}
     if form is not None:
         numbers |= {name for name, kind in kinds.items() if kind in _NUMBER_TYPES}
+    pure = _functional_overload(operator, outs)
+    typed = bool(outs) and pure is not None and "dtype" in {a.name for a in pure._schema.arguments} - kinds.keys()
     return Schema(
-        tuple(kinds),
+        {a.name: a.default_value for a in schema.arguments},
         tuple(infos),
         outs,
         tuple(returned),
         frozenset(numbers),
         form,
-        _functional_overload(operator, outs),
+        pure,
+        typed,
     )
 
 
@@ -108,38 +114,44 @@ def _each(single: Callable[..., Any]) -> Callable[..., Any]:
     return each
 
 
-def _functional_overload(operator: torch._ops.OpOverload, outs: Sequence[str]) -> Callable[..., Any] | None:
-    """The overload with the same arguments that writes to none of them."""
+def _functional_overload(operator: torch._ops.OpOverload, outs: Sequence[str]) -> torch._ops.OpOverload | None:
+    """The overload with the same arguments that writes to none of them; of several the one with the fewest others."""
     schema = operator._schema
     packet = getattr(torch.ops.aten, schema.name.removeprefix("aten::").rstrip("_"), None)
     if packet is None or not schema.name.startswith("aten::"):
         return None
-    wanted = [(a.name, str(a.type)) for a in schema.arguments if a.name not in outs]
+    wanted = {(a.name, str(a.type)) for a in schema.arguments if a.name not in outs}
+    found: dict[int, torch._ops.OpOverload] = {}
     for name in packet.overloads():
         other = getattr(packet, name)._schema.arguments
         pure = not any(a.alias_info is not None and a.alias_info.is_write for a in other)
         # A factory's functional overload has a dtype and a device besides.
-        beyond = all(a.has_default_value() for a in other[len(wanted) :])
-        if pure and beyond and [(a.name, str(a.type)) for a in other[: len(wanted)]] == wanted:
-            return getattr(packet, name)
-    return None
+        beyond = [a for a in other if (a.name, str(a.type)) not in wanted]
+        if pure and len(other) - len(beyond) == len(wanted) and all(a.has_default_value() for a in beyond):
+            found.setdefault(len(beyond), getattr(packet, name))
+    return found[min(found)] if found else None
 
 
 class Arguments:
     """A call's arguments by name, with its tensors and numbers taken out.
 
-    tensors: in the order of the arguments; key: everything else, hashable. written: the tensors that the call
-    writes to.
+    Dispatch leaves out arguments that equal their defaults: here each has its value. tensors: in the order of the
+    arguments; key: everything else, hashable. written: the tensors that the call writes to. generator: what the call
+    wants to draw from, None for the device's own.
     """
 
     def __init__(self, schema: Schema, args: Sequence[Any], kwargs: dict[str, Any]):
-        self.named = dict(zip(schema.names, args, strict=False)) | kwargs
+        self.named = schema.defaults | dict(zip(schema.defaults, args, strict=False)) | kwargs
+        self.generator: torch.Generator | None = None
         self.tensors: list[torch.Tensor] = []
         self._numbers: set[int] = set()
         self._outs = schema.outs
+        self._has_form = schema.form is not None
         self.key = tuple((n, self._take(v, n in schema.numbers)) for n, v in self.named.items() if n not in schema.outs)
         written = [self.named[name] for name in schema.written if self.named.get(name) is not None]
         self.written: list[torch.Tensor] = [t for one in written for t in (one if isinstance(one, list) else [one])]
+        if schema.typed:
+            self.key += (("dtype", (torch.dtype, self.written[0].dtype)),)
 
     def is_number(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor stands for numbers of the call."""
@@ -153,15 +165,15 @@ class Arguments:
             if number and value and all(isinstance(v, int | float) for v in value):
                 dtype = self._dtype_of(value)
                 if dtype is not None:
-                    return self._take_number(torch.tensor(value, dtype=dtype))
+                    return self._take_number(torch.tensor(value, dtype=dtype, device="cpu"))
             return tuple(self._take(v, number) for v in value)
-        # One is common and changes nothing: a program without it is shorter.
-        if number and type(value) in _NUMBERS and value is not True and value != 1:
+        # One is common in the forms and changes nothing there: a program without it is shorter.
+        if number and type(value) in _NUMBERS and not (self._has_form and value == 1):
             dtype = self._dtype_of([value])
             if dtype is not None:
-                return self._take_number(torch.tensor(value, dtype=dtype))
+                return self._take_number(torch.tensor(value, dtype=dtype, device="cpu"))
         if isinstance(value, torch.Generator):
-            raise NotImplementedError("the device draws from its own generator, see torch.tpu.manual_seed")
+            self.generator, value = value, None
         # Floats by their bits: -0.0 is another constant than 0.0, and nan is the same as nan.
         return (float, value.hex()) if type(value) is float else (type(value), value)
 

@@ -50,7 +50,7 @@ def _write_file(self: DeviceStorage, *args: Any) -> None:
 def _set_from_file(self: DeviceStorage, *args: Any) -> None:
     host = torch.UntypedStorage(self.nbytes())
     host._set_from_file(*args)
-    data = torch.empty(0, dtype=torch.uint8).set_(host)
+    data = torch.empty(0, dtype=torch.uint8, device="cpu").set_(host)
     self.cell = Cell(put_host(data, (0,)), tuple(data.shape), torch.uint8)
 
 
@@ -63,7 +63,7 @@ def _restore(storage: Any, location: str) -> Any:
         return None
     if storage.device.type == NAME:
         return storage
-    data = torch.empty(0, dtype=torch.uint8).set_(storage)
+    data = torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage)
     return storage_of(data)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .generator import generator
-from .programs import device_client
+from .programs import device_client, in_use
 
 
 def is_available() -> bool:
@@ -49,8 +49,9 @@ def get_device_name(device: Any = None) -> str:
 
 
 def synchronize(device: Any = None) -> None:
-    """Wait until everything that was asked of the device is done."""
-    device_client().synchronise()
+    """Wait until everything that was asked of the device is done; nothing where nothing was."""
+    if in_use():
+        device_client().synchronise()
 
 
 def manual_seed(seed: int) -> None:
@@ -85,7 +86,7 @@ def set_rng_state(new_state: torch.Tensor, device: Any = "tpu") -> None:
 
 def memory_allocated(device: Any = None) -> int:
     """Bytes of the device's memory in live buffers."""
-    return device_client().live_bytes()
+    return device_client().live_bytes() if in_use() else 0
 
 
 def memory_reserved(device: Any = None) -> int:

@@ -127,9 +127,9 @@ def _value(case: Case, spec: Any, sizes: Sizes) -> Any:
 
 def _real(case: Case, shape: list[int], dtype: torch.dtype, bounds: Sequence[int]) -> torch.Tensor:
     if dtype.is_floating_point or dtype.is_complex:
-        made = torch.randn(shape, dtype=torch.complex64 if dtype.is_complex else torch.float32).to(dtype)
+        made = torch.randn(shape, dtype=torch.complex64 if dtype.is_complex else torch.float32, device="cpu").to(dtype)
     else:
-        made = torch.randint(bounds[0], bounds[1] + 1, shape).to(dtype)
+        made = torch.randint(bounds[0], bounds[1] + 1, shape, device="cpu").to(dtype)
     return made.to(case.device) if case.device == "tpu" else made
 
 

@@ -142,8 +142,8 @@ class Warmer:
             signature = signature_of(self._maker.platform, self._options, graph, sizes)
         except Unnameable as why:
             # As a run does it: it has no key, and is lowered each time.
-            return None, self._cache.program(artifacts.name, _raising(why), lowered)[0], False
-        program, key = self._cache.program(artifacts.name, lambda: signature, lowered)
+            return None, self._cache.program(artifacts.name, self._maker.platform, _raising(why), lowered)[0], False
+        program, key = self._cache.program(artifacts.name, self._maker.platform, lambda: signature, lowered)
         return key, program, not made
 
     def _executable(self, artifacts: Artifacts, program: Program) -> tuple[str, bool]:

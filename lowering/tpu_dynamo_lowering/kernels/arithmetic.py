@@ -141,12 +141,13 @@ def fmod(self: Any, other: Any) -> Array:
 def _integer_power(base: Array, exponent: Array) -> Array:
     """Integer powers that wrap around; a negative exponent gives 1, -1 or 0, as PyTorch does."""
     positive = jnp.maximum(exponent, 0)
-    power = lax.integer_pow(base, 1)
-    result, squared = jnp.ones_like(base), power
-    for bit in range(6 if base.dtype.itemsize == 8 else 5):
+    unsigned = jnp.issubdtype(exponent.dtype, jnp.unsignedinteger)
+    result, squared = jnp.ones_like(base), base
+    # Every bit counts: powers of odd numbers never become zero.
+    for bit in range(8 * exponent.dtype.itemsize - (not unsigned)):
         result = jnp.where((positive >> bit) & 1 == 1, result * squared, result)
         squared = squared * squared
-    if jnp.issubdtype(exponent.dtype, jnp.unsignedinteger):
+    if unsigned:
         return result
     odd = (exponent & 1) == 1
     inverse = jnp.where(base == 1, 1, jnp.where(base == -1, jnp.where(odd, -1, 1), 0)).astype(base.dtype)
@@ -171,9 +172,12 @@ def pow_scalar(self: Array, exponent: float) -> Array:
     """Powers with a known exponent: small whole ones are multiplications, 0.5 a square root."""
     x, y = promoted(self, exponent)
     if is_exact(x):
-        if exponent < 0 and jnp.issubdtype(x.dtype, jnp.unsignedinteger):
+        if exponent >= 0:
+            checked_number(exponent, x.dtype)
+            return lax.integer_pow(x, int(exponent))
+        if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
             raise NotImplementedError("integers to negative integer powers, which eager refuses too")
-        return _integer_power(x, checked_number(exponent, x.dtype))
+        return _integer_power(x, y)
     if isinstance(exponent, int | float) and float(exponent).is_integer() and abs(exponent) <= 4:
         return lax.integer_pow(x, int(exponent))
     if exponent == 0.5:
@@ -193,10 +197,7 @@ def bitwise_left_shift(self: Any, other: Any) -> Array:
 @kernel(aten.bitwise_right_shift.Tensor, aten.bitwise_right_shift.Tensor_Scalar, aten.bitwise_right_shift.Scalar_Tensor)
 def bitwise_right_shift(self: Any, other: Any) -> Array:
     """Arithmetic right shift; by a negative amount or past the width it gives the sign's bits."""
-    x, y = _matched(self, other)
-    if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
-        return lax.shift_right_logical(x, y)
-    return lax.shift_right_arithmetic(x, y)
+    return shift_right(self, other)
 
 
 @kernel(prims.shift_left.default, aten.__lshift__.Tensor, aten.__lshift__.Scalar)
@@ -207,8 +208,10 @@ def shift_left(self: Array, other: Any) -> Array:
 
 @kernel(prims.shift_right_arithmetic.default, aten.__rshift__.Tensor, aten.__rshift__.Scalar)
 def shift_right(self: Array, other: Any) -> Array:
-    """Right shift that keeps the sign of signed numbers."""
-    return bitwise_right_shift(self, other)
+    """Right shift that keeps the sign."""
+    x, y = _matched(self, other)
+    unsigned = jnp.issubdtype(x.dtype, jnp.unsignedinteger)
+    return lax.shift_right_logical(x, y) if unsigned else lax.shift_right_arithmetic(x, y)
 
 
 def _bounded(x: Array, bound: Any) -> tuple[Array, Array]:

@@ -40,7 +40,7 @@ def _scores(query: Array, key: Array, mask: Array | None, is_causal: bool, scale
 
 def softmax_with_normaliser(scores: Array) -> tuple[Array, Array]:
     """Probabilities and the log of their normaliser; a row that sees nothing has probability zero everywhere."""
-    top = jnp.max(scores, axis=-1, keepdims=True)
+    top = jnp.max(scores, axis=-1, keepdims=True, initial=-jnp.inf)  # there may be no keys
     top = jnp.where(jnp.isfinite(top), top, jnp.zeros_like(top))
     exponentials = jnp.exp(scores - top)
     total = jnp.sum(exponentials, axis=-1, keepdims=True)

@@ -17,6 +17,7 @@ from ..expand import call_key
 from ..source_lines import SourceLine, user_line
 from ..subgraphs import operands, subgraph
 from ..table import Lowering, choose
+from .casts import cast
 from .dtypes import jax_dtype
 
 # Where a node's KernelCall stands in its metadata.
@@ -57,22 +58,14 @@ class KernelCall:
         found = self.function(*args, **kwargs)
         found = tuple(f for f in found if f is not None) if isinstance(found, tuple | list) else (found,)
         assert len(found) == len(self.results), f"{self.what}: {len(found)} results, not {len(self.results)}"
-        cast = []
+        results = []
         for value, (shape, dtype) in zip(found, self.results, strict=True):
             value = jnp.asarray(value)
-            if shape == (0,) and value.ndim == 1:
-                value = value[:0]  # PyTorch on a CPU leaves out statistics that nobody needs, on other devices not
+            if len(shape) == value.ndim == 1:
+                value = value[: shape[0]]  # PyTorch on a CPU leaves out statistics that nobody needs, elsewhere not
             assert value.shape == shape, f"{self.what}: a result of shape {value.shape}, not {shape}"
-            cast.append(cast_result(value, dtype))
-        return tuple(cast)
-
-
-def cast_result(value: jax.Array, dtype: torch.dtype) -> jax.Array:
-    """A kernel's result in the dtype that the operator has in PyTorch."""
-    wanted = jax_dtype(dtype)
-    if jnp.iscomplexobj(value) and not jnp.issubdtype(wanted, jnp.complexfloating):
-        value = value.real
-    return value.astype(wanted)
+            results.append(cast(value, dtype))
+        return tuple(results)
 
 
 def mark_kernels(graph: Graph) -> dict[str, KernelCall]:

@@ -2,36 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import torch
-from jax import Array
+from jax import Array, lax
 
 from ..table import kernel
-from .dtypes import jax_dtype
+from .dtypes import checked_number, jax_dtype
 
 aten = torch.ops.aten
 prims = torch.ops.prims
 
-_NARROW = (jnp.int8, jnp.uint8, jnp.int16, jnp.uint16)
-
 
 def cast(value: Array, dtype: torch.dtype) -> Array:
-    """The values in another dtype, as PyTorch casts them.
+    """The values in another dtype, as eager PyTorch casts them on a CPU.
 
-    Floats to integers drop the fraction; complex numbers keep their real part; anything but zero is true. A float
-    that the integer type cannot hold is undefined in PyTorch; narrow integers wrap, as they do in eager on a CPU, wide
-    ones saturate, and nan becomes zero.
+    Complex numbers keep their real part; anything but zero is true. Floats to integers drop the fraction; what the
+    integers cannot hold, nan too, wraps as x86's instructions make it. Float8 is rounded from float32.
     """
-    wanted = jax_dtype(dtype)
+    return cast_to(value, jax_dtype(dtype))
+
+
+def cast_to(value: Array, wanted: np.dtype[Any]) -> Array:
+    """The values in another of JAX's dtypes, as `cast` says."""
+    if value.dtype == wanted:
+        return value
+    if jnp.iscomplexobj(value) and wanted != jnp.bool_ and not jnp.issubdtype(wanted, jnp.complexfloating):
+        value = value.real
+    if value.dtype in _FLOAT8:
+        value = value.astype(jnp.float32)
     if wanted == jnp.bool_:
         return value != 0
-    if jnp.iscomplexobj(value) and not jnp.issubdtype(wanted, jnp.complexfloating):
-        value = value.real
-    if jnp.issubdtype(value.dtype, jnp.floating) and wanted in _NARROW:
-        value = value.astype(jnp.int32)
+    if wanted in _FLOAT8:
+        return _to_float8(value.astype(jnp.float32), wanted)
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        if jnp.issubdtype(wanted, jnp.integer):
+            return _to_integer(value, wanted)
+        if wanted in (jnp.float16, jnp.bfloat16):
+            value = value.astype(jnp.float32)  # which rounds doubles twice, as c10::Half does
     return value.astype(wanted)
+
+
+def filled(shape: Sequence[int], value: Any, wanted: np.dtype[Any] | None) -> Array:
+    """One number everywhere, in one of JAX's dtypes, which must hold it; None for the dtype that JAX gives it."""
+    if wanted is not None and wanted in _FLOAT8:
+        return cast_to(jnp.full(tuple(shape), value, jnp.float32), wanted)
+    if wanted is not None and not isinstance(value, Array):
+        value = checked_number(value, wanted)
+    return jnp.full(tuple(shape), value, wanted)
+
+
+_FLOAT8 = {
+    np.dtype(dtype)
+    for dtype in (
+        jnp.float8_e4m3fn, jnp.float8_e4m3fnuz, jnp.float8_e5m2, jnp.float8_e5m2fnuz, jnp.float8_e8m0fnu,
+    )
+}  # fmt: skip
+
+
+def _to_float8(value: Array, wanted: np.dtype[Any]) -> Array:
+    if wanted == jnp.float8_e4m3fn:
+        # Infinities too: the format has none.
+        return jnp.clip(value, -448, 448).astype(wanted)
+    return _exponent(value) if wanted == jnp.float8_e8m0fnu else value.astype(wanted)
+
+
+def _exponent(value: Array) -> Array:
+    """The nearest power of two without its sign; ties and subnormal numbers go up, zero becomes the least one.
+
+    Source: `fp8e8m0fnu_from_fp32_value` in c10/util/Float8_e8m0fnu.h. Made of bits, since XLA's conversion of zero is
+    nan, and on a CPU it takes subnormal numbers for zero.
+    """
+    bits = lax.bitcast_convert_type(value, jnp.uint32)
+    exponent, fraction = (bits >> 23) & 0xFF, bits & 0x7FFFFF
+    half = 0x400000
+    up = (exponent < 0xFF) & jnp.where(exponent > 0, fraction >= half, fraction > half)
+    return lax.bitcast_convert_type((exponent + up).astype(jnp.uint8), jnp.float8_e8m0fnu)
+
+
+def _to_integer(value: Array, wanted: np.dtype[Any]) -> Array:
+    """Integers as cvttsd2si makes them: of 64 bits where the type needs them, the least for what is out of range."""
+    wide = wanted in (jnp.int64, jnp.uint32, jnp.uint64) or (wanted == jnp.uint8 and value.dtype == jnp.float64)
+    least = jnp.iinfo(jnp.int64 if wide else jnp.int32)
+    if value.dtype == jnp.float16:
+        value = value.astype(jnp.float32)
+    limit = -float(least.min)
+    inside = (value >= -limit) & (value < limit)
+    whole = jnp.where(inside, value.astype(least.dtype), least.min).astype(wanted)
+    if wanted != jnp.uint64:
+        return whole
+    above = jnp.where(value < 2.0 * limit, value.astype(wanted), 0)
+    return jnp.where(value >= limit, above.astype(wanted), whole)
 
 
 @kernel(prims.convert_element_type.default)
@@ -58,4 +122,4 @@ def to_copy(
 @kernel(aten.copy.default)
 def copy(self: Array, src: Array, non_blocking: bool = False) -> Array:
     """`src` in the shape and dtype of `self`."""
-    return jnp.broadcast_to(src, self.shape).astype(self.dtype)
+    return cast_to(jnp.broadcast_to(src, self.shape), self.dtype)

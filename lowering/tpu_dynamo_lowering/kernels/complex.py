@@ -32,19 +32,19 @@ def polar(abs: Array, angle: Array) -> Array:
     return lax.complex(size * jnp.cos(angle), size * jnp.sin(angle))
 
 
-@kernel(aten.view_as_real.default, aten.view_as_real_copy.default)
+@kernel(aten.view_as_real.default)
 def view_as_real(self: Array) -> Array:
     """Real and imaginary parts along a new last dimension of two."""
     return jnp.stack((self.real, self.imag), axis=-1)
 
 
-@kernel(aten.view_as_complex.default, aten.view_as_complex_copy.default)
+@kernel(aten.view_as_complex.default)
 def view_as_complex(self: Array) -> Array:
     """Complex numbers from the two places of the last dimension."""
     return lax.complex(self[..., 0], self[..., 1])
 
 
-@kernel(aten._conj.default, aten._conj_copy.default, aten._conj_physical.default)
+@kernel(aten._conj.default, aten._conj_physical.default)
 def conj(self: Array) -> Array:
     """The conjugate; PyTorch's is lazy, which inside a program means nothing."""
     return jnp.conj(self)
@@ -62,7 +62,7 @@ def prims_conj(a: Array) -> Array:
     return jnp.conj(a)
 
 
-@kernel(aten._neg_view.default, aten._neg_view_copy.default)
+@kernel(aten._neg_view.default)
 def neg_view(self: Array) -> Array:
     """The negative; PyTorch's is lazy, which inside a program means nothing."""
     return -self

@@ -131,13 +131,28 @@ def trilinear(
     sumdim: Sequence[int],
     unroll_dim: int = 1,
 ) -> Array:
-    """The sum over dimensions of a product of three tensors, each without the dimensions that it is expanded in.
+    """The sum over dimensions of a product of three tensors, broadcast after each got the dimensions it is expanded in.
 
-    As one einsum, so that the product of the whole size is never made.
+    As one einsum, so that the product of the whole size is never made. A dimension in which all three are expanded has
+    no extent of its own, and so none in the result. Source: `_trilinear` in aten/src/ATen/native/Linear.cpp.
     """
     rank = i1.ndim + len(expand1)
-    operands = []
+    summed = {dim % rank for dim in sumdim}
+    operands: list[Any] = []
+    extents = [0] * rank
     for value, expanded in ((i1, expand1), (i2, expand2), (i3, expand3)):
-        operands += [value, [d for d in range(rank) if d not in expanded]]
+        own = [d for d in range(rank) if d not in {dim % rank for dim in expanded}]
+        for d, extent in zip(own, value.shape, strict=True):
+            extents[d] = extent if extents[d] in (0, 1) or d == unroll_dim else extents[d]
+        wide = [(d, axis) for axis, d in enumerate(own) if value.shape[axis] != 1]
+        operands += [jnp.squeeze(value, [a for a in range(value.ndim) if value.shape[a] == 1]), [d for d, _ in wide]]
+    shape = tuple(extents[d] for d in range(rank) if d not in summed)
+    # PyTorch goes along this dimension as far as the last tensor that has it reaches.
+    for i in range(0, len(operands), 2):
+        if unroll_dim in operands[i + 1]:
+            operands[i] = operands[i].take(jnp.arange(extents[unroll_dim]), operands[i + 1].index(unroll_dim))
+    if 0 in shape or extents[unroll_dim] == 0:
+        return jnp.zeros(shape, i1.dtype)
     wanted = jnp.float32 if i1.dtype in (jnp.bfloat16, jnp.float16) else None
-    return jnp.einsum(*operands, [d for d in range(rank) if d not in sumdim], preferred_element_type=wanted)
+    kept = [d for d in range(rank) if d not in summed and extents[d] != 1]
+    return jnp.einsum(*operands, kept, preferred_element_type=wanted).reshape(shape)

@@ -11,7 +11,8 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
-from .dtypes import checked_number, jax_dtype
+from .casts import cast_to, filled
+from .dtypes import jax_dtype
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -22,10 +23,6 @@ def _dtype(dtype: torch.dtype | None, *values: Any) -> np.dtype[Any]:
         return jax_dtype(dtype)
     exact = all(isinstance(v, int) for v in values)
     return jax_dtype(torch.int64 if exact else torch.get_default_dtype())
-
-
-def _value(value: Any, dtype: np.dtype[Any] | None) -> Any:
-    return value if dtype is None or isinstance(value, Array) else checked_number(value, dtype)
 
 
 @kernel(aten.arange.start_step)
@@ -80,7 +77,7 @@ def full(
     pin_memory: bool | None = None,
 ) -> Array:
     """One value everywhere."""
-    return jnp.full(tuple(size), _value(fill_value, None if dtype is None else jax_dtype(dtype)))
+    return filled(size, fill_value, None if dtype is None else jax_dtype(dtype))
 
 
 @kernel(aten.full_like.default)
@@ -95,7 +92,7 @@ def full_like(
     memory_format: Any = None,
 ) -> Array:
     """One value everywhere, in another tensor's shape."""
-    return jnp.full(self.shape, _value(fill_value, self.dtype if dtype is None else jax_dtype(dtype)))
+    return filled(self.shape, fill_value, self.dtype if dtype is None else jax_dtype(dtype))
 
 
 @kernel(aten.scalar_tensor.default)
@@ -108,25 +105,25 @@ def scalar_tensor(
     pin_memory: bool | None = None,
 ) -> Array:
     """A number as a tensor without dimensions."""
-    return jnp.asarray(_value(s, None if dtype is None else jax_dtype(dtype)))
+    return filled((), s, None if dtype is None else jax_dtype(dtype))
 
 
 @kernel(prims.scalar_tensor.default)
 def prims_scalar_tensor(s: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Array:
     """A number as a tensor without dimensions."""
-    return jnp.asarray(_value(s, None if dtype is None else jax_dtype(dtype)))
+    return filled((), s, None if dtype is None else jax_dtype(dtype))
 
 
 @kernel(aten.fill.Scalar, prims.fill.default)
 def fill(self: Array, value: Any) -> Array:
     """One value everywhere."""
-    return jnp.full(self.shape, _value(value, self.dtype))
+    return filled(self.shape, value, self.dtype)
 
 
 @kernel(aten.fill.Tensor)
 def fill_tensor(self: Array, value: Array) -> Array:
     """The value of a 0-d tensor everywhere."""
-    return jnp.broadcast_to(value.astype(self.dtype), self.shape)
+    return jnp.broadcast_to(cast_to(value, self.dtype), self.shape)
 
 
 @kernel(aten.empty.memory_format)

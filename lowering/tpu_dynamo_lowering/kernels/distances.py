@@ -69,6 +69,8 @@ def _each_pair(n: int) -> tuple[np.ndarray, np.ndarray]:
 @kernel(aten._pdist_forward.default)
 def pdist_forward(self: Array, p: float = 2.0) -> Array:
     """The p-norm distance of each pair of rows, the pairs in the order of an upper triangle."""
+    if self.shape[0] < 2:
+        return jnp.zeros(0, self.dtype)
     first, second = _each_pair(self.shape[0])
     return _norm(self[first] - self[second], p)
 

@@ -31,6 +31,8 @@ def bernoulli(key: Array, self: Array) -> Array:
 @random_kernel(aten.bernoulli.p, aten.bernoulli.Tensor)
 def bernoulli_p(key: Array, self: Array, p: Any) -> Array:
     """1 with probability p, else 0, in another tensor's shape."""
+    if isinstance(p, int | float) and not 0 <= p <= 1:
+        raise ValueError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
     return _chances(key, self.shape, p)
 
 
@@ -84,6 +86,10 @@ def multinomial(key: Array, self: Array, num_samples: int, replacement: bool) ->
     """
     weights = self.astype(jnp.float64 if self.dtype == jnp.float64 else jnp.float32)
     if not replacement:
+        if num_samples > weights.shape[-1]:
+            raise ValueError(
+                f"multinomial cannot draw {num_samples} of {weights.shape[-1]} categories without replacement"
+            )
         noise = -jnp.log(standard_exponential(key, weights.shape, np.dtype(weights.dtype)))
         return lax.top_k(jnp.log(weights) + noise, num_samples)[1]
     rows = weights.reshape(-1, weights.shape[-1])

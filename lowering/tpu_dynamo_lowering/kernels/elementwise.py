@@ -12,7 +12,7 @@ import torch
 from jax import Array, lax
 
 from .._torch_compat import OpOverload
-from ..table import How, Lowering, add
+from ..table import How, Lowering, add, kernel
 from .dtypes import cast_number, jax_dtype
 
 aten = torch.ops.aten
@@ -121,7 +121,6 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "fmin": jnp.fmin,
     "ge": jnp.greater_equal,
     "gt": jnp.greater,
-    "heaviside": lambda x, y: jnp.where(jnp.isnan(x), jnp.asarray(0, x.dtype), jnp.heaviside(x, y).astype(x.dtype)),
     "hypot": jnp.hypot,
     "le": jnp.less_equal,
     "logaddexp2": jnp.logaddexp2,
@@ -231,8 +230,17 @@ def _enter(names: dict[str, Any], wrap: Callable[[str, Any], Any], overloads: tu
 
 def _overload(namespace: Any, name: str, overload: str) -> OpOverload | None:
     packet = getattr(namespace, name, None)
-    return getattr(packet, overload, None) if overload in getattr(packet, "overloads", list)() else None
+    found = getattr(packet, overload, None) if overload in getattr(packet, "overloads", list)() else None
+    # TorchScript's operators on numbers have no tensors.
+    return found if found is not None and any("Tensor" in str(a.type) for a in found._schema.arguments) else None
 
 
 _enter(_UNARY, _unary, ("default",), "one jax.numpy function, in PyTorch's dtype for integers.")
 _enter(_BINARY, _binary, ("default", "Tensor", "Scalar"), "one jax.numpy function, in PyTorch's promoted dtype.")
+
+
+@kernel(aten.heaviside.default)
+def heaviside(self: Array, values: Array) -> Array:
+    """0 where negative or nan, 1 where positive, `values` where zero."""
+    x, y = promoted(self, values)
+    return jnp.where(x == 0, y, (x > 0).astype(y.dtype))

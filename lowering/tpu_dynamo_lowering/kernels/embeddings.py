@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import torch
-from jax import Array, lax
+from jax import Array
 
 from ..table import kernel
 from .indexing import accumulator
@@ -30,6 +32,40 @@ def _bag_of(offsets: Array, count: int) -> Array:
     return jnp.searchsorted(offsets, jnp.arange(count, dtype=offsets.dtype), side="right", method="sort") - 1
 
 
+def _ends_early(dtype: Any, mode: int, padding_idx: int) -> bool:
+    """Whether the last offset ends the last bag, even before the indices end.
+
+    ATen's sums of float32 and half precision without a padding index read the offsets alone; its other algorithms read
+    the last bag to the end of the indices. Source: `is_fast_path_index_select` in
+    aten/src/ATen/native/EmbeddingBag.cpp.
+    """
+    return mode != _MAX and dtype != jnp.float64 and padding_idx < 0
+
+
+def _before(end: Array, count: int) -> Array:
+    return jnp.arange(count, dtype=end.dtype) < end
+
+
+def _largest_of_bags(rows: Array, counted: Array, bag: Array, bags: int) -> tuple[Array, Array]:
+    """The largest of each bag's rows that count and where it stands, or zero and 0 in a bag without any.
+
+    The first of equal ones; nan only if it comes first, since ATen takes what is larger than all before it.
+    """
+    count, shape = rows.shape[0], (bags, rows.shape[1])
+    if not count:
+        return jnp.zeros(shape, rows.dtype), jnp.zeros(shape, jnp.int32)
+    numbers = jnp.where(counted[:, None] & ~jnp.isnan(rows), rows, -jnp.inf)
+    largest = jnp.full(shape, -jnp.inf, rows.dtype).at[bag].max(numbers)
+    position = jnp.arange(count, dtype=jnp.int32)
+    start = jnp.full(bags, count, jnp.int32).at[bag].min(jnp.where(counted, position, count))
+    here = counted[:, None] & (rows == largest[bag])
+    place = jnp.full(shape, count, jnp.int32).at[bag].min(jnp.where(here, position[:, None], count))
+    place = jnp.where(jnp.isnan(jnp.take(rows, start, axis=0, mode="clip")), start[:, None], place)
+    empty = (start == count)[:, None]
+    place = jnp.where(empty, 0, place)
+    return jnp.where(empty, 0, jnp.take_along_axis(rows, place, axis=0, mode="clip")), place
+
+
 def _bags(
     weight: Array,
     indices: Array,
@@ -40,28 +76,23 @@ def _bags(
     padding_idx: int,
 ) -> tuple[Array, Array, Array, Array]:
     """Each bag's sum, mean or maximum; each index's bag; how many rows each bag counts; where the maxima are from."""
-    bags = offsets.shape[0] - include_last_offset
-    bag = _bag_of(offsets[:bags], indices.shape[0])
+    bags, count = offsets.shape[0] - include_last_offset, indices.shape[0]
+    bag = _bag_of(offsets[:bags], count)
     counted = indices != padding_idx
     size = jnp.zeros(bags, offsets.dtype).at[bag].add(counted.astype(offsets.dtype))
     rows = jnp.take(weight, indices, axis=0, mode="clip").astype(accumulator(weight.dtype))
-    shape = (bags, weight.shape[1])
     if mode == _MAX:
-        values = jnp.where(counted[:, None], rows, -jnp.inf)
-        largest = jnp.full(shape, -jnp.inf, rows.dtype).at[bag].max(values)
-        # The first of equal rows is the one that the gradient goes to.
-        position = jnp.arange(indices.shape[0], dtype=jnp.int32)[:, None]
-        here = counted[:, None] & ((rows == largest[bag]) | (jnp.isnan(rows)))
-        none = indices.shape[0]
-        first = jnp.full(shape, none, jnp.int32).at[bag].min(jnp.where(here, position, none))
-        origin = jnp.where(first == none, -1, jnp.take(indices, first, mode="clip")) if none else first - 1
-        return jnp.where(first == none, 0, largest), bag, size, origin
+        largest, place = _largest_of_bags(rows, counted, bag, bags)
+        origin = jnp.take(indices, place, mode="clip") if count else place
+        return largest, bag, size, jnp.where(size[:, None] == 0, 0, origin)
+    if include_last_offset and _ends_early(weight.dtype, mode, padding_idx):
+        counted &= _before(offsets[-1], count)
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.astype(rows.dtype)[:, None]
-    total = jnp.zeros(shape, rows.dtype).at[bag].add(jnp.where(counted[:, None], rows, 0))
-    if mode == _MEAN:
-        total = total / jnp.maximum(size, 1).astype(total.dtype)[:, None]
-    return total, bag, size, jnp.zeros(bags, indices.dtype)
+    total = jnp.zeros((bags, weight.shape[1]), rows.dtype).at[bag].add(jnp.where(counted[:, None], rows, 0))
+    if mode == _SUM:
+        return total, bag, jnp.zeros_like(size), jnp.zeros_like(size)
+    return total / jnp.maximum(size, 1).astype(total.dtype)[:, None], bag, size, size
 
 
 @kernel(aten._embedding_bag.default)
@@ -79,14 +110,15 @@ def embedding_bag(
     """The sum, mean or maximum of each bag of a table's rows, and what the gradient needs: a gather and a scatter.
 
     indices: a vector, cut into bags at `offsets`; rows `padding_idx` do not count; an empty bag gives zero. With
-    `include_last_offset` the last offset ends the last bag. The other results are: each index's bag (on the CPU empty
-    for a plain sum), the bags' sizes, and for the maximum the row that each value is from. Source: ATen
-    `_embedding_bag`.
+    `include_last_offset` the last offset begins no bag; `_ends_early` says when it ends the last one. The other results
+    are: each index's bag (on the CPU empty for a plain sum), the bags' sizes (zero for sums; on other devices than the
+    CPU as many as there are offsets), and for the maximum the row that each value is from, in other modes what the
+    sizes are. Source: ATen `_embedding_bag`.
     """
     result, bag, size, origin = _bags(
         weight, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx
     )
-    return result, bag, size, origin
+    return result, bag, jnp.pad(size, (0, offsets.shape[0] - size.shape[0])), origin
 
 
 @kernel(aten._embedding_bag_forward_only.default)
@@ -102,17 +134,16 @@ def embedding_bag_forward_only(
     padding_idx: int = -1,
 ) -> tuple[Array, Array, Array, Array]:
     """What _embedding_bag gives, with as many sizes as offsets."""
-    result, bag, size, origin = embedding_bag(
+    return embedding_bag(
         weight, indices, offsets, scale_grad_by_freq, mode, sparse, per_sample_weights, include_last_offset, padding_idx
     )
-    size = jnp.concatenate([size, jnp.zeros(offsets.shape[0] - size.shape[0], size.dtype)])
-    return result, bag, size, origin
 
 
 def _dense_gradient(
     grad: Array,
     indices: Array,
     bag: Array,
+    inside: Array | None,
     bag_size: Array,
     maximum_indices: Array,
     num_weights: int,
@@ -121,21 +152,23 @@ def _dense_gradient(
     per_sample_weights: Array | None,
     padding_idx: int,
 ) -> Array:
+    """inside: which indices are in a bag, None for all of them."""
     grad = grad.astype(accumulator(grad.dtype))
     zeros = jnp.zeros((num_weights, grad.shape[1]), grad.dtype)
+    bag_size = bag_size[: grad.shape[0], None]
     if mode == _MAX:
-        rows = jnp.where(maximum_indices < 0, num_weights, maximum_indices)
+        rows = jnp.where(bag_size == 0, num_weights, maximum_indices)
         return zeros.at[rows, jnp.arange(grad.shape[1])[None, :]].add(grad, mode="drop")
     if mode == _MEAN:
-        grad = grad / jnp.maximum(bag_size[: grad.shape[0]], 1).astype(grad.dtype)[:, None]
+        grad = grad / jnp.maximum(bag_size, 1).astype(grad.dtype)
     each = jnp.take(grad, bag, axis=0, mode="clip")
     if per_sample_weights is not None:
         each = each * per_sample_weights.astype(grad.dtype)[:, None]
     if scale_grad_by_freq:
         counts = jnp.zeros(num_weights, grad.dtype).at[indices].add(1, mode="drop")
         each = each / counts[indices][:, None]
-    rows = jnp.where(indices == padding_idx, num_weights, indices) if padding_idx >= 0 else indices
-    return zeros.at[rows].add(each, mode="drop")
+    counted = indices != padding_idx if inside is None else (indices != padding_idx) & inside
+    return zeros.at[jnp.where(counted, indices, num_weights)].add(each, mode="drop")
 
 
 @kernel(aten._embedding_bag_dense_backward.default)
@@ -156,6 +189,7 @@ def embedding_bag_dense_backward(
         grad,
         indices,
         offset2bag,
+        None,
         bag_size,
         maximum_indices,
         num_weights,
@@ -182,16 +216,24 @@ def embedding_bag_backward(
     padding_idx: int = -1,
 ) -> Array:
     """The gradient of a table of which bags were made, the bags found from their offsets."""
-    bag = _clipped_bag_of(offsets, indices, grad)
+    bag, inside = _bags_of_gradient(grad, indices, offsets, mode, padding_idx)
     return _dense_gradient(
-        grad, indices, bag, bag_size, maximum_indices, num_weights, scale_grad_by_freq, mode, per_sample_weights,
-        padding_idx,
+        grad, indices, bag, inside, bag_size, maximum_indices, num_weights, scale_grad_by_freq, mode,
+        per_sample_weights, padding_idx,
     )  # fmt: skip
 
 
-def _clipped_bag_of(offsets: Array, indices: Array, grad: Array) -> Array:
-    # The offset that ends the last bag, where there is one, begins none.
-    return _bag_of(lax.slice_in_dim(offsets, 0, grad.shape[0]), indices.shape[0])
+def _bags_of_gradient(
+    grad: Array, indices: Array, offsets: Array, mode: int, padding_idx: int
+) -> tuple[Array, Array | None]:
+    """Each index's bag, and which indices are in one, None for all.
+
+    The offset that ends the last bag, where there is one, begins none. Behind it eager PyTorch reads beyond the
+    gradient's memory for sums; for means it gives the rows there a gradient, though they have no part in the value.
+    """
+    bags, count = grad.shape[0], indices.shape[0]
+    early = offsets.shape[0] > bags and mode == _SUM and _ends_early(grad.dtype, mode, padding_idx)
+    return _bag_of(offsets[:bags], count), _before(offsets[-1], count) if early else None
 
 
 @kernel(aten._embedding_bag_per_sample_weights_backward.default)
@@ -200,8 +242,8 @@ def embedding_bag_per_sample_weights_backward(
 ) -> Array:
     """The gradient of the weights of a bag's rows: each row's product with its bag's gradient."""
     dtype = accumulator(grad.dtype)
-    each = jnp.take(grad, _clipped_bag_of(offsets, indices, grad), axis=0, mode="clip").astype(dtype)
+    bag, inside = _bags_of_gradient(grad, indices, offsets, mode, padding_idx)
+    each = jnp.take(grad, bag, axis=0, mode="clip").astype(dtype)
     rows = jnp.take(weight, indices, axis=0, mode="clip").astype(dtype)
-    return (
-        jnp.where(indices == padding_idx, 0, jnp.sum(each * rows, 1)) if padding_idx >= 0 else jnp.sum(each * rows, 1)
-    )
+    counted = indices != padding_idx if inside is None else (indices != padding_idx) & inside
+    return jnp.where(counted, jnp.sum(each * rows, 1), 0)

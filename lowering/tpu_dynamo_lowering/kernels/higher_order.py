@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 from .._torch_compat import HigherOrderOperator
 from ..table import FOREIGN, HIGHER_ORDER, TABLE, Lowering, higher_order_kernel
 from .attention import repeated_heads, softmax_with_normaliser
-from .call import cast_result
+from .casts import cast
 
 higher_order = torch.ops.higher_order
 
@@ -50,10 +50,9 @@ def _call(node: Node, values: dict[Node, Any]) -> Any:
     result = _lowering(node.target).function(*args, **kwargs)
     wanted = node.meta["val"]
     if isinstance(wanted, torch.Tensor):
-        return cast_result(jnp.asarray(result), wanted.dtype)
+        return cast(jnp.asarray(result), wanted.dtype)
     return tuple(
-        cast_result(jnp.asarray(r), w.dtype) if isinstance(w, torch.Tensor) else r
-        for r, w in zip(result, wanted, strict=True)
+        cast(jnp.asarray(r), w.dtype) if isinstance(w, torch.Tensor) else r for r, w in zip(result, wanted, strict=True)
     )
 
 
@@ -72,8 +71,8 @@ def cond(predicate: Array, true_graph: GraphModule, false_graph: GraphModule, op
     """One of two graphs on the same operands: stablehlo.case, of which only one branch runs."""
     return lax.cond(
         jnp.asarray(predicate).reshape(()).astype(jnp.bool_),
-        lambda *values: run(true_graph, *values),
-        lambda *values: run(false_graph, *values),
+        lambda *values: tuple(map(jnp.asarray, run(true_graph, *values))),
+        lambda *values: tuple(map(jnp.asarray, run(false_graph, *values))),
         *operands,
     )
 
@@ -83,11 +82,14 @@ def while_loop(
     cond_graph: GraphModule, body_graph: GraphModule, carried: Sequence[Any], additional: Sequence[Any] = ()
 ) -> Any:
     """A graph repeated on its own results while another one says so: stablehlo.while."""
-    return lax.while_loop(
-        lambda state: run(cond_graph, *state, *additional)[0].reshape(()),
-        lambda state: run(body_graph, *state, *additional),
-        tuple(jnp.asarray(value) for value in carried),
-    )
+    initial = tuple(jnp.asarray(value) for value in carried)
+
+    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        results = run(body_graph, *state, *additional)
+        # An int that is a size has become a number.
+        return tuple(jnp.asarray(value, like.dtype) for value, like in zip(results, initial, strict=True))
+
+    return lax.while_loop(lambda state: jnp.asarray(run(cond_graph, *state, *additional)[0]).reshape(()), step, initial)
 
 
 @higher_order_kernel(higher_order.scan)

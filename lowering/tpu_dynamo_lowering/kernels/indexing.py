@@ -15,6 +15,7 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from .casts import cast_to
 
 aten = torch.ops.aten
 
@@ -72,7 +73,7 @@ def index(self: Array, indices: Sequence[Array | None]) -> Array:
 
     A boolean mask is refused: how many values it selects depends on the data. Source: ATen `index`.
     """
-    if any(each is not None and each.dtype in (jnp.bool_, jnp.uint8) for each in indices):
+    if any(each is not None and _is_mask(each) for each in indices):
         raise NotImplementedError("a boolean index gives a result whose size depends on the data")
     return self.at[_place(self, indices)].get(mode="clip")
 
@@ -93,7 +94,41 @@ def _masked_put(self: Array, mask: Array, lead: int, values: Array, accumulate: 
         values = values.reshape(*values.shape[:axis], *(1,) * mask.ndim, *values.shape[axis + 1 :])
     mask = mask.reshape(mask.shape + (1,) * trail)
     written = self | values if accumulate and self.dtype == jnp.bool_ else self + values if accumulate else values
-    return jnp.where(mask, written.astype(self.dtype), self)
+    return jnp.where(mask, cast_to(written, self.dtype), self)
+
+
+def _without_mask(self: Array, indices: Sequence[Array | None], values: Array) -> tuple[list[Array | None], Array]:
+    """Integers in the place of the one mask among indices, out of range where nothing is written; and the values.
+
+    How many places a mask names is not known. Beside indices of several places it must be as many, or one. Else every
+    place of the mask has its turn, and the n-th value is for the n-th true one.
+    """
+    lead = next(i for i, each in enumerate(indices) if each is not None and _is_mask(each))
+    mask = indices[lead]
+    assert mask is not None
+    mask = mask != 0
+    others = [each for i, each in enumerate(indices) if i != lead and each is not None]
+    several = max((each.shape[-1] for each in others if each.ndim), default=1)
+    if several != 1:
+        found = jnp.nonzero(mask, size=several, fill_value=max(self.shape))
+        one = jnp.sum(mask) == 1
+        places = [jnp.where(one, each[0], each) if several else each for each in found]
+        return [*indices[:lead], *places, *indices[lead + 1 :]], values
+    grid = np.indices(mask.shape, np.int32).reshape(mask.ndim, -1)
+    places = [jnp.where(mask.reshape(-1), each, max(self.shape)) for each in grid]
+    integers: list[Array | None] = [*indices[:lead], *places, *indices[lead + 1 :]]
+    given = [i for i in range(self.ndim) if i < len(integers) and integers[i] is not None]
+    together = given[-1] - given[0] == len(given) - 1
+    # The dimension of the places stands before those that come after the indices, or, where a whole dimension stands
+    # between two of them, before all whole dimensions.
+    axis = values.ndim - 1 - (self.ndim - 1 - given[-1] if together else self.ndim - len(given))
+    if axis >= 0 and values.shape[axis] != 1:
+        values = jnp.take(values, jnp.cumsum(mask.reshape(-1)) - 1, axis=axis, mode="clip")
+    return integers, values
+
+
+def _is_mask(index: Array) -> bool:
+    return index.dtype in (jnp.bool_, jnp.uint8)
 
 
 @kernel(aten.index_put.default, aten._unsafe_index_put.default)
@@ -103,15 +138,15 @@ def index_put(self: Array, indices: Sequence[Array | None], values: Array, accum
     One boolean mask, with None for every other dimension, is a select. Half precision is added in float32. Of several
     values written to one place any one may stay. Source: ATen `index_put`.
     """
-    masks = [each is not None and each.dtype in (jnp.bool_, jnp.uint8) for each in indices]
-    values = values.astype(self.dtype)
-    if any(masks):
-        if sum(each is not None for each in indices) != 1:
-            raise NotImplementedError("a boolean index beside others gives a size that depends on the data")
-        lead = masks.index(True)
-        mask = indices[lead]
-        assert mask is not None
-        return _masked_put(self, mask.astype(jnp.bool_), lead, values, accumulate)
+    masks = [each for each in indices if each is not None and _is_mask(each)]
+    values = cast_to(values, self.dtype)
+    if len(masks) > 1:
+        raise NotImplementedError("how many places two boolean indices name together depends on the data")
+    if masks and sum(each is not None for each in indices) == 1:
+        lead = next(i for i, each in enumerate(indices) if each is not None)
+        return _masked_put(self, masks[0] != 0, lead, values, accumulate)
+    if masks:
+        indices, values = _without_mask(self, indices, values)
     place = _place(self, indices)
     if not accumulate:
         return self.at[place].set(values, mode="drop")

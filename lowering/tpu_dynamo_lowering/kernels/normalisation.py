@@ -15,8 +15,13 @@ aten = torch.ops.aten
 
 
 def moments(value: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and variance, kept broadcastable; two passes, since the difference of squares loses digits."""
+    """Mean and variance, kept broadcastable; two passes, since the difference of squares loses digits.
+
+    As eager PyTorch has it, the mean of nothing is zero, and its variance nan.
+    """
     mean = jnp.mean(value, axis=axes, keepdims=True)
+    if not value.size:
+        mean = jnp.zeros_like(mean)
     return mean, jnp.mean(jnp.square(value - mean), axis=axes, keepdims=True)
 
 

@@ -38,6 +38,14 @@ class Windows:
     high: tuple[int, ...]
     count: tuple[int, ...]
 
+    def starts(self) -> list[np.ndarray[Any, Any]]:
+        """Where each window of each dimension has its first place behind the padding before, inside or not."""
+        found = []
+        for low, stride, dilation, count in zip(self.low, self.stride, self.dilation, self.count, strict=True):
+            start = np.arange(count) * stride - low
+            found.append(np.where(start < 0, start % dilation, start))
+        return found
+
     def arguments(self, rank: int) -> dict[str, Any]:
         """The windows as lax.reduce_window takes them for an array of `rank` dimensions."""
         lead = rank - len(self.kernel)
@@ -112,7 +120,15 @@ def _places_of_largest(self: Array, windows: Windows) -> Array:
         values, places = taps[0]
         for later, later_places in taps[1:]:
             values, places = prefer_later(values, places, later, later_places)
-    return places
+    return jnp.where(places < 0, _beyond(self.shape[lead:], windows), places)
+
+
+def _beyond(sizes: Sequence[int], windows: Windows) -> np.ndarray[Any, Any]:
+    """The place that ATen names for a window without any: its first behind the padding, counted as if it were one."""
+    total = np.zeros((), np.int64)
+    for size, start in zip(sizes, windows.starts(), strict=True):
+        total = total[..., None] * size + start
+    return total.astype(np.int32)
 
 
 def _max_pool(
@@ -156,7 +172,8 @@ def _max_pool_backward(
     """
     sizes = self.shape[-rank:]
     windows = windows_over(sizes, kernel_size, stride, padding, dilation, ceil_mode)
-    if math.prod(windows.kernel) > _MOST_TAPS:
+    beyond = any((start >= size).any() for size, start in zip(sizes, windows.starts(), strict=True))
+    if beyond or math.prod(windows.kernel) > _MOST_TAPS:
         return scattered_by_place(grad_output, self, indices, rank)
     lead = self.ndim - rank
     dtype = accumulator(self.dtype)
@@ -181,8 +198,8 @@ def max_pool2d_with_indices(
     self: Array,
     kernel_size: Sequence[int],
     stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
     ceil_mode: bool = False,
 ) -> tuple[Array, Array]:
     """The maximum of each window of two dimensions, one reduce_window, and where it stands in row-major order.
@@ -197,8 +214,8 @@ def max_pool3d_with_indices(
     self: Array,
     kernel_size: Sequence[int],
     stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
+    padding: Sequence[int] = (0, 0, 0),
+    dilation: Sequence[int] = (1, 1, 1),
     ceil_mode: bool = False,
 ) -> tuple[Array, Array]:
     """The maximum of each window of three dimensions, one reduce_window, and where it stands in row-major order."""

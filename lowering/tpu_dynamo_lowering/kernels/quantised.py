@@ -9,6 +9,7 @@ import torch
 from jax import Array
 
 from ..table import kernel
+from .casts import cast_to
 from .dtypes import jax_dtype
 from .reductions import wide
 
@@ -81,7 +82,7 @@ def scaled_mm(
     product = _eight_bit_product(self, mat2) * scale_a * scale_b
     if bias is not None:
         product = product + bias.astype(jnp.float32)
-    return product.astype(self.dtype if out_dtype is None else jax_dtype(out_dtype))
+    return cast_to(product, self.dtype if out_dtype is None else jax_dtype(out_dtype))
 
 
 @kernel(aten._scaled_mm_v2.default)

@@ -46,8 +46,12 @@ def rand_like(key: Array, self: Array, dtype: torch.dtype | None) -> Array:
 
 @random_kernel(aten.uniform.default)
 def uniform(key: Array, self: Array, from_: float, to: float) -> Array:
-    """Uniform in [from, to)."""
-    return from_ + (to - from_) * unit_interval(key, self.shape, np.dtype(self.dtype))
+    """Uniform in [from, to); both parts of complex numbers are."""
+    if from_ > to:
+        raise ValueError(f"uniform_ expects to return a [from, to) range, but found from={from_} > to={to}")
+    drawn = _uniform_of(key, self.shape, np.dtype(self.dtype))
+    low = complex(from_, from_) if jnp.iscomplexobj(self) else from_
+    return low + (to - from_) * drawn
 
 
 @random_kernel(aten.randn.default, aten.randn.generator)
@@ -62,22 +66,28 @@ def randn_like(key: Array, self: Array, dtype: torch.dtype | None) -> Array:
     return standard_normal(key, self.shape, _like(self, dtype))
 
 
+def _normal_of(key: Array, shape: Shape, mean: float, std: float, dtype: np.dtype[Any]) -> Array:
+    # Both parts of a complex number have the mean. Source: ATen `normal_impl_`.
+    centre = complex(mean, mean) if jnp.issubdtype(dtype, jnp.complexfloating) else mean
+    return centre + std * standard_normal(key, shape, dtype)
+
+
 @random_kernel(aten.normal_functional.default)
 def normal_functional(key: Array, self: Array, mean: float, std: float) -> Array:
     """Normal with a mean and a deviation, in another tensor's shape."""
-    return mean + std * standard_normal(key, self.shape, np.dtype(self.dtype))
+    return _normal_of(key, self.shape, mean, std, np.dtype(self.dtype))
 
 
 @random_kernel(aten.normal.float_float)
 def normal(key: Array, mean: float, std: float, size: Shape, dtype: torch.dtype | None) -> Array:
     """Normal with a mean and a deviation."""
-    return mean + std * standard_normal(key, size, _dtype(dtype))
+    return _normal_of(key, size, mean, std, _dtype(dtype))
 
 
 @random_kernel(prims.normal.default)
 def prims_normal(key: Array, shape: Shape, mean: float, std: float, dtype: torch.dtype) -> Array:
     """Normal with a mean and a deviation."""
-    return mean + std * standard_normal(key, shape, jax_dtype(dtype))
+    return _normal_of(key, shape, mean, std, jax_dtype(dtype))
 
 
 @random_kernel(aten.normal.Tensor_float, aten.normal.float_Tensor, aten.normal.Tensor_Tensor)
@@ -89,8 +99,10 @@ def normal_tensors(key: Array, mean: Any, std: Any) -> Array:
 
 
 def _integers(key: Array, shape: Shape, low: int, high: int) -> Array:
+    if low >= high:
+        raise ValueError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     # 64 bits modulo the span: the bias is at most span / 2**64.
-    span = jnp.asarray(max(high - low, 1), jnp.uint64)
+    span = jnp.asarray(high - low, jnp.uint64)
     return (random_bits(key, shape, 64) % span).astype(jnp.int64) + low
 
 

@@ -54,6 +54,16 @@ def repeat_interleave(self: Array, repeats: int, dim: int | None = None, *, outp
     return jnp.repeat(self, repeats, axis=dim)
 
 
+@kernel(aten.repeat_interleave.Tensor)
+def repeat_interleave_places(repeats: Array, *, output_size: int | None = None) -> Array:
+    """Each place of a vector as often as it says: the number of repeats behind each result, found by bisection.
+
+    output_size: the sum of the repeats, which fixes the size of the result.
+    """
+    ends = jnp.cumsum(repeats)
+    return jnp.searchsorted(ends, jnp.arange(output_size, dtype=ends.dtype), side="right")
+
+
 @kernel(aten.constant_pad_nd.default)
 def constant_pad_nd(self: Array, pad: Sequence[int], value: float = 0) -> Array:
     """Constant values before and after the last dimensions; negative amounts cut off."""

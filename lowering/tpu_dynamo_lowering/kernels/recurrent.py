@@ -1,6 +1,6 @@
-"""LSTMs: one step, fused, which torch.nn.LSTM calls on devices, and a layer, which it calls for inference on a CPU.
+"""LSTMs and GRUs: one step, fused, which torch.nn calls on devices, and the LSTM's layer for inference on a CPU.
 
-Source: ATen `RNN.cu`, whose workspace the step keeps, the activated gates; `mkldnn/RNN.cpp` for the layer.
+Source: ATen `RNN.cu`, whose workspaces the steps keep; `mkldnn/RNN.cpp` for the layer.
 """
 
 from __future__ import annotations
@@ -59,6 +59,37 @@ def lstm_cell_backward(
         -1,
     )
     return gates, of_cell * kept, jnp.sum(gates, 0) if has_bias else jnp.zeros((0,), gates.dtype)
+
+
+@kernel(aten._thnn_fused_gru_cell.default)
+def gru_cell(
+    input_gates: Array,
+    hidden_gates: Array,
+    hx: Array,
+    input_bias: Array | None = None,
+    hidden_bias: Array | None = None,
+) -> tuple[Array, Array]:
+    """The next hidden state, [batch, hidden], from gates [batch, 3 hidden], and [batch, 5 hidden] for the backward."""
+    given = jnp.split(_gates(input_gates, input_bias), 3, axis=-1)
+    hidden = jnp.split(_gates(hidden_gates, hidden_bias), 3, axis=-1)
+    reset, update = jax.nn.sigmoid(given[0] + hidden[0]), jax.nn.sigmoid(given[1] + hidden[1])
+    new = jnp.tanh(given[2] + reset * hidden[2])
+    state = wide(hx)
+    return new + update * (state - new), jnp.concatenate([reset, update, new, state, hidden[2]], -1)
+
+
+@kernel(aten._thnn_fused_gru_cell_backward.default)
+def gru_cell_backward(grad_hy: Array, workspace: Array, has_bias: bool) -> tuple[Array, Array, Array, Array, Array]:
+    """The gradients of both gates, of the hidden state and of both biases."""
+    reset, update, new, state, hidden = jnp.split(wide(workspace), 5, axis=-1)
+    gradient = wide(grad_hy)
+    of_new = gradient * (1 - update) * (1 - new**2)
+    of_update = gradient * (state - new) * update * (1 - update)
+    of_reset = of_new * hidden * reset * (1 - reset)
+    given = jnp.concatenate([of_reset, of_update, of_new], -1)
+    inner = jnp.concatenate([of_reset, of_update, of_new * reset], -1)
+    biases = (jnp.sum(given, 0), jnp.sum(inner, 0)) if has_bias else (jnp.zeros((0,), given.dtype),) * 2
+    return given, inner, gradient * update, *biases
 
 
 _LSTM = 2  # of ATen's rnn_mode; the only one that torch.nn gives to this operator

@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from ..table import kernel
 from .arithmetic import is_exact
-from .dtypes import jax_dtype
+from .casts import cast
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -34,7 +34,7 @@ def wide(value: Array) -> Array:
 
 def _accumulated(value: Array, dtype: torch.dtype | None) -> Array:
     if dtype is not None:
-        return wide(value.astype(jax_dtype(dtype)))
+        return wide(cast(value, dtype))
     return value.astype(jnp.int64) if is_exact(value) else wide(value)
 
 
@@ -160,7 +160,7 @@ def any(self: Array) -> Array:
 
 
 @kernel(aten.any.dim, aten.any.dims)
-def any_dim(self: Array, dim: Dims, keepdim: bool = False) -> Array:
+def any_dim(self: Array, dim: Dims = None, keepdim: bool = False) -> Array:
     """Whether any is not zero, over dimensions."""
     return jnp.any(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
@@ -172,7 +172,7 @@ def all(self: Array) -> Array:
 
 
 @kernel(aten.all.dim, aten.all.dims)
-def all_dim(self: Array, dim: Dims, keepdim: bool = False) -> Array:
+def all_dim(self: Array, dim: Dims = None, keepdim: bool = False) -> Array:
     """Whether none is zero, over dimensions."""
     return jnp.all(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
@@ -242,7 +242,7 @@ def prims_var(
 def _prims_reduction(reduce: Callable[..., Array]) -> Callable[..., Any]:
     def over_dims(inp: Array, dims: Dims, *, output_dtype: torch.dtype | None = None) -> Array:
         """A reduction of prims, in the dtype of its input."""
-        value = inp if output_dtype is None else inp.astype(jax_dtype(output_dtype))
+        value = inp if output_dtype is None else cast(inp, output_dtype)
         return reduce(wide(value), axis=axes(dims, inp.ndim))
 
     return over_dims

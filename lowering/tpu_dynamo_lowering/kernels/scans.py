@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from ..table import kernel
 from .arithmetic import as_float
-from .dtypes import jax_dtype
+from .casts import cast
 from .elementwise import promoted
 from .reductions import wide
 
@@ -20,7 +20,7 @@ aten = torch.ops.aten
 def _accumulated(value: Array, dtype: torch.dtype | None) -> Array:
     """`value` in the dtype in which PyTorch accumulates: the one asked for, int64 for integers, else its own."""
     if dtype is not None:
-        return value.astype(jax_dtype(dtype))
+        return cast(value, dtype)
     exact = value.dtype == jnp.bool_ or jnp.issubdtype(value.dtype, jnp.integer)
     return value.astype(jnp.int64) if exact else value
 

@@ -13,6 +13,7 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from .casts import cast_to
 from .dtypes import checked_number
 from .indexing import accumulator, narrowed
 
@@ -110,7 +111,7 @@ def scatter(self: Array, dim: int, index: Array, src: Array) -> Array:
     index: as many dimensions as `self`; `src` is at least as large. Of several values for one place any one may stay.
     Source: ATen `scatter`.
     """
-    return _along(dim, index, self.ndim)(self, src.astype(self.dtype), "set")
+    return _along(dim, index, self.ndim)(self, cast_to(src, self.dtype), "set")
 
 
 @kernel(aten.scatter.value)

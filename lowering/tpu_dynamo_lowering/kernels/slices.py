@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from .casts import cast_to
 
 aten = torch.ops.aten
 
@@ -49,13 +49,13 @@ def slice_scatter(
     dim %= self.ndim
     start, end = clamped_range(self.shape[dim], start, end, step)
     place = (slice(None),) * dim + (slice(start, end, step),)
-    return self.at[place].set(jnp.broadcast_to(src, self[place].shape).astype(self.dtype))
+    return self.at[place].set(cast_to(jnp.broadcast_to(src, self[place].shape), self.dtype))
 
 
 @kernel(aten.select_scatter.default)
 def select_scatter(self: Array, src: Array, dim: int, index: int) -> Array:
     """`self` with `src` at one place along a dimension."""
-    return self.at[(slice(None),) * (dim % self.ndim) + (index,)].set(src.astype(self.dtype))
+    return self.at[(slice(None),) * (dim % self.ndim) + (index,)].set(cast_to(src, self.dtype))
 
 
 @kernel(aten.slice_backward.default)
@@ -117,7 +117,7 @@ def diagonal_backward(grad_output: Array, input_sizes: Sequence[int], offset: in
     return _scatter_diagonal(jnp.zeros(tuple(input_sizes), grad_output.dtype), grad_output, offset, dim1, dim2)
 
 
-@kernel(aten.split_with_sizes.default, aten.split_with_sizes_copy.default)
+@kernel(aten.split_with_sizes.default)
 def split_with_sizes(self: Array, split_sizes: Sequence[int], dim: int = 0) -> list[Array]:
     """Pieces of given sizes along a dimension."""
     ends = np.cumsum(split_sizes)
@@ -145,7 +145,7 @@ def unbind(self: Array, dim: int = 0) -> list[Array]:
 def unfold(self: Array, dimension: int, size: int, step: int) -> Array:
     """Windows of a dimension, in a new last one."""
     if self.ndim == 0:
-        return self.reshape((1,) if size else (0,))[: size or 0]
+        return self.reshape(1)[:size]
     count = (self.shape[dimension] - size) // step + 1
     places = np.arange(count)[:, None] * step + np.arange(size)[None, :]
     taken = jnp.take(self, places, axis=dimension)
@@ -157,65 +157,9 @@ def unfold_backward(grad_in: Array, input_sizes: Sequence[int], dim: int, size: 
     """The sum, at each place of a dimension, over the windows that held it."""
     zeros = jnp.zeros(tuple(input_sizes), grad_in.dtype)
     if zeros.ndim == 0:
-        return grad_in.reshape(())
+        return jnp.sum(grad_in)  # of one window, or of none
     dim %= zeros.ndim
     count = grad_in.shape[dim]
     places = np.arange(count)[:, None] * step + np.arange(size)[None, :]
     windows = jnp.moveaxis(grad_in, -1, dim + 1)
     return zeros.at[(slice(None),) * dim + (places,)].add(windows)
-
-
-@kernel(aten.as_strided_copy.default)
-def as_strided_copy(
-    self: Array, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
-) -> Array:
-    """A strided view of a vector that holds a whole memory; rewrites/strides.py brings every tensor to that form."""
-    offset = storage_offset or 0
-    if not math.prod(size):
-        return jnp.zeros(tuple(size), self.dtype)
-    steps = [d for d in range(len(size)) if stride[d] != 0 and size[d] != 1]
-    nested = sorted(steps, key=lambda d: -stride[d])
-    inner = [*((size[d], stride[d]) for d in nested[1:]), (1, 1)]
-    if self.size and all(stride[d] >= count * step for d, (count, step) in zip(nested, inner, strict=False)):
-        return _nested_view(self, size, stride, offset, nested)
-    places = jnp.full(tuple(size), offset, jnp.int32 if self.size < 2**31 else jnp.int64)
-    for dim, step in enumerate(stride):
-        places = places + lax.broadcasted_iota(places.dtype, tuple(size), dim) * step
-    return jnp.take(self, places, mode="clip")
-
-
-def _nested_view(memory: Array, size: Sequence[int], stride: Sequence[int], offset: int, nested: list[int]) -> Array:
-    """A view whose dimensions lie within each other, as slices and transposes make them: no gather is needed."""
-    view = memory[offset:]
-    width = view.shape[0]
-    for d in nested:
-        # Rows of `stride` elements, of which the inner dimensions take the first ones.
-        needed = size[d] * stride[d]
-        view = (
-            view[..., :needed] if needed <= width else jnp.pad(view, [(0, 0)] * (view.ndim - 1) + [(0, needed - width)])
-        )
-        view = view.reshape(*view.shape[:-1], size[d], stride[d])
-        width = stride[d]
-    view = view[..., 0]
-    kept = sorted(nested)
-    view = view.transpose([nested.index(d) for d in kept])
-    return jnp.broadcast_to(jnp.expand_dims(view, [d for d in range(len(size)) if d not in kept]), tuple(size))
-
-
-@kernel(aten.as_strided_scatter.default)
-def as_strided_scatter(
-    self: Array, src: Array, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
-) -> Array:
-    """A contiguous `self` with `src` written through a strided view of its memory."""
-    places = strided_places(size, stride, storage_offset or 0)
-    return self.reshape(-1).at[places].set(src.astype(self.dtype)).reshape(self.shape)
-
-
-def strided_places(size: Sequence[int], stride: Sequence[int], offset: int) -> np.ndarray[Any, Any]:
-    """Positions in memory, counted in elements, of a strided view."""
-    places = np.full(tuple(size), offset, np.int64)
-    for dim, step in enumerate(stride):
-        shape = [1] * len(size)
-        shape[dim] = size[dim]
-        places = places + (np.arange(size[dim]) * step).reshape(shape)
-    return places

@@ -15,12 +15,8 @@ aten = torch.ops.aten
 
 @rewrites(aten.as_strided.default)
 def as_strided(self: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
-    """A strided view of the memory behind a tensor, which must be dense: then its values are that memory.
-
-    Raises NotImplementedError for a tensor with gaps or overlaps, whose memory the graph does not hold.
-    """
+    """A strided view of a dense tensor's memory, from its first element on; bases.py finds such tensors for views."""
     order = dense_order(self.shape, self.stride())
-    if order is None:
-        raise NotImplementedError("the tensor is itself a view with gaps, and the graph does not hold its whole memory")
+    assert order is not None
     memory = self.permute(order).reshape(-1)
     return aten.as_strided_copy.default(memory, size, stride, storage_offset)
