@@ -20,7 +20,6 @@ _CHOSEN: dict[str, tuple[OpOverload, ...]] = {
     "A chain of elementwise operators, which XLA makes one fusion; half precision is computed in float32.": (
         aten._prelu_kernel.default,
         aten.addcdiv.default,
-        aten.addcmul.default,
         aten.celu.default,
         aten.elu.default,
         aten.glu.default,

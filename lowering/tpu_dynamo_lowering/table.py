@@ -8,6 +8,7 @@ The families' modules fill them when they are imported: `rewrites/` (an operator
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -74,6 +75,10 @@ PATTERN_DTYPES = frozenset(
 )  # fmt: skip
 
 
+# Dtypes of results whose operands must be of one dtype for torch-mlir.
+_CAREFUL = frozenset((torch.bool, torch.float16, torch.bfloat16))
+
+
 def choose(node: Node) -> Lowering | How | None:
     """How one call is lowered: by torch-mlir, or as its entry says; None where the table has nothing."""
     if isinstance(node.target, HigherOrderOperator):
@@ -86,13 +91,36 @@ def choose(node: Node) -> Lowering | How | None:
 
 
 def _pattern_takes(node: Node) -> bool:
+    # Numbers that a dtype cannot hold wrap around, which the kernels know.
+    if node.target not in SHAPE_PATTERNS and not _fit(node):
+        return False
     # Tensors without elements or dimensions are where the shape patterns fail: cat of an empty vector, transpose of a
     # scalar.
     given = [value for each in node.all_input_nodes for value in tensors_of(each)]
     everything = (*given, *tensors_of(node))
+    # Of several dtypes torch-mlir compares in the widest, where eager casts a 0-d tensor to the dtype of the other; and
+    # it rounds operands to half precision first.
+    result, kinds = everything[-1].dtype, {value.dtype for value in given}
+    floats = {kind for kind in kinds if kind.is_floating_point}
+    if node.target not in SHAPE_PATTERNS and len(kinds if result == torch.bool else floats) > 1 and result in _CAREFUL:
+        return False
     return all(value.dtype in PATTERN_DTYPES and value.numel() for value in everything) and (
         node.target not in SHAPE_PATTERNS or all(value.ndim for value in given)
     )
+
+
+def _fit(node: Node) -> bool:
+    """Whether a call's numbers fit into the dtypes of the tensors that they meet, and whole ones into 64 bits."""
+    numbers = [n for n in (*node.args, *node.kwargs.values()) if isinstance(n, int | float)]
+    dtypes = {value.dtype for each in node.all_input_nodes for value in tensors_of(each)}
+    if torch.bool in dtypes and any(type(n) is not bool for n in numbers):
+        return False
+    whole = {d for d in dtypes if not d.is_floating_point and not d.is_complex and d != torch.bool} | {torch.int64}
+    bounds = [torch.iinfo(d) for d in whole]
+    if not all(b.min <= n <= b.max for n in numbers if isinstance(n, int) for b in bounds):
+        return False
+    halves = [torch.finfo(d).max for d in dtypes if d.is_floating_point and d.itemsize == 2]
+    return not any(math.isfinite(n) and abs(n) > most for n in numbers for most in halves)
 
 
 def add(lowering: Lowering) -> None:

@@ -10,16 +10,23 @@ import torch
 Values = Any
 
 
-def _scaled(factor: Values, values: Values) -> Values:
-    return values if isinstance(factor, int) and factor == 1 else factor * values
+def _scaled(factor: Values, values: Values, beside: Values) -> Values:
+    """A factor times the values, in the dtype that the values have beside others."""
+    if isinstance(factor, int) and factor == 1:
+        return values
+    if isinstance(values, torch.Tensor):
+        values = values.to(torch.result_type(beside, values))
+        if isinstance(factor, torch.Tensor) and not (values.is_floating_point() or values.is_complex()):
+            factor = factor.to(values.dtype)  # integers take the whole part
+    return values * factor
 
 
 def _add(self: Values, other: Values, alpha: Values = 1) -> Values:
-    return self + _scaled(alpha, other)
+    return self + _scaled(alpha, other, self)
 
 
 def _sub(self: Values, other: Values, alpha: Values = 1) -> Values:
-    return self - _scaled(alpha, other)
+    return self - _scaled(alpha, other, self)
 
 
 def _div(self: Values, other: Values, rounding_mode: str | None = None) -> Values:
@@ -33,8 +40,8 @@ FORMS: dict[str, Callable[..., Values]] = {
     "sub": _sub,
     "mul": lambda self, other: self * other,
     "div": _div,
-    "addcmul": lambda self, tensor1, tensor2, value=1: self + _scaled(value, tensor1 * tensor2),
-    "addcdiv": lambda self, tensor1, tensor2, value=1: self + _scaled(value, tensor1 / tensor2),
-    "lerp": lambda self, end, weight: self + weight * (end - self),
+    "addcmul": lambda self, tensor1, tensor2, value=1: self + _scaled(value, tensor1 * tensor2, self),
+    "addcdiv": lambda self, tensor1, tensor2, value=1: self + _scaled(value, tensor1 / tensor2, self),
+    "lerp": lambda self, end, weight: self + (end - self) * weight,
     "fill": lambda self, value: torch.zeros_like(self) + value,
 }

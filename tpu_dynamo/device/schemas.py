@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import torch
@@ -17,7 +17,19 @@ from .forms import FORMS
 
 TENSOR = "a tensor"
 _NUMBERS = {bool: torch.bool, int: torch.int64, float: torch.float64, complex: torch.complex128}
+_KINDS = list(_NUMBERS)
 _NUMBER_TYPES = ("number", "List[number]")
+
+
+def _category(dtype: torch.dtype) -> int:
+    """The place in `_KINDS` of the numbers that a dtype holds."""
+    kind = complex if dtype.is_complex else float if dtype.is_floating_point else bool if dtype == torch.bool else int
+    return _KINDS.index(kind)
+
+
+def _tensors_in(value: Any) -> list[torch.Tensor]:
+    values = value if isinstance(value, list | tuple) else (value,)
+    return [v for v in values if isinstance(v, torch.Tensor)]
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,7 @@ class Arguments:
         self.generator: torch.Generator | None = None
         self.tensors: list[torch.Tensor] = []
         self._numbers: set[int] = set()
+        self._outs = schema.outs
         self._has_form = schema.form is not None
         self.key = tuple((n, self._take(v, n in schema.numbers)) for n, v in self.named.items() if n not in schema.outs)
         written = [self.named[name] for name in schema.written if self.named.get(name) is not None]
@@ -150,16 +163,35 @@ class Arguments:
             return TENSOR
         if isinstance(value, list | tuple):
             if number and value and all(isinstance(v, int | float) for v in value):
-                widest = float if any(isinstance(v, float) for v in value) else int
-                return self._take_number(torch.tensor(value, dtype=_NUMBERS[widest], device="cpu"))
+                dtype = self._dtype_of(value)
+                if dtype is not None:
+                    return self._take_number(torch.tensor(value, dtype=dtype, device="cpu"))
             return tuple(self._take(v, number) for v in value)
         # One is common in the forms and changes nothing there: a program without it is shorter.
         if number and type(value) in _NUMBERS and not (self._has_form and value == 1):
-            return self._take_number(torch.tensor(value, dtype=_NUMBERS[type(value)], device="cpu"))
+            dtype = self._dtype_of([value])
+            if dtype is not None:
+                return self._take_number(torch.tensor(value, dtype=dtype, device="cpu"))
         if isinstance(value, torch.Generator):
             self.generator, value = value, None
         # Floats by their bits: -0.0 is another constant than 0.0, and nan is the same as nan.
         return (float, value.hex()) if type(value) is float else (type(value), value)
+
+    def _dtype_of(self, numbers: Sequence[Any]) -> torch.dtype | None:
+        """The dtype in which tensors without dimensions are promoted as numbers are; None where these do not fit.
+
+        A 0-d tensor gives way to one with dimensions of its category or a higher one, so that its dtype is the widest.
+        To any other it gives way in the dtype that the result has.
+        """
+        kind = max((type(n) for n in numbers), key=_KINDS.index)
+        met = [t for name, v in self.named.items() if name not in self._outs for t in _tensors_in(v)]
+        if not met or any(t.ndim and _category(t.dtype) >= _KINDS.index(kind) for t in met):
+            return _NUMBERS[kind]
+        result = reduce(torch.promote_types, (torch.result_type(t, kind(0)) for t in met))
+        if result == torch.bool or _category(result) > _KINDS.index(int):
+            return result
+        bounds = torch.iinfo(result)
+        return result if all(bounds.min <= n <= bounds.max for n in numbers) else None
 
     def _take_number(self, tensor: torch.Tensor) -> str:
         self.tensors.append(tensor)

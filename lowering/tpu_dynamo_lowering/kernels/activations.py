@@ -54,13 +54,13 @@ def silu_backward(grad_output: Array, self: Array) -> Array:
 @kernel(aten.leaky_relu.default)
 def leaky_relu(self: Array, negative_slope: float = 0.01) -> Array:
     """x where positive, else x times a slope."""
-    return jnp.where(self > 0, self, self * jnp.asarray(negative_slope, self.dtype))
+    return jnp.where(self > 0, wide(self), wide(self) * negative_slope)
 
 
 @kernel(aten.leaky_relu_backward.default)
 def leaky_relu_backward(grad_output: Array, self: Array, negative_slope: float, self_is_result: bool) -> Array:
     """Gradient of leaky_relu; the result's sign is the input's."""
-    return jnp.where(self > 0, grad_output, grad_output * jnp.asarray(negative_slope, grad_output.dtype))
+    return jnp.where(self > 0, wide(grad_output), wide(grad_output) * negative_slope)
 
 
 @kernel(aten.threshold_backward.default)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,7 +10,8 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
-from .elementwise import promoted
+from .dtypes import checked_number
+from .elementwise import promoted, promoted_for_products, promoted_for_quotients
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -20,9 +22,9 @@ def is_exact(x: Array) -> bool:
     return x.dtype == jnp.bool_ or jnp.issubdtype(x.dtype, jnp.integer)
 
 
-def _matched(x: Any, y: Any) -> tuple[Array, Array]:
+def _matched(x: Any, y: Any, promotion: Callable[[Any, Any], tuple[Array, Array]] = promoted) -> tuple[Array, Array]:
     """Two operands in their promoted dtype and of one shape, as lax's functions want them."""
-    left, right = jnp.broadcast_arrays(*promoted(x, y))
+    left, right = jnp.broadcast_arrays(*promotion(x, y))
     return left, right
 
 
@@ -60,14 +62,14 @@ def _floored(x: Array, y: Array) -> Array:
 def add(self: Array, other: Any, alpha: Any = 1) -> Array:
     """self + alpha * other; for booleans, whether either is true."""
     x, y = promoted(self, other)
-    return x | (y if alpha else jnp.zeros_like(y)) if x.dtype == jnp.bool_ else x + jnp.asarray(alpha, x.dtype) * y
+    return x | (y if alpha else jnp.zeros_like(y)) if x.dtype == jnp.bool_ else x + checked_number(alpha, x.dtype) * y
 
 
 @kernel(aten.sub.Tensor, aten.sub.Scalar)
 def sub(self: Array, other: Any, alpha: Any = 1) -> Array:
     """self - alpha * other."""
     x, y = promoted(self, other)
-    return x - jnp.asarray(alpha, x.dtype) * y
+    return x - checked_number(alpha, x.dtype) * y
 
 
 @kernel(prims.add.default)
@@ -85,8 +87,8 @@ def prims_sub(self: Any, other: Any) -> Array:
 @kernel(aten.div.Tensor, aten.div.Scalar)
 def div(self: Array, other: Any) -> Array:
     """True division; integers give floats."""
-    x, y = promoted(self, other)
-    return as_float(x) / as_float(y)
+    x, y = promoted_for_quotients(self, other)
+    return x / y
 
 
 @kernel(aten.div.Tensor_mode, aten.div.Scalar_mode)
@@ -95,16 +97,16 @@ def div_mode(self: Any, other: Any, *, rounding_mode: str | None) -> Array:
 
     An integer division by zero, an error in eager PyTorch, gives an unspecified number here.
     """
-    x, y = _matched(self, other)
     if rounding_mode is None:
-        return as_float(x) / as_float(y)
+        return div(self, other)
+    x, y = _matched(self, other, promoted_for_products)
     return _truncated(x, y) if rounding_mode == "trunc" else _floored(x, y)
 
 
 @kernel(aten.floor_divide.default, aten.floor_divide.Scalar)
 def floor_divide(self: Any, other: Any) -> Array:
     """Floored division, integers staying integers."""
-    return _floored(*_matched(self, other))
+    return _floored(*_matched(self, other, promoted_for_products))
 
 
 @kernel(prims.div.default)
@@ -170,7 +172,12 @@ def pow_scalar(self: Array, exponent: float) -> Array:
     """Powers with a known exponent: small whole ones are multiplications, 0.5 a square root."""
     x, y = promoted(self, exponent)
     if is_exact(x):
-        return lax.integer_pow(x, int(exponent)) if exponent >= 0 else _integer_power(x, y)
+        if exponent >= 0:
+            checked_number(exponent, x.dtype)
+            return lax.integer_pow(x, int(exponent))
+        if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
+            raise NotImplementedError("integers to negative integer powers, which eager refuses too")
+        return _integer_power(x, y)
     if isinstance(exponent, int | float) and float(exponent).is_integer() and abs(exponent) <= 4:
         return lax.integer_pow(x, int(exponent))
     if exponent == 0.5:
@@ -196,7 +203,7 @@ def bitwise_right_shift(self: Any, other: Any) -> Array:
 @kernel(prims.shift_left.default, aten.__lshift__.Tensor, aten.__lshift__.Scalar)
 def shift_left(self: Array, other: Any) -> Array:
     """Left shift."""
-    return lax.shift_left(*_matched(self, other))
+    return bitwise_left_shift(self, other)
 
 
 @kernel(prims.shift_right_arithmetic.default, aten.__rshift__.Tensor, aten.__rshift__.Scalar)
@@ -207,11 +214,17 @@ def shift_right(self: Array, other: Any) -> Array:
     return lax.shift_right_logical(x, y) if unsigned else lax.shift_right_arithmetic(x, y)
 
 
+def _bounded(x: Array, bound: Any) -> tuple[Array, Array]:
+    """Values and a bound in their promoted dtype, which must hold the bound."""
+    value, limit = promoted(x, bound)
+    return value, limit if isinstance(bound, Array) else jnp.asarray(checked_number(bound, value.dtype))
+
+
 def _clamped(x: Array, low: Any, high: Any) -> Array:
     if low is not None:
-        x = jnp.maximum(*promoted(x, low))
+        x = jnp.maximum(*_bounded(x, low))
     if high is not None:
-        x = jnp.minimum(*promoted(x, high))
+        x = jnp.minimum(*_bounded(x, high))
     return x
 
 
@@ -237,7 +250,7 @@ def clamp_max(self: Array, max: Any) -> Array:
 def rsub(self: Array, other: Any, alpha: Any = 1) -> Array:
     """other - alpha * self."""
     x, y = promoted(self, other)
-    return y - jnp.asarray(alpha, x.dtype) * x
+    return y - checked_number(alpha, x.dtype) * x
 
 
 @kernel(prims.frexp.default, aten.frexp.Tensor)

@@ -11,7 +11,7 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
-from .dtypes import jax_dtype
+from .dtypes import checked_number, jax_dtype
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -47,9 +47,11 @@ def cast_to(value: Array, wanted: np.dtype[Any]) -> Array:
 
 
 def filled(shape: Sequence[int], value: Any, wanted: np.dtype[Any] | None) -> Array:
-    """One number everywhere, in one of JAX's dtypes; None for the dtype that JAX gives the number."""
+    """One number everywhere, in one of JAX's dtypes, which must hold it; None for the dtype that JAX gives it."""
     if wanted is not None and wanted in _FLOAT8:
         return cast_to(jnp.full(tuple(shape), value, jnp.float32), wanted)
+    if wanted is not None and not isinstance(value, Array):
+        value = checked_number(value, wanted)
     return jnp.full(tuple(shape), value, wanted)
 
 

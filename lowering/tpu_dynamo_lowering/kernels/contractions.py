@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from ..table import kernel
 from .arithmetic import is_exact
-from .dtypes import jax_dtype
+from .dtypes import checked_number, jax_dtype
 from .reductions import wide
 
 aten = torch.ops.aten
@@ -54,7 +54,7 @@ def mv(self: Array, vec: Array) -> Array:
 
 
 def _scaled(value: Array, factor: Any) -> Array:
-    return value if factor == 1 else value * jnp.asarray(factor, value.dtype)
+    return value if factor == 1 else value * checked_number(factor, value.dtype)
 
 
 def _plus(addend: Array, product: Array, beta: Any, alpha: Any) -> Array:

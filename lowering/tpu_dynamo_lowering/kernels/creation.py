@@ -105,13 +105,13 @@ def scalar_tensor(
     pin_memory: bool | None = None,
 ) -> Array:
     """A number as a tensor without dimensions."""
-    return jnp.asarray(s, None if dtype is None else jax_dtype(dtype))
+    return filled((), s, None if dtype is None else jax_dtype(dtype))
 
 
 @kernel(prims.scalar_tensor.default)
 def prims_scalar_tensor(s: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Array:
     """A number as a tensor without dimensions."""
-    return jnp.asarray(s, None if dtype is None else jax_dtype(dtype))
+    return filled((), s, None if dtype is None else jax_dtype(dtype))
 
 
 @kernel(aten.fill.Scalar, prims.fill.default)

@@ -40,3 +40,37 @@ def jax_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     if dtype not in _JAX:
         raise NotImplementedError(f"{dtype} has no counterpart in XLA")
     return np.dtype(_JAX[dtype])
+
+
+def cast_number(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """A Python number as PyTorch casts one to the dtype of the tensor that it meets.
+
+    Integers wrap around, floats too large for the format become infinite. Halves are rounded to float32 first, as
+    PyTorch does.
+    """
+    if dtype == jnp.bool_:
+        return np.asarray(bool(value))
+    if jnp.issubdtype(dtype, jnp.integer):
+        bits = 8 * dtype.itemsize
+        return np.asarray(int(value) % 2**bits, f"uint{bits}").view(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if jnp.issubdtype(dtype, jnp.complexfloating) or dtype == jnp.float64:
+            return np.asarray(value, dtype)
+        return np.asarray(value, np.float64).astype(np.float32).astype(dtype)
+
+
+def checked_number(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """A Python number in a dtype, where PyTorch lets no integer overflow: factors, bounds and values to be written.
+
+    Unsigned formats take the negatives of their numbers, which wrap. Raises NotImplementedError for a number that the
+    integers of the dtype cannot hold. Source: c10/util/overflows.h.
+    """
+    if jnp.issubdtype(dtype, jnp.integer):
+        low, high = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
+        if isinstance(value, float):
+            low, high = float(low), float(high)
+        elif low == 0:
+            low = -high
+        if isinstance(value, complex) or not low <= value <= high:
+            raise NotImplementedError(f"{value} cannot be converted to {dtype} without overflow, in eager neither")
+    return cast_number(value, dtype)

@@ -7,12 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import torch
 from jax import Array, lax
 
 from .._torch_compat import OpOverload
 from ..table import How, Lowering, add, kernel
-from .dtypes import jax_dtype
+from .dtypes import cast_number, jax_dtype
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -134,21 +135,63 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "nextafter": jnp.nextafter,
 }
 
-_FLOAT_BINARY = {"atan2", "copysign", "hypot", "logaddexp2", "nextafter"}
+_HALVES = (jnp.float16, jnp.bfloat16)
+_NUMBERS = (bool, int, float, complex)
 
 
 def promoted(x: Any, y: Any) -> tuple[Array, Array]:
     """Two operands in the dtype that PyTorch promotes them to; Python numbers are weak, as 0-d tensors nearly are.
 
-    Reads shapes and dtypes only. A 0-d tensor gives way to a tensor with dimensions of the same or a higher
-    category, a number to any tensor of its category.
+    Numbers that the dtype cannot hold wrap around or become infinite. Reads shapes and dtypes only. A 0-d tensor gives
+    way to a tensor with dimensions of the same or a higher category, a number to any tensor of its category.
     """
-    dtype = jax_dtype(torch.result_type(_stand_in(x), _stand_in(y)))
-    return jnp.asarray(x, dtype), jnp.asarray(y, dtype)
+    return _both_in(x, y, _promotion(x, y))
+
+
+def promoted_to_real(x: Any, y: Any) -> tuple[Array, Array]:
+    """Two operands in the dtype of a function of real numbers: float32 for integers.
+
+    There a number keeps its value, whatever the integers that it meets can hold.
+    """
+    return _both_in(x, y, _real(_promotion(x, y)))
+
+
+def promoted_for_products(x: Any, y: Any) -> tuple[Array, Array]:
+    """Two operands in the dtype in which PyTorch multiplies and floors quotients.
+
+    A half and a second operand that is a number, or a 0-d tensor, are computed in float32: that is not rounded before.
+    """
+    return _both_in(x, y, _unrounded(_promotion(x, y), y))
+
+
+def promoted_for_quotients(x: Any, y: Any) -> tuple[Array, Array]:
+    """Two operands in the dtype in which PyTorch divides them: as for products, and float32 for integers."""
+    return _both_in(x, y, _unrounded(_real(_promotion(x, y)), y))
+
+
+def _promotion(x: Any, y: Any) -> np.dtype[Any]:
+    return jax_dtype(torch.result_type(_stand_in(x), _stand_in(y)))
+
+
+def _real(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype if jnp.issubdtype(dtype, jnp.inexact) else np.dtype(jnp.float32)
+
+
+def _unrounded(dtype: np.dtype[Any], y: Any) -> np.dtype[Any]:
+    scalar = isinstance(y, _NUMBERS) or y.ndim == 0
+    return np.dtype(jnp.float32) if dtype in _HALVES and scalar else dtype
+
+
+def _both_in(x: Any, y: Any, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    return _in(x, dtype), _in(y, dtype)
+
+
+def _in(x: Any, dtype: np.dtype[Any]) -> Array:
+    return jnp.asarray(cast_number(x, dtype)) if isinstance(x, _NUMBERS) else jnp.asarray(x, dtype)
 
 
 def _stand_in(x: Any) -> Any:
-    if isinstance(x, bool | int | float | complex):
+    if isinstance(x, _NUMBERS):
         return x
     return torch.empty((1,) * x.ndim, dtype=_torch_dtype(x), device="meta")
 
@@ -164,12 +207,16 @@ _TORCH_DTYPES = (
 )  # fmt: skip
 
 
+# How the operands meet, where it is not by `promoted`.
+_PROMOTIONS = {
+    **dict.fromkeys(("atan2", "copysign", "hypot", "logaddexp2", "nextafter"), promoted_to_real),
+    "mul": promoted_for_products,
+}
+
+
 def _binary(name: str, function: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
     def compute(self: Array, other: Array) -> Array:
-        x, y = promoted(self, other)
-        if name in _FLOAT_BINARY and _is_exact(x):
-            x, y = x.astype(jnp.float32), y.astype(jnp.float32)
-        return function(x, y)
+        return function(*_PROMOTIONS.get(name, promoted)(self, other))
 
     return compute
 

@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from ..table import How, Lowering, add
 from .bessel import as_real, bessel_i0e, bessel_j0
-from .elementwise import promoted
+from .elementwise import promoted_to_real
 
 aten = torch.ops.aten
 
@@ -45,7 +45,7 @@ def _member(x: Array, degree: Array, first: Array, step: Step, wanted: Array) ->
 
 
 def _arguments(x: Any, n: Any) -> tuple[Array, Array]:
-    x, n = promoted(x, n)
+    x, n = promoted_to_real(x, n)
     x, n = jnp.broadcast_arrays(as_real(x), as_real(n))
     # Degrees are cut to 64-bit integers; what they cannot hold counts as negative, for which the polynomial is zero.
     return x, jnp.where(jnp.abs(n) < 2.0**63, jnp.trunc(n), -1)

@@ -9,6 +9,7 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from .dtypes import checked_number
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -69,7 +70,7 @@ def constant_pad_nd(self: Array, pad: Sequence[int], value: float = 0) -> Array:
     config = [(0, 0, 0)] * self.ndim
     for i in range(len(pad) // 2):
         config[self.ndim - 1 - i] = (pad[2 * i], pad[2 * i + 1], 0)
-    return lax.pad(self, jnp.asarray(value).astype(self.dtype), config)
+    return lax.pad(self, checked_number(value, self.dtype), config)
 
 
 @kernel(aten.triu.default)

@@ -14,6 +14,7 @@ from jax import Array, lax
 
 from ..table import kernel
 from .casts import cast_to
+from .dtypes import checked_number
 from .indexing import accumulator, narrowed
 
 aten = torch.ops.aten
@@ -116,7 +117,7 @@ def scatter(self: Array, dim: int, index: Array, src: Array) -> Array:
 @kernel(aten.scatter.value)
 def scatter_value(self: Array, dim: int, index: Array, value: Any) -> Array:
     """`self` with one value written at the index along `dim`: one scatter."""
-    return scatter(self, dim, index, jnp.full(index.shape, value, self.dtype))
+    return scatter(self, dim, index, jnp.full(index.shape, checked_number(value, self.dtype)))
 
 
 @kernel(aten.scatter.reduce)
@@ -129,7 +130,7 @@ def scatter_reduced(self: Array, dim: int, index: Array, src: Array, *, reduce: 
 @kernel(aten.scatter.value_reduce)
 def scatter_value_reduced(self: Array, dim: int, index: Array, value: Any, *, reduce: str) -> Array:
     """`self` with one value added or multiplied in at the index along `dim`: one scatter."""
-    return scatter_reduced(self, dim, index, jnp.full(index.shape, value, self.dtype), reduce=reduce)
+    return scatter_reduced(self, dim, index, jnp.full(index.shape, checked_number(value, self.dtype)), reduce=reduce)
 
 
 @kernel(aten.scatter_add.default)

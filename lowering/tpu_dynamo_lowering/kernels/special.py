@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from ..table import kernel
 from .bessel import as_real
-from .elementwise import promoted
+from .elementwise import promoted_to_real
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -89,7 +89,7 @@ def polygamma(n: int, self: Array) -> Array:
 @kernel(prims.zeta.default)
 def zeta(self: Any, other: Any) -> Array:
     """Hurwitz's zeta function of order `self` from `other` on."""
-    x, y = promoted(self, other)
+    x, y = promoted_to_real(self, other)
     return _zeta(*jnp.broadcast_arrays(as_real(x), as_real(y)))
 
 

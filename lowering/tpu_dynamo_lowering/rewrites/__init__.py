@@ -1,5 +1,5 @@
 """Operators said in terms of others, one file an operator family; importing this package fills the table."""
 
-from . import convolutions, copies, foreach, linalg, losses, memory, strides, windows
+from . import convolutions, copies, foreach, linalg, losses, memory, scalars, strides, windows
 
-__all__ = ["convolutions", "copies", "foreach", "linalg", "losses", "memory", "strides", "windows"]
+__all__ = ["convolutions", "copies", "foreach", "linalg", "losses", "memory", "scalars", "strides", "windows"]
