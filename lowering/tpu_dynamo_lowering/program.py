@@ -76,7 +76,20 @@ class Literal:
     value: bool | int | float | None
 
 
-Output = Computed | View | Given | Literal
+@dataclass(frozen=True)
+class Sparse:
+    """One output of the graph that is a sum of sparse COO tensors.
+
+    terms: of each the results that are its indices and its values. gaps: whether entries with negative indices are to
+    be left out.
+    """
+
+    terms: tuple[tuple[int, int], ...]
+    shape: tuple[int, ...]
+    gaps: bool
+
+
+Output = Computed | View | Given | Literal | Sparse
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def test_offsets_count_from_the_beginning_of_an_inputs_storage(x):
     ],
 )
 def test_memory_that_the_graph_does_not_hold_is_refused(function, x):
-    with pytest.raises(UnsupportedOp, match="reaches memory of which the graph holds no tensor.*\n  at .*test_bases"):
+    with pytest.raises(UnsupportedOp, match=r"reaches memory of which the graph holds no tensor.*\n  at .*test_bases"):
         raise_cause(lambda: torch.compile(function, backend="tpu")(x))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Argument, Computed, Given, Literal, Output, Program, TensorSpec, Update, View
+from tpu_dynamo_lowering import Argument, Computed, Given, Literal, Output, Program, Sparse, TensorSpec, Update, View
 from tpu_dynamo_runtime.store import Store
 
 from ..signature import Signature
@@ -88,6 +88,8 @@ def _output(output: Output) -> list[Any]:
         return ["view", output.result, list(output.shape), list(output.stride), output.offset]
     if isinstance(output, Given):
         return ["given", output.position]
+    if isinstance(output, Sparse):
+        return ["sparse", list(map(list, output.terms)), list(output.shape), output.gaps]
     # JSON has no infinity, and its numbers would lose which kind they are of.
     value = output.value
     return ["literal", type(value).__name__, value.hex() if isinstance(value, float) else value]
@@ -102,6 +104,9 @@ def _read_output(fields: list[Any]) -> Output:
         return View(int(result), tuple(map(int, shape)), tuple(map(int, stride)), int(offset))
     if kind == "given":
         return Given(int(values[0]))
+    if kind == "sparse":
+        terms, shape, gaps = values
+        return Sparse(tuple((int(i), int(v)) for i, v in terms), tuple(map(int, shape)), bool(gaps))
     if kind != "literal":
         raise ValueError(f"{kind!r} is no kind of output")
     name, value = values
