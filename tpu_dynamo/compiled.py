@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Computed, Given, Literal, Number, Program, SizeSource, View
+from tpu_dynamo_lowering import Computed, Given, Literal, Number, Program, SizeSource, Sparse, View
 from tpu_dynamo_runtime import Executable, items_at
 
 from .device.executable import DeviceExecutable
@@ -43,12 +43,14 @@ class _Assembled:
         self._literals = [output.value for output in program.outputs if isinstance(output, Literal)]
         self._views = [(i, output) for i, output in enumerate(program.outputs) if isinstance(output, View)]
         self._numbers = [i for i, output in enumerate(program.outputs) if isinstance(output, Number)]
+        self._sparse = [(i, output) for i, output in enumerate(program.outputs) if isinstance(output, Sparse)]
         literals, results = count(), len(self._literals)
         inputs = results + len(program.results)
         self._choose = items_at(
             [
                 next(literals) if isinstance(output, Literal)
                 else inputs + output.position if isinstance(output, Given)
+                else results if isinstance(output, Sparse)
                 else results + output.result
                 for output in program.outputs
             ]
@@ -58,12 +60,27 @@ class _Assembled:
         """The graph's outputs: tensors, sizes and None, as AOTAutograd expects them."""
         if self._random_keys:
             inputs = [*inputs, self._draw(self._random_keys)]
-        outputs = list(self._choose([*self._literals, *self._executable(inputs), *inputs]))
+        results = self._executable(inputs)
+        outputs = list(self._choose([*self._literals, *results, *inputs]))
         for i, view in self._views:
             outputs[i] = outputs[i].as_strided(view.shape, view.stride, view.offset)
         for i in self._numbers:
             outputs[i] = outputs[i].item()
+        for i, sparse in self._sparse:
+            outputs[i] = _assembled(results, sparse)
         return outputs
+
+
+def _assembled(results: Sequence[Any], sparse: Sparse) -> torch.Tensor:
+    total: torch.Tensor | None = None
+    for indices, values in ((results[i], results[v]) for i, v in sparse.terms):
+        if sparse.gaps:
+            entries = (indices >= 0).all(0)
+            indices, values = indices[:, entries], values[entries]
+        term = torch.sparse_coo_tensor(indices, values, sparse.shape, check_invariants=False)
+        total = term if total is None else total + term
+    assert total is not None
+    return total
 
 
 class EagerGraph:

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from tpu_dynamo_lowering import Computed, Output, Program, TensorSpec, View
+from tpu_dynamo_lowering import Computed, Output, Program, Sparse, TensorSpec, View
 from tpu_dynamo_runtime import Buffer
 
 from .device import NAME as DEVICE
@@ -27,8 +27,9 @@ def kept_results(program: Program, returned: int) -> dict[int, Callable[[Buffer]
 
 
 def results_of(outputs: Sequence[Output]) -> set[int]:
-    """The results of the program that these outputs of the graph are, or are views of."""
-    return {output.result for output in outputs if isinstance(output, Computed | View)}
+    """The results of the program that these outputs of the graph are, are views of or consist of."""
+    whole = {output.result for output in outputs if isinstance(output, Computed | View)}
+    return whole.union(*(term for output in outputs if isinstance(output, Sparse) for term in output.terms))
 
 
 def _tensor(spec: TensorSpec, buffer: Buffer) -> torch.Tensor:

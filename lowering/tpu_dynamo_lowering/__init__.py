@@ -7,7 +7,7 @@ from .inline import inline
 from .layouts import dense_order
 from .ops import PATTERNS, TABLE
 from .pipeline import lower, prepare, readable, trace
-from .program import Argument, Computed, Given, Literal, Number, Output, Program, TensorSpec, Update, View
+from .program import Argument, Computed, Given, Literal, Number, Output, Program, Sparse, TensorSpec, Update, View
 from .randomness import repeat_draw
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, is_own, user_line
@@ -30,6 +30,7 @@ __all__ = [
     "Program",
     "SizeSource",
     "SourceLine",
+    "Sparse",
     "TensorSpec",
     "Unnameable",
     "Unsupported",

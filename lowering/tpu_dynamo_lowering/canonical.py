@@ -156,10 +156,13 @@ class _Writer:
 
     def _value(self, value: Any) -> str:
         if isinstance(value, torch.Tensor):
+            number = self._number
+            shape = [number(size) for size in value.shape]
+            if type(value) is FakeTensor and value.layout == torch.sparse_coo:
+                return f": {value.dtype}{shape}{value.layout} {value.device}"
             if type(value) not in (torch.Tensor, FakeTensor) or value.layout != torch.strided:
                 raise Unnameable(f"a tensor of the type {type(value).__name__}, {value.layout}")
-            number = self._number
-            shape, stride = [number(size) for size in value.shape], [number(size) for size in value.stride()]
+            stride = [number(size) for size in value.stride()]
             offset = bound_offset(value, number.sizes)
             # Without a number for one stride, the tensor is taken as contiguous.
             strides = "contiguous" if _UNKNOWN in stride else stride

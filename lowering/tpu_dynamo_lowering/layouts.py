@@ -12,7 +12,8 @@ from torch.fx import GraphModule, Node
 from ._torch_compat import FakeTensorMode, is_view
 from .errors import UnsupportedInput, user_line
 from .loop_numbers import as_number
-from .program import Argument, Computed, Given, Literal, Number, Output, TensorSpec, Update, View
+from .program import Argument, Computed, Given, Literal, Number, Output, Sparse, TensorSpec, Update, View
+from .sparse import take_apart
 from .table import PATTERN_DTYPES
 from .updates import take_writes
 
@@ -118,7 +119,8 @@ def expose_results(
 
     Outputs that are views of one tensor share its memory, as in eager PyTorch: the program returns that tensor
     once, and each of them is a view of it. A lone view is computed as a tensor of its own. An output that is an input
-    needs no program. What the graph writes to an input is a result in the input's own memory order.
+    needs no program. What the graph writes to an input is a result in the input's own memory order. Of a sparse tensor
+    the program returns indices and values. Raises UnsupportedOp as `take_apart` does.
     """
     graph = graph_module.graph
     output = graph.output_node()
@@ -136,6 +138,7 @@ def expose_results(
     inputs = graph.find_nodes(op="placeholder")
     positions = {node: i for i, node in enumerate(inputs)}
     writes = take_writes(graph)
+    sparse = take_apart(graph, mode)
     written = {position for position, _ in writes}
     for value, base in _with_bases(output):
         if not isinstance(value, Node):
@@ -144,6 +147,10 @@ def expose_results(
             outputs.append(Number(result(value.all_input_nodes[0])))
         elif value in positions and positions[value] not in written:
             outputs.append(Given(positions[value]))
+        elif value in sparse:
+            parts = sparse[value]
+            shape = tuple(value.meta["val"].shape)
+            outputs.append(Sparse(tuple((result(i), result(v)) for i, v in parts.terms), shape, parts.gaps))
         elif base is None or base is value:
             outputs.append(Computed(result(value)))
         else:
@@ -151,6 +158,8 @@ def expose_results(
             outputs.append(View(result(base), tuple(fake.shape), fake.stride(), value.meta["storage_offset"]))
     updates = [Update(position, result(value, inputs[position])) for position, value in writes]
     output.args = (tuple(_leave_permuted(output, node, spec, mode) for node, spec in returned),)
+    for node in reversed(sparse):
+        graph.erase_node(node)
     return specs, outputs, updates
 
 

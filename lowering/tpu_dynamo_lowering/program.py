@@ -83,7 +83,20 @@ class Number:
     result: int
 
 
-Output = Computed | View | Given | Literal | Number
+@dataclass(frozen=True)
+class Sparse:
+    """One output of the graph that is a sum of sparse COO tensors.
+
+    terms: of each the results that are its indices and its values. gaps: whether entries with negative indices are to
+    be left out.
+    """
+
+    terms: tuple[tuple[int, int], ...]
+    shape: tuple[int, ...]
+    gaps: bool
+
+
+Output = Computed | View | Given | Literal | Number | Sparse
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 from ._torch_compat import fake_mode, outside_of_function_modes
 from .errors import Unsupported, UnsupportedOp
 from .expand import expand
+from .layouts import expose_results
 from .sizes import bind_sizes
 from .table import How, choose
 from .updates import take_writes
@@ -34,6 +35,7 @@ def survey(
             way = How.DECOMPOSITION if chosen is None else chosen if isinstance(chosen, How) else chosen.how
             found[str(node.target), str(way)] += 1
     try:
+        expose_results(graph, mode)
         expand(graph, mode)
     except UnsupportedOp as unsupported:
         return found, unsupported.problems

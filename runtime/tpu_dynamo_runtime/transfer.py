@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,11 +52,14 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """A dense CPU tensor's memory as a NumPy array of the same format."""
-    if tensor.dtype in _EXTENDED:
-        integer, extended = _EXTENDED[tensor.dtype]
-        return tensor.view(integer).numpy().view(extended)
-    return tensor.numpy()
+    """A dense CPU tensor's memory as a NumPy array of the same format, good for as long as the tensor lives.
+
+    Unlike after `tensor.numpy()`, the tensor's storage can be resized.
+    """
+    if not tensor.numel():
+        return np.empty(tensor.shape, numpy_dtype(tensor.dtype))
+    memory = (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())
+    return np.frombuffer(memoryview(memory), numpy_dtype(tensor.dtype)).reshape(tensor.shape)
 
 
 def as_torch(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:

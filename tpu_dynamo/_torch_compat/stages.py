@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch._dynamo import compiled_autograd
+from torch._dynamo.utils import GmWrapper
 from torch._functorch import config as functorch_config
 from torch._functorch._aot_autograd.graph_compile import aot_stage1_graph_capture, aot_stage2_compile
 from torch._functorch._aot_autograd.runtime_wrappers import SerializableCompiledFunction
@@ -33,7 +34,7 @@ class Compilers:
 def compile_in_stages(
     graph_module: GraphModule, inputs: Sequence[Any], compilers: Compilers, kept: Kept | None
 ) -> Callable[..., Any]:
-    """A graph of Dynamo's as a function of its inputs.
+    """A graph of Dynamo's as a function of its inputs; of a list of them, which it empties, where Dynamo's were nested.
 
     kept: how torch's cache is asked, under a key of ours, and filled; the compilers then give OutputCodes, and backward
     graphs are compiled together with their forward graphs, since both are one entry. Raises what the compilers raise.
@@ -77,8 +78,18 @@ def compile_in_stages(
                 roles = [SerializableAOTDispatchCompiler(OutputCode, compiler) for compiler in roles]
             compiled, _ = aot_stage2_compile(state, captured, compilers.partition, *roles)
             metadata = state.fw_metadata
+    # No backward graph takes the memory of what was saved for it, so it may run again: retain_graph=True.
+    metadata.bw_donated_idxs = []
     function = _direct(compiled, metadata) or compiled
+    if isinstance(graph_module, GmWrapper):
+        return lambda given: function([*parameters, *_emptied(given)])
     return lambda *given: function([*parameters, *given])
+
+
+def _emptied(values: list[Any]) -> list[Any]:
+    taken = values.copy()
+    values.clear()
+    return taken
 
 
 def _direct(compiled: Any, metadata: ViewAndMutationMeta) -> Callable[[list[Any]], Any] | None:

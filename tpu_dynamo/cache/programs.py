@@ -8,7 +8,19 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Argument, Computed, Given, Literal, Number, Output, Program, TensorSpec, Update, View
+from tpu_dynamo_lowering import (
+    Argument,
+    Computed,
+    Given,
+    Literal,
+    Number,
+    Output,
+    Program,
+    Sparse,
+    TensorSpec,
+    Update,
+    View,
+)
 from tpu_dynamo_runtime.store import Store
 
 from ..signature import Signature
@@ -92,6 +104,8 @@ def _output(output: Output) -> list[Any]:
         return ["given", output.position]
     if isinstance(output, Number):
         return ["number", output.result]
+    if isinstance(output, Sparse):
+        return ["sparse", list(map(list, output.terms)), list(output.shape), output.gaps]
     # JSON has no infinity, and its numbers would lose which kind they are of.
     value = output.value
     return ["literal", type(value).__name__, value.hex() if isinstance(value, float) else value]
@@ -108,6 +122,9 @@ def _read_output(fields: list[Any]) -> Output:
         return Given(int(values[0]))
     if kind == "number":
         return Number(int(values[0]))
+    if kind == "sparse":
+        terms, shape, gaps = values
+        return Sparse(tuple((int(i), int(v)) for i, v in terms), tuple(map(int, shape)), bool(gaps))
     if kind != "literal":
         raise ValueError(f"{kind!r} is no kind of output")
     name, value = values
