@@ -1,5 +1,5 @@
 """Operators said in terms of others, one file an operator family; importing this package fills the table."""
 
-from . import convolutions, copies, foreach, linalg, memory, strides, windows
+from . import convolutions, copies, foreach, higher_order, linalg, memory, strides, variants, windows
 
-__all__ = ["convolutions", "copies", "foreach", "linalg", "memory", "strides", "windows"]
+__all__ = ["convolutions", "copies", "foreach", "higher_order", "linalg", "memory", "strides", "variants", "windows"]
