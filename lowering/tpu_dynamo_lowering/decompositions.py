@@ -126,8 +126,6 @@ _CHOSEN: dict[str, tuple[OpOverload, ...]] = {
     "One gather or scatter through index or index_put, whose kernels know PyTorch's rules.": (
         aten._unsafe_masked_index.default,
         aten._unsafe_masked_index_put_accumulate.default,
-        aten.index_add.default,
-        aten.index_copy.default,
         aten.index_fill.int_Scalar,
         aten.index_fill.int_Tensor,
         aten.max_unpool2d.default,

@@ -11,6 +11,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from ._torch_compat import fake_mode, graph_module_of, outside_of_function_modes
 from .checks import drop_checks
+from .eager_types import cast_as_eager
 from .errors import LoweringFailed
 from .expand import expand
 from .kernels.call import mark_kernels
@@ -86,6 +87,7 @@ def lower(
 
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
+    cast_as_eager(graph, mode)
     join_tiles(graph, mode)
     results, outputs, updates = expose_results(graph, mode)
     expand(graph, mode)

@@ -54,7 +54,7 @@ TABLE: dict[OpOverload, Lowering] = {}
 # overloads do not exist yet.
 FOREIGN: dict[str, Lowering] = {}
 
-# Higher-order operators, which have no overloads; their functions take the graphs as GraphModules.
+# Higher-order operators, which have no overloads; the functions of kernels take the graphs as GraphModules.
 HIGHER_ORDER: dict[HigherOrderOperator, Lowering] = {}
 
 # Definitions of operators that torch takes apart, wrongly, before autograd sees them.
@@ -217,11 +217,19 @@ def kernel(*overloads: OpOverload) -> Callable[[F], F]:
 
 def higher_order_kernel(target: HigherOrderOperator) -> Callable[[F], F]:
     """Register a function of JAX arrays and GraphModules that computes a higher-order operator."""
+    return _higher_order_adder(How.KERNEL, target)
 
+
+def higher_order_rewrites(target: HigherOrderOperator) -> Callable[[F], F]:
+    """Register a function of tensors that says a higher-order operator without graphs in ATen operators."""
+    return _higher_order_adder(How.REWRITE, target)
+
+
+def _higher_order_adder(how: How, target: HigherOrderOperator) -> Callable[[F], F]:
     def enter(function: F) -> F:
         if target in HIGHER_ORDER:
             raise TypeError(f"{target} has a lowering already")
-        HIGHER_ORDER[target] = Lowering(str(target), How.KERNEL, _first_sentence(function), function)
+        HIGHER_ORDER[target] = Lowering(str(target), how, _first_sentence(function), function)
         return function
 
     return enter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import torch
 from jax import Array
 
 from ..table import kernel
+from .elementwise import promoted
 from .reductions import wide
 
 aten = torch.ops.aten
@@ -27,14 +29,14 @@ def gelu(self: Array, *, approximate: str = "none") -> Array:
 @kernel(aten.gelu_backward.default)
 def gelu_backward(grad_output: Array, self: Array, *, approximate: str = "none") -> Array:
     """Gradient of gelu."""
-    x = wide(self)
+    grad, x = map(wide, promoted(grad_output, self))
     if approximate == "tanh":
         factor = math.sqrt(2 / math.pi)
         inner = jnp.tanh(factor * (x + 0.044715 * x * x * x))
         slope = factor * (1 + 3 * 0.044715 * x * x)
-        return wide(grad_output) * (0.5 * (1 + inner) + 0.5 * x * (1 - inner * inner) * slope)
+        return grad * (0.5 * (1 + inner) + 0.5 * x * (1 - inner * inner) * slope)
     density = jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-    return wide(grad_output) * (0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5))) + x * density)
+    return grad * (0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5))) + x * density)
 
 
 @kernel(aten.silu.default)
@@ -46,9 +48,9 @@ def silu(self: Array) -> Array:
 @kernel(aten.silu_backward.default)
 def silu_backward(grad_output: Array, self: Array) -> Array:
     """Gradient of silu."""
-    x = wide(self)
+    grad, x = map(wide, promoted(grad_output, self))
     gate = jax.nn.sigmoid(x)
-    return wide(grad_output) * gate * (1 + x * (1 - gate))
+    return grad * gate * (1 + x * (1 - gate))
 
 
 @kernel(aten.leaky_relu.default)
@@ -63,6 +65,19 @@ def leaky_relu_backward(grad_output: Array, self: Array, negative_slope: float, 
     return jnp.where(self > 0, wide(grad_output), wide(grad_output) * negative_slope)
 
 
+@kernel(aten.hardshrink_backward.default)
+def hardshrink_backward(grad_out: Array, self: Array, lambd: Any) -> Array:
+    """The gradient where the input is farther from zero than a number, else zero; a nan input lets it through."""
+    grad, x = promoted(grad_out, self)
+    return jnp.where((x >= -lambd) & (x <= lambd), jnp.zeros_like(grad), grad)
+
+
+@kernel(aten.softshrink_backward.default)
+def softshrink_backward(grad_output: Array, self: Array, lambd: Any) -> Array:
+    """The gradient where the input is farther from zero than a number, else zero; a nan input lets it through."""
+    return hardshrink_backward(grad_output, self, lambd)
+
+
 @kernel(aten.threshold_backward.default)
 def threshold_backward(grad_output: Array, self: Array, threshold: float) -> Array:
     """The gradient where the input is above a threshold, else zero; a nan input lets it through, as PyTorch does."""
@@ -72,13 +87,15 @@ def threshold_backward(grad_output: Array, self: Array, threshold: float) -> Arr
 @kernel(aten.tanh_backward.default)
 def tanh_backward(grad_output: Array, output: Array) -> Array:
     """Gradient of tanh, from its output."""
-    return grad_output * jnp.conj(1 - output * output)
+    grad, y = promoted(grad_output, output)
+    return grad * jnp.conj(1 - y * y)
 
 
 @kernel(aten.sigmoid_backward.default)
 def sigmoid_backward(grad_output: Array, output: Array) -> Array:
     """Gradient of sigmoid, from its output."""
-    return grad_output * jnp.conj(output * (1 - output))
+    grad, y = promoted(grad_output, output)
+    return grad * jnp.conj(y * (1 - y))
 
 
 @kernel(aten.softplus.default)

@@ -178,10 +178,10 @@ def gather(self: Array, dim: int, index: Array, *, sparse_grad: bool = False) ->
 
     index: as many dimensions as `self`, none but `dim` larger. Source: ATen `gather`.
     """
-    if index.ndim == 0 or self.ndim == 0:
-        return jnp.broadcast_to(self.reshape(-1)[0], index.shape)
     if index.size == 0:
         return jnp.zeros(index.shape, self.dtype)
+    if index.ndim == 0 or self.ndim == 0:  # a scalar is a vector of one value
+        return take(self, index)
     dim %= self.ndim
     within = tuple(slice(None) if d == dim else slice(0, extent) for d, extent in enumerate(index.shape))
     return jnp.take_along_axis(self[within], narrowed(index, self.shape[dim]), axis=dim, mode="clip")

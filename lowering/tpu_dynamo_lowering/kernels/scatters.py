@@ -36,9 +36,9 @@ def _along(dim: int, index: Array, rank: int) -> Write:
 
     The values may be larger than the index; so may the array in any dimension, whose rest stays.
     """
-    if rank == 0 or index.ndim == 0:
-        return lambda into, values, how: _along(0, index.reshape(1), 1)(
-            into.reshape(1), values.reshape(-1), how
+    if rank == 0 or index.ndim == 0:  # scalars are vectors of one value
+        return lambda into, values, how: _along(0, index.reshape(-1), 1)(
+            into.reshape(-1), values.reshape(-1), how
         ).reshape(into.shape)
     dim %= rank
     others = tuple(d for d in range(rank) if d != dim)
@@ -147,6 +147,25 @@ def scatter_reduce(self: Array, dim: int, index: Array, src: Array, reduce: str,
     not named keep theirs. Source: ATen `scatter_reduce`.
     """
     return _reduced(self, _along(dim, index, self.ndim), src, reduce, include_self)
+
+
+@kernel(aten.index_add.default)
+def index_add(self: Array, dim: int, index: Array, source: Array, *, alpha: Any = 1) -> Array:
+    """`self` with the slices of `source`, times a number, added to those that a vector of indices names along `dim`.
+
+    One scatter. An index and, beside it, a vector's source may be without dimensions. Source: ATen `index_add`.
+    """
+    values = source if isinstance(alpha, int) and alpha == 1 else source * jnp.asarray(alpha, source.dtype)
+    return _reduced(self, _across(dim, index, self.ndim), values, "sum", include_self=True)
+
+
+@kernel(aten.index_copy.default)
+def index_copy(self: Array, dim: int, index: Array, source: Array) -> Array:
+    """`self` with the slices of `source` in the place of those that a vector of indices names along `dim`.
+
+    One scatter. Of several slices for one place any one may stay. Source: ATen `index_copy`.
+    """
+    return _across(dim, index, self.ndim)(self, source.astype(self.dtype), "set")
 
 
 @kernel(aten.index_reduce.default)

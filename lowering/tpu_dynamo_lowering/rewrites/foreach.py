@@ -45,6 +45,7 @@ _SAME_NAME = (
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {name: getattr(torch, name) for name in _SAME_NAME} | {
     "addcdiv": _addcdiv,
     "addcmul": _addcmul,
+    "clone": torch.clone,
     "copy": aten.copy.default,
     "maximum": _largest,
     "minimum": _smallest,
@@ -66,7 +67,7 @@ def _over_lists(function: Callable[..., Tensor], overload: OpOverload) -> Callab
         results = []
         for i in range(count):
             here = {name: value[i] if isinstance(value, list | tuple) else value for name, value in given.items()}
-            named = {name: value for name, value in here.items() if name in ("alpha", "dtype")}
+            named = {name: value for name, value in here.items() if name in ("alpha", "dtype", "memory_format")}
             results.append(function(*(value for name, value in here.items() if name not in named), **named))
         return results
 

@@ -1,0 +1,112 @@
+"""Operators that are others under a second name, as PyTorch's own kernels and its autograd call them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..table import rewrites
+
+aten = torch.ops.aten
+
+
+@rewrites(aten._aminmax.default)
+def _aminmax(self: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest value."""
+    return torch.aminmax(self)
+
+
+@rewrites(aten._aminmax.dim)
+def _aminmax_dim(self: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The least and the largest value along a dimension."""
+    return torch.aminmax(self, dim=dim, keepdim=keepdim)
+
+
+@rewrites(aten._is_all_true.default)
+def _is_all_true(self: Tensor) -> Tensor:
+    """Whether all of a mask is true."""
+    return self.all()
+
+
+@rewrites(aten._is_any_true.default)
+def _is_any_true(self: Tensor) -> Tensor:
+    """Whether any of a mask is true."""
+    return self.any()
+
+
+@rewrites(aten._logcumsumexp.default)
+def _logcumsumexp(self: Tensor, dim: int) -> Tensor:
+    """The logarithm of running sums of exponentials."""
+    return torch.logcumsumexp(self, dim)
+
+
+@rewrites(aten._stack.default)
+def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors along a new dimension."""
+    return torch.stack(list(tensors), dim)
+
+
+@rewrites(aten._lazy_clone.default)
+def _lazy_clone(self: Tensor) -> Tensor:
+    """The same values."""
+    return self.clone()
+
+
+@rewrites(aten._add_relu.Tensor)
+def _add_relu(self: Tensor, other: Tensor, *, alpha: Any = 1) -> Tensor:
+    """A sum, zero where it is negative."""
+    return torch.relu(torch.add(self, other, alpha=alpha))
+
+
+@rewrites(aten._add_relu.Scalar)
+def _add_relu_scalar(self: Tensor, other: Any, alpha: Any = 1) -> Tensor:
+    """A sum with a number, zero where it is negative."""
+    return torch.relu(torch.add(self, other, alpha=alpha))
+
+
+@rewrites(aten.convolution_backward_overrideable.default)
+def convolution_backward_overrideable(
+    grad_output: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    output_mask: Sequence[bool],
+) -> tuple[Tensor, ...]:
+    """The gradients of a convolution."""
+    return aten.convolution_backward.default(
+        grad_output,
+        input,
+        weight,
+        [weight.shape[1] * groups if transposed else weight.shape[0]],
+        stride,
+        padding,
+        dilation,
+        transposed,
+        output_padding,
+        groups,
+        output_mask,
+    )
+
+
+@rewrites(aten._slow_conv2d_backward.output_mask)
+def _slow_conv2d_backward(
+    grad_output: Tensor,
+    self: Tensor,
+    weight: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_mask: Sequence[bool],
+) -> tuple[Tensor, ...]:
+    """The gradients of a convolution of two dimensions."""
+    return aten.convolution_backward.default(
+        grad_output, self, weight, [weight.shape[0]], stride, padding, (1,), False, (0,), 1, output_mask
+    )
