@@ -10,6 +10,7 @@ from . import jax_compat
 from .diagnostics import explain
 from .errors import LoweringFailed, Unsupported, UnsupportedOp
 from .kernels.call import KernelCall
+from .tpu import legalise
 
 # What XLA takes; CHLO it legalises itself, better than StableHLO's passes (erf and top-k stay one operation).
 _ACCEPTED = {"builtin", "func", "stablehlo", "chlo"}
@@ -82,6 +83,8 @@ def link(
             function.operation.erase()
             jax_compat.move_functions(jax_compat.parse(modules[symbol], context), module, symbol)
     _finish(module, _PRECISION[matmul_precision])
+    if platform == "tpu":
+        legalise(module)
     jax_compat.alias_results(jax_compat.functions(module)["main"], aliases or {})
     try:
         module.operation.verify()

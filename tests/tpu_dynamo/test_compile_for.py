@@ -84,6 +84,32 @@ def test_a_program_that_does_not_fit_says_so():
         _ = graph.cost
 
 
+IN_OTHER_WORDS_ON_A_TPU = {
+    "int64 product": (lambda x: x @ x, torch.int64),
+    "int64 convolution": (lambda x: torch.nn.functional.conv1d(x[None], x[:, None, :3], groups=8), torch.int64),
+    "svd": (lambda x: torch.linalg.svd(x, full_matrices=False), torch.float32),
+    "float64 transform": (torch.fft.rfft, torch.float64),
+    "nothing to compute": (lambda x: x[:0] @ x, torch.float32),
+}
+
+
+@needs_libtpu
+def test_what_xla_refuses_for_a_tpu_as_it_stands_is_said_in_other_words():
+    def model(*given):
+        return [function(x) for (function, _), x in zip(IN_OTHER_WORDS_ON_A_TPU.values(), given, strict=True)]
+
+    given = [torch.empty(8, 8, dtype=dtype, device="meta") for _, dtype in IN_OTHER_WORDS_ON_A_TPU.values()]
+    (graph,) = tpu_dynamo.compile_for(model, given, target="v5e:1x1")
+    assert graph.executable
+    assert graph.cost.cycles
+
+
+@needs_libtpu
+def test_a_program_of_tensors_without_elements_compiles():
+    (graph,) = tpu_dynamo.compile_for(torch.sin, (torch.empty(0, device="meta"),), target="v5e:1x1")
+    assert graph.cost.flops == 0
+
+
 def test_a_platform_of_this_machine_is_a_target_too():
     (graph,) = tpu_dynamo.compile_for(Model().eval(), (torch.randn(8, 64),), target="cpu")
     assert graph.cost.cycles is None
