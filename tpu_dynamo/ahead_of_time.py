@@ -31,7 +31,7 @@ from .artifacts import Artifacts
 from .capture import Loss, capture
 from .device import NAME as DEVICE
 from .device import DeviceNameTaken, register
-from .errors import CompilationFailed
+from .errors import refusal_of_xla
 from .freezing import check_role, freezable, freeze
 from .options import OptionError, Options
 from .signature import Frame
@@ -216,8 +216,8 @@ def _compiled(compiler: Compiler, target: str, graph: GraphProgram) -> TargetGra
     except DoesNotFit as too_large:
         compiled, memory = too_large, _memory_needed(program, too_large)
     except CompileError as error:
-        repro = graph.artifacts.write_repro({"stablehlo.mlir": program.text()})
-        raise CompilationFailed("XLA", str(error), None, repro) from error
+        forms = {"stablehlo.mlir": program.text()}
+        raise refusal_of_xla(compiler.platform, str(error), lambda: graph.artifacts.write_repro(forms)) from error
     else:
         memory = compiled.memory
         graph.artifacts.observe("optimised.hlo", lambda: compiled.hlo)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tpu_dynamo_lowering import SourceLine, with_code
+from tpu_dynamo_lowering import SourceLine, Unsupported, UnsupportedOp, named_operation, with_code
 
 
 class CompilationFailed(RuntimeError):
@@ -26,6 +26,20 @@ class CompilationFailed(RuntimeError):
             "  function with torch.compiler.disable"
         )
         super().__init__(with_code(message, self.code))
+
+
+def refusal_of_xla(platform: str, message: str, repro: Callable[[], Path]) -> UnsupportedOp | CompilationFailed:
+    """The error for a program that XLA refused, with the operation and the user's line where `message` names them.
+
+    What XLA has not implemented on the platform is unsupported; all else should compile, and leaves a folder.
+    """
+    named = named_operation(message)
+    if named is None or not message.startswith("UNIMPLEMENTED"):
+        return CompilationFailed("XLA", message, None if named is None else named[1], repro())
+    operation, line = named
+    why = f"XLA has not implemented it for {platform}: {message.splitlines()[0]}"
+    hint = "another dtype, or compute it outside the compiled function, on the CPU"
+    return UnsupportedOp([Unsupported(operation, why, hint, line)], f"compiled for {platform}")
 
 
 class NeedsValues(RuntimeError):

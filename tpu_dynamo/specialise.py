@@ -29,7 +29,7 @@ from .cache.settings import cache_settings
 from .compiled import Run, run_of
 from .device.executable import DeviceExecutable
 from .device.generator import draw_keys
-from .errors import CompilationFailed
+from .errors import CompilationFailed, refusal_of_xla
 from .options import Options
 from .saved import buffer_of, kept_results, results_of
 from .session import session
@@ -106,8 +106,8 @@ def _ready(
     try:
         loaded = session().load(device, program, options.max_executables, cache, artifacts.name)
     except XlaRuntimeError as error:
-        repro = artifacts.write_repro({"stablehlo.mlir": program.text()})
-        raise CompilationFailed("XLA", str(error), None, repro) from error
+        forms = {"stablehlo.mlir": program.text()}
+        raise refusal_of_xla(device.platform, str(error), lambda: artifacts.write_repro(forms)) from error
     loading = time.perf_counter() - started
     times = {"lowering": lowering, "xla": loading}
     record_event("stages", lambda: {"graph": artifacts.name, "seconds": times})

@@ -10,7 +10,7 @@ from .pipeline import lower, prepare, readable, trace
 from .program import Argument, Computed, Given, Literal, Number, Output, Program, Sparse, TensorSpec, Update, View
 from .randomness import repeat_draw
 from .sizes import SizeSource, size_sources
-from .source_lines import SourceLine, is_own, user_line
+from .source_lines import SourceLine, is_own, named_operation, user_line
 from .survey import survey
 from .table import How, Lowering
 from .tracing import own_definitions
@@ -45,6 +45,7 @@ __all__ = [
     "inline",
     "is_own",
     "lower",
+    "named_operation",
     "own_definitions",
     "prepare",
     "readable",

@@ -68,18 +68,18 @@ def with_code(message: str, code: str) -> str:
 
 
 class UnsupportedOp(NotImplementedError):
-    """Operations of one graph that have no lowering to StableHLO, all of them at once.
+    """Operations of one graph that have no lowering to StableHLO, all of them at once; or one that XLA has not.
 
-    `problems` holds them in the graph's order.
+    `problems` holds them in the graph's order. impossible: what they cannot be.
     """
 
     code = "TPU101"
 
-    def __init__(self, problems: Iterable[Unsupported]):
+    def __init__(self, problems: Iterable[Unsupported], impossible: str = "lowered to StableHLO"):
         self.problems = tuple(problems)
         count = len(self.problems)
         head = "1 operation" if count == 1 else f"{count} operations"
-        message = f"{head} of this graph cannot be lowered to StableHLO\n" + "\n".join(map(str, self.problems))
+        message = f"{head} of this graph cannot be {impossible}\n" + "\n".join(map(str, self.problems))
         super().__init__(with_code(message, self.code))
 
 

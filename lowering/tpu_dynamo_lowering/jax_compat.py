@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,12 @@ from jaxlib.mlir import ir, passmanager
 from jaxlib.mlir.dialects import stablehlo
 
 MLIRError = ir.MLIRError
+
+# MLIR's element types by NumPy's names, but for integers, whose names differ by a few letters.
+_NUMPY = {
+    "i1": "bool", "bf16": "bfloat16", "f16": "float16", "f32": "float32", "f64": "float64",
+    "complex<f32>": "complex64", "complex<f64>": "complex128",
+}  # fmt: skip
 
 _PLAIN = (bool, int, float, str, enum.Enum, type(None))
 
@@ -239,6 +246,88 @@ def set_precision(operation: Any, precision: str) -> None:
     with operation.context:
         attribute = stablehlo.PrecisionAttr.get(precision)
         operation.attributes["precision_config"] = ir.ArrayAttr.get([attribute, attribute])
+
+
+def array_type(value: Any) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of an MLIR tensor value."""
+    shape, element = ir.RankedTensorType(value.type).shape, element_type(value)
+    name = _NUMPY.get(element) or re.sub("^u?i", lambda sign: sign[0].replace("i", "int"), element)
+    return jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(name))
+
+
+def add_function(
+    module: ir.Module,
+    symbol: str,
+    function: Callable[..., Any],
+    operands: Sequence[jax.ShapeDtypeStruct],
+    platform: str,
+) -> None:
+    """Append a function of arrays with one result to the module, as the private `symbol`."""
+    lowered = lower_function(lambda *given: (function(*given),), operands, platform)
+    move_functions(parse(to_bytecode(lowered), module.context), module, symbol)
+
+
+def replace_by_call(operation: Any, symbol: str) -> None:
+    """Put a call of one of the module's functions, with the same operands, in the place of an operation."""
+    with operation.context, operation.location, ir.InsertionPoint(operation):
+        call = ir.Operation.create(
+            "func.call",
+            results=[result.type for result in operation.results],
+            operands=list(operation.operands),
+            attributes={"callee": ir.FlatSymbolRefAttr.get(symbol)},
+        )
+    operation.results[0].replace_all_uses_with(call.result)
+    operation.operation.erase()
+
+
+def convert_operands(operation: Any) -> None:
+    """Convert the operands of an operation to the element type of its result."""
+    wanted = ir.RankedTensorType(operation.results[0].type).element_type
+    for place, operand in enumerate(operation.operands):
+        own = ir.RankedTensorType(operand.type)
+        if own.element_type != wanted:
+            with operation.context, operation.location, ir.InsertionPoint(operation):
+                converted = stablehlo.ConvertOp(ir.RankedTensorType.get(own.shape, wanted), operand)
+            operation.operands[place] = converted.result
+
+
+def dot_parameters(operation: Any) -> dict[str, Any]:
+    """The parameters of a `dot_general` as `lax.dot_general` names them."""
+    dims = stablehlo.DotDimensionNumbers(operation.attributes["dot_dimension_numbers"])
+    contracting = tuple(dims.lhs_contracting_dimensions), tuple(dims.rhs_contracting_dimensions)
+    batch = tuple(dims.lhs_batching_dimensions), tuple(dims.rhs_batching_dimensions)
+    return {"dimension_numbers": (contracting, batch)}
+
+
+def convolution_parameters(operation: Any) -> dict[str, Any]:
+    """The parameters of a `convolution`, other than a gradient's, as integers.convolution names them."""
+    given = operation.attributes
+    dims = stablehlo.ConvDimensionNumbers(given["dimension_numbers"])
+    assert ir.IntegerAttr(given["batch_group_count"]).value == 1, "no convolution of integers has groups of batches"
+    assert not any(ir.DenseBoolArrayAttr(given["window_reversal"])), "JAX reverses kernels by themselves"
+    numbers = [int(n) for n in ir.DenseIntElementsAttr(given["padding"])]
+    return {
+        "strides": tuple(ir.DenseI64ArrayAttr(given["window_strides"])),
+        "padding": tuple(zip(numbers[::2], numbers[1::2], strict=True)),
+        "left_dilation": tuple(ir.DenseI64ArrayAttr(given["lhs_dilation"])),
+        "right_dilation": tuple(ir.DenseI64ArrayAttr(given["rhs_dilation"])),
+        "dimension_numbers": (
+            (dims.input_batch_dimension, dims.input_feature_dimension, *dims.input_spatial_dimensions),
+            (
+                dims.kernel_output_feature_dimension,
+                dims.kernel_input_feature_dimension,
+                *dims.kernel_spatial_dimensions,
+            ),
+            (dims.output_batch_dimension, dims.output_feature_dimension, *dims.output_spatial_dimensions),
+        ),
+        "groups": ir.IntegerAttr(given["feature_group_count"]).value,
+    }
+
+
+def fft_parameters(operation: Any) -> dict[str, Any]:
+    """The kind of an `fft`, such as `RFFT`, and its lengths."""
+    kind = str(operation.attributes["fft_type"]).split()[-1].rstrip(">")
+    return {"fft_type": kind, "lengths": tuple(ir.DenseI64ArrayAttr(operation.attributes["fft_length"]))}
 
 
 def dialects(operations_: Iterable[Any]) -> set[str]:

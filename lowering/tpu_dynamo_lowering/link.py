@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,9 +11,12 @@ from . import jax_compat
 from .diagnostics import explain
 from .errors import LoweringFailed, Unsupported, UnsupportedOp
 from .kernels.call import KernelCall
+from .tpu import legalise
 
 # What XLA takes; CHLO it legalises itself, better than StableHLO's passes (erf and top-k stay one operation).
 _ACCEPTED = {"builtin", "func", "stablehlo", "chlo"}
+# JAX's words for a primitive, such as `eig`, that a platform does not have.
+_NO_RULE = re.compile(r"MLIR translation rule for primitive '(\w+)' not found for platform (\w+)")
 _CONTRACTIONS = {"stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution"}
 _CONSTANTS = {"arith.constant", "chlo.constant"}
 # torch.get_float32_matmul_precision() in StableHLO's words: on TPU the default is one bfloat16 pass.
@@ -57,7 +61,8 @@ def _lower_kernels(kernels: Mapping[str, KernelCall], platform: str) -> dict[str
         try:
             lowered[symbol] = _kernel_bytecode(_CachedKernel(call), platform)
         except NotImplementedError as error:
-            refused.append(Unsupported(call.what, str(error), "compute it outside the compiled function", call.line))
+            why = _NO_RULE.sub(r"XLA has no \1 for the platform \2", str(error))
+            refused.append(Unsupported(call.what, why, "compute it outside the compiled function", call.line))
         except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
             why = f"{call.what}: {type(error).__name__}: {error}"
             raise LoweringFailed("tracing a kernel", why, call.line) from error
@@ -90,6 +95,8 @@ def link(
             function.operation.erase()
             jax_compat.move_functions(jax_compat.parse(modules[symbol], context), module, symbol)
     _finish(module, _PRECISION[matmul_precision])
+    if platform == "tpu":
+        legalise(module)
     jax_compat.alias_results(jax_compat.functions(module)["main"], aliases or {})
     try:
         module.operation.verify()

@@ -62,3 +62,9 @@ def operation_name(line: SourceLine, node: Node) -> str:
     Tools that show HLO show this name, and the costs of a program are split by the place that it begins with.
     """
     return f"{line.file}:{line.line}/{node.target}"
+
+
+def named_operation(text: str) -> tuple[str, SourceLine] | None:
+    """The first operation of a graph, and its line, that a text in XLA's words names as HLO does; None for none."""
+    match = re.search(r'op_name="(?:[^"]*/)??(/[^":]+|<[^">]+>):(\d+)/([\w.]+)', text)
+    return None if match is None else (match[3], SourceLine(match[1], int(match[2])))

@@ -69,7 +69,8 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[Compile, di
         executable = device.client.compile(module, devices, _jax.CompileOptions())
         stats = executable.get_compiled_memory_stats()
         memory = {name: getattr(stats, name) for name in _STATS}
-        figures = {"memory": memory, "flops": executable.cost_analysis()["flops"]}
+        # libtpu counts none for a program that computes nothing, such as one of tensors without elements.
+        figures = {"memory": memory, "flops": executable.cost_analysis().get("flops", 0)}
         try:
             hlo = "\n".join(module.to_string() for module in executable.hlo_modules())
         except _jax.JaxRuntimeError:

@@ -16,8 +16,10 @@ from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import tpu_dynamo
+from tpu_dynamo.ahead_of_time import lower_model
 from tpu_dynamo.capture import default_loss
 from tpu_dynamo.device.programs import device_client
+from tpu_dynamo.options import Options
 from tpu_dynamo.session import session
 from tpu_dynamo_lowering import table
 from tpu_dynamo_runtime import client, plugin_installed
@@ -82,6 +84,58 @@ def test_a_program_that_does_not_fit_says_so():
         _ = graph.executable
     with pytest.raises(tpu_dynamo.DoesNotFit):
         _ = graph.cost
+
+
+IN_OTHER_WORDS_ON_A_TPU = {
+    "int64 product": (lambda x: x @ x, torch.int64),
+    "int64 convolution": (lambda x: torch.nn.functional.conv1d(x[None], x[:, None, :3], groups=8), torch.int64),
+    "svd": (lambda x: torch.linalg.svd(x, full_matrices=False), torch.float32),
+    "float64 transform": (torch.fft.rfft, torch.float64),
+    "nothing to compute": (lambda x: x[:0] @ x, torch.float32),
+}
+
+
+@needs_libtpu
+def test_what_xla_refuses_for_a_tpu_as_it_stands_is_said_in_other_words():
+    def model(*given):
+        return [function(x) for (function, _), x in zip(IN_OTHER_WORDS_ON_A_TPU.values(), given, strict=True)]
+
+    given = [torch.empty(8, 8, dtype=dtype, device="meta") for _, dtype in IN_OTHER_WORDS_ON_A_TPU.values()]
+    (graph,) = tpu_dynamo.compile_for(model, given, target="v5e:1x1")
+    assert graph.executable
+    assert graph.cost.cycles
+
+
+@needs_libtpu
+def test_a_program_of_tensors_without_elements_compiles():
+    (graph,) = tpu_dynamo.compile_for(torch.sin, (torch.empty(0, device="meta"),), target="v5e:1x1")
+    assert graph.cost.flops == 0
+
+
+@needs_libtpu
+def test_what_xla_has_not_implemented_for_a_tpu_is_named_with_its_line(monkeypatch):
+    monkeypatch.setattr("tpu_dynamo_lowering.link.legalise", lambda module: None)
+
+    def model(x):
+        return (x @ x) + 1
+
+    x = torch.empty(8, 8, dtype=torch.int64, device="meta")
+    with pytest.raises(tpu_dynamo.UnsupportedOp) as caught:
+        tpu_dynamo.compile_for(model, (x,), target="v5e:1x1")
+    (problem,) = caught.value.problems
+    assert problem.operation == "aten.mm.default"
+    assert (problem.line.file, problem.line.line) == (__file__, line_of("return (x @ x) + 1"))
+    assert "cannot be compiled for tpu" in str(caught.value)
+    assert "please report" not in str(caught.value)
+
+
+def test_what_a_tpu_does_not_have_is_named_with_its_line():
+    def model(x):
+        return torch.linalg.eigvals(x)
+
+    with pytest.raises(tpu_dynamo.UnsupportedOp, match="XLA has no eig for the platform tpu") as caught:
+        lower_model(model, (torch.empty(3, 3),), None, "tpu", Options())
+    assert f"{__file__}:{line_of('return torch.linalg.eigvals(x)')}" in str(caught.value)
 
 
 def test_a_platform_of_this_machine_is_a_target_too():

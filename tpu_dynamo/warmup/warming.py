@@ -18,7 +18,7 @@ from ..cache import executables, programs
 from ..cache.cache import Cache
 from ..compiled import CompiledGraph, EagerGraph, Sizes
 from ..device import NAME as DEVICE
-from ..errors import CompilationFailed
+from ..errors import refusal_of_xla
 from ..freezing import FrozenModule, check_role, freezable, freeze
 from ..options import Options
 from ..session import session
@@ -157,8 +157,8 @@ class Warmer:
             self.warmed.missing.append(str(miss))
             return key, False
         except (CompileError, XlaRuntimeError) as error:
-            repro = artifacts.write_repro({"stablehlo.mlir": program.text()})
-            raise CompilationFailed("XLA", str(error), None, repro) from error
+            forms = {"stablehlo.mlir": program.text()}
+            raise refusal_of_xla(self._maker.platform, str(error), lambda: artifacts.write_repro(forms)) from error
         return key, not watched.compiled
 
     def _note_unsupported(self, name: str, unsupported: UnsupportedOp) -> None:
