@@ -14,7 +14,8 @@ from .layouts import dense_order
 
 aten = torch.ops.aten
 
-_STRIDED = (aten.as_strided.default, aten.as_strided_scatter.default)
+_READS = (aten.as_strided.default, aten.as_strided_copy.default)
+_WRITES = aten.as_strided_scatter.default
 
 
 def find_bases(graph: Graph, mode: FakeTensorMode) -> dict[Node, str]:
@@ -24,9 +25,9 @@ def find_bases(graph: Graph, mode: FakeTensorMode) -> dict[Node, str]:
     has none, each with the reason: an operand that enters the graph as a view of something larger, for one.
     """
     refused = {}
-    for node in [node for node in graph.nodes if node.target in _STRIDED]:
+    for node in [node for node in graph.nodes if node.target in (*_READS, _WRITES)]:
         source, *_ = arguments = node.args
-        size, stride, *offset = arguments[1 if node.target is _STRIDED[0] else 2 :]
+        size, stride, *offset = arguments[2 if node.target is _WRITES else 1 :]
         given = offset[0] if offset else node.kwargs.get("storage_offset")
         own = _offset(source)
         # Counted from the operand's first element; unknown where that may lie anywhere in its storage.
@@ -40,10 +41,10 @@ def find_bases(graph: Graph, mode: FakeTensorMode) -> dict[Node, str]:
             continue
         base, before = found
         places = (size, stride, before + start)
-        if node.target is _STRIDED[0]:
-            node.args, node.kwargs = (base, *places), {}
-        else:
+        if node.target is _WRITES:
             _scatter(node, base, before, places, mode)
+        else:
+            node.args, node.kwargs = (base, *places), {}
     return refused
 
 
@@ -96,7 +97,7 @@ def _scatter(node: Node, base: Node, before: int, places: tuple[Any, ...], mode:
 
     with graph.inserting_before(node):
         memory = call(aten.view.default, call(aten.permute.default, base, list(order)), [-1])
-        changed = call(aten.as_strided_scatter.default, memory, written, *places)
+        changed = call(_WRITES, memory, written, *places)
         result = call(aten.as_strided.default, changed, list(operand.shape), list(operand.stride()), before)
     node.replace_all_uses_with(result)
     graph.erase_node(node)

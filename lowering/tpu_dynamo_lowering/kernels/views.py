@@ -70,7 +70,10 @@ def clone(self: Array, *, memory_format: Any = None) -> Array:
     return self
 
 
-@kernel(aten.alias.default, aten.detach.default, aten.lift_fresh_copy.default, aten.lift_fresh.default)
+@kernel(
+    aten.alias.default, aten.detach.default, aten.detach_copy.default,
+    aten.lift_fresh_copy.default, aten.lift_fresh.default,
+)  # fmt: skip
 def alias(self: Array) -> Array:
     """The same values."""
     return self
