@@ -10,6 +10,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from ._torch_compat import fake_mode, functional_graph
+from .bases import storage_offsets
 from .checks import drop_checks
 from .errors import LoweringFailed
 from .expand import expand
@@ -78,6 +79,7 @@ def lower(
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
     join_tiles(graph, mode)
+    offsets = storage_offsets(graph.graph)
     results, outputs, updates = expose_results(graph, mode)
     expand(graph, mode)
     random_keys = give_keys(graph, mode)
@@ -103,6 +105,7 @@ def lower(
         tuple(updates),
         tuple(constants),
         random_keys,
+        tuple(offsets.items()),
     )
     observe("stablehlo.mlir", program.text)
     return program

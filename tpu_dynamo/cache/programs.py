@@ -46,6 +46,7 @@ def encode(program: Program) -> dict[str, bytes]:
         "updates": [[u.position, u.result, u.argument] for u in program.updates],
         "constants": [_spec(_dense(constant)) for constant in program.constants],
         "random_keys": program.random_keys,
+        "storage_offsets": program.storage_offsets,
     }
     return {
         "description": json.dumps(described, separators=(",", ":")).encode(),
@@ -66,6 +67,7 @@ def decode(sections: Mapping[str, bytes]) -> Program:
         updates=tuple(Update(*update) for update in described["updates"]),
         constants=_read_constants(sections["constants"], [_read_spec(spec) for spec in described["constants"]]),
         random_keys=int(described["random_keys"]),
+        storage_offsets=tuple((int(position), int(offset)) for position, offset in described["storage_offsets"]),
     )
 
 
