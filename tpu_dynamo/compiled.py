@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Computed, Given, Literal, Number, Program, SizeSource, Sparse, View
+from tpu_dynamo_lowering import Computed, Given, Literal, Number, Program, SizeSource, Sparse, UnsupportedInput, View
 from tpu_dynamo_runtime import Executable, items_at
 
 from .device.executable import DeviceExecutable
@@ -24,7 +24,11 @@ Run = Callable[[list[Any]], list[Any]]
 def run_of(executable: Executable | DeviceExecutable, program: Program, draw: Callable[[int], torch.Tensor]) -> Run:
     """What to call for a graph at one set of sizes: the executable itself where nothing is left to do around it."""
     plain = program.outputs == tuple(Computed(i) for i in range(len(program.results)))
-    return executable if plain and not program.random_keys else _Assembled(executable, program, draw)
+    return (
+        executable
+        if plain and not (program.random_keys or program.storage_offsets)
+        else _Assembled(executable, program, draw)
+    )
 
 
 class _Assembled:
@@ -38,6 +42,7 @@ class _Assembled:
     ):
         self._executable = executable
         self._random_keys = program.random_keys
+        self._storage_offsets = program.storage_offsets
         self._draw = draw
         # Outputs are chosen among the literals, the results and the inputs, of which there are hundreds in training.
         self._literals = [output.value for output in program.outputs if isinstance(output, Literal)]
@@ -57,7 +62,17 @@ class _Assembled:
         )  # fmt: skip
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
-        """The graph's outputs: tensors, sizes and None, as AOTAutograd expects them."""
+        """The graph's outputs: tensors, sizes and None, as AOTAutograd expects them.
+
+        Raises UnsupportedInput for an input that begins elsewhere in its storage than the program takes it to.
+        """
+        for position, offset in self._storage_offsets:
+            if (begins := inputs[position].storage_offset()) != offset:
+                raise UnsupportedInput(
+                    f"input {position} of the graph begins at element {begins} of its storage, and the graph was "
+                    f"compiled for one that begins at {offset}: an offset of as_strided counts from there\n"
+                    "  try: leave storage_offset out of as_strided, or pass a copy, x.clone()"
+                )
         if self._random_keys:
             inputs = [*inputs, self._draw(self._random_keys)]
         results = self._executable(inputs)

@@ -14,7 +14,8 @@ from .layouts import dense_order
 
 aten = torch.ops.aten
 
-_STRIDED = (aten.as_strided.default, aten.as_strided_scatter.default)
+_READS = (aten.as_strided.default, aten.as_strided_copy.default)
+_WRITES = aten.as_strided_scatter.default
 
 
 def find_bases(graph: Graph, mode: FakeTensorMode) -> dict[Node, str]:
@@ -24,10 +25,9 @@ def find_bases(graph: Graph, mode: FakeTensorMode) -> dict[Node, str]:
     has none, each with the reason: an operand that enters the graph as a view of something larger, for one.
     """
     refused = {}
-    for node in [node for node in graph.nodes if node.target in _STRIDED]:
-        source, *_ = arguments = node.args
-        size, stride, *offset = arguments[1 if node.target is _STRIDED[0] else 2 :]
-        given = offset[0] if offset else node.kwargs.get("storage_offset")
+    for node in [node for node in graph.nodes if node.target in (*_READS, _WRITES)]:
+        source, given = node.all_input_nodes[0], _given_offset(node)
+        size, stride, *_ = node.args[2 if node.target is _WRITES else 1 :]
         own = _offset(source)
         # Counted from the operand's first element; unknown where that may lie anywhere in its storage.
         start = 0 if given is None or not all(size) else None if own is None else given - own
@@ -40,11 +40,42 @@ def find_bases(graph: Graph, mode: FakeTensorMode) -> dict[Node, str]:
             continue
         base, before = found
         places = (size, stride, before + start)
-        if node.target is _STRIDED[0]:
-            node.args, node.kwargs = (base, *places), {}
-        else:
+        if node.target is _WRITES:
             _scatter(node, base, before, places, mode)
+        else:
+            node.args, node.kwargs = (base, *places), {}
     return refused
+
+
+def storage_offsets(graph: Graph) -> dict[int, int]:
+    """Where inputs must begin in their storages for the graph's as_strided calls to count their offsets from there.
+
+    The keys are the positions of inputs. Calls without an offset count from their operand, wherever it begins.
+    """
+    positions = {node: i for i, node in enumerate(graph.find_nodes(op="placeholder"))}
+    found = {}
+    for node in graph.nodes:
+        if node.target not in (*_READS, _WRITES) or _given_offset(node) is None:
+            continue
+        root = node.all_input_nodes[0]
+        while (viewed := _viewed(root)) is not None:
+            root = viewed
+        if root in positions and (offset := _offset(root)) is not None:
+            found[positions[root]] = offset
+    return found
+
+
+def _given_offset(node: Node) -> Any:
+    """The offset that a call passes, None where it passes none."""
+    offset = node.args[4 if node.target is _WRITES else 3 :]
+    return offset[0] if offset else node.kwargs.get("storage_offset")
+
+
+def _viewed(node: Node) -> Node | None:
+    """What a node is a view of, None for one that is none."""
+    # A part of what split, chunk or unbind gives is a view of what they take.
+    call = node.all_input_nodes[0] if node.target is operator.getitem else node
+    return call.all_input_nodes[0] if is_view(call) else None
 
 
 def _reach(size: Sequence[int], stride: Sequence[int]) -> int:
@@ -64,12 +95,9 @@ def _holder(node: Node, start: int, count: int) -> tuple[Node, int] | None:
         whole = dense_order(value.shape, value.stride()) is not None
         if whole and (not count or 0 <= before + start <= before + start + count <= value.numel()):
             return node, before
-        # A part of what split, chunk or unbind gives is a view of what they take.
-        node = node.all_input_nodes[0] if node.target is operator.getitem else node
-        if not is_view(node):
+        if (viewed := _viewed(node)) is None:
             break
-        node = node.all_input_nodes[0]
-        own = _offset(node)
+        node, own = viewed, _offset(viewed)
         before = None if first is None or own is None else first - own
     return None
 
@@ -81,7 +109,8 @@ def _offset(node: Node) -> int | None:
 
 def _scatter(node: Node, base: Node, before: int, places: tuple[Any, ...], mode: FakeTensorMode) -> None:
     """Write to the base's memory as a vector, and view the operand, which begins at `before`, in what comes of it."""
-    source, written = node.all_input_nodes
+    operands: Any = node.args
+    source, written, *_ = operands
     held, operand = base.meta["val"], source.meta["val"]
     order = dense_order(held.shape, held.stride())
     assert order is not None
@@ -96,7 +125,7 @@ def _scatter(node: Node, base: Node, before: int, places: tuple[Any, ...], mode:
 
     with graph.inserting_before(node):
         memory = call(aten.view.default, call(aten.permute.default, base, list(order)), [-1])
-        changed = call(aten.as_strided_scatter.default, memory, written, *places)
+        changed = call(_WRITES, memory, written, *places)
         result = call(aten.as_strided.default, changed, list(operand.shape), list(operand.stride()), before)
     node.replace_all_uses_with(result)
     graph.erase_node(node)

@@ -10,6 +10,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from ._torch_compat import fake_mode, graph_module_of, outside_of_function_modes
+from .bases import storage_offsets
 from .checks import drop_checks
 from .eager_types import cast_as_eager
 from .errors import LoweringFailed
@@ -89,6 +90,7 @@ def lower(
     graph = bind_sizes(graph_module, sizes, mode)
     cast_as_eager(graph, mode)
     join_tiles(graph, mode)
+    offsets = storage_offsets(graph.graph)
     results, outputs, updates = expose_results(graph, mode)
     expand(graph, mode)
     random_keys = give_keys(graph, mode)
@@ -115,6 +117,7 @@ def lower(
         tuple(constants),
         random_keys,
         linked.custom_calls,
+        tuple(offsets.items()),
     )
     observe("stablehlo.mlir", program.text)
     return program

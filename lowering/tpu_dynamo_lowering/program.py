@@ -121,6 +121,7 @@ class Program:
     arguments: in the order of `@main`'s parameters. results: what `@main` returns, in its order.
     outputs: in the order of the graph's outputs. updates: what the graph writes to its inputs.
     constants: tensors that the graph holds and `@main` takes after the graph's own inputs.
+    storage_offsets: positions of inputs that must begin at an element of their storages, and that element.
     random_keys: how many int64 keys each call must draw; they are one vector, the input after the graph's own.
     custom_calls: the targets of its custom calls, which whoever compiles or loads it must have registered.
     """
@@ -134,6 +135,7 @@ class Program:
     constants: tuple[torch.Tensor, ...]
     random_keys: int
     custom_calls: tuple[str, ...] = ()
+    storage_offsets: tuple[tuple[int, int], ...] = ()
 
     @property
     def inputs(self) -> int:

@@ -59,6 +59,7 @@ def encode(program: Program) -> dict[str, bytes]:
         "constants": [_spec(_dense(constant)) for constant in program.constants],
         "random_keys": program.random_keys,
         "custom_calls": list(program.custom_calls),
+        "storage_offsets": program.storage_offsets,
     }
     return {
         "description": json.dumps(described, separators=(",", ":")).encode(),
@@ -80,6 +81,7 @@ def decode(sections: Mapping[str, bytes]) -> Program:
         constants=_read_constants(sections["constants"], [_read_spec(spec) for spec in described["constants"]]),
         random_keys=int(described["random_keys"]),
         custom_calls=tuple(map(str, described["custom_calls"])),
+        storage_offsets=tuple((int(position), int(offset)) for position, offset in described["storage_offsets"]),
     )
 
 
