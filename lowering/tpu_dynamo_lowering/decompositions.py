@@ -44,7 +44,6 @@ _CHOSEN: dict[str, tuple[OpOverload, ...]] = {
         aten.special_zeta.default,
         aten.special_zeta.other_scalar,
         aten.special_zeta.self_scalar,
-        aten.threshold.default,
         aten.xlogy.Scalar_Other,
         aten.xlogy.Scalar_Self,
         aten.xlogy.Tensor,

@@ -184,6 +184,9 @@ class Arguments:
         To any other it gives way in the dtype that the result has.
         """
         kind = max((type(n) for n in numbers), key=_KINDS.index)
+        whole = torch.iinfo(torch.int64)
+        if kind is int and not all(whole.min <= n <= whole.max for n in numbers):
+            return None
         met = [t for name, v in self.named.items() if name not in self._outs for t in _tensors_in(v)]
         if not met or any(t.ndim and _category(t.dtype) >= _KINDS.index(kind) for t in met):
             return _NUMBERS[kind]

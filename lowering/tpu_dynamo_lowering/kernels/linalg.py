@@ -209,7 +209,8 @@ def linalg_svd(
     if not compute_uv:
         values = _of_finite(lambda a: (jnp.linalg.svd(a, compute_uv=False),), A)
         return _nothing(A), values[0], _nothing(A)
-    return _of_finite(lambda a: tuple(jnp.linalg.svd(a, full_matrices=full_matrices)), A)
+    u, values, vh = _of_finite(lambda a: tuple(jnp.linalg.svd(a, full_matrices=full_matrices)), A)
+    return u, values, vh
 
 
 @kernel(aten._linalg_eigh.default)
@@ -246,7 +247,8 @@ def linalg_eig(self: Array) -> tuple[Array, Array]:
     wanted = jnp.result_type(self.dtype, jnp.complex64)
     if self.size == 0:
         return jnp.zeros(self.shape[:-1], wanted), jnp.zeros(self.shape, wanted)
-    return _of_finite(lambda a: _eig(a, vectors=True), self)
+    values, vectors = _of_finite(lambda a: _eig(a, vectors=True), self)
+    return values, vectors
 
 
 @kernel(aten._linalg_eigvals.default)

@@ -8,23 +8,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._torch_compat import torch_decomposition
+from .._torch_compat import OpOverload, torch_decomposition
 from ..table import rewrites
 
 aten = torch.ops.aten
 
 
+def _number_beside(value: Any, *tensors: Tensor) -> Any:
+    """A number that an operator casts to its tensors' dtype: beside integers alone the whole part.
+
+    Raises NotImplementedError for an infinity or nan beside integers.
+    """
+    if not isinstance(value, float) or any(x.is_floating_point() or x.is_complex() for x in tensors):
+        return value
+    if not math.isfinite(value):
+        raise NotImplementedError(f"{value} cannot be converted to {tensors[0].dtype}, in eager neither")
+    return int(value)
+
+
+def _decomposed(overload: OpOverload, *args: Any, **kwargs: Any) -> Tensor:
+    function = torch_decomposition(overload)
+    assert function is not None
+    return function(*args, **kwargs)
+
+
 @rewrites(aten.addcmul.default)
 def addcmul(self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
-    """self + value * tensor1 * tensor2; integers take the whole part of the factor, which must be one of theirs."""
-    decomposed = torch_decomposition(aten.addcmul.default)
-    assert decomposed is not None
-    kinds = self, tensor1, tensor2
-    if isinstance(value, float) and not any(x.is_floating_point() or x.is_complex() for x in kinds):
-        if not math.isfinite(value):
-            raise NotImplementedError(f"{value} cannot be converted to {self.dtype}, which eager refuses too")
-        value = int(value)
-    return decomposed(self, tensor1, tensor2, value=value)
+    """self + value * tensor1 * tensor2; integers take the whole part of the factor."""
+    factor = _number_beside(value, self, tensor1, tensor2)
+    return _decomposed(aten.addcmul.default, self, tensor1, tensor2, value=factor)
+
+
+@rewrites(aten.threshold.default)
+def threshold(self: Tensor, threshold: Any, value: Any) -> Tensor:
+    """The values above a threshold, and one number for the others; integers take the whole parts of both."""
+    return _decomposed(aten.threshold.default, self, _number_beside(threshold, self), _number_beside(value, self))
 
 
 @rewrites(aten.isin.Scalar_Tensor)
