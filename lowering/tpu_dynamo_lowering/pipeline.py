@@ -11,6 +11,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from ._torch_compat import fake_mode
 from .checks import drop_checks
+from .eager_strides import restore_strides
 from .errors import LoweringFailed
 from .expand import expand
 from .kernels.call import mark_kernels
@@ -78,6 +79,7 @@ def lower(
 
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
+    restore_strides(graph, mode)
     join_tiles(graph, mode)
     results, outputs, updates = expose_results(graph, mode)
     expand(graph, mode)
