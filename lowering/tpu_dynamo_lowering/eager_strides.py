@@ -52,7 +52,7 @@ def _strides(value: Any) -> list[tuple[int, ...]]:
     return [leaf.stride() for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
-def _elementwise(self: Any, other: Any, **options: Any) -> Tensor:
+def _elementwise(self: Any, other: Any, *others: Any, **options: Any) -> Tensor:
     """What TensorIterator gives for two operands; the rule for `add` is right."""
     return torch.add(_floats(self), _floats(other))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 
 import pytest
 import torch
+
+from tpu_dynamo_lowering.eager_strides import RULES
 
 from .strides import LEFT_OUT, differences, entries, strides_of
 
@@ -32,6 +35,13 @@ def test_a_graph_has_the_strides_of_eager(name):
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_graph_has_the_strides_of_eager(name):
     assert not list(differences(ENTRIES[name], torch.float32, 12))
+
+
+@pytest.mark.parametrize("operator", RULES, ids=str)
+def test_a_rule_takes_the_arguments_of_its_operator(operator):
+    positional = [None for argument in operator._schema.arguments if not argument.kwarg_only]
+    keywords = {argument.name: None for argument in operator._schema.arguments if argument.kwarg_only}
+    inspect.signature(RULES[operator]).bind(*positional, **keywords)
 
 
 def last(*shape):
