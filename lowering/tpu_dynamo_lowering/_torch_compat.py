@@ -13,6 +13,7 @@ from torch._higher_order_ops.invoke_subgraph import invoke_subgraph
 from torch._library.custom_ops import OPDEFS
 from torch._ops import HigherOrderOperator, OpOverload
 from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
+from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.func import functionalize
 from torch.fx import Graph, GraphModule, Node
@@ -37,6 +38,7 @@ __all__ = [
     "outside_of_function_modes",
     "run_and_save_rng_state",
     "run_with_rng_state",
+    "suggest_memory_format",
     "torch_decomposition",
     "torch_decompositions",
     "with_effects",

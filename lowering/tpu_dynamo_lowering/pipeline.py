@@ -12,6 +12,7 @@ from torch.fx import Graph, GraphModule, Node
 from ._torch_compat import fake_mode, graph_module_of, outside_of_function_modes
 from .bases import storage_offsets
 from .checks import drop_checks
+from .eager_strides import restore_strides
 from .eager_types import cast_as_eager
 from .errors import LoweringFailed
 from .expand import expand
@@ -89,6 +90,7 @@ def lower(
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
     cast_as_eager(graph, mode)
+    restore_strides(graph, mode)
     join_tiles(graph, mode)
     offsets = storage_offsets(graph.graph)
     results, outputs, updates = expose_results(graph, mode)
