@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import torch
+from jax import Array
 
 _JAX = {
     torch.bool: jnp.bool_,
@@ -40,3 +41,8 @@ def jax_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     if dtype not in _JAX:
         raise NotImplementedError(f"{dtype} has no counterpart in XLA")
     return np.dtype(_JAX[dtype])
+
+
+def wide(value: Array) -> Array:
+    """Half precision as float32, in which PyTorch computes and accumulates."""
+    return value.astype(jnp.float32) if value.dtype in (jnp.bfloat16, jnp.float16) else value

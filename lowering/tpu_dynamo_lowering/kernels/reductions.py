@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from ..table import kernel
 from .arithmetic import is_exact
-from .dtypes import jax_dtype
+from .dtypes import jax_dtype, wide
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -25,11 +25,6 @@ def axes(dim: Dims, rank: int) -> tuple[int, ...]:
         return tuple(range(rank))
     dims = (dim,) if isinstance(dim, int) else dim
     return tuple(d % rank for d in dims) if rank else ()
-
-
-def wide(value: Array) -> Array:
-    """Half precision as float32, in which PyTorch accumulates."""
-    return value.astype(jnp.float32) if value.dtype in (jnp.bfloat16, jnp.float16) else value
 
 
 def _accumulated(value: Array, dtype: torch.dtype | None) -> Array:
