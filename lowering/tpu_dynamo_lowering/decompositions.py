@@ -19,7 +19,6 @@ aten = torch.ops.aten
 _CHOSEN: dict[str, tuple[OpOverload, ...]] = {
     "A chain of elementwise operators, which XLA makes one fusion; half precision is computed in float32.": (
         aten._prelu_kernel.default,
-        aten.addcdiv.default,
         aten.celu.default,
         aten.elu.default,
         aten.glu.default,
@@ -42,8 +41,6 @@ _CHOSEN: dict[str, tuple[OpOverload, ...]] = {
         aten.special_xlog1py.other_scalar,
         aten.special_xlog1py.self_scalar,
         aten.special_zeta.default,
-        aten.special_zeta.other_scalar,
-        aten.special_zeta.self_scalar,
         aten.xlogy.Scalar_Other,
         aten.xlogy.Scalar_Self,
         aten.xlogy.Tensor,

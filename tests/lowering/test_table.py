@@ -34,6 +34,22 @@ def test_parameters_must_be_spelt_as_the_schema_spells_them():
             """Wrong names."""
 
 
+def test_defaults_must_be_those_of_the_schema():
+    with pytest.raises(TypeError, match=r"parameter 'keepdim' of aten.any.dims has the default False"):
+
+        @kernel(aten.any.dims)
+        def any_dims(self, dim=None, keepdim=True):
+            """Another default."""
+
+
+def test_what_may_be_positional_is_no_keyword():
+    with pytest.raises(TypeError, match=r"parameter 'self' of aten.abs.default may be positional"):
+
+        @kernel(aten.abs.default)
+        def absolute(*, self):
+            """A keyword."""
+
+
 def test_a_function_without_docstring_is_refused():
     with pytest.raises(TypeError, match="has no docstring"):
 

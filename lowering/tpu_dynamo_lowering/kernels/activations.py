@@ -56,13 +56,15 @@ def silu_backward(grad_output: Array, self: Array) -> Array:
 @kernel(aten.leaky_relu.default)
 def leaky_relu(self: Array, negative_slope: float = 0.01) -> Array:
     """x where positive, else x times a slope."""
-    return jnp.where(self > 0, wide(self), wide(self) * negative_slope)
+    x = wide(self)
+    return jnp.where(x > 0, x, x * jnp.asarray(negative_slope, x.dtype))
 
 
 @kernel(aten.leaky_relu_backward.default)
 def leaky_relu_backward(grad_output: Array, self: Array, negative_slope: float, self_is_result: bool) -> Array:
     """Gradient of leaky_relu; the result's sign is the input's."""
-    return jnp.where(self > 0, wide(grad_output), wide(grad_output) * negative_slope)
+    grad = wide(grad_output)
+    return jnp.where(self > 0, grad, grad * jnp.asarray(negative_slope, grad.dtype))
 
 
 @kernel(aten.hardshrink_backward.default)
@@ -87,14 +89,14 @@ def threshold_backward(grad_output: Array, self: Array, threshold: float) -> Arr
 @kernel(aten.tanh_backward.default)
 def tanh_backward(grad_output: Array, output: Array) -> Array:
     """Gradient of tanh, from its output."""
-    grad, y = promoted(grad_output, output)
+    grad, y = map(wide, promoted(grad_output, output))
     return grad * jnp.conj(1 - y * y)
 
 
 @kernel(aten.sigmoid_backward.default)
 def sigmoid_backward(grad_output: Array, output: Array) -> Array:
     """Gradient of sigmoid, from its output."""
-    grad, y = promoted(grad_output, output)
+    grad, y = map(wide, promoted(grad_output, output))
     return grad * jnp.conj(y * (1 - y))
 
 

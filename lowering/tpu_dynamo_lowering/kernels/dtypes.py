@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import torch
+from jax import Array
 
 _JAX = {
     torch.bool: jnp.bool_,
@@ -74,3 +75,8 @@ def checked_number(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         if isinstance(value, complex) or not low <= value <= high:
             raise NotImplementedError(f"{value} cannot be converted to {dtype} without overflow, in eager neither")
     return cast_number(value, dtype)
+
+
+def wide(value: Array) -> Array:
+    """Half precision as float32, in which PyTorch computes and accumulates."""
+    return value.astype(jnp.float32) if value.dtype in (jnp.bfloat16, jnp.float16) else value

@@ -13,7 +13,7 @@ from jax import Array, lax
 
 from .._torch_compat import OpOverload
 from ..table import How, Lowering, add, kernel
-from .dtypes import cast_number, jax_dtype
+from .dtypes import cast_number, jax_dtype, wide
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -103,9 +103,10 @@ def _unary(name: str, function: Callable[[Array], Array]) -> Callable[[Array], A
     def compute(self: Array) -> Array:
         if name in _ROUNDING and _is_exact(self):
             return self
-        if name not in _KEEPS_DTYPE and _is_exact(self):
-            self = self.astype(jnp.float32)
-        return function(self)
+        if name in _KEEPS_DTYPE:
+            return function(self)
+        # Functions of several steps would round half precision after each.
+        return function(self.astype(jnp.float32) if _is_exact(self) else wide(self))
 
     return compute
 
@@ -137,6 +138,9 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
 
 _HALVES = (jnp.float16, jnp.bfloat16)
 _NUMBERS = (bool, int, float, complex)
+
+# In half precision each step would round.
+_SEVERAL_STEPS = {"atan2", "hypot", "logaddexp2"}
 
 
 def promoted(x: Any, y: Any) -> tuple[Array, Array]:
@@ -216,7 +220,8 @@ _PROMOTIONS = {
 
 def _binary(name: str, function: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
     def compute(self: Array, other: Array) -> Array:
-        return function(*_PROMOTIONS.get(name, promoted)(self, other))
+        x, y = _PROMOTIONS.get(name, promoted)(self, other)
+        return function(wide(x), wide(y)) if name in _SEVERAL_STEPS else function(x, y)
 
     return compute
 
@@ -244,3 +249,13 @@ def heaviside(self: Array, values: Array) -> Array:
     """0 where negative or nan, 1 where positive, `values` where zero."""
     x, y = promoted(self, values)
     return jnp.where(x == 0, y, (x > 0).astype(y.dtype))
+
+
+@kernel(aten.addcdiv.default)
+def addcdiv(self: Array, tensor1: Array, tensor2: Array, *, value: Any = 1) -> Array:
+    """self + value * tensor1 / tensor2."""
+    first, second = promoted(tensor1, tensor2)
+    x, first = promoted(self, first)
+    x, second = promoted(x, second)
+    x, first, second = wide(x), wide(first), wide(second)
+    return x + jnp.asarray(value, x.dtype) * first / second

@@ -12,6 +12,7 @@ from jax import Array, lax
 from ..table import kernel
 from .arithmetic import is_exact
 from .casts import cast
+from .dtypes import wide
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -25,11 +26,6 @@ def axes(dim: Dims, rank: int) -> tuple[int, ...]:
         return tuple(range(rank))
     dims = (dim,) if isinstance(dim, int) else dim
     return tuple(d % rank for d in dims) if rank else ()
-
-
-def wide(value: Array) -> Array:
-    """Half precision as float32, in which PyTorch accumulates."""
-    return value.astype(jnp.float32) if value.dtype in (jnp.bfloat16, jnp.float16) else value
 
 
 def _accumulated(value: Array, dtype: torch.dtype | None) -> Array:

@@ -89,7 +89,7 @@ def log_add_exp(x: Array, y: Array) -> Array:
 def logaddexp(self: Array, other: Array) -> Array:
     """log(exp(self) + exp(other)) without overflow; of complex numbers, with the phase near the larger one's."""
     x, y = promoted(self, other)
-    return log_add_exp(as_float(x), as_float(y))
+    return log_add_exp(wide(as_float(x)), wide(as_float(y)))
 
 
 @kernel(aten.logcumsumexp.default)

@@ -110,3 +110,21 @@ def _slow_conv2d_backward(
     return aten.convolution_backward.default(
         grad_output, self, weight, [weight.shape[0]], stride, padding, (1,), False, (0,), 1, output_mask
     )
+
+
+def _number(value: Any, like: Tensor) -> Tensor:
+    """A number as a tensor that does not change the dtype of another in a function of floating-point numbers."""
+    dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
+    return torch.full((), value, dtype=dtype, device=like.device)
+
+
+@rewrites(aten.special_zeta.other_scalar)
+def special_zeta_other_scalar(self: Tensor, other: Any) -> Tensor:
+    """The Hurwitz zeta function at a number; torch's decomposition knows tensors only."""
+    return torch.special.zeta(self, _number(other, self))
+
+
+@rewrites(aten.special_zeta.self_scalar)
+def special_zeta_self_scalar(self: Any, other: Tensor) -> Tensor:
+    """The Hurwitz zeta function of a number; torch's decomposition knows tensors only."""
+    return torch.special.zeta(_number(self, other), other)
