@@ -19,7 +19,7 @@ import sympy
 import torch
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import canonical, describe_tensor, fingerprint
+from tpu_dynamo_lowering import canonical, describe_tensor, fingerprint, user_line, written_nodes
 
 from .options import Options
 from .version import versions
@@ -46,12 +46,14 @@ class Frame:
 class Signature:
     """The parts of one graph at one set of sizes: values, lists of things, or parts of parts by name.
 
-    text: the graph, one line for each operation. tell: gives the told parts, which only a miss wants.
+    text: the graph, one line for each operation. tell: gives the told parts, which only a miss wants. line: gives the
+    user's line of an operation, as `model.py:12`, by its number among the lines of the text.
     """
 
     keyed: Mapping[str, Any]
     text: str = field(repr=False)
     tell: Callable[[], Mapping[str, Any]] = field(repr=False)
+    line: Callable[[int], str | None] = field(repr=False, default=lambda number: None)
 
     @cached_property
     def key(self) -> str:
@@ -107,7 +109,11 @@ def signature(
             "shape guards": list(frame.shape_guards),
         }
 
-    return Signature(keyed, text, tell)
+    def line(number: int) -> str | None:
+        found = user_line(written_nodes(graph_module, sizes)[number])
+        return f"{found.file}:{found.line}" if found is not None else None
+
+    return Signature(keyed, text, tell, line)
 
 
 def conditions(options: Options, platform: str, donates: bool) -> dict[str, Any]:

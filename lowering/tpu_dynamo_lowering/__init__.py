@@ -1,7 +1,7 @@
 """FX graph to StableHLO program; touches no device."""
 
 from . import fingerprint
-from .canonical import Unnameable, canonical, describe_tensor
+from .canonical import Unnameable, canonical, describe_tensor, written_nodes
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, with_code
 from .inline import inline
 from .layouts import dense_order
@@ -55,4 +55,5 @@ __all__ = [
     "trace",
     "user_line",
     "with_code",
+    "written_nodes",
 ]

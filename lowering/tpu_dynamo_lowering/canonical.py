@@ -52,6 +52,12 @@ def canonical(graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | floa
     return _Writer(graph_module, sizes).lines()
 
 
+def written_nodes(graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float]) -> list[Node]:
+    """The nodes that the lines of `canonical` stand for, in their order."""
+    writer = _Writer(graph_module, sizes)
+    return [node for node in graph_module.graph.nodes if not writer.is_number(node)]
+
+
 def describe_tensor(tensor: torch.Tensor, sizes: Mapping[sympy.Symbol, int | float]) -> dict[str, Any]:
     """The dtype, size, stride and device of a fake tensor as plain data, with `sizes` in the place of symbols."""
     bound = _Numbers(sizes)
@@ -98,13 +104,18 @@ class _Writer:
         for node in self._graph_module.graph.nodes:
             value = node.meta.get("val")
             scalar = self._number(value) if isinstance(value, _SCALAR) else None
-            if node.op == "call_function" and scalar is not None:
+            if self.is_number(node):
                 self._names[node] = str(scalar)  # sizes become numbers in the arguments of their users
                 continue
             name = f"%{len(self._names)}" if scalar is None else str(scalar)
             self._names[node] = name
             found.append(f"{name} = {self._operation(node)}{self._value(value)}")
         return found
+
+    def is_number(self, node: Node) -> bool:
+        """Whether a node computes a number, which has no line: it stands in the arguments of its users."""
+        value = node.meta.get("val")
+        return node.op == "call_function" and isinstance(value, _SCALAR) and self._number(value) is not None
 
     def _operation(self, node: Node) -> str:
         if node.op in ("placeholder", "output"):

@@ -215,7 +215,7 @@ def test_a_miss_names_the_guard_that_differs():
     assert "guard L['x'].size()[1] was 128, now 130" in reasons()
     run(scaled, torch.ones(4, 128).double())
     assert "guard L['x'].dtype was float32, now float64" in reasons()
-    assert "against the nearest entry" in str(tpu_dynamo.explain_last_miss())
+    assert "(scaled): not in the cache: x is float64, was float32" in str(tpu_dynamo.explain_last_miss())
 
 
 def test_a_miss_names_the_operation_the_option_and_the_setting_that_differ():
@@ -291,7 +291,8 @@ def test_each_miss_is_a_line_in_the_log(logged):
     run(scaled, torch.ones(3))
     run(scaled, torch.ones(4))
     assert len(logged) == 2
-    assert "guard L['x'].size()[0] was 3, now 4" in logged[1]
+    assert logged[0].endswith("(scaled): not in the cache: it is new, nothing like it was compiled before")
+    assert logged[1].endswith("(scaled): not in the cache: x has shape (4,), was (3,)")
 
 
 def test_misses_and_hits_are_in_the_report():
@@ -299,8 +300,37 @@ def test_misses_and_hits_are_in_the_report():
     forget()
     with tpu_dynamo.diagnose() as diagnosis:
         run(scaled, torch.ones(4))
-    told = {(lookup.level, lookup.outcome): lookup.reasons for lookup in diagnosis.report.cache}
-    assert "guard L['x'].size()[0] was 3, now 4" in told["signature", "miss"][0]
+    (level,) = [found for found in diagnosis.report.cache if (found.level, found.outcome) == ("signature", "miss")]
+    assert "guard L['x'].size()[0] was 3, now 4" in level.reasons[0]
+    (miss,) = level.misses
+    assert (miss.owners, miss.summary) == (("scaled",), "x has shape (4,), was (3,)")
+    assert "    scaled: x has shape (4,), was (3,)\n" in str(diagnosis)
+    assert "guard" not in str(diagnosis)
+
+
+def test_a_script_that_was_never_compiled_is_one_line_of_new_graphs():
+    forget()
+    with tpu_dynamo.diagnose() as diagnosis:
+        model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+        torch.compile(model, backend="tpu")(torch.ones(2, 3)).sum().backward()
+        torch.compile(scaled, backend="tpu")(torch.ones(4))
+        torch.compile(lambda x: x.cos().sum(), backend="tpu")(torch.ones(4))
+    told = str(diagnosis).splitlines()
+    assert told[-2] == "cache: 0 programs found, 4 lowered and compiled anew"
+    assert told[-1].startswith("    new: ")
+    assert "scaled" in told[-1]
+
+
+def test_a_backward_graph_changed_with_its_forward_graph():
+    def train(rows: int) -> None:
+        forget()
+        layer = torch.nn.Linear(3, 3)
+        torch.compile(lambda x: layer(x).sin().sum(), backend="tpu")(torch.ones(rows, 3)).backward()
+
+    train(2)
+    train(5)
+    assert tpu_dynamo.explain_last_miss().owner == "<lambda>, backward"
+    assert tpu_dynamo.explain_last_miss().summary == "x has shape (5, 3), was (2, 3)"
 
 
 def test_a_cache_that_cannot_be_used_changes_nothing(monkeypatch, tmp_path):

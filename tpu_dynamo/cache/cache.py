@@ -111,7 +111,7 @@ class Cache:
         elif graph is not None and digest in self._recognised:
             self._tell(self._neighbours.explain_executable(graph, maker, digest))
         elif graph is not None:
-            _record("disk", "miss", "its program is new")
+            _record("disk", "miss", {"reason": "its program is new"})
         return found.executable
 
     def explain_executable(self, graph: str, maker: executables.Maker, digest: str) -> Miss:
@@ -126,12 +126,15 @@ class Cache:
     def _tell(self, miss: Miss) -> None:
         self._missed(miss)
         log.info("%s", miss)
-        _record(miss.level, "miss", "; ".join(miss.reasons))
+        log.debug("graph %s, against the entry %s: %s", miss.graph, miss.nearest, "; ".join(miss.reasons))
+        reason = "; ".join(miss.reasons)
+        told = {"reason": reason, "owner": miss.owner or f"graph {miss.graph}", "summary": miss.summary or reason}
+        _record(miss.level, "miss", told)
         append_record(lambda: {"graph": miss.graph, "kind": "miss", "why": str(miss)})
 
 
-def _record(level: str, outcome: str, reason: str | None = None) -> None:
-    record_event("cache", lambda: {"level": level, "outcome": outcome, "reason": reason})
+def _record(level: str, outcome: str, told: dict[str, str] | None = None) -> None:
+    record_event("cache", lambda: {"level": level, "outcome": outcome, **(told or {})})
 
 
 def _note(

@@ -1,4 +1,4 @@
-"""Why something was not in the cache: the nearest entry, and what differs, in words."""
+"""Why something was not in the cache: in one line, and exactly against the nearest entry."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..signature import Signature
 from . import executables, programs
 from .differences import differences, program_differences
 from .entries import explains
+from .summaries import NEW, graph_name, is_near, summarise
 
 log = logging.getLogger("tpu_dynamo.cache")
 
@@ -27,18 +28,23 @@ class Miss:
 
     graph: as logs and dump folders name it. level: `signature` where the graph had to be lowered, `disk` where its
     program was known and XLA had to compile it. nearest: the key of the entry that came closest, if there was any.
-    reasons: what differs from it, or why nothing can be found.
+    reasons: what differs from it exactly, or why nothing can be found. owner: the function that the graph is of, as
+    `Net, backward`. summary: why in one line; `new` where nothing like the graph was kept.
     """
 
     graph: str
     level: str
     nearest: str | None
     reasons: tuple[str, ...]
+    owner: str = ""
+    summary: str = ""
 
     def __str__(self) -> str:
-        what = "its program" if self.level == "signature" else "the executable of its program"
-        against = f"; against the nearest entry, {self.nearest[:12]}:" if self.nearest else ":"
-        return f"graph {self.graph}: {what} was not in the cache{against} {'; '.join(self.reasons)}"
+        whose = f"graph {self.graph}" + (f" ({self.owner})" if self.owner else "")
+        if self.summary == NEW:
+            return f"{whose}: not in the cache: it is new, nothing like it was compiled before"
+        what = "not in the cache" if self.level == "signature" else "its executable is not in the cache"
+        return f"{whose}: {what}: {self.summary or '; '.join(self.reasons)}"
 
 
 class Neighbours:
@@ -48,27 +54,41 @@ class Neighbours:
         self._store = store
         self._programs: dict[str, Mapping[str, Any]] | None = None
         self._environments: dict[str, dict[str, Mapping[str, Any]]] | None = None
+        self._forwards: dict[str, str] = {}  # why the latest forward graph of a function was not there
 
     def explain_program(self, graph: str, signature: Signature) -> Miss:
-        """Why there is no program of a graph."""
+        """Say why there is no program of a graph."""
         if self._programs is None:
             listed = latest(self._store, programs.KIND, _LATEST)
             self._programs = {one.key: one.metadata for one in listed if explains(one.metadata)}
         made = {"program": None, "keyed": signature.keyed, "told": signature.told}
         known, self._programs = self._programs, {**self._programs, signature.key: made}
+        owner = graph_name(str(signature.told.get("function", "")), str(signature.told["role"]))
         near = heapq.nsmallest(1, known, key=lambda key: _distance(known[key], signature))
         if not near:
-            return Miss(graph, "signature", None, ("there are no programs in the cache yet",))
-        now = {"keyed": signature.keyed, "told": signature.told}
-        reasons = program_differences(known[near[0]], now, lambda: (self._graph(near[0]), signature.text))
-        return Miss(graph, "signature", near[0], tuple(reasons) or ("the entry was removed or could not be read",))
+            return Miss(graph, "signature", None, ("there are no programs in the cache yet",), owner, NEW)
+        was, now = known[near[0]], {"keyed": signature.keyed, "told": signature.told}
+
+        def texts() -> tuple[str | None, str | None]:
+            return self._graph(near[0]), signature.text
+
+        exact = program_differences(was, now, texts) or ["the entry was removed or could not be read"]
+        summary = summarise(was, now, texts, signature.line) if is_near(was, now, texts) else NEW
+        return Miss(graph, "signature", near[0], tuple(exact), owner, self._summary(signature, summary))
+
+    def _summary(self, signature: Signature, summary: str) -> str:
+        """The summary of a graph; a backward graph that changed with its forward graph has that graph's."""
+        function, role = str(signature.told.get("function", "")), signature.told["role"]
+        if role == "forward":
+            self._forwards[function] = summary
+        return self._forwards.pop(function, summary) if role == "backward" else summary
 
     def _graph(self, key: str) -> str | None:
         found = self._store.get(programs.KIND, key, only=("graph",), remote=False)
         return found.sections["graph"].decode(errors="replace") if found is not None else None
 
     def explain_executable(self, graph: str, maker: executables.Maker, digest: str) -> Miss:
-        """Why there is no executable of a program that was found."""
+        """Say why there is no executable of a program that was found."""
         if self._environments is None:
             self._environments = {}
             for listed in latest(self._store, executables.KIND, _LATEST):
@@ -87,7 +107,8 @@ class Neighbours:
 
 def unnameable(graph: str, why: Exception) -> Miss:
     """The miss of a graph that has no signature."""
-    return Miss(graph, "signature", None, (f"the graph holds {why}, so that no other process could recognise it",))
+    reason = f"the graph holds {why}, so that no other process could recognise it"
+    return Miss(graph, "signature", None, (reason,), summary=reason)
 
 
 def unregistered(graph: str, key: str, targets: Sequence[str]) -> Miss:
@@ -96,9 +117,11 @@ def unregistered(graph: str, key: str, targets: Sequence[str]) -> Miss:
 
 
 def _distance(entry: Mapping[str, Any], signature: Signature) -> tuple[int, ...]:
-    """Small for entries of the same code, then for those of which few parts differ."""
+    """Small for entries of the same graph, of the same function, of the same code, then for few parts that differ."""
     was, now = entry["told"], signature.told
+    other_graph = entry["keyed"].get("graph") != signature.keyed.get("graph")
+    other_function = other_graph and (was.get("function"), was["role"]) != (now.get("function"), now["role"])
     apart = sum(entry["keyed"].get(name) != value for name, value in signature.keyed.items())
     inputs, own = was["inputs"], now["inputs"]
     others = len(inputs.keys() ^ own.keys()) + sum(inputs[name] != own[name] for name in inputs.keys() & own.keys())
-    return was["code"] != now["code"], was["role"] != now["role"], apart + others
+    return other_function, was["code"] != now["code"], was["role"] != now["role"], apart + others

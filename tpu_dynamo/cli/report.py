@@ -47,6 +47,9 @@ def report(
         str | None, typer.Option(metavar="new|any|fundamental", help="Exit with 1 when there are such findings.")
     ] = None,
     redact: Annotated[bool, typer.Option("--redact", help="Leave out code, names, values and paths.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also what differs exactly from the nearest entries of the cache.")
+    ] = False,
 ) -> None:
     """Show graph breaks and recompiles: `report RUN.json`, `report TRACE`, or `report -- python train.py …`.
 
@@ -61,7 +64,7 @@ def report(
         refuse("give either a saved report or trace, or a command behind --")
     found, status = _run(command) if command else (_read(source or Path()), 0)
     before = _read(baseline) if baseline is not None else None
-    _write(found, redact, {".html": html, ".json": json, ".sarif": sarif}, github)
+    _write(found, redact, {".html": html, ".json": json, ".sarif": sarif}, github, verbose)
     if before is not None:
         difference = compare(found, before)
         new, known, gone = len(difference.new), len(difference.known), len(difference.gone)
@@ -91,7 +94,7 @@ def _run(command: list[str]) -> tuple[Report, int]:
         refuse(str(error))
 
 
-def _write(found: Report, redacted: bool, files: dict[str, Path | None], github: bool) -> None:
+def _write(found: Report, redacted: bool, files: dict[str, Path | None], github: bool, verbose: bool) -> None:
     from tpu_dynamo.diagnostics.redaction import redact
     from tpu_dynamo.diagnostics.saving import write
 
@@ -115,4 +118,4 @@ def _write(found: Report, redacted: bool, files: dict[str, Path | None], github:
     console = results()
     if not console.is_terminal:
         console.width = 120
-    show(shown, console)
+    show(shown, console, verbose=verbose)

@@ -224,13 +224,27 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class CacheMiss:
+    """Graphs that were not in the cache for one reason.
+
+    owners: the functions that they are of, as `Net, backward`. summary: why, in one line; `new` where nothing like them
+    was kept. reasons: what differs exactly from the entry that came nearest to each.
+    """
+
+    owners: tuple[str, ...]
+    summary: str
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class CacheLookup:
-    """How often a level of the cache was asked with one outcome, and the reasons it gave."""
+    """How often a level of the cache was asked with one outcome, and the reasons it gave, exactly and in short."""
 
     level: str
     outcome: Literal["hit", "miss"]
     count: int
     reasons: tuple[str, ...] = ()
+    misses: tuple[CacheMiss, ...] = ()
 
 
 @dataclass(frozen=True)

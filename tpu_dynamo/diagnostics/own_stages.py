@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .attempts import Attempts
-from .model import CacheLookup, Failure, Fallback, Place, Stage, UnsupportedOperation
+from .model import CacheLookup, CacheMiss, Failure, Fallback, Place, Stage, UnsupportedOperation
 from .places import place
 
 _RAISED = re.compile(r"^torch\._dynamo\.exc\.BackendCompilerFailed: backend=.* raised:\n", re.MULTILINE)
@@ -122,13 +122,15 @@ def cache_lookups(
     """Hits and misses by level, with the reasons of the misses.
 
     hits, misses: what `tpu_dynamo.stats()` counted during the run. Records of a cache that knows why it missed come
-    in here: events `tpu_dynamo/event/cache` with `level`, `outcome` (`hit` or `miss`) and `reason`.
+    in here: events `tpu_dynamo/event/cache` with `level`, `outcome` (`hit` or `miss`), `reason`, and `owner` and
+    `summary` for a graph of which more is known.
     """
     counts: Counter[tuple[str, str]] = Counter()
     counts.update({(level, "hit"): count for level, count in hits.items()})
     counts.update({(level, "miss"): count for level, count in misses.items()})
     told: Counter[tuple[str, str]] = Counter()
     reasons: dict[tuple[str, str], dict[str, None]] = {}
+    graphs: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
     for compiled in compiles:
         for kind, data in compiled.events:
             if kind == "cache" and isinstance(data, Mapping) and data.get("outcome") in ("hit", "miss"):
@@ -136,12 +138,21 @@ def cache_lookups(
                 told[key] += 1
                 if data.get("reason"):
                     reasons.setdefault(key, {})[str(data["reason"])] = None
+                if data.get("summary"):
+                    graphs.setdefault(key, {}).setdefault(str(data["summary"]), []).append(data)
     found = []
     for level, outcome in sorted({*counts, *told}):
         key = (level, outcome)
         count = max(counts[key], told[key])
-        found.append(CacheLookup(level, "hit" if outcome == "hit" else "miss", count, tuple(reasons.get(key, ()))))
+        grouped = tuple(_miss(summary, alike) for summary, alike in graphs.get(key, {}).items())
+        exact = tuple(reasons.get(key, ()))
+        found.append(CacheLookup(level, "hit" if outcome == "hit" else "miss", count, exact, grouped))
     return tuple(found)
+
+
+def _miss(summary: str, alike: Sequence[Mapping[str, Any]]) -> CacheMiss:
+    owners, reasons = ([str(each.get(name, "")) for each in alike] for name in ("owner", "reason"))
+    return CacheMiss(tuple(dict.fromkeys(owners)), summary, tuple(dict.fromkeys(reasons)))
 
 
 def fallbacks_of(compiles: Iterable[Attempts], counted: Mapping[str, int]) -> tuple[Fallback, ...]:

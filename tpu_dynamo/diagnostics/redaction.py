@@ -52,6 +52,8 @@ def redact(report: Report) -> Report:
         failures=tuple(
             replace(f, message="", place=names.place(f.place) if f.place else None) for f in report.failures
         ),
+        # Their words name inputs, functions and lines.
+        cache=tuple(replace(level, reasons=(), misses=()) for level in report.cache),
         compiles=tuple(_compile(c, names) for c in report.compiles),
     )  # fmt: skip
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from tpu_dynamo.diagnostics.model import Place, Report
+from tpu_dynamo.diagnostics.model import CacheLookup, CacheMiss, Place, Report
 from tpu_dynamo.diagnostics.places import shortened
 from tpu_dynamo.diagnostics.summary import Change, changes, counted, duration, place_of, sentence, size, where
 from tpu_dynamo.diagnostics.visible import one_line, visible
 
 _SHOWN = 8
+_OWNERS = 8
+# What the cache says of a graph that nothing in it is like.
+NEW = "new"
 
 
-def show(report: Report, console: Console, shown: int = _SHOWN) -> None:
-    """Print the report; `shown` is how many changes, the rest are counted."""
+def show(report: Report, console: Console, shown: int = _SHOWN, verbose: bool = False) -> None:
+    """Print the report; `shown` is how many changes, the rest are counted.
+
+    verbose: with what differs exactly from the nearest entries of the cache.
+    """
     console.print(Text(sentence(report), style="bold"))
     found = changes(report)
     for number, change in enumerate(found[:shown], 1):
@@ -25,6 +32,7 @@ def show(report: Report, console: Console, shown: int = _SHOWN) -> None:
     if len(found) > shown:
         console.print(Text(f"\n… and {len(found) - shown} more: --html FILE shows all of them", style="dim"))
     _show_rest(report, console)
+    _show_cache(report.cache, console, verbose)
 
 
 def as_text(report: Report, width: int = 110) -> str:
@@ -77,9 +85,6 @@ def _show_rest(report: Report, console: Console) -> None:
         f"failed  {f.compile}: {f.kind}: {f.message.splitlines()[0] if f.message else ''}" for f in report.failures
     ]
     lines += [f"ran in eager  {f.reason} ({counted(f.count, 'graph')})" for f in report.fallbacks]
-    for level in report.cache:
-        reasons = f": {'; '.join(level.reasons)}" if level.reasons else ""
-        lines.append(f"cache  {level.level}: {level.count} x {level.outcome}{reasons}")
     for found in report.unrecorded:
         lines.append(f"Dynamo also counted {found.count} x '{found.gb_type}' without a record of where")
     crossing = sum(b.cost.bytes_crossing.value for b in report.breaks if b.cost.bytes_crossing)
@@ -94,3 +99,34 @@ def _show_rest(report: Report, console: Console) -> None:
         console.print()
     for line in lines:
         console.print(Text(one_line(line)))
+
+
+def _show_cache(levels: Sequence[CacheLookup], console: Console, verbose: bool) -> None:
+    counts = {(level.level, level.outcome): level.count for level in levels}
+    hits, misses = counts.get(("signature", "hit"), 0), counts.get(("signature", "miss"), 0)
+    if not levels:
+        return
+    console.print(Text(f"\ncache: {counted(hits, 'program')} found, {misses} lowered and compiled anew"))
+    for level in levels:
+        if level.misses and level.level != "signature":
+            console.print(
+                Padding(Text(one_line(f"{level.level}: known, and compiled again")), (0, 0, 0, 2), expand=False)
+            )
+        # What is new comes last: nothing can be done about it.
+        for miss in sorted(level.misses, key=lambda miss: miss.summary == NEW):
+            _show_miss(miss, console, verbose)
+    if verbose:
+        for level in levels:
+            reasons = "" if level.misses or not level.reasons else f": {'; '.join(level.reasons)}"
+            told = Text(one_line(f"{level.level}: {level.count} x {level.outcome}{reasons}"), style="dim")
+            console.print(Padding(told, (0, 0, 0, 2), expand=False))
+
+
+def _show_miss(miss: CacheMiss, console: Console, verbose: bool) -> None:
+    owners = list(miss.owners) if verbose else [*miss.owners[:_OWNERS]]
+    rest = len(miss.owners) - len(owners)
+    names = "; ".join(owners) + (f"; and {rest} more" if rest else "")
+    text = f"new: {names}" if miss.summary == NEW else f"{names}: {miss.summary}"
+    console.print(Padding(Text(one_line(text)), (0, 0, 0, 4), expand=False))
+    for reason in miss.reasons if verbose else ():
+        console.print(Padding(Text(one_line(reason), style="dim"), (0, 0, 0, 6), expand=False))
