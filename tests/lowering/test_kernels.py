@@ -52,6 +52,17 @@ def test_running_extremes_keep_nan_and_the_last_position(matches_eager):
     matches_eager(lambda x: (torch.cummax(x, 0), torch.cummin(x, 0)), x)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool], ids=str)
+def test_running_extremes_of_every_dtype(matches_eager, dtype):
+    x = torch.tensor([[2, 5, 5, 1, 7, 7, 0], [0, 0, 1, 1, 0, 3, 3]]).to(dtype)
+    matches_eager(lambda x: (torch.cummax(x, 1), torch.cummin(x, 1), torch.cummax(x, 0), torch.cummin(x, 0)), x)
+
+
+def test_running_extremes_of_infinities_and_nan(matches_eager):
+    x = torch.tensor([[-INF, -INF, 1.0, INF, INF], [INF, NAN, NAN, -INF, 2.0]])
+    matches_eager(lambda x: (torch.cummax(x, 1), torch.cummin(x, 1)), x)
+
+
 SIGNS = torch.tensor([-7, -6, -1, 0, 1, 6, 7])
 
 

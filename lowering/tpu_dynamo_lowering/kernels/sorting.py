@@ -8,34 +8,27 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from .indexing import narrowed
 
 aten = torch.ops.aten
 
 
-def _descending_key(value: Array) -> Array:
-    """A key whose ascending stable sort is `value`'s descending one, ties in their original order, nan first."""
-    if value.dtype == jnp.bool_:
-        return ~value
-    if jnp.issubdtype(value.dtype, jnp.integer):
-        return ~value  # -value overflows at the smallest integer
-    # Negation turns the order round but leaves nan last, where descending order wants it first.
-    return value
-
-
 def _sorted(value: Array, dim: int, descending: bool) -> tuple[Array, Array]:
+    """Values in order, stable, and where they were; nan is greater than every number.
+
+    Descending is ascending from the end, which needs no second key, and in which equal values keep their order. The
+    positions are an int32 iota, where the dimension allows it: by that XLA sorts stably without another operand.
+    """
     if value.ndim == 0:
         return value, jnp.zeros((), jnp.int64)
     dim %= value.ndim
-    position = lax.broadcasted_iota(jnp.int64, value.shape, dim)
+    extent = value.shape[dim]
+    position = narrowed(lax.broadcasted_iota(jnp.int64, value.shape, dim), extent)
     if not descending:
         ordered, index = lax.sort((value, position), dimension=dim, is_stable=True, num_keys=1)
         return ordered, index
-    if jnp.issubdtype(value.dtype, jnp.floating):
-        not_nan = ~jnp.isnan(value)
-        _, _, ordered, index = lax.sort((not_nan, -value, value, position), dimension=dim, is_stable=True, num_keys=2)
-        return ordered, index
-    _, ordered, index = lax.sort((_descending_key(value), value, position), dimension=dim, num_keys=1)
-    return ordered, index
+    ordered, index = lax.sort((lax.rev(value, (dim,)), position), dimension=dim, is_stable=True, num_keys=1)
+    return lax.rev(ordered, (dim,)), extent - 1 - lax.rev(index, (dim,))
 
 
 @kernel(aten.sort.default)
