@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
@@ -42,7 +43,7 @@ def cast_as_eager(graph_module: GraphModule, mode: FakeTensorMode) -> None:
     output = graph_module.graph.output_node()
     for node in output.all_input_nodes:
         dtype = _eager_dtype(node)
-        value = node.meta.get("val")
+        value: Any = node.meta.get("val")
         if dtype is None or value.dtype == dtype:
             continue
         with graph_module.graph.inserting_before(output), mode:

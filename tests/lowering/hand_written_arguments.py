@@ -80,6 +80,23 @@ def _bag(weights: Tensor | None = None) -> list[Any]:
     return [some(5, 4), places(5, 6), torch.tensor([0, 2, 2]), False, 0, False, weights]
 
 
+def _bag_backward(operator: Any) -> list[Any]:
+    weight, indices, offsets = some(5, 4), places(5, 6), torch.tensor([0, 2, 4])
+    value, bag, size, largest = aten._embedding_bag(weight, indices, offsets, False, 1)
+    grad = torch.ones_like(value)
+    if operator is aten._embedding_bag_per_sample_weights_backward.default:
+        bag = aten._embedding_bag(weight, indices, offsets, False, 0, False, some(6))[1]
+        return [grad, weight, indices, offsets, bag, 0]
+    if operator is aten._embedding_bag_dense_backward.default:
+        return [grad, indices, bag, size, largest, 5, False, 1, None]
+    return [grad, indices, offsets, bag, size, largest, 5, False, 1, False, None]
+
+
+def _foreach() -> list[Any]:
+    lists = [[some(3, 4), some(2)] for _ in range(3)]
+    return [*lists, torch.tensor([0.5, 2.0])]
+
+
 def _lu() -> tuple[Tensor, Tensor]:
     found = torch.linalg.lu_factor(some(4, 4) + 2 * torch.eye(4))
     return found[0], found[1]
@@ -110,7 +127,15 @@ HAND_WRITTEN: dict[Any, Callable[[], list[Any]]] = {
     aten._cholesky_solve_helper.default: lambda: [some(3, 2), torch.linalg.cholesky(some(3, 3) @ some(3, 3).T * 0 + torch.eye(3)), False],
     aten._embedding_bag.default: _bag,
     aten._embedding_bag_forward_only.default: _bag,
+    aten._embedding_bag_backward.default: lambda: _bag_backward(aten._embedding_bag_backward.default),
+    aten._embedding_bag_dense_backward.default: lambda: _bag_backward(aten._embedding_bag_dense_backward.default),
+    aten._embedding_bag_per_sample_weights_backward.default: lambda: _bag_backward(
+        aten._embedding_bag_per_sample_weights_backward.default
+    ),
+    aten._foreach_addcdiv.Tensor: _foreach,
+    aten._foreach_addcmul.Tensor: _foreach,
     aten._fused_rms_norm_backward.default: lambda: _layer_norm_backward(aten._fused_rms_norm_backward.default),
+    aten._fft_c2r.default: lambda: [torch.fft.rfft(some(3, 4)), [1], 2, 4],
     aten._histogramdd_from_bin_tensors.default: lambda: [some(6, 1), [torch.linspace(0, 1, 4)]],
     aten._int_mm.default: lambda: [places(9, 17, 8).to(torch.int8), places(9, 8, 8).to(torch.int8)],
     aten._log_softmax.default: lambda: [some(3, 4), 1, False],
@@ -193,6 +218,12 @@ HAND_WRITTEN: dict[Any, Callable[[], list[Any]]] = {
     aten.view_as_complex_copy.default: lambda: [some(3, 2)],
     aten._trilinear.default: lambda: [some(2, 3), some(3, 4), some(2, 4), [2], [0], [1], [1]],
     aten._scaled_mm.default: lambda: [some(16, 16).to(torch.float8_e4m3fn), some(16, 16).to(torch.float8_e4m3fn).t(), torch.tensor(1.0), torch.tensor(1.0)],
+    aten.reflection_pad1d_backward.default: lambda: [some(1, 2, 6), some(1, 2, 4), [1, 1]],
+    aten.reflection_pad2d_backward.default: lambda: _pad_backward(2),
+    prims.fft_c2r.default: lambda: [torch.fft.rfft(some(3, 4))],
+    prims.iota.default: lambda: [5],
+    prims.scalar_tensor.default: lambda: [2.0],
+    prims.transpose.default: lambda: [some(3, 4), [1, 0]],
     prims.broadcast_in_dim.default: lambda: [some(4), [3, 4], [1]],
 }  # fmt: skip
 
@@ -208,5 +239,14 @@ KEYWORDS: dict[Any, dict[str, Any]] = {
     aten.div.Scalar_mode: {"rounding_mode": "floor"},
     aten.div.Tensor_mode: {"rounding_mode": "trunc"},
     aten.repeat_interleave.Tensor: {"output_size": 3},
+    prims.fft_c2r.default: {"dim": [1], "last_dim_size": 4},
+    prims.iota.default: {
+        "start": 0,
+        "step": 1,
+        "dtype": torch.int64,
+        "device": torch.device("cpu"),
+        "requires_grad": False,
+    },
+    prims.scalar_tensor.default: {"dtype": torch.float32, "device": torch.device("cpu")},
     aten.segment_reduce.default: {"lengths": torch.tensor([1, 3])},
 }

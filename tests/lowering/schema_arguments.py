@@ -154,9 +154,14 @@ def accepted(overload: OpOverload, form: str, given: bool) -> tuple[Call, Any] |
 
 
 def _permuted(args: list[Any]) -> list[Any]:
-    """The same arguments, of which the tensors lie in memory with their dimensions in reverse."""
+    """The same arguments, of which the tensors lie in memory with their dimensions in reverse.
+
+    Indices stay: some of eager PyTorch's kernels, as fractional_max_pool3d_backward's, read theirs as if contiguous.
+    """
 
     def permute(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dtype == torch.int64:
+            return tensor
         order = tuple(reversed(range(tensor.ndim)))
         return tensor.permute(order).contiguous().permute(order)
 
