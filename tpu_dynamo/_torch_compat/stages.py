@@ -68,9 +68,7 @@ def compile_in_stages(
             stack.enter_context(compiled_autograd._disable())
             state = create_aot_state(stack, call, fakes, described, config, mode, shapes)
             state.fw_metadata.act_input_indices = activations
-            names = ["a parameter" for _ in parameters] + [
-                input_name(node) for node in graph_module.graph.find_nodes(op="placeholder")
-            ]
+            names = ["a parameter" for _ in parameters] + _names(graph_module, len(inputs))
             refuse_reread_aliases(fakes, names, config, state.fw_metadata)
             captured = aot_stage1_graph_capture(state, call)
             roles: list[Any] = [compilers.forward, compilers.backward, compilers.inference]
@@ -84,6 +82,13 @@ def compile_in_stages(
     if isinstance(graph_module, GmWrapper):
         return lambda given: function([*parameters, *_emptied(given)])
     return lambda *given: function([*parameters, *given])
+
+
+def _names(graph_module: GraphModule | GmWrapper, count: int) -> list[str]:
+    """The graph's inputs as the user's code names them; by their numbers where lists of them were taken apart."""
+    if isinstance(graph_module, GmWrapper):
+        return [f"number {i}" for i in range(count)]
+    return [input_name(node) for node in graph_module.graph.find_nodes(op="placeholder")]
 
 
 def _emptied(values: list[Any]) -> list[Any]:
