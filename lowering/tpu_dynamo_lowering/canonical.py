@@ -17,7 +17,7 @@ import sympy
 import torch
 from torch.fx import GraphModule, Node
 
-from ._torch_compat import FakeTensor, HigherOrderOperator, OpOverload
+from ._torch_compat import FakeTensor, HigherOrderOperator, OpOverload, custom_implementation
 from .loop_numbers import as_number
 from .randomness import draw_key, is_keyed
 from .sizes import SYMBOLIC, bound_offset
@@ -138,7 +138,8 @@ class _Writer:
     def _target(self, target: Any) -> str:
         if isinstance(target, OpOverload):
             schema = target._schema
-            if schema.name.partition("::")[0] not in _NAMESPACES and schema.name not in FOREIGN:
+            known = schema.name.partition("::")[0] in _NAMESPACES or schema.name in FOREIGN
+            if not known and custom_implementation(target) is None:
                 raise Unnameable(f"the operator {target}, whose meaning another library can change")
             return str(target)
         if isinstance(target, HigherOrderOperator):

@@ -217,3 +217,10 @@ def test_an_lstm_for_inference_is_lowered_by_the_layer(matches_eager, bias, batc
     lstm = torch.nn.LSTM(5, 7, num_layers=2, bias=bias, batch_first=batch_first, bidirectional=True).eval()
     with torch._dynamo.config.patch(allow_rnn=True), torch.no_grad():
         matches_eager(lstm, torch.randn(4, 3, 5))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_fractional_pooling_without_a_batch_takes_the_first_samples(matches_eager, rank):
+    pool = getattr(torch.nn.functional, f"fractional_max_pool{rank}d")
+    samples = torch.rand(2, 4, rank)
+    matches_eager(lambda x, s: pool(x, 2, 2, None, True, s), torch.randn(4, *[5] * rank), samples)

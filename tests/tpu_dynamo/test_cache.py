@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import tpu_dynamo
+from tests.opinfo import entries as opinfo
 from tpu_dynamo import signature
 from tpu_dynamo.cache.settings import CacheSettings, cache_settings
 from tpu_dynamo.session import session
@@ -393,3 +394,13 @@ def test_processes_make_each_program_once_and_a_later_one_makes_nothing(tmp_path
     executables = list((tmp_path / "cache" / "entries" / "executable").rglob("*/*"))
     assert sum(each[0] for each in together) == len(programs)
     assert sum(each[1] for each in together) == len(executables)
+
+
+def test_operators_that_torch_itself_defines_in_python_are_found_again():
+    info = opinfo.entries(torch.float32)["nn.functional.linear_cross_entropy-chunked"]
+    (sample,) = opinfo.samples(info, torch.float32, 1)
+    for expected in ((1, 1), (0, 0)):
+        forget()
+        with torch.no_grad():
+            opinfo.check(info, sample)
+        assert made() == expected

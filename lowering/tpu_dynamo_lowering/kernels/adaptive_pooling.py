@@ -149,13 +149,14 @@ def _fractional(
 ) -> tuple[Array, Array]:
     """Maxima of windows that random numbers place, and where they stand: one gather and one reduction.
 
-    samples: for each of the last dimensions, a number for each plane.
+    samples: for each of the last dimensions, a number for each plane; without a batch the first of it has them.
     """
     rank = len(output_size)
     lead, sizes = self.shape[:-rank], self.shape[-rank:]
+    samples = [sample[: math.prod(lead[:-1])].reshape(lead) for sample in samples]
     place: Any = 0
     for dim, (size, count, width) in enumerate(zip(sizes, output_size, kernel_size, strict=True)):
-        starts = _fractional_starts(samples[dim].reshape(lead), size, count, width)
+        starts = _fractional_starts(samples[dim], size, count, width)
         along = starts[..., None] + jnp.arange(width, dtype=jnp.int32)
         shape = [1] * (2 * rank)
         shape[dim], shape[rank + dim] = count, width
