@@ -1,6 +1,6 @@
 """How many entries of PyTorch's ModuleInfo and of its higher-order operators agree with eager, counted.
 
-    python -m tests.opinfo.modules [--device] [--match REGEX]
+    python -m tests.opinfo.modules [--device] [--match REGEX] [--inputs N]
 
 Modules are called in training and in evaluation, with gradients of parameters and inputs; so are the higher-order
 operators. Prints each entry that fails, and the counts at the end; exits 1 where one does. What fails with Dynamo alone
@@ -32,11 +32,12 @@ _DTYPE = torch.float32
 Make = Callable[[str], tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]
 
 
-def module_cases(info: ModuleInfo) -> Iterator[Make]:
-    """The module's inputs, in training and in evaluation."""
+def module_cases(info: ModuleInfo, count: int | None = None) -> Iterator[Make]:
+    """The module's first `count` inputs, all for None, in evaluation and in training."""
     for training in (False, True):
         torch.manual_seed(0)
-        for given in info.module_inputs_func(info, "cpu", _DTYPE, requires_grad=True, training=training):
+        inputs = info.module_inputs_func(info, "cpu", _DTYPE, requires_grad=True, training=training)
+        for given in itertools.islice(inputs, count):
             if given.forward_input is not None:
                 yield lambda device, given=given, training=training: _module(info, given, training, device)
 
@@ -105,11 +106,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", action="store_true", help='on torch.device("tpu")')
     parser.add_argument("--match", default=".*")
+    parser.add_argument(
+        "--inputs", type=int, help="the first so many inputs of each entry in each mode; all by default"
+    )
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     device = "tpu" if given.device else "cpu"
-    found = {f"module {info.name}": list(module_cases(info)) for info in module_db}
+    found = {f"module {info.name}": list(module_cases(info, given.inputs)) for info in module_db}
     for info in hop_db:
         found[f"operator {info.name}-{info.variant_test_name}"] = list(operator_cases(info))
     counts: Counter[str] = Counter()
