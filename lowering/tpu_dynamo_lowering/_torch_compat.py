@@ -161,7 +161,7 @@ def copies_of_views() -> list[tuple[OpOverload, OpOverload]]:
 
 
 def is_view(node: Node) -> bool:
-    """Whether a node's result, or each of its results, is a strided view of its first argument's memory, by the schema.
+    """Say whether a node's result, or each of its results, is by its schema a view of its first argument's memory.
 
     Views that read the memory otherwise (conjugated, negated, as another dtype) are none.
     """

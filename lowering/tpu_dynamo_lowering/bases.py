@@ -72,14 +72,14 @@ def _given_offset(node: Node) -> Any:
 
 
 def _viewed(node: Node) -> Node | None:
-    """What a node is a view of, None for one that is none."""
+    """Return the node that a node is a view of, None for one that is no view."""
     # A part of what split, chunk or unbind gives is a view of what they take.
     call = node.all_input_nodes[0] if node.target is operator.getitem else node
     return call.all_input_nodes[0] if is_view(call) else None
 
 
 def _reach(size: Sequence[int], stride: Sequence[int]) -> int:
-    """How many elements of memory a strided view spans."""
+    """Count the elements of memory that a strided view spans."""
     return 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else 0
 
 

@@ -113,7 +113,7 @@ class _Writer:
         return found
 
     def is_number(self, node: Node) -> bool:
-        """Whether a node computes a number, which has no line: it stands in the arguments of its users."""
+        """Say whether a node computes a number, which has no line: it stands in the arguments of its users."""
         value = node.meta.get("val")
         return node.op == "call_function" and isinstance(value, _SCALAR) and self._number(value) is not None
 

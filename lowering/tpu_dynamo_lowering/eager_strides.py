@@ -53,7 +53,7 @@ def _strides(value: Any) -> list[tuple[int, ...]]:
 
 
 def _elementwise(self: Any, other: Any, *others: Any, **options: Any) -> Tensor:
-    """What TensorIterator gives for two operands; the rule for `add` is right."""
+    """Return a tensor with the strides that TensorIterator gives for two operands; the rule for `add` is right."""
     return torch.add(_floats(self), _floats(other))
 
 
