@@ -63,7 +63,7 @@ def tpu(
     placeholders = graph_module.graph.find_nodes(op="placeholder")
     names = tuple(map(input_name, placeholders))
     frame = Frame(names, tuple(guards()), tuple(shape_guards()), frame_function())
-    compile_as = partial(compile_graph, device, chosen, forms, frame)
+    compile_as = partial(compile_graph, chosen, forms, frame)
     compilers: dict[str, Any] = {role: partial(compile_as, role) for role in ("forward", "backward", "inference")}
     kept = kept_by_torch(chosen, device, on_device)
     if kept is not None:
@@ -80,7 +80,6 @@ def tpu(
 
 
 def compile_graph(
-    device: Client,
     options: Options,
     captured: Mapping[str, Callable[[], str]],
     frame: Frame,
@@ -95,11 +94,14 @@ def compile_graph(
     """
     session().statistics.count("graphs", role)
     prepared = prepare(graph_module)
+    # A graph without inputs may make tensors on the device, and those that it gets may come in lists.
+    on_device = any(v.device.type == DEVICE for v in graph_tensors(graph_module))
+    device = client_of_tensors(options) if on_device else client(options.target)
     graph = Graph(
         name=next_name(role),
         role=role,
         module=prepared,
-        on_device=any(v.device.type == DEVICE for v in graph_tensors(graph_module)),
+        on_device=on_device,
         static=static_inputs(graph_module, backward=role == "backward"),
         returned=forward_returns() if role == "forward" else None,
         frame=frame,

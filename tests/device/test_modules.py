@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import tpu_dynamo
 from tpu_dynamo.device import DeviceNameTaken, registration
 
+compiled_autograd = torch._dynamo.compiled_autograd
+
 
 def test_tied_weights_stay_tied_and_optimizers_keep_their_parameters():
     embedding, head = torch.nn.Embedding(7, 4), torch.nn.Linear(4, 7, bias=False)
@@ -283,3 +285,27 @@ def test_attention_is_one_operator_with_eagers_gradients(heads, mask, how, compi
     run("tpu", torch.compile(function, backend=aot_autograd(fw_compiler=look, bw_compiler=look)))
     assert names.count("tpu_dynamo.attention.default") == names.count("tpu_dynamo.attention_backward.default") == 1
     assert not any("bmm" in name or "softmax" in name for name in names)
+
+
+def on_the_device(scale: torch.Tensor) -> torch.Tensor:
+    return scale + torch.ones(3, device="tpu")
+
+
+@pytest.mark.parametrize("inputs", [pytest.param([], id="no inputs"), pytest.param([torch.tensor(2.0)], id="a number")])
+def test_after_a_reset_programs_run_where_the_tensors_are(inputs):
+    kept = torch.ones(3, device="tpu")
+    tpu_dynamo.reset()
+    made = torch.compile(lambda *given: on_the_device(*(given or [torch.tensor(2.0, device="tpu")])), backend="tpu")
+    assert torch.equal((made(*inputs) + kept).cpu(), torch.full((3,), 4.0))
+
+
+def test_after_a_reset_compiled_autograd_runs_where_the_tensors_are():
+    net = torch.nn.Linear(3, 2).to("tpu")
+    tpu_dynamo.reset()
+    try:
+        with compiled_autograd._enable(torch.compile(backend="tpu")):
+            torch.compile(net, backend="tpu")(torch.ones(4, 3, device="tpu")).sum().backward()
+    finally:
+        compiled_autograd.reset()
+    assert net.weight.grad is not None
+    assert torch.equal(net.weight.grad.cpu(), torch.full((2, 3), 4.0))
