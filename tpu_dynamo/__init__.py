@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from tpu_dynamo_runtime import ProgramMemory as ProgramMemory
     from tpu_dynamo_runtime import UnknownTarget as UnknownTarget
 
-    from .ahead_of_time import TargetGraph as TargetGraph
-    from .ahead_of_time import compile_for as compile_for
+    from .ahead_of_time.target_graphs import TargetGraph as TargetGraph
+    from .ahead_of_time.target_graphs import compile_for as compile_for
     from .cache.misses import Miss as Miss
     from .device import DeviceNameTaken as DeviceNameTaken
+    from .device_memory import Memory as Memory
+    from .device_memory import memory as memory
     from .diagnostics import Diagnosis as Diagnosis
     from .diagnostics import diagnose as diagnose
     from .errors import CompilationFailed as CompilationFailed
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from .errors import NeedsValues as NeedsValues
     from .options import OptionError as OptionError
     from .options import Options as Options
-    from .owners import Memory as Memory
-    from .owners import memory as memory
     from .precompiled import Precompiled as Precompiled
     from .precompiled import precompile as precompile
     from .session import explain_last_miss as explain_last_miss
@@ -49,22 +49,22 @@ if TYPE_CHECKING:
     from .training import UnsupportedOptimizer as UnsupportedOptimizer
     from .training import train_step as train_step
     from .version import __version__ as __version__
-    from .warmup.decorated import warmup_case as warmup_case
+    from .warmup.decorator import warmup_case as warmup_case
 
 _PLACES = {
-    ".ahead_of_time": ("TargetGraph", "compile_for"),
+    ".ahead_of_time.target_graphs": ("TargetGraph", "compile_for"),
     ".cache.misses": ("Miss",),
     ".device": ("DeviceNameTaken",),
     ".diagnostics": ("Diagnosis", "diagnose"),
     ".errors": ("CompilationFailed", "FrozenParameterChanged", "NeedsValues"),
     ".options": ("OptionError", "Options"),
-    ".owners": ("Memory", "memory"),
+    ".device_memory": ("Memory", "memory"),
     ".precompiled": ("Precompiled", "precompile"),
     ".session": ("explain_last_miss", "reset", "reset_stats", "stats"),
     ".statistics": ("Snapshot",),
     ".training": ("NotALoss", "TrainStep", "UnsupportedOptimizer", "train_step"),
     ".version": ("__version__",),
-    ".warmup.decorated": ("warmup_case",),
+    ".warmup.decorator": ("warmup_case",),
     "tpu_dynamo_lowering": ("SourceLine", "Unsupported", "UnsupportedInput", "UnsupportedOp"),
     "tpu_dynamo_runtime": (
         "CompileOnlyTarget",

@@ -27,17 +27,17 @@ from ._torch_compat import (
     unset_fake_temporarily,
 )
 from .artifacts import next_name, record_event
-from .autograd_cache import finding_programs, kept_by_torch, storable
-from .compiled import CompiledGraph, EagerGraph, Run, Sizes
+from .cache.signature import Frame, input_names
 from .device import NAME as DEVICE
-from .freezing import FrozenModule, check_role
-from .frozen import FrozenGraph
-from .inputs import check_inputs, client_of_tensors
+from .graph.compiled import CompiledGraph, EagerGraph, Run, Sizes
+from .graph.freezing import FrozenModule, check_role
+from .graph.frozen import FrozenGraph
+from .graph.inputs import check_inputs, client_of_tensors
+from .graph.specialise import Graph, specialise
+from .graph.torch_cache import finding_programs, kept_by_torch, storable
+from .graph.torch_entry import GraphRecord
 from .options import Options
 from .session import session
-from .signature import Frame, input_names
-from .specialise import Graph, specialise
-from .stored import GraphRecord
 
 log = logging.getLogger("tpu_dynamo")
 

@@ -9,7 +9,7 @@ import time
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tpu_dynamo.ahead_of_time import lower_model
+from tpu_dynamo.ahead_of_time.target_graphs import lower_model
 from tpu_dynamo.options import Options
 
 

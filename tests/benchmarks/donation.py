@@ -16,7 +16,7 @@ import transformers
 from torch.fx import GraphModule
 
 from tpu_dynamo._torch_compat import static_inputs
-from tpu_dynamo.capture import capture
+from tpu_dynamo.ahead_of_time.capture import capture
 
 
 def mebibytes(tensors: Iterable[torch.Tensor]) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from tpu_dynamo.cli import app
-from tpu_dynamo.cli.ending import ExitCode
+from tpu_dynamo.cli.exit_codes import ExitCode
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 SCREENS = Path(__file__).with_name("screens")

@@ -10,7 +10,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
-from tpu_dynamo.cli import app, asking
+from tpu_dynamo.cli import app, confirmation
 from tpu_dynamo_runtime.store import open_store
 
 from .stores import damage, filled, kept, key, program, run, told
@@ -70,7 +70,7 @@ def test_a_person_at_a_terminal_is_asked(directory, monkeypatch, answer, code, l
         def isatty(self):
             return True
 
-    monkeypatch.setattr(asking, "sys", type("Sys", (), {"stdin": Terminal()}))
+    monkeypatch.setattr(confirmation, "sys", type("Sys", (), {"stdin": Terminal()}))
     done = CliRunner().invoke(app, ["cache", "clear", "--cache-dir", str(directory)], input=answer)
     assert done.exit_code == code
     assert "Remove 2 programs and 2 executables" in done.stderr

@@ -9,7 +9,7 @@ from importlib import metadata
 
 import pytest
 
-from tpu_dynamo.doctor import GROUPS, cache, names, trying, variables, versions, working
+from tpu_dynamo.doctor import GROUPS, cache_directory, entry_points, trial_process, trial_results, variables, versions
 from tpu_dynamo_runtime import plugin_installed
 
 from .stores import filled, key, run
@@ -52,8 +52,8 @@ def test_a_healthy_machine_has_no_errors_and_its_model_agrees_with_eager(tmp_pat
     ],
 )  # fmt: skip
 def test_what_a_stage_found_is_judged(monkeypatch, found, status, text):
-    monkeypatch.setattr(working, "stages", lambda skipped: iter([found]))
-    judged = [check for check in working.checks() if text in check.found]
+    monkeypatch.setattr(trial_results, "stages", lambda skipped: iter([found]))
+    judged = [check for check in trial_results.checks() if text in check.found]
     assert [check.status for check in judged] == [status]
     if status in ("warning", "error"):
         assert judged[0].advice, "each finding says what to do"
@@ -64,7 +64,7 @@ def test_a_process_that_dies_is_a_finding_with_its_last_words(tmp_path, monkeypa
     package.mkdir()
     (package / "__init__.py").write_text("import os\nos.write(2, b'out of luck')\nos.abort()\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    (found,) = trying.stages()
+    (found,) = trial_process.stages()
     assert found["stage"] == "import torch"
     assert found["error"] == "the process ended with exit status -6"
     assert "out of luck" in found["log"]
@@ -75,7 +75,7 @@ def test_an_error_in_one_stage_leaves_the_others(tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").write_text("raise ImportError('broken')\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    found = list(trying.stages(("compile and compare",)))
+    found = list(trial_process.stages(("compile and compare",)))
     assert found[0]["error"] == "ImportError: broken"
     assert len(found) == 7
 
@@ -92,7 +92,7 @@ def another_owner(tmp_path, monkeypatch):
 
 
 def test_who_else_wants_the_name_of_the_backend_is_told(another_owner):
-    checks = by_name(names.checks())
+    checks = by_name(entry_points.checks())
     taken = checks['backend="tpu"']
     assert taken.status == "warning"
     assert "torch_tpu (torch_tpu:backend) comes first" in taken.found
@@ -126,23 +126,23 @@ def test_what_is_missing_is_an_error_where_it_is_needed(monkeypatch):
 
 def test_the_cache_is_looked_at(tmp_path):
     filled(tmp_path / "cache")
-    found = by_name(cache.checks(tmp_path / "cache"))
+    found = by_name(cache_directory.checks(tmp_path / "cache"))
     assert found["directory"].status == found["entries"].status == found["free space"].status == "ok"
     assert found["entries"].facts["entries"] == 4
     path = tmp_path / "cache" / "entries" / "program" / key("bert")[:2] / key("bert")
     path.write_bytes(b"bad")
-    bad = by_name(cache.checks(tmp_path / "cache"))["entries"]
+    bad = by_name(cache_directory.checks(tmp_path / "cache"))["entries"]
     assert (bad.status, bad.advice) == ("warning", "tpu-dynamo cache verify --repair")
     os.chmod(tmp_path / "cache", 0o777)
-    refused = by_name(cache.checks(tmp_path / "cache"))["directory"]
+    refused = by_name(cache_directory.checks(tmp_path / "cache"))["directory"]
     assert refused.status == "warning"
     assert "others may write to it" in refused.found
-    assert by_name(cache.checks(tmp_path / "none"))["directory"].status == "ok"
+    assert by_name(cache_directory.checks(tmp_path / "none"))["directory"].status == "ok"
 
 
 def test_too_little_room_is_a_finding(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1 << 20}))
-    assert by_name(cache.checks(tmp_path))["free space"].status == "warning"
+    monkeypatch.setattr(cache_directory.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1 << 20}))
+    assert by_name(cache_directory.checks(tmp_path))["free space"].status == "warning"
 
 
 @pytest.mark.parametrize(

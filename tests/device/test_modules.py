@@ -174,7 +174,7 @@ def test_a_loader_feeds_the_device():
 
 
 def test_dropping_many_models_leaves_nothing_behind():
-    from tpu_dynamo.device.programs import device_client
+    from tpu_dynamo.device.operator_programs import device_client
 
     def make() -> None:
         torch.nn.Linear(50, 50).to("tpu")(torch.ones(1, 50, device="tpu")).sum().backward()
@@ -195,7 +195,7 @@ def test_another_owner_of_the_slot_is_named(monkeypatch):
 
 
 def test_another_target_than_the_tensors_own_is_refused(monkeypatch):
-    from tpu_dynamo import inputs
+    from tpu_dynamo.graph import inputs
 
     class Chip:
         platform = "tpu"

@@ -202,7 +202,7 @@ def test_ten_thousand_operations_leave_nothing_behind():
 
 
 def tpu_buffers() -> list[object]:
-    from tpu_dynamo.device.programs import device_client
+    from tpu_dynamo.device.operator_programs import device_client
 
     return list(device_client()._client.live_buffers())
 

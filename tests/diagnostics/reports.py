@@ -25,7 +25,7 @@ from tpu_dynamo.diagnostics.model import (
     Unrecorded,
     UnsupportedOperation,
 )
-from tpu_dynamo.diagnostics.places import excerpt
+from tpu_dynamo.diagnostics.source_locations import excerpt
 
 HOSTILE = (
     "<script>window.harmed=1</script><img src=x onerror=window.harmed=1>\"'--></style>&lt; "

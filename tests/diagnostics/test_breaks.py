@@ -10,7 +10,7 @@ import torch
 from tests.diagnostics.breaking_models import CASES, Inlined, scaled
 from tests.diagnostics.runs import agrees_with_dynamo, compiled_call, place_of, watch
 from tpu_dynamo.diagnostics.fixes import FIXES
-from tpu_dynamo.diagnostics.reading import read_report
+from tpu_dynamo.diagnostics.report_sources import read_report
 
 CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tests.diagnostics.reports import large
 from tpu_dynamo.cli import app
-from tpu_dynamo.diagnostics.saving import write
+from tpu_dynamo.diagnostics.report_files import write
 
 
 def run(*arguments):

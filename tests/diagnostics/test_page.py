@@ -10,7 +10,7 @@ import pytest
 
 from tests.diagnostics.reports import hostile, large
 from tpu_dynamo.diagnostics.model import Report, Run
-from tpu_dynamo.diagnostics.saving import write
+from tpu_dynamo.diagnostics.report_files import write
 from tpu_dynamo.diagnostics.views.html import as_html
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

@@ -9,7 +9,7 @@ import torch
 
 from tests.diagnostics.breaking_models import Item
 from tests.diagnostics.runs import compiled_call, watch
-from tpu_dynamo.diagnostics.reading import Unreadable, read_report, run_and_read
+from tpu_dynamo.diagnostics.report_sources import Unreadable, read_report, run_and_read
 from tpu_dynamo.diagnostics.summary import totals
 
 
@@ -119,7 +119,7 @@ def test_a_command_that_is_not_there_says_so():
 
 
 def test_json_keeps_everything(trace, tmp_path):
-    from tpu_dynamo.diagnostics.saving import write
+    from tpu_dynamo.diagnostics.report_files import write
 
     (tmp_path / "trace.log").write_text(trace)
     report = read_report(tmp_path / "trace.log")

@@ -18,7 +18,7 @@ from tests.diagnostics.runs import watch
 from tpu_dynamo.diagnostics.baseline import compare, failing
 from tpu_dynamo.diagnostics.model import CacheLookup, CacheMiss, Report, Run
 from tpu_dynamo.diagnostics.redaction import redact
-from tpu_dynamo.diagnostics.saving import write
+from tpu_dynamo.diagnostics.report_files import write
 from tpu_dynamo.diagnostics.views.github import as_annotations
 from tpu_dynamo.diagnostics.views.json_file import as_json, read_json, schema
 from tpu_dynamo.diagnostics.views.sarif import as_sarif

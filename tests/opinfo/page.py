@@ -21,7 +21,7 @@ import torch
 from torch.fx import Node
 
 import tpu_dynamo_lowering.expand as expand_module
-from tpu_dynamo import coverage
+from tpu_dynamo.ahead_of_time import coverage
 from tpu_dynamo_lowering.errors import tensors_of
 
 from . import entries

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import tpu_dynamo
 from tests.tpu_dynamo.test_cache import forget, made
-from tpu_dynamo.autograd_cache import kept_by_torch
+from tpu_dynamo.graph.torch_cache import kept_by_torch
 from tpu_dynamo_lowering import table
 from tpu_dynamo_lowering.ops import TABLE
 from tpu_dynamo_runtime import client

@@ -16,7 +16,7 @@ import torch
 
 import tpu_dynamo
 from tests.opinfo import entries as opinfo
-from tpu_dynamo import signature
+from tpu_dynamo.cache import signature
 from tpu_dynamo.cache.settings import CacheSettings, cache_settings
 from tpu_dynamo.session import session
 from tpu_dynamo_lowering import table

@@ -16,9 +16,9 @@ from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import tpu_dynamo
-from tpu_dynamo.ahead_of_time import lower_model
-from tpu_dynamo.capture import default_loss
-from tpu_dynamo.device.programs import device_client
+from tpu_dynamo.ahead_of_time.capture import default_loss
+from tpu_dynamo.ahead_of_time.target_graphs import lower_model
+from tpu_dynamo.device.operator_programs import device_client
 from tpu_dynamo.options import Options
 from tpu_dynamo.session import session
 from tpu_dynamo_lowering import table

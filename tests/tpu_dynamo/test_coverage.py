@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests.opinfo import page
-from tpu_dynamo import coverage
+from tpu_dynamo.ahead_of_time import coverage
 from tpu_dynamo.cli import app
 
 

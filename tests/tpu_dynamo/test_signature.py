@@ -17,8 +17,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tpu_dynamo import Options, signature
-from tpu_dynamo.signature import Frame
+from tpu_dynamo import Options
+from tpu_dynamo.cache import signature
+from tpu_dynamo.cache.signature import Frame
 from tpu_dynamo_lowering import Unnameable, lower, table, trace
 from tpu_dynamo_lowering.ops import TABLE
 

@@ -14,11 +14,11 @@ import tpu_dynamo
 from tests.warmup import warm_models
 from tpu_dynamo.session import session
 from tpu_dynamo.warmup.cases import Case, cases_of
-from tpu_dynamo.warmup.decorated import cases_in
-from tpu_dynamo.warmup.makers import makers
+from tpu_dynamo.warmup.decorator import cases_in
 from tpu_dynamo.warmup.manifest import Manifest
 from tpu_dynamo.warmup.outcome import Outcome
-from tpu_dynamo.warmup.work import do
+from tpu_dynamo.warmup.run_case import do
+from tpu_dynamo.warmup.target_compilers import makers
 from tpu_dynamo_runtime import client, plugin_installed
 from tpu_dynamo_runtime.store import entries, latest, open_store
 

@@ -16,9 +16,9 @@ from .autograd import compile_with_aot_autograd, forward_returns, static_inputs
 from .autograd_cache import BypassAOTAutogradCache, FXGraphCacheMiss, Kept, OutputCode, usable
 from .frames import frame_function, graph_tensors, guards, input_name, shape_guards, size_hint
 from .joint import JointPlaces, export_joint
-from .records import forms_are_read, trace_artifact, trace_event
-from .steps import mark_stepped, traced_as_compiled
+from .optimizer_steps import mark_stepped, traced_as_compiled
 from .streams import leave_out_streams
+from .structured_trace import forms_are_read, trace_artifact, trace_event
 
 __all__ = [
     "BackendCompilerFailed",

@@ -35,7 +35,7 @@ from torch.fx import GraphModule
 __all__ = ["BypassAOTAutogradCache", "FXGraphCacheMiss", "Kept", "OutputCode", "for_entry", "found", "key_of", "usable"]
 
 # Raised when what is in a key, or in an OutputCode of ours, changes.
-_SCHEMA = "1"
+_SCHEMA = "2"
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from tpu_dynamo_runtime import unknown_targets
 from tpu_dynamo_runtime.store import Store
 
 from ..artifacts import record_event
-from ..recording import append_record
-from ..signature import Signature
 from ..statistics import Statistics
 from . import executables, programs
+from .lookup_log import append_record
 from .misses import Miss, Neighbours, unnameable, unregistered
 from .portable import record
+from .signature import Signature
 
 log = logging.getLogger("tpu_dynamo.cache")
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from tpu_dynamo_runtime.store import Store, latest
 
-from ..signature import Signature
 from . import executables, programs
 from .differences import differences, program_differences
 from .entries import explains
+from .signature import Signature
 from .summaries import NEW, graph_name, is_near, summarise
 
 log = logging.getLogger("tpu_dynamo.cache")

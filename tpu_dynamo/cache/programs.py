@@ -23,8 +23,8 @@ from tpu_dynamo_lowering import (
 )
 from tpu_dynamo_runtime.store import Store
 
-from ..signature import Signature
 from .entries import PROGRAM
+from .signature import Signature
 
 KIND = PROGRAM
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tpu_dynamo_runtime.store import DEFAULT_MAX_BYTES
 
-from ..amounts import bytes_of
+from ..formatting import bytes_of
 
 if TYPE_CHECKING:
     from ..options import Options

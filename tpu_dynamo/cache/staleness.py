@@ -15,10 +15,10 @@ from tpu_dynamo_runtime import PLATFORMS, Environment, client
 from tpu_dynamo_runtime.environment import compile_environment
 
 from ..options import Options
-from ..signature import key_of, keyed_options, surroundings
 from .differences import differences
 from .entries import EXECUTABLE, PROGRAM, Described
 from .executables import executable_key
+from .signature import key_of, keyed_options, surroundings
 
 # Parts of an environment that belong to a process, and those that only an open PJRT client knows.
 _CHOSEN = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "devices", "CPUs")

@@ -11,7 +11,7 @@ from .cache import verbs as cache_verbs
 from .compile import compile
 from .cost import cost
 from .doctor import doctor
-from .ending import Root
+from .exit_codes import Root
 from .explain import explain
 from .manifest import manifest
 from .ops import ops

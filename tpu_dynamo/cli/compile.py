@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import print_json, say, waiting
-from .ending import ExitCode, end, refuse
-from .switches import Json, NoProgress
-from .target_graphs import Factory, Init, Target, Training, build
+from .exit_codes import ExitCode, end, refuse
+from .factory_graphs import Factory, Init, Target, Training, build
+from .shared_options import Json, NoProgress
 
 if TYPE_CHECKING:
     from tpu_dynamo import TargetGraph
@@ -97,7 +97,7 @@ def _graphs(
     dumps: str,
 ) -> tuple[list[str], list[TargetGraph]]:
     """The names of the graphs, and the graphs if a form needs XLA; StableHLO is then among the dumps else."""
-    from tpu_dynamo.ahead_of_time import compile_for, lower_model
+    from tpu_dynamo.ahead_of_time.target_graphs import compile_for, lower_model
     from tpu_dynamo.options import Options
     from tpu_dynamo_runtime import find_topology, resolve
 

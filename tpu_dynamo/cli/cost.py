@@ -13,9 +13,9 @@ import typer
 
 from .compile import cost_data, memory_data
 from .console import print_json, results, say, table, waiting
-from .ending import ExitCode, end
-from .switches import Json, NoProgress
-from .target_graphs import Factory, Init, Target, Training, build
+from .exit_codes import ExitCode, end
+from .factory_graphs import Factory, Init, Target, Training, build
+from .shared_options import Json, NoProgress
 
 if TYPE_CHECKING:
     from tpu_dynamo import TargetGraph
@@ -44,7 +44,7 @@ def cost(
     """
     with waiting(f"building {factory}", not no_progress):
         built, calling = build(factory, init)
-        from tpu_dynamo.ahead_of_time import compile_for
+        from tpu_dynamo.ahead_of_time.target_graphs import compile_for
     with waiting(f"compiling {factory} for {target}", not no_progress), calling:
         args, kwargs = built.walks[0][0]
         graphs = compile_for(built.model, args, kwargs, target=target, training=training)

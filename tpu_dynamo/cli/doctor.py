@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import print_json, results, waiting
-from .ending import ExitCode, end
-from .switches import CacheDir, Json, NoProgress
+from .exit_codes import ExitCode, end
+from .shared_options import CacheDir, Json, NoProgress
 
 if TYPE_CHECKING:
     from tpu_dynamo.doctor import Check

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from .console import print_json, results
-from .ending import refuse
-from .switches import Json
+from .exit_codes import refuse
+from .shared_options import Json
 
 
 def explain(

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from .console import print_json, say
-from .ending import refuse
-from .switches import Json
+from .exit_codes import refuse
+from .shared_options import Json
 
 manifest = typer.Typer(help="Manifests of `tpu-dynamo warmup`.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def check(
 ) -> None:
     """Say what is wrong with a manifest, with lines; exits with 2 where something is. Nothing of yours is imported."""
     from tpu_dynamo.warmup.cases import cases_of
-    from tpu_dynamo.warmup.reading import ManifestError, read_manifest
+    from tpu_dynamo.warmup.manifest_file import ManifestError, read_manifest
 
     try:
         found = read_manifest(file)

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from tpu_dynamo.amounts import counted
+from tpu_dynamo.formatting import counted
 
 from .console import cut, print_json, results, say, table, waiting
-from .ending import ExitCode, end
-from .switches import Json, NoProgress
+from .exit_codes import ExitCode, end
+from .shared_options import Json, NoProgress
 from .user_code import load, made
 
 _WHY = "WHAT IT GIVES, OR WHY THIS WAY"
@@ -30,7 +30,7 @@ def ops(
     Exits with 1 when the model has operators that cannot be lowered.
     """
     with waiting("importing torch", not no_progress):
-        from tpu_dynamo import coverage
+        from tpu_dynamo.ahead_of_time import coverage
     if factory is None:
         _show_all(coverage.operator_rows(), json)
         return

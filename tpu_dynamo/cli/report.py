@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from .console import results, say
-from .ending import ExitCode, end, refuse
+from .exit_codes import ExitCode, end, refuse
 
 if TYPE_CHECKING:
     from tpu_dynamo.diagnostics.model import Report
@@ -77,7 +77,7 @@ def report(
 
 
 def _read(path: Path) -> Report:
-    from tpu_dynamo.diagnostics.reading import Unreadable, read_report
+    from tpu_dynamo.diagnostics.report_sources import Unreadable, read_report
 
     try:
         return read_report(path)
@@ -86,7 +86,7 @@ def _read(path: Path) -> Report:
 
 
 def _run(command: list[str]) -> tuple[Report, int]:
-    from tpu_dynamo.diagnostics.reading import Unreadable, run_and_read
+    from tpu_dynamo.diagnostics.report_sources import Unreadable, run_and_read
 
     try:
         return run_and_read(command)
@@ -96,7 +96,7 @@ def _run(command: list[str]) -> tuple[Report, int]:
 
 def _write(found: Report, redacted: bool, files: dict[str, Path | None], github: bool, verbose: bool) -> None:
     from tpu_dynamo.diagnostics.redaction import redact
-    from tpu_dynamo.diagnostics.saving import write
+    from tpu_dynamo.diagnostics.report_files import write
 
     shown = redact(found) if redacted else found
     for form, path in files.items():

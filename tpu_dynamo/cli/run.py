@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from .console import print_json, say
-from .ending import ExitCode, refuse
+from .exit_codes import ExitCode, refuse
 from .report import COMMAND
-from .switches import CacheDir, Json
+from .shared_options import CacheDir, Json
 
 
 def run(
@@ -29,7 +29,7 @@ def run(
     part of all its processes that use the backend; it costs a line in a file for each program.
     """
     from tpu_dynamo.warmup.commands import run_recorded
-    from tpu_dynamo.warmup.observed import as_data, write
+    from tpu_dynamo.warmup.recorded_command import as_data, write
 
     command = ctx.meta.get(COMMAND)
     if not command:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .ending import refuse
+from .exit_codes import refuse
 
 
 def load(path: str) -> Callable[..., Any]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import print_json, results, say
-from .ending import ExitCode, end, refuse
-from .switches import CacheDir, DryRun, Json, NoProgress
+from .exit_codes import ExitCode, end, refuse
+from .shared_options import CacheDir, DryRun, Json, NoProgress
 from .warmup_cases import Modes, cases_asked_for
 
 if TYPE_CHECKING:
-    from tpu_dynamo.warmup.run import Result, Run
+    from tpu_dynamo.warmup.scheduler import Result, Run
     from tpu_dynamo.warmup.workers import Workers
 
 
@@ -68,7 +68,7 @@ def warmup(
     Exits with 4 when a case failed to compile, 2 when the manifest or the code that it names is wrong, 6 when cases
     were not finished, and with --check 1 when something is missing. Other cases are done all the same.
     """
-    from tpu_dynamo.warmup.run import Run, as_data
+    from tpu_dynamo.warmup.scheduler import Run, as_data
     from tpu_dynamo.warmup.workers import Workers
 
     from .warmup_view import show_cases, show_results
@@ -92,7 +92,7 @@ def warmup(
     ended, seconds = run.ended(), time.monotonic() - started
     data = as_data(ended, checking=check, seconds=seconds)
     if report is not None:
-        from tpu_dynamo.warmup.report import write_report
+        from tpu_dynamo.warmup.run_report import write_report
 
         for file in write_report(report, data):
             say(f"wrote {file}")

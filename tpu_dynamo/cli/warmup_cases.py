@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .ending import refuse
+from .exit_codes import refuse
 
 if TYPE_CHECKING:
     from tpu_dynamo.warmup.cases import Case
@@ -31,7 +31,7 @@ def cases_asked_for(
     init: how a factory without a manifest is called. only: names of models and cases. Refuses what cannot be used.
     """
     from tpu_dynamo.warmup.cases import cases_of, chosen
-    from tpu_dynamo.warmup.reading import ManifestError, read_manifest
+    from tpu_dynamo.warmup.manifest_file import ManifestError, read_manifest
     from tpu_dynamo_runtime import TARGETS, UnknownTarget, find_topology
 
     for target in targets:

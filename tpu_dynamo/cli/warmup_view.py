@@ -12,7 +12,7 @@ from .console import messages, print_json, results, say, table
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from tpu_dynamo.warmup.run import Result, Run
+    from tpu_dynamo.warmup.scheduler import Result, Run
     from tpu_dynamo.warmup.workers import Event
 
 _STAGES = ("trace", "lower", "compile", "store")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import torch_module
-from .programs import in_use
+from .operator_programs import in_use
 
 
 def _device_stats(device_index: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 
 from ._torch_compat import NAME, as_view, contiguous_stride, reset_tensor
 from .cells import Cell, DeviceStorage, cell_of, new_tensor, set_cell
-from .memory import convert, order_of, put_host, read, to_host, write
+from .tensor_memory import convert, order_of, put_host, read, to_host, write
 
 aten = torch.ops.aten
 

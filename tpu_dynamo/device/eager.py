@@ -18,9 +18,9 @@ from ..session import session
 from ._torch_compat import DATA_DEPENDENT, NAME, reset_tensor
 from .cells import Cell, set_cell, strides_of, wrap
 from .generator import check_draw, draw_keys
-from .memory import order_of, put_host, read, to_host, write
-from .programs import DeviceProgram, compile_program
+from .operator_programs import DeviceProgram, compile_program
 from .schemas import Arguments, Schema, functional, schema_of
+from .tensor_memory import order_of, put_host, read, to_host, write
 
 log = logging.getLogger("tpu_dynamo.device")
 

@@ -8,7 +8,7 @@ import torch
 
 from ._torch_compat import NAME
 from .cells import Cell, DeviceStorage, new_tensor, set_cell
-from .memory import put_host, to_host
+from .tensor_memory import put_host, to_host
 
 
 def bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:

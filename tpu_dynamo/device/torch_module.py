@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .generator import generator
-from .programs import device_client, in_use
+from .operator_programs import device_client, in_use
 
 
 def is_available() -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from ._torch_compat import RESUMED
 from .messages import BreakMessage, break_message, error_message
 from .model import Place
-from .records import EVENTS, Record
+from .trace_records import EVENTS, Record
 
 _LOCAL = re.compile(r"L\['(\w+)'\]")
 _WIDTHS = {

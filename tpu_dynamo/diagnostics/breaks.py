@@ -14,7 +14,7 @@ from .attempts import Attempts, Met
 from .costs import cost_of, least_of
 from .messages import BreakMessage, Said, said
 from .model import Break, Kind, Outcome, Place
-from .places import excerpt, innermost, place
+from .source_locations import excerpt, innermost, place
 
 # What torch._dynamo.graph_break_hints has its messages end with.
 _FUNDAMENTAL = "This graph break is fundamental"

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _torch_compat
-from .records import kind_of, record_from
 from .trace_files import Trace
+from .trace_records import kind_of, record_from
 
 if TYPE_CHECKING:
     from tpu_dynamo.statistics import Snapshot
 
-    from .building import Counted
+    from .build_report import Counted
     from .model import Break, Recompile, Report
 
 _TRACE = "torch.__trace"
@@ -67,7 +67,7 @@ class Diagnosis:
             raise RuntimeError("the report is ready when the `with tpu_dynamo.diagnose()` block is left")
         from tpu_dynamo.artifacts import versions
 
-        from .building import build_report
+        from .build_report import build_report
         from .model import Run
 
         ranks = tuple(sorted({r.rank for r in self.trace.records if r.rank is not None}))
@@ -89,7 +89,7 @@ class Diagnosis:
 
     def save(self, path: str | Path) -> Path:
         """Write the report in the form that the suffix names: `.json`, `.html`, `.sarif` or `.txt`."""
-        from .saving import write
+        from .report_files import write
 
         return write(self.report, Path(path), Path(path).suffix)
 
@@ -127,7 +127,7 @@ def _counts() -> Callable[[], Counted]:
     breaks, ours = _torch_compat.break_counts(), stats()
 
     def counted() -> Counted:
-        from .building import Counted
+        from .build_report import Counted
 
         now: Snapshot = stats()
         return Counted(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from .messages import traceback_places
 from .model import FailedGuard
-from .places import place
+from .source_locations import place
 
 _ENTRY = re.compile(r"^(!?\d+(?:/\d+)*): ")
 _USER_STACK = "\nUser stack trace:\n"

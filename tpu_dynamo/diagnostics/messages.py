@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from ._torch_compat import RESUMED
 from .model import Outcome, Place
-from .places import innermost, narrowed, place, whole_condition, with_bytes
-from .records import Position
+from .source_locations import innermost, narrowed, place, whole_condition, with_bytes
+from .trace_records import Position
 
 _ANOTHER = "*** While handling this graph break, another graph break occurred: ***"
 _INSTRUCTION = re.compile(r"^Encountered graph break when attempting to trace (\w+)[^\n]*:\n\n")

@@ -11,8 +11,8 @@ from .breaks import digest
 from .costs import seconds_of
 from .guards import actual_value, failed_guards
 from .model import FailedGuard, Figure, Place, Recompile
-from .places import excerpt, place
 from .recompile_advice import advice_on, code_of
+from .source_locations import excerpt, place
 
 
 @dataclass

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .records import PASSED_OVER, READ, Record, kind_of, record_from
+from .trace_records import PASSED_OVER, READ, Record, kind_of, record_from
 
 # As in `V1123 14:07:30.078000 10295 torch/_dynamo/utils.py:1759] {"str": ["a.py", 0]}`.
 _HEAD = re.compile(r"^[VDIWEC]\d{4} \d\d:\d\d:\d\d\.\d+ \d+ \S.*?:\d+\] ?(\{.*)$")

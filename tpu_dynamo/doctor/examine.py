@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import cache, names, variables, versions, working
+from . import cache_directory, entry_points, trial_results, variables, versions
 from .check import Check
 
-GROUPS = (versions.GROUP, names.GROUP, cache.GROUP, variables.GROUP, working.PLATFORMS, working.WORKING)
+GROUPS = (
+    versions.GROUP,
+    entry_points.GROUP,
+    cache_directory.GROUP,
+    variables.GROUP,
+    trial_results.PLATFORMS,
+    trial_results.WORKING,
+)
 
 
 def examine(directory: Path | None = None, *, quick: bool = False) -> Iterator[Check]:
@@ -17,10 +24,10 @@ def examine(directory: Path | None = None, *, quick: bool = False) -> Iterator[C
     directory: the cache to look at, if not the one that the environment names. quick: compile nothing.
     """
     yield from _guarded(versions.GROUP, versions.checks)
-    yield from _guarded(names.GROUP, names.checks)
-    yield from _guarded(cache.GROUP, lambda: cache.checks(directory))
+    yield from _guarded(entry_points.GROUP, entry_points.checks)
+    yield from _guarded(cache_directory.GROUP, lambda: cache_directory.checks(directory))
     yield from _guarded(variables.GROUP, variables.checks)
-    yield from working.checks(quick=quick)
+    yield from trial_results.checks(quick=quick)
 
 
 def _guarded(group: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:

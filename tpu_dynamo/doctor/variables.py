@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Iterator
 
-from tpu_dynamo.amounts import bytes_of
+from tpu_dynamo.formatting import bytes_of
 
 from .check import Check
 

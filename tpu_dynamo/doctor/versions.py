@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from tpu_dynamo.amounts import shown_path
+from tpu_dynamo.formatting import shown_path
 
 from .check import Check
 

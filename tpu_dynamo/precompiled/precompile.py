@@ -15,8 +15,8 @@ from ..backend import tpu
 from ..options import Options
 from ..session import session
 from ._torch_compat import contents, function_of, new_package, optimize
-from .checks import GuardFilter
-from .kept import Loaded, Refused, keep, key_of, load, store_of
+from .guard_checks import GuardFilter
+from .packages import Loaded, Refused, keep, key_of, load, store_of
 
 log = logging.getLogger("tpu_dynamo")
 

@@ -14,11 +14,11 @@ from torch.utils import _pytree as pytree
 from tpu_dynamo_runtime import Client
 
 from ..device import NAME as DEVICE
-from ..inputs import client_of_tensors
+from ..graph.inputs import client_of_tensors
+from ..graph.specialise import specialise
 from ..options import OptionError, Options
-from ..specialise import specialise
 from . import optimizers
-from .graph import CompileStep, StepGraph
+from .step_graph import CompileStep, StepGraph
 
 
 class TrainStep:

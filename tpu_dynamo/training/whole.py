@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from tpu_dynamo_lowering import inline, prepare, trace
 
 from ..device import NAME as DEVICE
-from .joint import Joint
+from .joint_graph import Joint
 from .numbers import Place
 from .optimizers import Slot, is_torchs, step_function
 from .rematerialise import rematerialise

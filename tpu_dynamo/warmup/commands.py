@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..recording import VARIABLE, read_records
+from ..cache.lookup_log import VARIABLE, read_records
 
 _PR_SET_PDEATHSIG = 1
 

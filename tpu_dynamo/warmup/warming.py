@@ -16,15 +16,15 @@ from .._torch_compat import graph_tensors, size_hint, static_inputs
 from ..artifacts import Artifacts
 from ..cache import executables, programs
 from ..cache.cache import Cache
-from ..compiled import CompiledGraph, EagerGraph, Sizes
+from ..cache.signature import Frame
 from ..device import NAME as DEVICE
 from ..errors import refusal_of_xla
-from ..freezing import FrozenModule, check_role, freezable, freeze
+from ..graph.compiled import CompiledGraph, EagerGraph, Sizes
+from ..graph.freezing import FrozenModule, check_role, freezable, freeze
+from ..graph.specialise import Graph, SizeOf, lower_graph, signature_of
 from ..options import Options
 from ..session import session
-from ..signature import Frame
-from ..specialise import Graph, SizeOf, lower_graph, signature_of
-from .warmed import Warmed, WarmGraph
+from .warm_graphs import Warmed, WarmGraph
 
 # Told what is being done: trace, lower, compile or store.
 Stage = Callable[[str], None]

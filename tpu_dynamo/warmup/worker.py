@@ -23,11 +23,11 @@ def serve(connection: Connection) -> None:
     for the cases in a module; answers are `{"stage": …}` and at last `{"outcome": …}` or `{"cases": …}`.
     """
     from .cases import Case
-    from .decorated import cases_in
+    from .decorator import cases_in
     from .factories import load_module
-    from .makers import makers
     from .problems import CaseError
-    from .work import do
+    from .run_case import do
+    from .target_compilers import makers
 
     send(connection, {"ready": True})
     with makers() as opened:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tpu_dynamo import specialise
+from tpu_dynamo.graph import specialise
 from tpu_dynamo_lowering import lower
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from .carrying import export, import_, pull, push
-from .checking import verify
-from .describing import explain, info
-from .listing import directory, ls
-from .removing import clear, prune, rm
+from .info import explain, info
+from .ls import directory, ls
+from .prune import clear, prune, rm
+from .transport import export, import_, pull, push
+from .verify import verify
 
 verbs = typer.Typer(
     name="cache", help="Look into the cache of programs and executables, and keep it in order.", no_args_is_help=True

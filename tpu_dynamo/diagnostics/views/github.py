@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tpu_dynamo.diagnostics.model import Place, Report
+from tpu_dynamo.diagnostics.printable import visible
 from tpu_dynamo.diagnostics.summary import changes, shown_path
-from tpu_dynamo.diagnostics.visible import visible
 
 
 def as_annotations(report: Report) -> str:

@@ -14,10 +14,10 @@ from pygments.lexers import PythonLexer
 
 from tpu_dynamo.diagnostics.codes import own_codes
 from tpu_dynamo.diagnostics.model import Excerpt, Place, Report
-from tpu_dynamo.diagnostics.places import shortened
+from tpu_dynamo.diagnostics.printable import visible
+from tpu_dynamo.diagnostics.source_locations import shortened
 from tpu_dynamo.diagnostics.summary import changes, counted, duration, sentence, shown_path, size, totals, where
 from tpu_dynamo.diagnostics.views.cuts import cut_frames
-from tpu_dynamo.diagnostics.visible import visible
 
 
 def as_html(report: Report) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from tpu_dynamo.diagnostics.model import SCHEMA_VERSION, Report
-from tpu_dynamo.diagnostics.visible import visible
+from tpu_dynamo.diagnostics.printable import visible
 
 
 class NotAReport(ValueError):

@@ -9,8 +9,8 @@ from typing import Any
 
 from tpu_dynamo.diagnostics.codes import own_codes
 from tpu_dynamo.diagnostics.model import Place, Report
+from tpu_dynamo.diagnostics.printable import visible
 from tpu_dynamo.diagnostics.summary import Change, changes
-from tpu_dynamo.diagnostics.visible import visible
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 

@@ -10,9 +10,9 @@ from rich.padding import Padding
 from rich.text import Text
 
 from tpu_dynamo.diagnostics.model import CacheLookup, CacheMiss, Place, Report
-from tpu_dynamo.diagnostics.places import shortened
+from tpu_dynamo.diagnostics.printable import one_line, visible
+from tpu_dynamo.diagnostics.source_locations import shortened
 from tpu_dynamo.diagnostics.summary import Change, changes, counted, duration, place_of, sentence, size, where
-from tpu_dynamo.diagnostics.visible import one_line, visible
 
 _SHOWN = 8
 _OWNERS = 8

@@ -1,0 +1,63 @@
+"""Sizes, times and paths: read as people write them, written as they read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tpu_dynamo.formatting import bytes_of, counted, seconds_of, shown_age, shown_bytes, shown_path
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("1500", 1500), ("2K", 2048), ("20GiB", 20 << 30), ("20 GB", 20 << 30), ("1.5m", 3 << 19), ("7b", 7)],
+    ids=str,
+)
+def test_sizes_are_read(text, size):
+    assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "1PiB", "1e9", "GiB"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ValueError, match="is no size such as"):
+        bytes_of(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5h", 5400), ("7d", 604800), ("2w", 1209600)], ids=str)
+def test_times_are_read(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "5y", "-1d", "d"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(ValueError, match="is no time such as"):
+        seconds_of(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 20, "3.0 MiB"), (5000 << 30, "5,000.0 GiB")],
+    ids=str,
+)
+def test_sizes_are_shown_in_the_unit_that_suits_them(size, text):
+    assert shown_bytes(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(5, "just now"), (60, "1 min ago"), (7200, "2 hours ago"), (90000, "1 day ago"), (8e7, "2 years ago")],
+    ids=str,
+)
+def test_ages_are_shown(seconds, text):
+    assert shown_age(seconds) == text
+
+
+def test_things_are_counted():
+    assert [counted(n, "entry") for n in (0, 1, 2)] == ["0 entries", "1 entry", "2 entries"]
+    assert counted(1234, "program") == "1,234 programs"
+
+
+def test_the_home_is_a_tilde():
+    assert shown_path(Path.home() / ".cache" / "x") == "~/.cache/x"
+    assert shown_path(Path("/nowhere/x")) == "/nowhere/x"

@@ -1,0 +1,72 @@
+"""What is lowered: every operator of the tables, and the operators of a user's model, without running it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.fx import GraphModule
+
+from tpu_dynamo_lowering import PATTERNS, TABLE, Unsupported, UnsupportedOp, prepare, size_sources, survey
+
+from .._torch_compat import size_hint
+from ..cache.signature import Frame
+from .capture import capture
+
+
+def operator_rows() -> list[tuple[str, str, str]]:
+    """Operator, way of lowering and what it does or why, for every entry of the tables, sorted by operator."""
+    return sorted(
+        (
+            str(overload),
+            "torch-mlir, else kernel" if overload in PATTERNS else str(lowering.how),
+            " ".join(lowering.reason.split()),
+        )
+        for overload, lowering in TABLE.items()
+    )
+
+
+@dataclass
+class Coverage:
+    """The operators of a model's graphs.
+
+    operators: how often each (operator, way of lowering) occurs. unsupported: what cannot be lowered.
+    graphs: how many graphs Dynamo made.
+    """
+
+    operators: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unsupported: list[Unsupported] = field(default_factory=list)
+    graphs: int = 0
+
+
+def cover(
+    model: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    training: bool = False,
+) -> Coverage:
+    """Which operators a call of `model` consists of, and how each would be lowered.
+
+    Nothing is computed: parameters and inputs are replaced by fake tensors of their shapes, so meta tensors do.
+    training: include the graphs of the backward pass.
+    """
+    found = Coverage()
+
+    def collect(role: str, graph_module: GraphModule, example_inputs: Sequence[Any], _: Frame) -> None:
+        found.graphs += 1
+        prepared = prepare(graph_module)
+        try:
+            sources = size_sources(prepared)
+        except UnsupportedOp as unsupported:
+            found.unsupported += unsupported.problems
+            return
+        sizes = {source.symbol: size_hint(source.read(example_inputs)) for source in sources}
+        operators, problems = survey(prepared, sizes)
+        found.operators += operators
+        found.unsupported += problems
+
+    capture(model, args, kwargs, collect, training=training)
+    return found

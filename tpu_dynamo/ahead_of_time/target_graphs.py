@@ -1,0 +1,234 @@
+"""compile_for: a model's graphs compiled for a chip that need not be there, with what they will cost on it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
+
+from tpu_dynamo_lowering import Program, Unsupported, UnsupportedOp, prepare, readable, size_sources
+from tpu_dynamo_runtime import (
+    Compilation,
+    CompileError,
+    Compiler,
+    Cost,
+    DoesNotFit,
+    ProgramMemory,
+    cost_of,
+    open_compiler,
+)
+
+from .._torch_compat import graph_tensors, modules_of, size_hint, static_inputs
+from ..artifacts import Artifacts
+from ..cache.signature import Frame
+from ..device import NAME as DEVICE
+from ..device import DeviceNameTaken, register
+from ..errors import refusal_of_xla
+from ..graph.freezing import check_role, freezable, freeze
+from ..graph.specialise import lower_graph
+from ..options import OptionError, Options
+from .capture import Loss, capture
+
+log = logging.getLogger("tpu_dynamo")
+
+Role = Literal["forward", "backward", "inference"]
+
+
+@dataclass(frozen=True)
+class GraphProgram:
+    """One graph of a model, lowered: its role, a name that tells it from the others, and its program."""
+
+    name: str
+    role: Role
+    program: Program
+    artifacts: Artifacts
+
+
+@dataclass(frozen=True, repr=False)
+class TargetGraph:
+    """One graph of a model, compiled for a target.
+
+    name: the same for the same graph in every call of compile_for, such as `0000-inference`. role: `forward`,
+    `backward` or `inference`. digest: of the program without source locations; equal for equal computations.
+    memory: what it needs and whether the target has it. A graph that does not fit has no executable: its `cost`,
+    `optimized_hlo` and `executable` raise DoesNotFit.
+    """
+
+    name: str
+    role: Role
+    target: str
+    digest: str
+    memory: ProgramMemory
+    _program: Program
+    _compiled: Compilation | DoesNotFit
+
+    @property
+    def stablehlo(self) -> str:
+        """The program as lowering gives it, with locations; large constants are elided."""
+        return self._program.text()
+
+    @property
+    def optimized_hlo(self) -> str:
+        """The program as XLA made it for the target. Raises DoesNotFit."""
+        return self._compilation.hlo
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What one run costs by XLA's estimate, in all and by source line. Raises DoesNotFit."""
+        return cost_of(self._compilation.hlo, self._compilation.flops)
+
+    @property
+    def executable(self) -> bytes:
+        """The serialised executable, which loads on a machine that has the target. Raises DoesNotFit."""
+        return self._compilation.executable
+
+    @property
+    def _compilation(self) -> Compilation:
+        if isinstance(self._compiled, DoesNotFit):
+            raise self._compiled
+        return self._compiled
+
+    def __repr__(self) -> str:
+        fits = {True: "fits", False: "does not fit", None: "of unknown room"}[self.memory.fits]
+        return f"<TargetGraph {self.name} for {self.target}: {self.memory.total / 2**20:,.1f} MiB, {fits}>"
+
+
+def compile_for(
+    model: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    target: str,
+    training: bool = False,
+    loss: Loss | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> list[TargetGraph]:
+    """Compile every graph that `model(*args, **kwargs)` consists of, without running it and without the chip.
+
+    model: a module, a method of one, or a function of tensors. args, kwargs: only shapes and dtypes matter, so
+    meta and fake tensors do, for the module too; for a TPU, `meta` stands for tensors on the device, the CPU for
+    tensors that are uploaded. target: a topology such as `v5e:2x2`, or a platform of this machine such as `cpu`.
+    training: forward and backward graphs, else one for inference; modules stay in the mode that they are in. loss:
+    takes what the model returns and gives the scalar that is differentiated, by default its `loss`, else the sum
+    of its tensors. options: as of torch.compile, see tpu_dynamo.Options.
+
+    The graphs come in the order of their compilation; a graph break makes several. The process keeps no trace: not
+    in Dynamo's caches, the modules, gradients, random numbers or `tpu_dynamo.stats()`. Of a model on the device,
+    operators on constants of one element that it makes there (`torch.tensor(2.0, device=x.device).log()`) are computed,
+    as they are when torch.compile traces them, and counted.
+
+    Raises UnknownTarget, PlatformUnavailable, OptionError, UnsupportedOp with the problems of all graphs,
+    UnsupportedInput, NeedsValues and CompilationFailed.
+    """
+    chosen = _options(options, target)
+    # The compiler starts in a process of its own while the model is captured here.
+    with open_compiler(target) as compiler:
+        programs = lower_model(model, args, kwargs, compiler.platform, chosen, training=training, loss=loss)
+        return [_compiled(compiler, target, program) for program in programs]
+
+
+def lower_model(
+    model: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    platform: str,
+    options: Options,
+    *,
+    training: bool = False,
+    loss: Loss | None = None,
+) -> list[GraphProgram]:
+    """The StableHLO programs of a model's graphs, for `cpu`, `cuda` or `tpu`; the first half of compile_for."""
+    programs: list[GraphProgram] = []
+    problems: list[Unsupported] = []
+
+    def visit(role: Role, graph_module: GraphModule, example_inputs: Sequence[Any], _: Frame) -> None:
+        name = f"{len(programs):04d}-{role}"
+        folder = None if options.dump_dir is None else options.dump_dir / options.target.replace(":", "-")
+        artifacts = Artifacts(name, folder, {"aot.fx.py": lambda: readable(graph_module)})
+        started = time.perf_counter()
+        prepared = prepare(graph_module)
+        on_device = any(value.device.type == DEVICE for value in graph_tensors(graph_module))
+        if options.freeze:
+            check_role(role)
+            static = freezable(prepared, static_inputs(graph_module, backward=False))
+            frozen = freeze(prepared, {i: example_inputs[i] for i in static})
+            prepared, example_inputs = frozen.module, frozen.inputs(example_inputs)
+        try:
+            sizes = {s.symbol: size_hint(s.read(example_inputs)) for s in size_sources(prepared)}
+            program = lower_graph(prepared, sizes, platform, on_device, artifacts)
+        except UnsupportedOp as unsupported:
+            if options.fallback == "eager":
+                log.warning("graph %s will run in eager PyTorch: %s", name, unsupported)
+            else:
+                problems.extend(unsupported.problems)
+            return
+        log.info("graph %s: lowered in %.2f s", name, time.perf_counter() - started)
+        programs.append(GraphProgram(name, role, program, artifacts))
+
+    capture(
+        model,
+        args,
+        kwargs,
+        visit,  # type: ignore[arg-type]
+        training=training,
+        loss=loss,
+        options=options,
+        device=device_of(model, (args, kwargs), platform),
+    )
+    if problems:
+        raise UnsupportedOp(problems)
+    if not programs:
+        log.warning("no graph was captured: nothing that the model does is one that Dynamo compiles")
+    return programs
+
+
+def device_of(model: Callable[..., Any], inputs: Any, platform: str) -> str:
+    """The device that the captured tensors are on: the model's, and for a TPU, `tpu` where the model is on `meta`."""
+    leaves = pytree.tree_leaves([inputs, *map(vars, modules_of(model))])
+    found = {leaf.device.type for leaf in leaves if isinstance(leaf, torch.Tensor)}
+    if DEVICE in found or ("meta" in found and platform == "tpu"):
+        with contextlib.suppress(DeviceNameTaken):
+            register()
+            return DEVICE
+    return "cpu"
+
+
+def _options(given: Mapping[str, Any] | None, target: str) -> Options:
+    named = (given or {}).get("target", target)
+    if named != target:
+        raise OptionError(f"target={target!r}, but options say target={named!r}; leave it out of the options")
+    return Options.parse({**(given or {}), "target": target})
+
+
+def _compiled(compiler: Compiler, target: str, graph: GraphProgram) -> TargetGraph:
+    program, started = graph.program, time.perf_counter()
+    compiled: Compilation | DoesNotFit
+    try:
+        compiled = compiler.compile(program.stablehlo)
+    except DoesNotFit as too_large:
+        compiled, memory = too_large, _memory_needed(program, too_large)
+    except CompileError as error:
+        forms = {"stablehlo.mlir": program.text()}
+        raise refusal_of_xla(compiler.platform, str(error), lambda: graph.artifacts.write_repro(forms)) from error
+    else:
+        memory = compiled.memory
+        graph.artifacts.observe("optimised.hlo", lambda: compiled.hlo)
+    log.info("graph %s: compiled for %s in %.2f s", graph.name, target, time.perf_counter() - started)
+    return TargetGraph(graph.name, graph.role, target, program.digest, memory, program, compiled)
+
+
+def _memory_needed(program: Program, refusal: DoesNotFit) -> ProgramMemory:
+    """What is known of a program that XLA refused for its size: the tensors, and how much it needs in all."""
+    arguments = sum(argument.spec.nbytes for argument in program.arguments)
+    outputs = sum(result.nbytes for result in program.results)
+    # XLA rounds what it needs to hundredths of a GiB, and may refuse for one kind of memory alone.
+    total = max(refusal.needed, arguments + outputs)
+    return ProgramMemory(arguments, outputs, 0, total - arguments - outputs, 0, total, refusal.available)

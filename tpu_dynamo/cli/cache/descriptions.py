@@ -1,0 +1,88 @@
+"""An entry's metadata in words: what it is, and with what it was made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tpu_dynamo.cache.entries import EXECUTABLE, PROGRAM, Described, sizes
+from tpu_dynamo.formatting import counted
+
+# Of long values, as the CPU's features and JAX's settings, no more than this is shown.
+_SHOWN = 100
+
+_OF_MODULE = re.compile(r"\._(?:modules|parameters|buffers)\['([^']*)'\]")
+_LOCAL = re.compile(r"^L\['(\w+)'\]")
+
+
+def sentence(item: Described) -> str:
+    """One sentence on what an entry is."""
+    key, graph = item.entry.key[:12], f" of `{item.graph}`" if item.graph else ""
+    platform = f" for {item.platform}" if item.platform else ""
+    if item.entry.kind == PROGRAM:
+        inputs = counted(len(input_rows(item.metadata)), "input")
+        return f"{key} is the program{graph}{platform}, with {inputs}."
+    if item.entry.kind == EXECUTABLE:
+        return f"{key} is the executable{graph}{platform}, of program {(item.program or 'unknown')[:12]}."
+    return f"{key} is an entry of kind {item.entry.kind}{graph}{platform}."
+
+
+def parts_of(item: Described) -> list[tuple[str, str]]:
+    """The parts of an entry's metadata by name, in words."""
+    found = [("kind", item.entry.kind)]
+    if item.graph:
+        found.append(("graph", item.graph))
+    if item.program:
+        found.append(("digest", item.program))
+    metadata = item.metadata
+    if isinstance(keyed := metadata.get("keyed"), Mapping):
+        found += [(name, _value(value)) for name, value in keyed.items() if name not in ("graph", "lowering")]
+        if isinstance(keyed.get("lowering"), Mapping):
+            found.append(("lowering", ", ".join(f"{k} {str(v)[:12]}" for k, v in keyed["lowering"].items())))
+    if isinstance(told := metadata.get("told"), Mapping):
+        found += [(name, _value(told[name])) for name in ("guards", "shape guards") if told.get(name)]
+    if isinstance(environment := metadata.get("environment"), Mapping):
+        found += [(name, _value(value)) for name, value in environment.items()]
+    if isinstance(seconds := metadata.get("compile_seconds"), int | float):
+        found.append(("compiled in", f"{seconds:.2f} s"))
+    return found
+
+
+def input_rows(metadata: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """Name, dtype, size, stride and device of each of a program's inputs, a module's own after the others."""
+    told = metadata.get("told")
+    inputs = told.get("inputs") if isinstance(told, Mapping) else None
+    if not isinstance(inputs, Mapping):
+        return []
+    tensors = [(str(name), tensor) for name, tensor in inputs.items() if isinstance(tensor, Mapping)]
+    tensors.sort(key=lambda each: _OF_MODULE.search(each[0]) is not None)
+    return [
+        (_readable(name), str(t.get("dtype")), sizes(t.get("size")), sizes(t.get("stride")), str(t.get("device")))
+        for name, t in tensors
+    ]
+
+
+def _readable(name: str) -> str:
+    """A name as code has it: `self.layer.0.weight` for `L['self']._modules['layer']._modules['0']._parameters[…`."""
+    return _LOCAL.sub(r"\1", _OF_MODULE.sub(r".\1", name))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_value(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return _items([str(item) for item in value])
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value)
+    return text if len(text) <= _SHOWN else "…"
+
+
+def _items(items: list[str]) -> str:
+    """As many items as there is room for, and how many there are."""
+    between = ", " if any(" " in item for item in items) else " "
+    shown = list(items)
+    while len(between.join(shown)) > _SHOWN and len(shown) > 1:
+        shown.pop()
+    return between.join(shown) + (f" … ({len(items)} in all)" if len(shown) < len(items) else "") or "none"

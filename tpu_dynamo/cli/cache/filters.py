@@ -1,0 +1,129 @@
+"""Which entries a verb is about: filters, and keys that may be cut short."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from tpu_dynamo.cache.entries import Described
+from tpu_dynamo.formatting import bytes_of, seconds_of
+
+from ..console import waiting
+from ..exit_codes import refuse
+from .open_store import open_to_read
+
+
+def size(text: str) -> int:
+    """A size on the command line."""
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def age(text: str) -> float:
+    """A time on the command line."""
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def completions(incomplete: str) -> list[tuple[str, str]]:
+    """Keys that begin so, with their graphs, for a shell that completes."""
+    found = open_to_read(None).entries()
+    keys = [(item.entry.key[:12], f"{item.entry.kind} {item.graph or ''}") for item in found]
+    return [(key, graph) for key, graph in keys if key.startswith(incomplete)]
+
+
+Kind = Annotated[str | None, typer.Option(metavar="KIND", help="Only these: program, executable.")]
+Platform = Annotated[str | None, typer.Option(metavar="NAME", help="Only those for cpu, tpu or cuda.")]
+Graph = Annotated[str | None, typer.Option(metavar="TEXT", help="Only those whose graph has this in its name.")]
+UnusedFor = Annotated[
+    float | None, typer.Option(parser=age, metavar="AGE", help="Only those not used for as long, as 12h or 30d.")
+]
+LargerThan = Annotated[
+    int | None, typer.Option(parser=size, metavar="SIZE", help="Only those that take more on the disk, as 1MiB.")
+]
+Stale = Annotated[
+    bool, typer.Option("--stale", help="Only those that no process can find with the versions that are installed.")
+]
+Keys = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY",
+        help="Keys, or as much of their beginnings as is unambiguous.",
+        autocompletion=completions,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Conditions that an entry has to meet, all of them."""
+
+    kind: str | None = None
+    platform: str | None = None
+    graph: str | None = None
+    unused_for: float | None = None
+    larger_than: int | None = None
+    stale: bool = False
+
+    def __bool__(self) -> bool:
+        return self != Filter()
+
+    def of(self, entries: Sequence[Described], now: float | None = None) -> list[Described]:
+        """The entries that meet them, in their order. now: seconds since 1970."""
+        moment = time.time() if now is None else now
+        found = [item for item in entries if self._meets(item, moment)]
+        return stale_ones(found) if self.stale else found
+
+    def _meets(self, item: Described, now: float) -> bool:
+        return (
+            self.kind in (None, item.entry.kind)
+            and self.platform in (None, item.platform)
+            and (self.graph is None or self.graph.lower() in (item.graph or "").lower())
+            and (self.unused_for is None or item.entry.last_use < now - self.unused_for)
+            and (self.larger_than is None or item.entry.size > self.larger_than)
+        )
+
+
+def stale_ones(entries: Sequence[Described]) -> list[Described]:
+    """Those that no process of this installation can find any more."""
+    if not entries:
+        return []
+    with waiting("comparing with what is installed"):
+        from tpu_dynamo.cache.staleness import Present
+
+        present = Present()
+        return [item for item in entries if present.reasons(item)]
+
+
+def by_key(entries: Sequence[Described], keys: Sequence[str]) -> list[Described]:
+    """The entries of these keys, each once. Refuses a key that is none's, or several entries'."""
+    found: dict[tuple[str, str], Described] = {}
+    for key in keys:
+        item = one(entries, key)
+        found[item.entry.kind, item.entry.key] = item
+    return list(found.values())
+
+
+def one(entries: Sequence[Described], key: str) -> Described:
+    """The entry whose key begins so. Refuses as by_key."""
+    matching = [item for item in entries if item.entry.key.startswith(key.strip().lower())] if key.strip() else []
+    if not matching:
+        refuse(f"no entry has a key that begins with {key!r}; `tpu-dynamo cache ls` lists them")
+    if len(matching) > 1:
+        listed = "\n".join(f"    {item.entry.key[:20]}  {item.entry.kind}  {item.graph or ''}" for item in matching[:8])
+        more = f"\n    and {len(matching) - 8} more" if len(matching) > 8 else ""
+        refuse(f"the keys of {len(matching)} entries begin with {key!r}; say more of it:\n{listed}{more}")
+    return matching[0]
+
+
+def chosen(entries: Sequence[Described], keys: Sequence[str] | None, conditions: Filter) -> list[Described]:
+    """The entries of these keys, or all if there are none, that meet the conditions."""
+    return conditions.of(by_key(entries, keys) if keys else entries)

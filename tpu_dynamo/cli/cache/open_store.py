@@ -1,0 +1,102 @@
+"""The store as the verbs of `cache` open it, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tpu_dynamo.cache.entries import Described, describe
+from tpu_dynamo.formatting import counted, shown_path
+
+from ..console import say
+from ..exit_codes import ExitCode, end, refuse
+
+if TYPE_CHECKING:
+    from tpu_dynamo_runtime.store import Store
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A store, and the directory that it is in; there may be none yet, and then there are no entries."""
+
+    store: Store
+    directory: Path
+
+    def entries(self) -> list[Described]:
+        """All entries, the latest used first."""
+        from tpu_dynamo_runtime.store import entries
+
+        return sorted(describe(entries(self.store)), key=lambda item: -item.entry.last_use)
+
+    def end(self) -> None:
+        """Tell what went wrong with the store, and exit with 5 where something did."""
+        details = self.store.faults.details()
+        for fault, detail in details.items():
+            say(f"tpu-dynamo: {fault}: {detail}")
+        if details:
+            end(ExitCode.CACHE)
+
+
+def open_to_read(directory: Path | None, *, remote: str | None = None) -> Opened:
+    """The store, of which nothing is changed: no last use, no quarantine. Refuses one that cannot be trusted."""
+    return _open(directory, read_only=True, remote=remote)
+
+
+def open_to_write(directory: Path | None, *, remote: str | None = None) -> Opened:
+    """The store, to be changed. Refuses one that cannot be trusted or not be written to."""
+    opened = _open(directory, read_only=False, remote=remote)
+    if opened.store.directory is None or not opened.store.directory.writable:
+        from tpu_dynamo.cache.settings import cache_settings
+
+        why = "TPU_DYNAMO_CACHE says so" if cache_settings().read_only else "this user may not write to it"
+        refuse(f"{shown_path(opened.directory)} can only be read: {why}", ExitCode.CACHE)
+    return opened
+
+
+def remote_url(given: str | None) -> str:
+    """The URL of the remote tier: as given, else TPU_DYNAMO_CACHE_REMOTE. Refuses where there is neither."""
+    from tpu_dynamo.cache.settings import cache_settings
+
+    url = given or cache_settings().remote
+    if url is None:
+        refuse("there is no remote tier: give --remote URL, or set TPU_DYNAMO_CACHE_REMOTE")
+    return url
+
+
+def named(chosen: Sequence[Described]) -> str:
+    """How many entries of which kind these are, as `3 programs and 2 executables`."""
+    kinds: dict[str, int] = {}
+    for item in chosen:
+        kinds[item.entry.kind] = kinds.get(item.entry.kind, 0) + 1
+    if not kinds:
+        return "no entries"
+    return " and ".join(counted(number, kind) for kind, number in sorted(kinds.items(), reverse=True))
+
+
+def _open(directory: Path | None, read_only: bool, remote: str | None) -> Opened:
+    from tpu_dynamo.cache.settings import cache_settings
+    from tpu_dynamo_runtime.store import Faults, default_path, open_store
+
+    settings = cache_settings()
+    try:
+        path = (directory or settings.directory or default_path()).expanduser()
+    except RuntimeError as error:  # no home
+        refuse(f"{error}; set TPU_DYNAMO_CACHE_DIR", ExitCode.CACHE)
+    faults = Faults(logged=False)
+    only = read_only or settings.read_only
+    store = open_store(path, max_bytes=settings.max_bytes, read_only=only, remote=remote, faults=faults)
+    if store.directory is None and (not only or path.exists()):
+        refuse(f"the cache cannot be used: {faults.details()['directory_refused']}", ExitCode.CACHE)
+    if store.directory is None:
+        # It was never made, which is no fault.
+        return Opened(_nowhere(), path)
+    return Opened(store, path)
+
+
+def _nowhere() -> Store:
+    """A store without a directory, which holds nothing."""
+    from tpu_dynamo_runtime.store import Faults, Store
+
+    return Store(None, None, 0, 0.0, Faults(logged=False), lambda: 0.0)

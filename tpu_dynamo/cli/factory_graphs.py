@@ -1,0 +1,54 @@
+"""What `compile` and `cost` share: a model that a factory gives, and its graphs for a target."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .exit_codes import ExitCode, refuse
+
+if TYPE_CHECKING:
+    from tpu_dynamo.warmup.factories import Built
+
+Factory = Annotated[
+    str, typer.Argument(metavar="MODULE:FACTORY", help="A function that gives (model, args) or (model, args, kwargs).")
+]
+Target = Annotated[str, typer.Option("--target", metavar="TARGET", help="As v5e:2x2; no TPU is needed. Or as cpu.")]
+Training = Annotated[bool, typer.Option("--training", help="The forward and backward graphs, not those of inference.")]
+Init = Annotated[
+    str,
+    typer.Option(
+        "--init", metavar="meta|random", help="meta builds the model on the meta device, where weights take no memory."
+    ),
+]
+
+
+def build(factory: str, init: str) -> tuple[Built, Any]:
+    """What the factory gives, and a context for its call. Refuses what cannot be built."""
+    from tpu_dynamo.device import register_if_free
+    from tpu_dynamo.warmup import factories
+    from tpu_dynamo.warmup.cases import Case
+    from tpu_dynamo.warmup.problems import CaseError, called
+
+    if init not in ("meta", "random"):
+        refuse(f"--init {init}: there are meta and random")
+    register_if_free()
+    case = Case(factory, factory, "", factory=factory, folders=(os.getcwd(),), init=init, module_mode="as_built")
+    try:
+        built = factories.build(case)
+    except CaseError as error:
+        refuse(str(error))
+
+    @contextlib.contextmanager
+    def calling() -> Iterator[None]:
+        try:
+            with called(built.walks[0][:3]):
+                yield
+        except CaseError as error:
+            refuse(str(error), ExitCode.FAILED)
+
+    return built, calling()

@@ -1,0 +1,180 @@
+"""Reading and writing device tensors: whole storages by their buffers, views of them by small programs."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from tpu_dynamo_lowering import dense_order
+from tpu_dynamo_runtime import Buffer
+
+from ._torch_compat import contiguous_stride
+from .cells import Cell, cell_of, set_cell
+from .operator_programs import DeviceProgram, compile_program, transfer
+
+aten = torch.ops.aten
+
+Order = tuple[int, ...]
+
+
+def order_of(tensor: torch.Tensor) -> Order:
+    """The memory order of a tensor: its own if it is dense, else row-major."""
+    return dense_order(tensor.shape, tensor.stride()) or tuple(range(tensor.ndim))
+
+
+def is_lazy(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is a conjugated or negated view, whose values are not those in its memory."""
+    return tensor.is_conj() or tensor.is_neg()
+
+
+def read(tensor: torch.Tensor, order: Order) -> Buffer:
+    """The values of a device tensor as a dense buffer, its dimensions permuted by `order`."""
+    buffer = _read_memory(tensor, order)
+    return _turned(tensor, buffer, order) if is_lazy(tensor) else buffer
+
+
+def _read_memory(tensor: torch.Tensor, order: Order) -> Buffer:
+    cell = _cell(tensor)
+    physical = tuple(tensor.shape[d] for d in order)
+    if _is_whole(tensor, cell) and cell.dtype == tensor.dtype and dense_order(tensor.shape, tensor.stride()) == order:
+        if cell.shape == physical:
+            return cell.buffer
+        program = _reshape(cell.shape, physical, cell.dtype)
+    else:
+        view = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.dtype
+        program = _reader(cell.shape, cell.dtype, view, order)
+    return program([cell.buffer])[0]
+
+
+def write(tensor: torch.Tensor, buffer: Buffer, order: Order) -> None:
+    """Put values into a device tensor; `buffer` has its dtype, and its dimensions permuted by `order`."""
+    physical = tuple(tensor.shape[d] for d in order)
+    if is_lazy(tensor):
+        buffer = _turned(tensor, buffer, order)
+    dense = dense_order(tensor.shape, tensor.stride())
+    if dense is not None and tensor.storage_offset() == 0 and tensor.nbytes == tensor.untyped_storage().nbytes():
+        if dense != order:
+            buffer = _transpose(physical, order, dense, tensor.dtype)([buffer])[0]
+            physical = tuple(tensor.shape[d] for d in dense)
+        set_cell(tensor, Cell(buffer, physical, tensor.dtype))
+        return
+    cell = _cell(tensor)
+    view = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.dtype
+    written = _writer(cell.shape, cell.dtype, view, order)([cell.buffer, buffer])[0]
+    set_cell(tensor, Cell(written, cell.shape, cell.dtype))
+
+
+def to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """The values of a device tensor as a CPU tensor of the same strides, where it is dense."""
+    order = order_of(tensor)
+    (values,) = transfer().take([read(tensor, order)], [tensor.dtype])
+    return values.permute([order.index(d) for d in range(len(order))])
+
+
+def put_host(tensor: torch.Tensor, order: Order) -> Buffer:
+    """A CPU tensor's values as a dense buffer on the device, its dimensions permuted by `order`."""
+    dense = tensor.detach().resolve_conj().resolve_neg().permute(order).contiguous()
+    return transfer().put(dense)
+
+
+def duplicate(buffer: Buffer, shape: tuple[int, ...], dtype: torch.dtype) -> Buffer:
+    """Another buffer with the values of one of `shape`, as it lies in memory."""
+    return _reshape(shape, shape, dtype)([buffer])[0]
+
+
+def convert(source: torch.Tensor, tensor: torch.Tensor) -> None:
+    """Write another tensor's values into a device tensor, broadcast and cast."""
+    order = order_of(source)
+    physical = tuple(source.shape[d] for d in order)
+    wanted = tuple(tensor.shape), order_of(tensor), tensor.dtype
+    values = _converter(physical, order, source.dtype, *wanted)([read(source, order)])[0]
+    write(tensor, values, wanted[1])
+
+
+def _turned(tensor: torch.Tensor, buffer: Buffer, order: Order) -> Buffer:
+    """The values of a lazy view from what is in its memory, or the other way round: both are the same function."""
+    return _turn(tuple(tensor.shape[d] for d in order), tensor.dtype, tensor.is_conj(), tensor.is_neg())([buffer])[0]
+
+
+def _cell(tensor: torch.Tensor) -> Cell:
+    """The memory behind a tensor; what nothing wrote is zero."""
+    cell = cell_of(tensor)
+    if cell is None:
+        count = tensor.untyped_storage().nbytes() // tensor.dtype.itemsize
+        cell = Cell(put_host(torch.zeros(count, dtype=tensor.dtype, device="cpu"), (0,)), (count,), tensor.dtype)
+        set_cell(tensor, cell)
+    return cell
+
+
+def _is_whole(tensor: torch.Tensor, cell: Cell) -> bool:
+    return tensor.storage_offset() == 0 and tensor.numel() == math.prod(cell.shape)
+
+
+def _vector(memory: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    flat = memory.reshape(-1)
+    return flat if flat.dtype == dtype else flat.view(dtype)
+
+
+@lru_cache(maxsize=4096)
+def _reader(base: tuple[int, ...], dtype: torch.dtype, view: Any, order: Order) -> DeviceProgram:
+    size, stride, offset, wanted = view
+
+    def gather(memory: torch.Tensor) -> torch.Tensor:
+        return aten.as_strided_copy(_vector(memory, wanted), size, stride, offset).permute(order).contiguous()
+
+    return compile_program(gather, [(base, contiguous_stride(base), dtype)])
+
+
+@lru_cache(maxsize=4096)
+def _writer(base: tuple[int, ...], dtype: torch.dtype, view: Any, order: Order) -> DeviceProgram:
+    size, stride, offset, wanted = view
+    physical = tuple(size[d] for d in order)
+
+    def scatter(memory: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        values = values.permute([order.index(d) for d in range(len(order))])
+        written = aten.as_strided_scatter(_vector(memory, wanted), values, size, stride, offset)
+        return _vector(written, dtype).reshape(base)
+
+    specs = [(base, contiguous_stride(base), dtype), (physical, contiguous_stride(physical), wanted)]
+    return compile_program(scatter, specs)
+
+
+@lru_cache(maxsize=4096)
+def _converter(
+    physical: tuple[int, ...],
+    order: Order,
+    dtype: torch.dtype,
+    size: tuple[int, ...],
+    wanted: Order,
+    wanted_dtype: torch.dtype,
+) -> DeviceProgram:
+    def converted(values: torch.Tensor) -> torch.Tensor:
+        values = values.permute([order.index(d) for d in range(len(order))])
+        return values.to(wanted_dtype).expand(size).permute(wanted).clone(memory_format=torch.contiguous_format)
+
+    return compile_program(converted, [(physical, contiguous_stride(physical), dtype)])
+
+
+@lru_cache(maxsize=4096)
+def _turn(physical: tuple[int, ...], dtype: torch.dtype, conjugated: bool, negated: bool) -> DeviceProgram:
+    def turn(values: torch.Tensor) -> torch.Tensor:
+        values = torch.conj_physical(values) if conjugated else values
+        return torch.neg(values) if negated else values
+
+    return compile_program(turn, [(physical, contiguous_stride(physical), dtype)])
+
+
+@lru_cache(maxsize=4096)
+def _reshape(base: tuple[int, ...], shape: tuple[int, ...], dtype: torch.dtype) -> DeviceProgram:
+    return compile_program(lambda memory: memory.reshape(shape).clone(), [(base, contiguous_stride(base), dtype)])
+
+
+@lru_cache(maxsize=4096)
+def _transpose(physical: tuple[int, ...], order: Order, wanted: Order, dtype: torch.dtype) -> DeviceProgram:
+    def transpose(values: torch.Tensor) -> torch.Tensor:
+        return values.permute([order.index(d) for d in wanted]).contiguous()
+
+    return compile_program(transpose, [(physical, contiguous_stride(physical), dtype)])

@@ -1,0 +1,142 @@
+"""A captured loss as what Dynamo calls: the whole step, compiled for the batch and the optimizer's state at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+from torch.optim import Optimizer
+
+from tpu_dynamo_lowering import readable
+
+from .._torch_compat import FakeTensorMode, frame_function, mark_stepped, unset_fake_temporarily
+from ..artifacts import next_name
+from ..cache.signature import Frame
+from ..graph.compiled import Run
+from ..graph.specialise import Graph
+from ..session import session
+from . import optimizers
+from .joint_graph import Joint, check_loss, joint
+from .numbers import Numbers
+from .optimizers import Slot
+from .whole import Trained, whole_step
+
+# What compiles a step's graph; that takes inputs, state and numbers and gives outputs and new state.
+CompileStep = Callable[[Graph], Run]
+
+
+@dataclass
+class _Bound:
+    """A compiled step with the tensors that it works on.
+
+    held: state by dictionary, name and tensor; while the dictionaries hold these, nothing needs to be looked up.
+    fresh: where state goes that the step makes.
+    """
+
+    run: Run
+    outputs: int
+    trained: Trained
+    held: list[tuple[dict[str, Any], str, torch.Tensor]]
+    settings: tuple[Any, ...]
+    fresh: list[Slot]
+
+    def fits(self, inputs: Sequence[Any], settings: tuple[Any, ...]) -> bool:
+        """Whether parameters, state and settings are still those that it was bound to."""
+        return (
+            settings == self.settings
+            and all(inputs[position] is p for position, p in self.trained.parameters.items())
+            and all(state.get(name) is tensor for state, name, tensor in self.held)
+            and not any(map(optimizers.has_hooks, self.trained.parameters.values()))
+        )
+
+
+class StepGraph:
+    """One graph of Dynamo's, as a training step.
+
+    Compiled when it is first called, since only then its inputs are known to be this or that parameter; and again for
+    other sizes, other settings of the optimizer and other state.
+    """
+
+    def __init__(
+        self,
+        graph_module: GraphModule,
+        optimizer: Optimizer,
+        max_grad_norm: float | None,
+        compile_step: CompileStep,
+    ):
+        check_loss(graph_module)
+        self._compile_step = compile_step
+        self._graph_module = graph_module
+        self._frame = Frame(function=frame_function())
+        self._optimizer = optimizer
+        self._max_grad_norm = max_grad_norm
+        self._numbers = Numbers(optimizer)
+        placeholders = graph_module.graph.find_nodes(op="placeholder")
+        self._sizes = [i for i, node in enumerate(placeholders) if not _is_tensor(node.meta["example_value"])]
+        self._joints: dict[Any, Joint] = {}
+        self._programs: dict[Any, tuple[Run, list[Slot]]] = {}
+        self._bound: dict[tuple[Any, ...], _Bound] = {}  # by sizes, as last used
+
+    def __call__(self, *inputs: Any) -> list[Any]:
+        """Train on a call's inputs; gives the captured graph's outputs."""
+        sizes = tuple(inputs[i] for i in self._sizes)
+        settings = self._numbers.settings()
+        bound = self._bound.get(sizes)
+        if bound is None or not bound.fits(inputs, settings):
+            bound = self._bound[sizes] = self._bind(inputs, sizes)
+        state = [tensor for _, _, tensor in bound.held]
+        outputs = bound.run([*inputs, *state, *self._numbers.tensors(bound.trained.numbers)])
+        parameters = list(bound.trained.parameters.values())
+        for slot, tensor in zip(bound.fresh, outputs[bound.outputs :], strict=True):
+            self._optimizer.state[parameters[slot.parameter]][slot.name] = tensor
+        if bound.fresh:
+            del self._bound[sizes]  # the next step has more state to take
+        torch.autograd.graph.increment_version(parameters)
+        mark_stepped(self._optimizer)
+        return outputs[: bound.outputs]
+
+    def _bind(self, inputs: Sequence[Any], sizes: tuple[Any, ...]) -> _Bound:
+        optimizers.check(self._optimizer)
+        both = self._joint(inputs, sizes)
+        parameters = {position: inputs[position] for position in both.places.gradients}
+        own = list(parameters.values())
+        optimizers.initialise(self._optimizer, own)
+        slots = optimizers.slots_of(self._optimizer, own)
+        trained = Trained(self._optimizer, parameters, slots, self._numbers.operands(), self._max_grad_norm)
+        settings = self._numbers.settings()
+        held = [(self._optimizer.state[own[s.parameter]], s.name, trained.state(s)) for s in slots]
+        specs = tuple((tuple(t.shape), t.stride(), t.dtype) for _, _, t in held)
+        key = sizes, tuple(parameters), tuple(slots), specs, settings, tuple(trained.numbers)
+        if key not in self._programs:
+            self._programs[key] = self._compile(both, trained, inputs)
+        run, fresh = self._programs[key]
+        return _Bound(run, len(both.places.outputs), trained, held, settings, fresh)
+
+    def _joint(self, inputs: Sequence[Any], sizes: tuple[Any, ...]) -> Joint:
+        wanted = {id(p) for group in self._optimizer.param_groups for p in group["params"] if p.requires_grad}
+        positions = tuple(i for i, tensor in enumerate(inputs) if id(tensor) in wanted)
+        if (sizes, positions) not in self._joints:
+            mode = FakeTensorMode(allow_non_fake_inputs=True)
+            # The inputs may be fake tensors already, as when steps are compiled ahead of time.
+            with unset_fake_temporarily():
+                self._joints[sizes, positions] = joint(self._graph_module, inputs, positions, mode)
+        return self._joints[sizes, positions]
+
+    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[Run, list[Slot]]:
+        session().statistics.count("graphs", "step")
+        with unset_fake_temporarily():
+            graph_module, fresh = whole_step(both, trained, inputs)
+        forms = {
+            "dynamo.fx.py": lambda: readable(self._graph_module),
+            "joint.fx.py": lambda: readable(both.graph_module),
+            "step.fx.py": lambda: readable(graph_module),
+        }
+        step = Graph(next_name("step"), "step", graph_module, on_device=True, forms=forms, frame=self._frame)
+        return self._compile_step(step), fresh
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
