@@ -15,7 +15,8 @@ from tpu_dynamo_runtime.store import Faults
 class Snapshot:
     """The counts at one moment.
 
-    graphs: FX graphs that AOTAutograd gave to the backend, by role: `forward`, `backward`, `inference`.
+    graphs: FX graphs that came to be compiled, by role: `forward`, `backward` and `inference` from AOTAutograd, `step`
+    from `train_step`.
     lowerings: graphs taken to StableHLO, one for each set of concrete sizes. xla_compiles: programs compiled.
     cache_hits, cache_misses: by level. At level `signature` a graph's program is found, at `memory` a program's
     executable in this process, at `disk` and `remote` one that was kept. cache_faults: what went wrong with the cache,

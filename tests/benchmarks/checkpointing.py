@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from tpu_dynamo._torch_compat import fake_copies
 from tpu_dynamo.artifacts import Artifacts
-from tpu_dynamo.graph.compiled import Run
-from tpu_dynamo.graph.specialise import Graph, lower_graph
+from tpu_dynamo.graph.prepare import BoxedCallable, PreparedGraph
+from tpu_dynamo.graph.programs import lower_graph
 from tpu_dynamo.training.step import TrainStep
 from tpu_dynamo_runtime import open_compiler
 
@@ -46,8 +46,8 @@ def step_program(model: torch.nn.Module) -> bytes:
     """The StableHLO of one step of SGD on tensors without values."""
     found: list[bytes] = []
 
-    def compile_step(step: Graph) -> Run:
-        found.append(lower_graph(step.module, {}, "tpu", step.on_device, Artifacts(step.name)).stablehlo)
+    def compile_step(step: PreparedGraph) -> BoxedCallable:
+        found.append(lower_graph(step, {}, "tpu", Artifacts(step.name)).stablehlo)
         values: Any = step.module.graph.output_node().args[0]
         return lambda _: [torch.empty_like(value.meta["val"]) for value in values]
 

@@ -22,8 +22,8 @@ from rich.table import Table
 
 from tpu_dynamo._torch_compat import fake_copies
 from tpu_dynamo.artifacts import Artifacts
-from tpu_dynamo.graph.compiled import Run
-from tpu_dynamo.graph.specialise import Graph, lower_graph
+from tpu_dynamo.graph.prepare import BoxedCallable, PreparedGraph
+from tpu_dynamo.graph.programs import lower_graph
 from tpu_dynamo.training.step import TrainStep
 from tpu_dynamo_lowering import jax_compat
 from tpu_dynamo_runtime import cost_of, open_compiler
@@ -38,8 +38,8 @@ def ours(model: torch.nn.Module, loss_of: Any) -> bytes:
     """The StableHLO of a step of the model on tensors without values."""
     found: list[bytes] = []
 
-    def compile_step(step: Graph) -> Run:
-        found.append(lower_graph(step.module, {}, "tpu", step.on_device, Artifacts(step.name)).stablehlo)
+    def compile_step(step: PreparedGraph) -> BoxedCallable:
+        found.append(lower_graph(step, {}, "tpu", Artifacts(step.name)).stablehlo)
         values: Any = step.module.graph.output_node().args[0]
         return lambda _: [torch.empty_like(value.meta["val"]) for value in values]
 

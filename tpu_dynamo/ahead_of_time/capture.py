@@ -23,16 +23,13 @@ from .._torch_compat import (
     compile_with_aot_autograd,
     compiled_apart,
     fake_copies,
-    frame_function,
-    guards,
-    input_name,
-    shape_guards,
     unset_fake_temporarily,
 )
 from ..cache.signature import Frame
 from ..errors import NeedsValues
 from ..graph.compiled import EagerGraph
 from ..graph.inputs import check_inputs
+from ..graph.prepare import captured_frame
 from ..options import Options
 
 # Told each graph: its role, the functional ATen graph, its example inputs, and where it comes from. May give what
@@ -72,8 +69,7 @@ def capture(
 
     def backend(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
         check_inputs(graph_module, example_inputs)
-        placeholders = graph_module.graph.find_nodes(op="placeholder")
-        frame = Frame(tuple(map(input_name, placeholders)), tuple(guards()), tuple(shape_guards()), frame_function())
+        frame = captured_frame(graph_module)
         return compile_with_aot_autograd(
             graph_module,
             example_inputs,

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import PATTERNS, TABLE, Unsupported, UnsupportedOp, prepare, size_sources, survey
+from tpu_dynamo_lowering import PATTERNS, TABLE, Unsupported, UnsupportedOp, survey
 
-from .._torch_compat import size_hint
 from ..cache.signature import Frame
+from ..graph.prepare import prepare_graph
 from .capture import capture
 
 
@@ -55,16 +55,15 @@ def cover(
     """
     found = Coverage()
 
-    def collect(role: str, graph_module: GraphModule, example_inputs: Sequence[Any], _: Frame) -> None:
+    def collect(role: str, graph_module: GraphModule, example_inputs: Sequence[Any], frame: Frame) -> None:
         found.graphs += 1
-        prepared = prepare(graph_module)
+        graph = prepare_graph(role, graph_module, role, frame)
         try:
-            sources = size_sources(prepared)
+            sizes = graph.sizes(example_inputs)
         except UnsupportedOp as unsupported:
             found.unsupported += unsupported.problems
             return
-        sizes = {source.symbol: size_hint(source.read(example_inputs)) for source in sources}
-        operators, problems = survey(prepared, sizes)
+        operators, problems = survey(graph.module, sizes)
         found.operators += operators
         found.unsupported += problems
 

@@ -14,10 +14,9 @@ import torch
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-from tpu_dynamo_lowering import Program, Unsupported, UnsupportedOp, prepare, readable, size_sources
+from tpu_dynamo_lowering import Program, Unsupported, UnsupportedOp
 from tpu_dynamo_runtime import (
     Compilation,
-    CompileError,
     Compiler,
     Cost,
     DoesNotFit,
@@ -26,14 +25,14 @@ from tpu_dynamo_runtime import (
     open_compiler,
 )
 
-from .._torch_compat import graph_tensors, modules_of, size_hint, static_inputs
+from .._torch_compat import modules_of
 from ..artifacts import Artifacts
 from ..cache.signature import Frame
 from ..device import NAME as DEVICE
 from ..device import DeviceNameTaken, register
-from ..errors import refusal_of_xla
-from ..graph.freezing import check_role, freezable, freeze
-from ..graph.specialise import lower_graph
+from ..graph.executables import explaining_xla
+from ..graph.prepare import prepare_graph
+from ..graph.programs import lower_graph
 from ..options import OptionError, Options
 from .capture import Loss, capture
 
@@ -149,29 +148,24 @@ def lower_model(
     programs: list[GraphProgram] = []
     problems: list[Unsupported] = []
 
-    def visit(role: Role, graph_module: GraphModule, example_inputs: Sequence[Any], _: Frame) -> None:
-        name = f"{len(programs):04d}-{role}"
+    def visit(role: Role, graph_module: GraphModule, example_inputs: Sequence[Any], frame: Frame) -> None:
+        graph = prepare_graph(role, graph_module, f"{len(programs):04d}-{role}", frame)
         folder = None if options.dump_dir is None else options.dump_dir / options.target.replace(":", "-")
-        artifacts = Artifacts(name, folder, {"aot.fx.py": lambda: readable(graph_module)})
         started = time.perf_counter()
-        prepared = prepare(graph_module)
-        on_device = any(value.device.type == DEVICE for value in graph_tensors(graph_module))
         if options.freeze:
-            check_role(role)
-            static = freezable(prepared, static_inputs(graph_module, backward=False))
-            frozen = freeze(prepared, {i: example_inputs[i] for i in static})
-            prepared, example_inputs = frozen.module, frozen.inputs(example_inputs)
+            graph, frozen = graph.frozen({i: example_inputs[i] for i in graph.freezable})
+            example_inputs = frozen.inputs(example_inputs)
+        artifacts = Artifacts(graph.name, folder, graph.forms)
         try:
-            sizes = {s.symbol: size_hint(s.read(example_inputs)) for s in size_sources(prepared)}
-            program = lower_graph(prepared, sizes, platform, on_device, artifacts)
+            program = lower_graph(graph, graph.sizes(example_inputs), platform, artifacts)
         except UnsupportedOp as unsupported:
             if options.fallback == "eager":
-                log.warning("graph %s will run in eager PyTorch: %s", name, unsupported)
+                log.warning("graph %s will run in eager PyTorch: %s", graph.name, unsupported)
             else:
                 problems.extend(unsupported.problems)
             return
-        log.info("graph %s: lowered in %.2f s", name, time.perf_counter() - started)
-        programs.append(GraphProgram(name, role, program, artifacts))
+        log.info("graph %s: lowered in %.2f s", graph.name, time.perf_counter() - started)
+        programs.append(GraphProgram(graph.name, role, program, artifacts))
 
     capture(
         model,
@@ -212,15 +206,14 @@ def _compiled(compiler: Compiler, target: str, graph: GraphProgram) -> TargetGra
     program, started = graph.program, time.perf_counter()
     compiled: Compilation | DoesNotFit
     try:
-        compiled = compiler.compile(program.stablehlo)
+        with explaining_xla(compiler.platform, program, graph.artifacts):
+            compiled = compiler.compile(program.stablehlo)
     except DoesNotFit as too_large:
         compiled, memory = too_large, _memory_needed(program, too_large)
-    except CompileError as error:
-        forms = {"stablehlo.mlir": program.text()}
-        raise refusal_of_xla(compiler.platform, str(error), lambda: graph.artifacts.write_repro(forms)) from error
     else:
         memory = compiled.memory
-        graph.artifacts.observe("optimised.hlo", lambda: compiled.hlo)
+        hlo = compiled.hlo
+        graph.artifacts.observe("optimised.hlo", lambda: hlo)
     log.info("graph %s: compiled for %s in %.2f s", graph.name, target, time.perf_counter() - started)
     return TargetGraph(graph.name, graph.role, target, program.digest, memory, program, compiled)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from tpu_dynamo_lowering import Program, Unnameable
@@ -22,6 +24,21 @@ from .signature import Signature
 log = logging.getLogger("tpu_dynamo.cache")
 
 
+@dataclass
+class ProgramSlot:
+    """The place of one program in the cache.
+
+    program: what was found there, or was put there by `keep`; None where there is none yet.
+    """
+
+    program: Program | None
+
+    def keep(self, program: Program) -> Program:
+        """Put a program in the empty place, to be kept when the context ends; returns it."""
+        self.program = program
+        return program
+
+
 class Cache:
     """Programs and executables of a store; every look is counted, and every miss of a graph explained.
 
@@ -35,35 +52,38 @@ class Cache:
         self._neighbours = Neighbours(store)
         self._recognised: set[str] = set()  # digests of programs that were found
 
-    def program(
-        self, graph: str | None, platform: str, sign: Callable[[], Signature], lower: Callable[[], Program]
-    ) -> tuple[Program, str | None]:
-        """The program of a graph: from the store, or lowered and then kept there. Raises what `lower` raises.
+    @contextmanager
+    def program(self, graph: str | None, platform: str, signature: Signature) -> Iterator[ProgramSlot]:
+        """Look for the program of a graph; within the context, one that is missing can be made and kept.
 
         graph: its name, None for an eager operator, of which a miss is counted alone. platform: where it is to run;
         what its custom calls need there is set up, and a program that calls what nothing has registered is a miss.
-        Beside the program stands the key under which other processes find it, None where they cannot.
+        While one process makes a program, others that want it wait.
         """
-        try:
-            signature = sign()
-        except Unnameable as why:
-            self._miss(unnameable(graph, why) if graph else None)
-            return lower(), None
-        program, unknown = self._find(signature.key, platform, remote=False)
-        if program is None:
-            with self.store.exclusive(programs.KIND, signature.key):
-                # Another process may have made it in the meantime.
-                program, unknown = self._find(signature.key, platform)
-                if program is None:
-                    self._miss(self._explain(graph, signature, unknown) if graph else None)
-                    started = time.perf_counter()
-                    program = lower()
-                    programs.keep(self.store, signature, program)
-                    record(self.store, programs.KIND, signature.key)
-                    _note(graph, programs.KIND, signature.key, False, time.perf_counter() - started, signature)
-                    return program, signature.key
-        self._found(graph, signature.key, program, signature)
-        return program, signature.key
+        found, unknown = self._find(signature.key, platform, remote=False)
+        if found is not None:
+            self._found(graph, signature.key, found, signature)
+            yield ProgramSlot(found)
+            return
+        with self.store.exclusive(programs.KIND, signature.key):
+            # Another process may have made it in the meantime.
+            found, unknown = self._find(signature.key, platform)
+            if found is not None:
+                self._found(graph, signature.key, found, signature)
+                yield ProgramSlot(found)
+                return
+            self._miss(self._explain(graph, signature, unknown) if graph else None)
+            started = time.perf_counter()
+            slot = ProgramSlot(None)
+            yield slot
+            if slot.program is not None:
+                programs.keep(self.store, signature, slot.program)
+                record(self.store, programs.KIND, signature.key)
+                _note(graph, programs.KIND, signature.key, False, time.perf_counter() - started, signature)
+
+    def count_unnameable(self, graph: str | None, why: Unnameable) -> None:
+        """Count the miss of a graph that no other process could recognise, and that is lowered each time."""
+        self._miss(unnameable(graph, why) if graph else None)
 
     def _find(self, key: str, platform: str, *, remote: bool = True) -> tuple[Program | None, list[str]]:
         """The program that is kept under a key and can run here; else None, and the targets that are not registered."""

@@ -8,12 +8,13 @@ from functools import cache as once
 from typing import Any
 
 import torch
+from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import Output, Program, TensorSpec, lower, trace
+from tpu_dynamo_lowering import Output, Program, TensorSpec, Unnameable, lower, trace
 from tpu_dynamo_runtime import Buffer, Client, Copying, Entry, Launch, Result, client
 
 from ..cache.settings import cache_settings
-from ..cache.signature import Frame, Signature, signature
+from ..cache.signature import Frame, signature
 from ..options import Options
 from ..session import session
 from .fresh_thread import in_fresh_thread
@@ -77,27 +78,7 @@ def compile_program(function: Callable[..., Any], specs: Sequence[Spec]) -> Devi
 
 def _compile(function: Callable[..., Any], specs: Sequence[Spec]) -> DeviceProgram:
     device = device_client()
-    graph_module = trace(function, specs)
-
-    def lowered() -> Program:
-        precision = torch.get_float32_matmul_precision()
-        program = lower(graph_module, {}, platform=device.platform, matmul_precision=precision)
-        session().statistics.count("lowerings")
-        return program
-
-    def signed() -> Signature:
-        return signature(
-            graph_module,
-            {},
-            role="operator",
-            platform=device.platform,
-            options=Options(),
-            donates=False,
-            frame=Frame(),
-        )
-
-    cache = session().cache(cache_settings())
-    program = lowered() if cache is None else cache.program(None, device.platform, signed, lowered)[0]
+    program = _program_of(trace(function, specs), device.platform)
     return DeviceProgram(
         launch(session().load_operator(device, program), program),
         [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],
@@ -106,3 +87,26 @@ def _compile(function: Callable[..., Any], specs: Sequence[Spec]) -> DeviceProgr
         [transfer().put(constant) for constant in program.constants],
         program.random_keys,
     )
+
+
+def _program_of(graph_module: GraphModule, platform: str) -> Program:
+    """Return the program of a traced operator, from the cache that the environment names or lowered."""
+    cache = session().cache(cache_settings())
+    if cache is None:
+        return _lower(graph_module, platform)
+    try:
+        signed = signature(
+            graph_module, {}, role="operator", platform=platform, options=Options(), donates=False, frame=Frame()
+        )
+    except Unnameable as why:
+        cache.count_unnameable(None, why)
+        return _lower(graph_module, platform)
+    with cache.program(None, platform, signed) as slot:
+        return slot.program or slot.keep(_lower(graph_module, platform))
+
+
+def _lower(graph_module: GraphModule, platform: str) -> Program:
+    precision = torch.get_float32_matmul_precision()
+    program = lower(graph_module, {}, platform=platform, matmul_precision=precision)
+    session().statistics.count("lowerings")
+    return program

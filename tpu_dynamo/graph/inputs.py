@@ -9,12 +9,9 @@ import torch
 from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import UnsupportedInput
-from tpu_dynamo_runtime import Client, client
 
 from .._torch_compat import input_name
 from ..device import NAME as DEVICE
-from ..device.operator_programs import device_client
-from ..options import OptionError, Options
 
 
 def check_inputs(graph_module: GraphModule, example_inputs: Sequence[Any]) -> bool:
@@ -54,14 +51,3 @@ def check_inputs(graph_module: GraphModule, example_inputs: Sequence[Any]) -> bo
         why = f"the graph's inputs are on several devices: {named}\n  try: move them to one"
         raise UnsupportedInput(why, code="TPU301")
     return DEVICE in places
-
-
-def client_of_tensors(options: Options) -> Client:
-    """The client on which tensors of the device live. Raises OptionError where the target names another platform."""
-    owner, asked = device_client(), client(options.target)
-    if options.target != "auto" and owner.platform != asked.platform:
-        raise OptionError(
-            f'target={options.target!r}, but the tensors of torch.device("{DEVICE}") live on {owner.platform}; '
-            "leave the target out"
-        )
-    return owner

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import Unnameable, UnsupportedOp
-from tpu_dynamo_runtime import Client, client
 
 from .._torch_compat import Kept, forms_are_read, usable
 from ..cache.settings import cache_settings
-from ..cache.signature import conditions
+from ..cache.signature import Frame, conditions
 from ..errors import CompilationFailed
 from ..options import Options
 from ..session import session
-from .compiled import CompiledGraph, EagerGraph, Run
-from .frozen import FrozenGraph
-from .inputs import client_of_tensors
+from .compile import compile_graph
+from .compiled import CompiledGraph, DynamicGraph
+from .prepare import BoxedCallable
 from .specialise import revive
-from .torch_entry import GraphRecord, StoredGraph, reviving
-
-# Compiles one graph: the graph and its inputs in, a callable out.
-Compile = Callable[[GraphModule, Sequence[Any]], CompiledGraph | EagerGraph | FrozenGraph]
+from .torch_entry import GraphRecord, TorchEntry, reviving
 
 
-def kept_by_torch(options: Options, device: Client, on_device: bool) -> Kept | None:
-    """How torch's cache is to be used with these options; None where it is not.
+def kept_by_torch(options: Options, platform: str, on_device: bool) -> Kept | None:
+    """Return how torch's cache is to be used with these options; None where it is not.
 
     Its entries name programs of our store and are useless without them, so they are kept where programs are. A frozen
     graph has no program before it is called. Who reads the forms of graphs wants those that are traced, too.
@@ -41,7 +37,7 @@ def kept_by_torch(options: Options, device: Client, on_device: bool) -> Kept | N
         return None
     statistics = session().statistics
     try:
-        parts = conditions(options, device.platform, donates=on_device)
+        parts = conditions(options, platform, donates=on_device)
     except Unnameable as why:
         statistics.count("autograd_cache", str(why))
         return None
@@ -49,36 +45,39 @@ def kept_by_torch(options: Options, device: Client, on_device: bool) -> Kept | N
     return Kept(tag, lambda outcome: statistics.count("autograd_cache", outcome))
 
 
-def storable(role: str, compile_graph: Compile) -> Callable[[GraphModule, Sequence[Any]], StoredGraph]:
-    """A compiler of graphs whose results torch's cache can keep.
+def compile_entry(
+    options: Options,
+    captured: Mapping[str, Callable[[], str]],
+    frame: Frame,
+    role: str,
+    graph_module: GraphModule,
+    example_inputs: Sequence[Any],
+) -> TorchEntry:
+    """Compile one graph, as `compile_graph` does, to something that torch's cache can keep.
 
     A backward graph is compiled before anybody calls it; if it cannot be, that is an error when it is called.
     """
-
-    def compiled(graph_module: GraphModule, example_inputs: Sequence[Any]) -> StoredGraph:
-        try:
-            graph = compile_graph(graph_module, example_inputs)
-        except (UnsupportedOp, CompilationFailed) as error:
-            if role != "backward":
-                raise
-            return _left_out(_raising(error), "its backward graph cannot be compiled")
-        if not isinstance(graph, CompiledGraph):
-            return _left_out(graph, "a graph of it runs in eager PyTorch")
-        if graph.has_sizes:
-            return _left_out(graph, "its sizes change")
-        if graph.record is None:
-            return _left_out(graph, "a graph of it cannot be recognised by other processes")
-        return StoredGraph(graph.record, graph)
-
-    return compiled
+    try:
+        graph = compile_graph(options, captured, frame, role, graph_module, example_inputs)
+    except (UnsupportedOp, CompilationFailed) as error:
+        if role != "backward":
+            raise
+        return _without_record(_raising(error), "its backward graph cannot be compiled")
+    if isinstance(graph, DynamicGraph):
+        return _without_record(graph, "its sizes change")
+    if not isinstance(graph, CompiledGraph):
+        return _without_record(graph, "a graph of it runs in eager PyTorch")
+    if graph.record is None:
+        return _without_record(graph, "a graph of it cannot be recognised by other processes")
+    return TorchEntry(graph.record, graph)
 
 
-def _left_out(graph: Run, why: str) -> StoredGraph:
+def _without_record(graph: BoxedCallable, why: str) -> TorchEntry:
     session().statistics.count("autograd_cache", why)
-    return StoredGraph(None, graph, why)
+    return TorchEntry(None, graph, why)
 
 
-def _raising(error: Exception) -> Run:
+def _raising(error: Exception) -> BoxedCallable:
     def run(inputs: list[Any]) -> list[Any]:
         raise error
 
@@ -89,13 +88,9 @@ def _raising(error: Exception) -> Run:
 def finding_programs(options: Options) -> Iterator[None]:
     """Within it, what torch's cache has kept becomes graphs again, with these options."""
 
-    def find(record: GraphRecord) -> Run | None:
-        device = client_of_tensors(options) if record.on_device else client(options.target)
-        run = revive(device, options, record)
-        if run is None:
-            return None
-        session().statistics.count("graphs", record.role)
-        return CompiledGraph.of(run)
+    def find(record: GraphRecord) -> CompiledGraph | None:
+        found = revive(record, options)
+        return CompiledGraph(found) if found is not None else None
 
     with reviving(find):
         yield

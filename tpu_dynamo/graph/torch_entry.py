@@ -10,14 +10,12 @@ from typing import Any
 
 from .._torch_compat import BypassAOTAutogradCache, FXGraphCacheMiss, OutputCode
 
-Run = Callable[[list[Any]], list[Any]]
-
 
 @dataclass(frozen=True)
 class GraphRecord:
     """What another process needs to find a graph's program, and to call it.
 
-    signature: the key of its program in the store. The rest as in `specialise.Graph`.
+    signature: the key of its program in the store. The rest as in PreparedGraph.
     """
 
     role: str
@@ -27,13 +25,14 @@ class GraphRecord:
     returned: int | None
 
 
-# How a record becomes a graph again, with the options of the torch.compile call that looked it up.
-_revive: ContextVar[Callable[[GraphRecord], Run | None]] = ContextVar("tpu_dynamo_revive")
+# How a record becomes a graph again, with the options of the torch.compile call that looked it up. torch makes entries
+# out of pickles and hands them nothing, so they find it here.
+_revive: ContextVar[Callable[[GraphRecord], Any]] = ContextVar("tpu_dynamo_revive")
 
 
 @contextmanager
-def reviving(revive: Callable[[GraphRecord], Run | None]) -> Iterator[None]:
-    """Within it, entries of torch's cache find their programs by `revive`, which gives None where there is none."""
+def reviving(revive: Callable[[GraphRecord], Any]) -> Iterator[None]:
+    """Within it, entries of torch's cache become graphs by `revive`, which returns None where there is no program."""
     token = _revive.set(revive)
     try:
         yield
@@ -41,38 +40,41 @@ def reviving(revive: Callable[[GraphRecord], Run | None]) -> Iterator[None]:
         _revive.reset(token)
 
 
-class StoredGraph(OutputCode):
+class TorchEntry(OutputCode):
     """A compiled graph whose pickled form is its record and nothing else.
 
     record: None where the graph cannot be found again, for the reason `why`; then torch keeps no entry.
     """
 
-    def __init__(self, record: GraphRecord | None, run: Run, why: str = ""):
+    def __init__(self, record: GraphRecord | None, compiled: Any, why: str = ""):
         self._boxed_call = True
         self.record = record
         self.why = why
-        self._run: Any = run  # None only in a copy that is pickled
+        self._compiled: Any = compiled  # None only in a copy that is pickled
 
     def __call__(self, inputs: Sequence[Any]) -> Any:
         """Run on the graph's inputs, a list; empties it."""
-        return self._run(inputs)
+        return self._compiled(inputs)
 
     @property
-    def direct(self) -> Run | None:
-        """As CompiledGraph's."""
-        return getattr(self._run, "direct", None)
+    def direct(self) -> Callable[[list[Any]], list[Any]] | None:
+        """The one executable that every call runs, as CompiledGraph.direct; None where there is more to a call."""
+        return getattr(self._compiled, "direct", None)
 
     def prepare_for_serialization(self) -> None:
-        """Called on a copy that is to be pickled. Raises BypassAOTAutogradCache for a graph that cannot be found."""
+        """Drop the executable of a copy that is to be pickled.
+
+        Raises BypassAOTAutogradCache for a graph that cannot be found again.
+        """
         if self.record is None:
             raise BypassAOTAutogradCache(self.why)
-        self._run = None
+        self._compiled = None
 
     def post_compile(self, example_inputs: Any, constants: Any, graph_kwargs: Any) -> None:
-        """Called on what was unpickled. Raises FXGraphCacheMiss where its program is no longer in the store."""
+        """Load the program of an unpickled record. Raises FXGraphCacheMiss where the store has it no longer."""
         assert self.record is not None
-        self._run = _revive.get()(self.record)
-        if self._run is None:
+        self._compiled = _revive.get()(self.record)
+        if self._compiled is None:
             raise FXGraphCacheMiss(f"no program {self.record.signature[:12]}")
 
     def __getstate__(self) -> dict[str, Any]:

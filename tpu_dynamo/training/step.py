@@ -11,10 +11,8 @@ from torch.fx import GraphModule
 from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
-from tpu_dynamo_runtime import Client
-
 from ..device import NAME as DEVICE
-from ..graph.inputs import client_of_tensors
+from ..graph.clients import client_of
 from ..graph.specialise import specialise
 from ..options import OptionError, Options
 from . import optimizers
@@ -38,7 +36,9 @@ class TrainStep:
         _check_device(optimizer)
         self.optimizer = optimizer
         chosen = options_of(options)
-        compile_step = compile_step or _compile_for(client_of_tensors(chosen), chosen)
+        if compile_step is None:
+            client_of(chosen, on_device=True)  # an error about the target belongs here, not into the first step
+            compile_step = _compile_with(chosen)
 
         # Under the name of a registered backend: Dynamo then lets go of the tensors that it saw, which PyTorch would
         # otherwise not move to another device.
@@ -58,8 +58,8 @@ class TrainStep:
             return self._run(inputs, *targets)
 
 
-def _compile_for(device: Client, options: Options) -> CompileStep:
-    return lambda step: specialise(device, options, step, {})[0]
+def _compile_with(options: Options) -> CompileStep:
+    return lambda step: specialise(step, {}, options)[0]
 
 
 def train_step(

@@ -15,8 +15,7 @@ from tpu_dynamo_lowering import readable
 from .._torch_compat import FakeTensorMode, frame_function, mark_stepped, unset_fake_temporarily
 from ..artifacts import next_name
 from ..cache.signature import Frame
-from ..graph.compiled import Run
-from ..graph.specialise import Graph
+from ..graph.prepare import BoxedCallable, PreparedGraph
 from ..session import session
 from . import optimizers
 from .joint_graph import Joint, check_loss, joint
@@ -25,7 +24,7 @@ from .optimizers import Slot
 from .whole import Trained, whole_step
 
 # What compiles a step's graph; that takes inputs, state and numbers and gives outputs and new state.
-CompileStep = Callable[[Graph], Run]
+CompileStep = Callable[[PreparedGraph], BoxedCallable]
 
 
 @dataclass
@@ -36,7 +35,7 @@ class _Bound:
     fresh: where state goes that the step makes.
     """
 
-    run: Run
+    run: BoxedCallable
     outputs: int
     trained: Trained
     held: list[tuple[dict[str, Any], str, torch.Tensor]]
@@ -77,7 +76,7 @@ class StepGraph:
         placeholders = graph_module.graph.find_nodes(op="placeholder")
         self._sizes = [i for i, node in enumerate(placeholders) if not _is_tensor(node.meta["example_value"])]
         self._joints: dict[Any, Joint] = {}
-        self._programs: dict[Any, tuple[Run, list[Slot]]] = {}
+        self._programs: dict[Any, tuple[BoxedCallable, list[Slot]]] = {}
         self._bound: dict[tuple[Any, ...], _Bound] = {}  # by sizes, as last used
 
     def __call__(self, *inputs: Any) -> list[Any]:
@@ -125,7 +124,7 @@ class StepGraph:
                 self._joints[sizes, positions] = joint(self._graph_module, inputs, positions, mode)
         return self._joints[sizes, positions]
 
-    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[Run, list[Slot]]:
+    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[BoxedCallable, list[Slot]]:
         session().statistics.count("graphs", "step")
         with unset_fake_temporarily():
             graph_module, fresh = whole_step(both, trained, inputs)
@@ -134,7 +133,9 @@ class StepGraph:
             "joint.fx.py": lambda: readable(both.graph_module),
             "step.fx.py": lambda: readable(graph_module),
         }
-        step = Graph(next_name("step"), "step", graph_module, on_device=True, forms=forms, frame=self._frame)
+        step = PreparedGraph(
+            next_name("step"), "step", graph_module, graph_module, True, frame=self._frame, forms=forms
+        )
         return self._compile_step(step), fresh
 
 

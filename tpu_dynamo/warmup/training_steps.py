@@ -8,8 +8,7 @@ import torch
 
 from .._torch_compat import fake_copies
 from ..device import NAME as DEVICE
-from ..graph.compiled import Run
-from ..graph.specialise import Graph
+from ..graph.prepare import BoxedCallable, PreparedGraph
 from ..training.step import TrainStep
 from .cases import Case
 from .factories import Built, load
@@ -30,7 +29,7 @@ def warm_step(case: Case, built: Built, warmer: Warmer) -> None:
     make_optimizer = load(case.optimizer, case.folders)
     loss = load(case.loss, case.folders) if case.loss is not None else None
 
-    def compile_step(step: Graph) -> Run:
+    def compile_step(step: PreparedGraph) -> BoxedCallable:
         warmer.warm(step, {})
         return lambda _: _outputs(step)
 
@@ -57,7 +56,7 @@ def _split(args: tuple[Any, ...], kwargs: dict[str, Any], targets: int) -> tuple
     return own[0] if len(own) == 1 else own, list(args[count:])
 
 
-def _outputs(step: Graph) -> list[Any]:
+def _outputs(step: PreparedGraph) -> list[Any]:
     """Tensors such as the step gives, in the mode that is switched on."""
     values: Any = step.module.graph.output_node().args[0]
     fakes = [value.meta["val"] if isinstance(value, torch.fx.Node) else value for value in values]

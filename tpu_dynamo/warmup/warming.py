@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import Program, Unnameable, UnsupportedOp, prepare, size_sources
-from tpu_dynamo_runtime import CompileError, Environment, XlaRuntimeError
+from tpu_dynamo_lowering import Program, Unnameable, UnsupportedOp
+from tpu_dynamo_runtime import Environment
 
-from .._torch_compat import graph_tensors, size_hint, static_inputs
 from ..artifacts import Artifacts
 from ..cache import executables, programs
 from ..cache.cache import Cache
 from ..cache.signature import Frame
-from ..device import NAME as DEVICE
-from ..errors import refusal_of_xla
-from ..graph.compiled import CompiledGraph, EagerGraph, Sizes
-from ..graph.freezing import FrozenModule, check_role, freezable, freeze
-from ..graph.specialise import Graph, SizeOf, lower_graph, signature_of
+from ..graph.compiled import EagerGraph
+from ..graph.executables import explaining_xla
+from ..graph.freezing import FrozenModule
+from ..graph.prepare import BoxedCallable, PreparedGraph, Sizes, prepare_graph
+from ..graph.programs import lower_and_count, sign_graph
 from ..options import Options
 from ..session import session
 from .warm_graphs import Warmed, WarmGraph
@@ -34,10 +32,6 @@ class PlatformMaker(executables.Maker, Protocol):
     """What makes executables for one platform: a client, or the compiler of a topology."""
 
     platform: str
-
-
-class _Missing(Exception):
-    """What would have been made, had making been allowed."""
 
 
 class Warmer:
@@ -55,56 +49,30 @@ class Warmer:
         self._checking = checking
         self._names = 0
 
-    def visit(
-        self, role: str, graph_module: GraphModule, example_inputs: Sequence[Any], frame: Frame
-    ) -> Callable[[list[Any]], list[Any]]:
-        """Warm one graph for the sizes at hand; gives what warms it for those of later calls, and runs in eager."""
-        prepared = prepare(graph_module)
-        on_device = any(value.device.type == DEVICE for value in graph_tensors(graph_module))
-        graph = Graph(f"{self._names:04d}-{role}", role, prepared, on_device, frame=frame)
+    def visit(self, role: str, graph_module: GraphModule, example_inputs: Sequence[Any], frame: Frame) -> BoxedCallable:
+        """Warm one graph for the sizes at hand; returns what warms it for those of later calls, and runs in eager."""
+        graph = prepare_graph(role, graph_module, f"{self._names:04d}-{role}", frame)
         self._names += 1
-        if not self._options.freeze:
-            return self._warm_sizes(graph, EagerGraph(graph_module), example_inputs)
-        check_role(role)
-        static = freezable(prepared, static_inputs(graph_module, backward=False))
-        frozen = freeze(prepared, {i: example_inputs[i] for i in static})
-        whole = dataclasses.replace(graph, module=frozen.module)
-        run = _Frozen(frozen)
-        run.compiled = self._warm_sizes(whole, EagerGraph(frozen.module), frozen.inputs(example_inputs))
-        return run
+        frozen = None
+        if self._options.freeze:
+            graph, frozen = graph.frozen({i: example_inputs[i] for i in graph.freezable})
+        warmed = _WarmedGraph(self, graph, frozen)
+        warmed.warm(example_inputs)
+        return warmed
 
-    def _warm_sizes(
-        self, graph: Graph, eager: EagerGraph, example_inputs: Sequence[Any]
-    ) -> Callable[[list[Any]], list[Any]]:
-        """Warm a graph for the sizes of its example inputs; gives what does it for those of later calls."""
-        try:
-            sources = size_sources(graph.module)
-        except UnsupportedOp as unsupported:
-            self._note_unsupported(graph.name, unsupported)
-            return eager
-
-        def warm(sizes: Sizes) -> EagerGraph:
-            self.warm(graph, {source.symbol: size for source, size in zip(sources, sizes, strict=True)})
-            return eager
-
-        compiled = CompiledGraph(sources, warm)
-        compiled.prepare(tuple(size_hint(source.read(example_inputs)) for source in sources))
-        return compiled
-
-    def warm(self, graph: Graph, sizes: SizeOf) -> None:
+    def warm(self, graph: PreparedGraph, sizes: Sizes) -> None:
         """Warm one graph for one set of sizes. Raises CompilationFailed, and what the compiler raises."""
-        suffix = "".join(f"-{symbol}={size}" for symbol, size in sizes.items())
-        artifacts = Artifacts(graph.name + suffix)
+        artifacts = graph.artifacts(sizes)
         started = time.perf_counter()
         self._stage("lower")
         try:
-            key, program, found = self._program(artifacts, graph, sizes)
-        except _Missing:
+            program, key, found = self._program(graph, sizes, artifacts)
+        except UnsupportedOp as unsupported:
+            self.note_unsupported(artifacts.name, unsupported)
+            return
+        if program is None:
             self.warmed.missing.append(str(session().last_miss))
             self._stage("trace")
-            return
-        except UnsupportedOp as unsupported:
-            self._note_unsupported(artifacts.name, unsupported)
             return
         lowered = time.perf_counter()
         executable, known = self._executable(artifacts, program)
@@ -125,43 +93,40 @@ class Warmer:
         )
         self._stage("trace")
 
-    def _program(self, artifacts: Artifacts, graph: Graph, sizes: SizeOf) -> tuple[str | None, Program, bool]:
-        """The key of a graph's program, the program, and whether it was in the cache."""
-        made = False
+    def _program(
+        self, graph: PreparedGraph, sizes: Sizes, artifacts: Artifacts
+    ) -> tuple[Program | None, str | None, bool]:
+        """Return a graph's program, its key, and True if it was in the cache.
 
-        def lowered() -> Program:
-            nonlocal made
-            if self._checking:
-                raise _Missing
-            made = True
-            program = lower_graph(graph.module, sizes, self._maker.platform, graph.on_device, artifacts)
-            session().statistics.count("lowerings")
-            return program
-
+        The key is None where no other process could find the program: a run lowers it each time. The program is None
+        where it is missing and only checked for.
+        """
+        platform = self._maker.platform
         try:
-            signature = signature_of(self._maker.platform, self._options, graph, sizes)
+            signed = sign_graph(graph, sizes, platform, self._options)
         except Unnameable as why:
-            # As a run does it: it has no key, and is lowered each time.
-            return None, self._cache.program(artifacts.name, self._maker.platform, _raising(why), lowered)[0], False
-        program, key = self._cache.program(artifacts.name, self._maker.platform, lambda: signature, lowered)
-        return key, program, not made
+            self._cache.count_unnameable(artifacts.name, why)
+            made = None if self._checking else lower_and_count(graph, sizes, platform, artifacts)
+            return made, None, False
+        with self._cache.program(artifacts.name, platform, signed) as slot:
+            if slot.program is not None or self._checking:
+                return slot.program, signed.key, True
+            return slot.keep(lower_and_count(graph, sizes, platform, artifacts)), signed.key, False
 
     def _executable(self, artifacts: Artifacts, program: Program) -> tuple[str, bool]:
-        """The key of a program's executable, and whether it was in the cache. Raises CompilationFailed."""
-        watched = _Watched(self._maker, self._stage, self._checking)
+        """Return the key of a program's executable, and True if it was in the cache. Raises CompilationFailed."""
+        watched = _WatchedMaker(self._maker, self._stage, self._checking)
         key = executables.executable_key(program.digest, self._maker.environment)
         try:
-            self._cache.executable(watched, program.stablehlo, program.digest, artifacts.name)
-        except _Missing:
+            with explaining_xla(self._maker.platform, program, artifacts):
+                self._cache.executable(watched, program.stablehlo, program.digest, artifacts.name)
+        except _NotCompiled:
             miss = self._cache.explain_executable(artifacts.name, self._maker, program.digest)
             self.warmed.missing.append(str(miss))
             return key, False
-        except (CompileError, XlaRuntimeError) as error:
-            forms = {"stablehlo.mlir": program.text()}
-            raise refusal_of_xla(self._maker.platform, str(error), lambda: artifacts.write_repro(forms)) from error
         return key, not watched.compiled
 
-    def _note_unsupported(self, name: str, unsupported: UnsupportedOp) -> None:
+    def note_unsupported(self, name: str, unsupported: UnsupportedOp) -> None:
         if self._options.fallback == "eager":
             self.warmed.in_eager.append(name)
         else:
@@ -174,30 +139,46 @@ class Warmer:
         return [(kind, key) for kind, key in dict.fromkeys(found) if key is not None]
 
 
-class _Frozen:
-    """What AOTAutograd calls in the place of a graph whose parameters are constants."""
+class _WarmedGraph:
+    """What AOTAutograd calls in the place of a graph: it warms the graph for a call's sizes, and runs it in eager."""
 
-    def __init__(self, frozen: FrozenModule):
+    def __init__(self, warmer: Warmer, graph: PreparedGraph, frozen: FrozenModule | None):
         self._boxed_call = True
+        self._warmer = warmer
+        self._graph = graph
         self._frozen = frozen
-        self.compiled: Callable[[list[Any]], list[Any]]
+        self._eager = EagerGraph(graph.eager)
+        self._warm: list[Sizes] = []
+
+    def warm(self, inputs: Sequence[Any]) -> list[Any]:
+        """Warm the graph for the sizes of its inputs if they are new; returns the inputs of the graph to run."""
+        given = list(inputs) if self._frozen is None else self._frozen.inputs(inputs)
+        try:
+            sizes = self._graph.sizes(given)
+        except UnsupportedOp as unsupported:
+            self._warmer.note_unsupported(self._graph.name, unsupported)
+            return given
+        if sizes not in self._warm:
+            self._warm.append(sizes)
+            self._warmer.warm(self._graph, sizes)
+        return given
 
     def __call__(self, inputs: list[Any]) -> list[Any]:
-        """Run on the whole graph's inputs; empties the list."""
-        given = self._frozen.inputs(inputs)
+        """Run on the graph's inputs; empties the list."""
+        given = self.warm(inputs)
         inputs.clear()
-        return self.compiled(given)
+        return self._eager(given)
 
 
-def _raising(error: Exception) -> Callable[[], Any]:
-    def sign() -> Any:
-        raise error
-
-    return sign
+class _NotCompiled(Exception):
+    """Raised where an executable is missing and only checked for."""
 
 
-class _Watched:
-    """A maker that tells when it works."""
+class _WatchedMaker:
+    """A maker that tells when it works.
+
+    checking: raise _NotCompiled instead of compiling.
+    """
 
     def __init__(self, maker: executables.Maker, stage: Stage, checking: bool):
         self._maker = maker
@@ -211,7 +192,7 @@ class _Watched:
 
     def compile(self, stablehlo: bytes) -> Any:
         if self._checking:
-            raise _Missing
+            raise _NotCompiled
         self._stage("compile")
         self.compiled = True
         return self._maker.compile(stablehlo)

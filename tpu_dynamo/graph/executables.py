@@ -1,0 +1,108 @@
+"""The third step: a program loaded on its PJRT client, as what AOTAutograd can call."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from tpu_dynamo_lowering import Program
+from tpu_dynamo_runtime import (
+    Client,
+    CompileError,
+    CopiedExecutable,
+    Entry,
+    Executable,
+    Operand,
+    Result,
+    SharedExecutable,
+    XlaRuntimeError,
+)
+
+from ..artifacts import Artifacts, record_event
+from ..cache.cache import Cache
+from ..device.device_executable import DeviceExecutable
+from ..device.generator import draw_keys
+from ..errors import refusal_of_xla
+from ..options import Options
+from ..session import session
+from .outputs import with_graph_outputs
+from .prepare import BoxedCallable, PreparedGraph
+from .saved_activations import buffer_of, kept_results, results_of
+from .torch_entry import GraphRecord
+
+log = logging.getLogger("tpu_dynamo")
+
+
+@contextmanager
+def explaining_xla(platform: str, program: Program, artifacts: Artifacts) -> Iterator[None]:
+    """Within it, what XLA refuses becomes UnsupportedOp or CompilationFailed, with the user's line and a folder."""
+    try:
+        yield
+    except (XlaRuntimeError, CompileError) as error:
+        forms = {"stablehlo.mlir": program.text()}
+        raise refusal_of_xla(platform, str(error), lambda: artifacts.write_repro(forms)) from error
+
+
+def load_program(
+    client: Client,
+    program: Program,
+    graph: PreparedGraph | GraphRecord,
+    options: Options,
+    cache: Cache | None,
+    artifacts: Artifacts,
+    lowering_seconds: float,
+) -> BoxedCallable:
+    """Load a graph's program, from the cache or compiled by XLA, and return what AOTAutograd can call.
+
+    lowering_seconds: the time that it took to have the program, for logs and the report. Raises UnsupportedOp and
+    CompilationFailed for what XLA refuses.
+    """
+    started = time.perf_counter()
+    with explaining_xla(client.platform, program, artifacts):
+        loaded = session().load(client, program, options.max_executables, cache, artifacts.name)
+    times = {"lowering": lowering_seconds, "xla": time.perf_counter() - started}
+    record_event("stages", lambda: {"graph": artifacts.name, "seconds": times})
+    artifacts.observe("optimised.hlo", lambda: client.optimised_hlo(loaded.loaded()))
+    log.info(
+        "graph %s: program in %.2f s, loaded for %s in %.2f s",
+        artifacts.name, times["lowering"], client.platform, times["xla"],
+    )  # fmt: skip
+    if graph.on_device:
+        return with_graph_outputs(DeviceExecutable(loaded, program), program, draw_keys)
+    executable = _cpu_executable(client, program, graph, options, loaded)
+    session().note(executable)
+    return with_graph_outputs(executable, program, _draw_from_default_generator)
+
+
+def _cpu_executable(
+    client: Client, program: Program, graph: PreparedGraph | GraphRecord, options: Options, loaded: Entry
+) -> Executable:
+    """Return the SharedExecutable or CopiedExecutable that runs a program on CPU tensors."""
+    traffic = session().statistics.traffic
+    inputs = program.arguments[: program.inputs]
+    operands = [Operand(a.position, a.spec.order, a.position in graph.static) for a in inputs]
+    results = [Result(result.shape, result.dtype, result.order) for result in program.results]
+    updates = [(update.position, update.result) for update in program.updates]
+    if client.platform == "cpu" and options.transfer != "copy":
+        handed_out = results_of(program.outputs[: graph.returned])
+        return SharedExecutable(client, loaded, traffic, operands, results, updates, program.constants, handed_out)
+    return CopiedExecutable(
+        client,
+        loaded,
+        traffic,
+        operands,
+        results,
+        updates,
+        program.constants,
+        kept=kept_results(program, graph.returned) if graph.returned is not None else None,
+        buffer_of=buffer_of,
+        residents=session().residents(client),
+    )
+
+
+def _draw_from_default_generator(count: int) -> torch.Tensor:
+    return torch.empty(count, dtype=torch.int64, device="cpu").random_()

@@ -1,0 +1,118 @@
+"""The first step of a graph's road: a functional ATen graph as AOTAutograd gives it, made ready for lowering."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import sympy
+from torch.fx import GraphModule
+
+from tpu_dynamo_lowering import SizeSource, prepare, readable, size_sources
+
+from .._torch_compat import (
+    forward_returns,
+    frame_function,
+    graph_tensors,
+    guards,
+    input_name,
+    shape_guards,
+    size_hint,
+    static_inputs,
+)
+from ..artifacts import Artifacts
+from ..cache.signature import Frame
+from ..device import NAME as DEVICE
+from .freezing import FrozenModule, check_role, freezable, freeze
+
+# Numbers for a graph's symbols.
+Sizes = Mapping[sympy.Symbol, int | float]
+
+# Takes the list of a graph's inputs, which it may empty, and returns its outputs: tensors, sizes and None.
+BoxedCallable = Callable[[list[Any]], list[Any]]
+
+
+@dataclass(frozen=True)
+class PreparedGraph:
+    """A functional ATen graph ready for lowering, with all that is known of it whatever its sizes are.
+
+    name: as in logs and dump folders. role: `forward`, `backward`, `inference` or `step`. module: what is lowered.
+    eager: the same graph for PyTorch, should the options allow it to run there. on_device: True if its tensors are on
+    torch.device("tpu"). static: the positions of inputs that are the same at every call: parameters and buffers.
+    returned: how many outputs of a forward graph the caller gets; the others only its backward graph reads. frame: the
+    code that it was captured from. forms: what it was before, for dump folders and traces: file name to writer.
+    """
+
+    name: str
+    role: str
+    module: GraphModule
+    eager: GraphModule
+    on_device: bool
+    static: Collection[int] = ()
+    returned: int | None = None
+    frame: Frame = field(default_factory=Frame)
+    forms: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+
+    @cached_property
+    def size_sources(self) -> tuple[SizeSource, ...]:
+        """The graph's symbols, each with the input that it is read from. Raises UnsupportedOp."""
+        return size_sources(self.module)
+
+    def sizes(self, inputs: Sequence[Any]) -> Sizes:
+        """Read the numbers of the graph's symbols from its inputs, fake ones too. Raises UnsupportedOp."""
+        return {source.symbol: size_hint(source.read(inputs)) for source in self.size_sources}
+
+    def artifacts(self, sizes: Sizes, dump_dir: Path | None = None) -> Artifacts:
+        """Return the place for the graph's forms at these sizes, named as `0003-forward-s0=4`."""
+        suffix = "".join(f"-{symbol}={size}" for symbol, size in sizes.items())
+        return Artifacts(self.name + suffix, dump_dir, self.forms)
+
+    @property
+    def freezable(self) -> list[int]:
+        """The positions of inputs that can become constants. Raises OptionError for a graph in training."""
+        check_role(self.role)
+        return freezable(self.module, self.static)
+
+    def frozen(self, constants: Mapping[int, Any]) -> tuple[PreparedGraph, FrozenModule]:
+        """Return the graph with some inputs' tensors as constants, and what maps a call's inputs to its inputs.
+
+        constants: tensors by the positions of their inputs, of those that are `freezable`.
+        """
+        module = freeze(self.module, constants)
+        resident = [i for i, position in enumerate(module.moving) if position in self.static]
+        static = {*resident, *range(len(module.moving), len(module.moving) + len(module.values))}
+        return replace(self, module=module.module, eager=module.module, static=static), module
+
+
+def prepare_graph(
+    role: str,
+    graph_module: GraphModule,
+    name: str,
+    frame: Frame | None = None,
+    forms: Mapping[str, Callable[[], str]] | None = None,
+) -> PreparedGraph:
+    """Make a graph of AOTAutograd's ready for lowering; called while AOTAutograd compiles it.
+
+    role: `forward`, `backward` or `inference`. forms: what it was before AOTAutograd.
+    """
+    return PreparedGraph(
+        name=name,
+        role=role,
+        module=prepare(graph_module),
+        eager=graph_module,
+        # Not by the inputs of Dynamo's graph: it may make tensors on the device, or take them in lists.
+        on_device=any(tensor.device.type == DEVICE for tensor in graph_tensors(graph_module)),
+        static=static_inputs(graph_module, backward=role == "backward"),
+        returned=forward_returns() if role == "forward" else None,
+        frame=frame or Frame(),
+        forms={**(forms or {}), "aot.fx.py": lambda: readable(graph_module)},
+    )
+
+
+def captured_frame(graph_module: GraphModule) -> Frame:
+    """Return what Dynamo knows of the code that it captured a graph from; called while Dynamo compiles it."""
+    placeholders = graph_module.graph.find_nodes(op="placeholder")
+    return Frame(tuple(map(input_name, placeholders)), tuple(guards()), tuple(shape_guards()), frame_function())

@@ -1,0 +1,74 @@
+"""The second step: the program of a prepared graph at one set of sizes, from the cache or lowered."""
+
+from __future__ import annotations
+
+import torch
+
+from tpu_dynamo_lowering import LoweringFailed, Program, Unnameable, lower
+
+from ..artifacts import Artifacts
+from ..cache.cache import Cache
+from ..cache.signature import Signature, signature
+from ..errors import CompilationFailed
+from ..options import Options
+from ..session import session
+from .prepare import PreparedGraph, Sizes
+
+
+def program_of(
+    graph: PreparedGraph, sizes: Sizes, platform: str, options: Options, cache: Cache | None, artifacts: Artifacts
+) -> tuple[Program, str | None]:
+    """Return the graph's program with `sizes` in the place of its symbols, and its key in the cache.
+
+    The key is None where no other process could find the program: without a cache, and for graphs that hold something
+    which only this process knows. Raises what `lower_graph` raises.
+    """
+    # Who asks for dumps wants every form, also those that a program from the cache does not take.
+    if cache is None or options.dump_dir is not None:
+        return lower_and_count(graph, sizes, platform, artifacts), None
+    try:
+        signed = sign_graph(graph, sizes, platform, options)
+    except Unnameable as why:
+        cache.count_unnameable(artifacts.name, why)
+        return lower_and_count(graph, sizes, platform, artifacts), None
+    with cache.program(artifacts.name, platform, signed) as slot:
+        return slot.program or slot.keep(lower_and_count(graph, sizes, platform, artifacts)), signed.key
+
+
+def sign_graph(graph: PreparedGraph, sizes: Sizes, platform: str, options: Options) -> Signature:
+    """Return the graph's signature at these sizes. Raises Unnameable for one that no other process could recognise."""
+    return signature(
+        graph.module,
+        sizes,
+        role=graph.role,
+        platform=platform,
+        options=options,
+        donates=graph.on_device,
+        frame=graph.frame,
+    )
+
+
+def lower_and_count(graph: PreparedGraph, sizes: Sizes, platform: str, artifacts: Artifacts) -> Program:
+    """Lower a graph, and count it in `tpu_dynamo.stats()`. Raises what `lower_graph` raises."""
+    program = lower_graph(graph, sizes, platform, artifacts)
+    session().statistics.count("lowerings")
+    return program
+
+
+def lower_graph(graph: PreparedGraph, sizes: Sizes, platform: str, artifacts: Artifacts) -> Program:
+    """Lower a graph with the process's settings. Raises UnsupportedOp, UnsupportedInput and CompilationFailed.
+
+    artifacts: where its forms go, and the folder of a graph that should lower and does not.
+    """
+    try:
+        return lower(
+            graph.module,
+            sizes,
+            platform=platform,
+            matmul_precision=torch.get_float32_matmul_precision(),
+            donates=graph.on_device,
+            observe=artifacts.observe,
+        )
+    except LoweringFailed as failure:
+        repro = artifacts.write_repro(failure.artifacts)
+        raise CompilationFailed(failure.stage, failure.why, failure.line, repro) from failure
