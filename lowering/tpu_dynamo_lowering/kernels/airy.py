@@ -49,7 +49,7 @@ _LARGEST = 103.892
 
 
 def _series(x: Array) -> Array:
-    """Maclaurin's series, for |x| up to 2.09, where 16 terms reach double precision."""
+    """Sum 16 terms of Ai's Maclaurin series, which for |x| up to 2.09 reach double precision."""
     cube = x * x * x
     even = odd = even_total = odd_total = jnp.ones_like(x)
     for k in range(1, 17):
@@ -61,7 +61,10 @@ def _series(x: Array) -> Array:
 
 @kernel(aten.special_airy_ai.default)
 def airy_ai(x: Array) -> Array:
-    """Ai: a series near zero, rational approximations of the waves below it and of the decay above; nan at infinity."""
+    """Compute the Airy function Ai; nan at both infinities, as in PyTorch.
+
+    A series for |x| < 2.09, rational approximations of the oscillation below and of the decay above it.
+    """
     x = as_real(x)
     size = jnp.abs(x)
     root = jnp.sqrt(size)

@@ -20,7 +20,7 @@ aten = torch.ops.aten
 
 
 def _divisor(sizes: Sequence[int], windows: Windows, count_include_pad: bool) -> np.ndarray[Any, Any]:
-    """By how much each window's sum is divided: how many places it has, those in the padding counted or not."""
+    """Return the number that each window's sum is divided by: its positions, those in the padding counted or not."""
     total = np.ones((1,) * len(sizes), np.int64)
     for dim, size in enumerate(sizes):
         low = windows.low[dim]
@@ -62,7 +62,10 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Array:
-    """The mean of each window of two dimensions: one reduce_window. Source: ATen `avg_pool2d`."""
+    """Average each window of the last two dimensions: one reduce_window.
+
+    Source: ATen `avg_pool2d`. `divisor_override` replaces each window's number of positions.
+    """
     return _avg_pool(self, 2, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
@@ -76,7 +79,7 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Array:
-    """The mean of each window of three dimensions: one reduce_window."""
+    """Average each window of the last three dimensions: one reduce_window."""
     return _avg_pool(self, 3, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
@@ -96,7 +99,7 @@ def avg_pool2d_backward(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Array:
-    """The gradient of avg_pool2d: one pad and one reduce_window."""
+    """Compute the gradient of avg_pool2d's input: one pad and one reduce_window."""
     return _avg_pool_backward(
         grad_output, self, 2, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
     )
@@ -113,7 +116,7 @@ def avg_pool3d_backward(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Array:
-    """The gradient of avg_pool3d: one pad and one reduce_window."""
+    """Compute the gradient of avg_pool3d's input: one pad and one reduce_window."""
     return _avg_pool_backward(
         grad_output, self, 3, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
     )

@@ -115,12 +115,12 @@ _J1_ZEROS = (14.681970642123893, 49.2184563216946)
 
 
 def as_real(x: Array) -> Array:
-    """An argument in the dtype that PyTorch computes in: float32 for integers and half precision."""
+    """Cast to the dtype that PyTorch computes in: float32 for integers and half precision."""
     return x.astype(jnp.float32) if is_exact(x) else wide(x)
 
 
 def polynomial(x: Array, coefficients: Sequence[float]) -> Array:
-    """A polynomial by Horner's rule, the highest power's coefficient first."""
+    """Evaluate a polynomial by Horner's rule; the highest power's coefficient comes first."""
     total = jnp.full_like(x, coefficients[0])
     for coefficient in coefficients[1:]:
         total = total * x + coefficient
@@ -128,7 +128,7 @@ def polynomial(x: Array, coefficients: Sequence[float]) -> Array:
 
 
 def _chebyshev(x: Array, coefficients: Sequence[float]) -> Array:
-    """A Chebyshev series on [-2, 2] by Clenshaw's recurrence, the highest degree's coefficient first."""
+    """Evaluate a Chebyshev series on [-2, 2] by Clenshaw's recurrence; the highest degree's coefficient comes first."""
     before = now = jnp.zeros_like(x)
     last = jnp.full_like(x, coefficients[0])
     for coefficient in coefficients[1:]:
@@ -138,7 +138,7 @@ def _chebyshev(x: Array, coefficients: Sequence[float]) -> Array:
 
 
 def _far(x: Array, order: int, second_kind: bool) -> Array:
-    """Hankel's expansion, for x above 5."""
+    """Evaluate J or, for the second kind, Y of order 0 or 1 for x > 5, by Hankel's expansion."""
     tables = (
         (_LARGE0_P, _LARGE0_P_BELOW, _LARGE0_Q, _LARGE0_Q_BELOW),
         (_LARGE1_P, _LARGE1_P_BELOW, _LARGE1_Q, _LARGE1_Q_BELOW),
@@ -171,25 +171,25 @@ def _j1(x: Array) -> Array:
 
 
 def _from_pole(x: Array, value: Array, pole: float) -> Array:
-    """`value` to the right of a pole at zero, nan to its left."""
+    """Return `value` for x > 0, `pole` at zero and nan for x < 0."""
     return jnp.where(x == 0, pole, jnp.where(x < 0, jnp.nan, value))
 
 
 @kernel(aten.special_bessel_j0.default, prims.bessel_j0.default)
 def bessel_j0(self: Array) -> Array:
-    """J0: rational approximations up to 5, Hankel's expansion beyond."""
+    """Compute the Bessel function J0: rational approximations for |x| up to 5, Hankel's expansion beyond."""
     return _j0(as_real(self))
 
 
 @kernel(aten.special_bessel_j1.default, prims.bessel_j1.default)
 def bessel_j1(self: Array) -> Array:
-    """J1: rational approximations up to 5, Hankel's expansion beyond."""
+    """Compute the Bessel function J1: rational approximations for |x| up to 5, Hankel's expansion beyond."""
     return _j1(as_real(self))
 
 
 @kernel(aten.special_bessel_y0.default)
 def bessel_y0(self: Array) -> Array:
-    """Y0; minus infinity at zero, nan below."""
+    """Compute the Bessel function of the second kind Y0; -inf at zero, nan below."""
     x = as_real(self)
     square = x * x
     near = polynomial(square, _Y0) / polynomial(square, _Y0_BELOW) + 2 / math.pi * jnp.log(x) * _j0(x)
@@ -198,7 +198,7 @@ def bessel_y0(self: Array) -> Array:
 
 @kernel(aten.special_bessel_y1.default)
 def bessel_y1(self: Array) -> Array:
-    """Y1; minus infinity at zero, nan below."""
+    """Compute the Bessel function of the second kind Y1; -inf at zero, nan below."""
     x = as_real(self)
     square = x * x
     near = x * (polynomial(square, _Y1) / polynomial(square, _Y1_BELOW))
@@ -208,36 +208,36 @@ def bessel_y1(self: Array) -> Array:
 
 @kernel(aten.special_modified_bessel_i0.default, aten.i0.default, prims.bessel_i0.default)
 def bessel_i0(self: Array) -> Array:
-    """The modified I0."""
+    """Compute the modified Bessel function I0."""
     return jax.scipy.special.i0(as_real(self))
 
 
 @kernel(aten.special_i0e.default, prims.bessel_i0e.default)
 def bessel_i0e(self: Array) -> Array:
-    """The modified I0 times exp(-|x|)."""
+    """Compute exp(-|x|) times the modified Bessel function I0."""
     return jax.scipy.special.i0e(as_real(self))
 
 
 @kernel(aten.special_modified_bessel_i1.default, aten.special_i1.default, prims.bessel_i1.default)
 def bessel_i1(self: Array) -> Array:
-    """The modified I1."""
+    """Compute the modified Bessel function I1."""
     return jax.scipy.special.i1(as_real(self))
 
 
 @kernel(aten.special_i1e.default, prims.bessel_i1e.default)
 def bessel_i1e(self: Array) -> Array:
-    """The modified I1 times exp(-|x|)."""
+    """Compute exp(-|x|) times the modified Bessel function I1."""
     return jax.scipy.special.i1e(as_real(self))
 
 
 def _k0(x: Array) -> tuple[Array, Array]:
-    """K0 up to 2, and K0 times exp(x) beyond."""
+    """Return K0(x), valid for x up to 2, and K0(x) * exp(x), valid beyond."""
     near = _chebyshev(x * x - 2, _K0_SMALL) - jnp.log(x / 2) * jax.scipy.special.i0(x)
     return near, _chebyshev(8 / x - 2, _K0_LARGE) / jnp.sqrt(x)
 
 
 def _k1(x: Array) -> tuple[Array, Array]:
-    """K1 up to 2, and K1 times exp(x) beyond."""
+    """Return K1(x), valid for x up to 2, and K1(x) * exp(x), valid beyond."""
     near = jnp.log(x / 2) * jax.scipy.special.i1(x) + _chebyshev(x * x - 2, _K1_SMALL) / x
     return near, _chebyshev(8 / x - 2, _K1_LARGE) / jnp.sqrt(x)
 
@@ -252,28 +252,28 @@ def _scaled(x: Array, parts: tuple[Array, Array]) -> Array:
 
 @kernel(aten.special_modified_bessel_k0.default)
 def modified_bessel_k0(self: Array) -> Array:
-    """The modified K0; infinity at zero, nan below."""
+    """Compute the modified Bessel function K0; infinity at zero, nan below."""
     x = as_real(self)
     return _plain(x, _k0(x))
 
 
 @kernel(aten.special_modified_bessel_k1.default)
 def modified_bessel_k1(self: Array) -> Array:
-    """The modified K1; infinity at zero, nan below."""
+    """Compute the modified Bessel function K1; infinity at zero, nan below."""
     x = as_real(self)
     return _plain(x, _k1(x))
 
 
 @kernel(aten.special_scaled_modified_bessel_k0.default)
 def scaled_modified_bessel_k0(x: Array) -> Array:
-    """The modified K0 times exp(x); infinity at zero, nan below."""
+    """Compute exp(x) times the modified Bessel function K0; infinity at zero, nan below."""
     x = as_real(x)
     return _scaled(x, _k0(x))
 
 
 @kernel(aten.special_scaled_modified_bessel_k1.default)
 def scaled_modified_bessel_k1(x: Array) -> Array:
-    """The modified K1 times exp(x); infinity at zero, nan below."""
+    """Compute exp(x) times the modified Bessel function K1; infinity at zero, nan below."""
     x = as_real(x)
     return _scaled(x, _k1(x))
 
@@ -286,11 +286,11 @@ def _spherical_j0(x: Array) -> Array:
 
 @kernel(aten.special_spherical_bessel_j0.default)
 def spherical_bessel_j0(x: Array) -> Array:
-    """The spherical j0: sin(x) / x, by its series near zero."""
+    """Compute the spherical Bessel function j0, sin(x) / x, by its series near zero."""
     return _spherical_j0(as_real(x))
 
 
 @kernel(prims.spherical_bessel_j0.default)
 def prims_spherical_bessel_j0(self: Array) -> Array:
-    """The spherical j0."""
+    """Compute the spherical Bessel function j0, sin(x) / x, by its series near zero."""
     return _spherical_j0(as_real(self))

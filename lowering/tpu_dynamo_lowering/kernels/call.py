@@ -47,7 +47,7 @@ class KernelCall:
     line: SourceLine | None
 
     def operand_types(self) -> list[jax.ShapeDtypeStruct]:
-        """The operands as JAX describes them."""
+        """Return the operands' shapes and dtypes as JAX describes them."""
         return [jax.ShapeDtypeStruct(shape, jax_dtype(dtype)) for shape, dtype in self.operands]
 
     def __call__(self, *operands: jax.Array) -> tuple[jax.Array, ...]:
@@ -69,7 +69,7 @@ class KernelCall:
 
 
 def mark_kernels(graph: Graph) -> dict[str, KernelCall]:
-    """Note on each node of a kernel operator the call that computes it; gives the distinct calls by symbol."""
+    """Store the KernelCall of each kernel operator in its node's metadata; return the distinct calls by symbol."""
     calls: dict[str, KernelCall] = {}
     for node in graph.nodes:
         lowering = choose(node) if node.op == "call_function" else None
@@ -107,6 +107,6 @@ def _types(values: Any) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
 
 
 def static(values: Sequence[Any] | int, rank: int) -> tuple[int, ...]:
-    """A dimension list of a schema as a tuple of `rank` numbers: one number stands for all."""
+    """Return a schema's dimension list as a tuple of `rank` numbers; a single number stands for all of them."""
     values = (values,) if isinstance(values, int) else tuple(values)
     return values * rank if len(values) == 1 else values

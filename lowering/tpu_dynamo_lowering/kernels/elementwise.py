@@ -1,4 +1,4 @@
-"""Elementwise operators that JAX says in one line."""
+"""Elementwise operators, most of them one jax.numpy function each."""
 
 from __future__ import annotations
 
@@ -144,32 +144,34 @@ _SEVERAL_STEPS = {"atan2", "hypot", "logaddexp2"}
 
 
 def promoted(x: Any, y: Any) -> tuple[Array, Array]:
-    """Two operands in the dtype that PyTorch promotes them to; Python numbers are weak, as 0-d tensors nearly are.
+    """Cast two operands, arrays or Python numbers, to the dtype that PyTorch promotes them to.
 
-    Numbers that the dtype cannot hold wrap around or become infinite. Reads shapes and dtypes only. A 0-d tensor gives
-    way to a tensor with dimensions of the same or a higher category, a number to any tensor of its category.
+    Numbers that the dtype cannot hold wrap around or become infinite. A 0-d tensor gives way to a tensor with
+    dimensions of the same or a higher category, a number to any tensor of its category. Reads shapes and dtypes only.
+    Source: torch.result_type.
     """
     return _both_in(x, y, _promotion(x, y))
 
 
 def promoted_to_real(x: Any, y: Any) -> tuple[Array, Array]:
-    """Two operands in the dtype of a function of real numbers: float32 for integers.
+    """Promote two operands for a function of real numbers: integers become float32.
 
-    There a number keeps its value, whatever the integers that it meets can hold.
+    A Python number keeps its value even where the integers that it meets could not hold it.
     """
     return _both_in(x, y, _real(_promotion(x, y)))
 
 
 def promoted_for_products(x: Any, y: Any) -> tuple[Array, Array]:
-    """Two operands in the dtype in which PyTorch multiplies and floors quotients.
+    """Promote two operands to the dtype in which PyTorch multiplies and floors quotients.
 
-    A half and a second operand that is a number, or a 0-d tensor, are computed in float32: that is not rounded before.
+    Half precision with a second operand that is a number or a 0-d tensor is computed in float32, so that this operand
+    is not rounded first.
     """
     return _both_in(x, y, _unrounded(_promotion(x, y), y))
 
 
 def promoted_for_quotients(x: Any, y: Any) -> tuple[Array, Array]:
-    """Two operands in the dtype in which PyTorch divides them: as for products, and float32 for integers."""
+    """Promote two operands to the dtype in which PyTorch divides: as for products, with float32 for integers."""
     return _both_in(x, y, _unrounded(_real(_promotion(x, y)), y))
 
 
@@ -246,14 +248,14 @@ _enter(_BINARY, _binary, ("default", "Tensor", "Scalar"), "one jax.numpy functio
 
 @kernel(aten.heaviside.default)
 def heaviside(self: Array, values: Array) -> Array:
-    """0 where negative or nan, 1 where positive, `values` where zero."""
+    """Return 0 where `self` is negative or nan, 1 where positive and `values` where zero."""
     x, y = promoted(self, values)
     return jnp.where(x == 0, y, (x > 0).astype(y.dtype))
 
 
 @kernel(aten.addcdiv.default)
 def addcdiv(self: Array, tensor1: Array, tensor2: Array, *, value: Any = 1) -> Array:
-    """self + value * tensor1 / tensor2."""
+    """Return self + value * tensor1 / tensor2."""
     first, second = promoted(tensor1, tensor2)
     x, first = promoted(self, first)
     x, second = promoted(x, second)

@@ -17,7 +17,7 @@ prims = torch.ops.prims
 
 
 def _factor(extents: Sequence[int], normalization: int) -> float:
-    """ATen's normalisation: 0 none, 1 by the root of the number of points, 2 by their number."""
+    """Return ATen's normalisation factor: 0 none, 1 by the root of the number of points, 2 by their number."""
     points = math.prod(extents)
     return (1.0, 1 / math.sqrt(points), 1 / points)[normalization] if normalization else 1.0
 
@@ -27,7 +27,7 @@ def _scaled(value: Array, factor: float) -> Array:
 
 
 def _whole(value: Array, dims: Sequence[int], forward: bool) -> Array:
-    """The complex transform without any factor."""
+    """Transform complex values forward or back, without a normalisation factor."""
     if not dims or value.size == 0:
         return value
     if forward:
@@ -37,7 +37,10 @@ def _whole(value: Array, dims: Sequence[int], forward: bool) -> Array:
 
 @kernel(aten._fft_c2c.default)
 def fft_c2c(self: Array, dim: Sequence[int], normalization: int, forward: bool) -> Array:
-    """The complex transform over dimensions."""
+    """Transform complex values over the dimensions `dim`, forward or back.
+
+    normalization: 0 none, 1 by the root of the number of points, 2 by their number. Source: ATen `_fft_c2c`.
+    """
     return _scaled(_whole(self, dim, forward), _factor([self.shape[d] for d in dim], normalization))
 
 
@@ -56,38 +59,44 @@ def _first_half(value: Array, dim: int) -> tuple[slice, ...]:
 
 @kernel(aten._fft_r2c.default)
 def fft_r2c(self: Array, dim: Sequence[int], normalization: int, onesided: bool) -> Array:
-    """The transform of real values; one-sided, the last of `dim` keeps the half that determines the rest."""
+    """Transform real values over the dimensions `dim`; one-sided, the last keeps only places 0 to size // 2.
+
+    normalization: as in _fft_c2c. Source: ATen `_fft_r2c`.
+    """
     return _scaled(_half(self, dim, onesided), _factor([self.shape[d] for d in dim], normalization))
 
 
 def _real(value: Array, dims: Sequence[int], last_dim_size: int) -> Array:
-    """The inverse transform of a half spectrum, without any factor; its first and middle imaginary parts are unread."""
+    """Transform a half spectrum back without a factor; its first and middle imaginary parts are ignored."""
     value = _whole(value, dims[:-1], False)
     return jnp.fft.irfft(value, n=last_dim_size, axis=dims[-1], norm="forward")
 
 
 @kernel(aten._fft_c2r.default)
 def fft_c2r(self: Array, dim: Sequence[int], normalization: int, last_dim_size: int) -> Array:
-    """Real values, `last_dim_size` along the last of `dim`, from their half spectrum."""
+    """Transform a half spectrum over `dim` back to real values, `last_dim_size` along the last of them.
+
+    normalization: as in _fft_c2c. Source: ATen `_fft_c2r`.
+    """
     extents = [self.shape[d] for d in dim[:-1]] + [last_dim_size]
     return _scaled(_real(self, dim, last_dim_size), _factor(extents, normalization))
 
 
 @kernel(prims.fft_c2c.default)
 def prims_fft_c2c(self: Array, *, dim: Sequence[int], forward: bool) -> Array:
-    """The complex transform over dimensions, without any factor."""
+    """Transform complex values over dimensions, without a normalisation factor."""
     return _whole(self, dim, forward)
 
 
 @kernel(prims.fft_r2c.default)
 def prims_fft_r2c(self: Array, *, dim: Sequence[int], onesided: bool) -> Array:
-    """The transform of real values, without any factor."""
+    """Transform real values over dimensions, without a normalisation factor."""
     return _half(self, dim, onesided)
 
 
 @kernel(prims.fft_c2r.default)
 def prims_fft_c2r(self: Array, *, dim: Sequence[int], last_dim_size: int) -> Array:
-    """Real values from their half spectrum, without any factor."""
+    """Transform a half spectrum back to real values, without a normalisation factor."""
     return _real(self, dim, last_dim_size)
 
 
@@ -101,7 +110,7 @@ def fft_fftfreq(
     device: Any = None,
     pin_memory: bool | None = None,
 ) -> Array:
-    """The frequencies of a transform's places, the negative ones last."""
+    """Return the frequencies of a transform of `n` points with spacing `d`, the negative ones last."""
     return jnp.fft.fftfreq(n, d)
 
 
@@ -115,5 +124,5 @@ def fft_rfftfreq(
     device: Any = None,
     pin_memory: bool | None = None,
 ) -> Array:
-    """The frequencies of a half spectrum's places."""
+    """Return the non-negative frequencies of a transform of `n` points with spacing `d`."""
     return jnp.fft.rfftfreq(n, d)

@@ -23,7 +23,10 @@ _ZEROS, _BORDER, _REFLECTION = range(3)
 
 
 def _unnormalised(points: Array, size: int, align_corners: bool) -> Array:
-    """Coordinates of -1 to 1 as places of a dimension. Source: aten/src/ATen/native/GridSamplerUtils.h."""
+    """Convert coordinates in [-1, 1] to positions of a dimension.
+
+    Source: aten/src/ATen/native/GridSamplerUtils.h.
+    """
     return (points + 1) / 2 * (size - 1) if align_corners else ((points + 1) * size - 1) / 2
 
 
@@ -34,7 +37,7 @@ def _clipped(places: Array, size: int) -> Array:
 
 
 def _reflected(places: Array, twice_low: int, twice_high: int) -> Array:
-    """Places mirrored at two bounds until they lie between them."""
+    """Move positions between two bounds, given as their doubles, by reflecting them until they lie there."""
     if twice_low == twice_high:
         return jnp.zeros_like(places)
     low, span = twice_low / 2, (twice_high - twice_low) / 2
@@ -45,7 +48,7 @@ def _reflected(places: Array, twice_low: int, twice_high: int) -> Array:
 
 
 def _inside(places: Array, size: int, padding: int, align_corners: bool) -> Array:
-    """Places moved into a dimension as the padding says."""
+    """Move positions into the dimension as the padding mode says; zero padding leaves them."""
     if padding == _ZEROS:
         return places
     if padding == _REFLECTION:
@@ -60,7 +63,7 @@ def _finite(places: Array) -> Array:
 
 
 def _value_at(input: Array, places: Sequence[Array]) -> Array:
-    """The values at whole places, [batch, channels, *points]; zero outside: one gather."""
+    """Gather the values at integral positions, [batch, channels, *points], with zero outside the input."""
     sizes, points = input.shape[2:], places[0].shape[1:]
     valid: Any = True
     flat: Any = 0
@@ -74,7 +77,7 @@ def _value_at(input: Array, places: Sequence[Array]) -> Array:
 
 
 def _grid_sample(input: Array, grid: Array, mode: int, padding: int, align_corners: bool) -> Array:
-    """Values of [batch, channels, *sizes] at the points of [batch, *points, rank], the last dimension first."""
+    """Interpolate [batch, channels, *sizes] at a grid of points [batch, *points, rank], the last dimension first."""
     sizes = input.shape[2:]
     rank = len(sizes)
     dtype = accumulator(input.dtype)
@@ -113,10 +116,11 @@ def _cubic_sample(input: Array, raw: Sequence[Array], padding: int, align_corner
 
 @kernel(aten.grid_sampler_2d.default, aten.grid_sampler_3d.default)
 def grid_sampler(input: Array, grid: Array, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Array:
-    """Values interpolated at the points of a grid: a gather for each neighbour, 4, 8 or, of cubic curves, 16.
+    """Interpolate at the points of a grid: one gather for each neighbour (1, 4, 8 or, for bicubic, 16).
 
-    input: [batch, channels, *sizes]. grid: [batch, *points, rank], coordinates of -1 to 1, the last dimension's
-    first. Source: ATen `grid_sampler_2d`.
+    input: [batch, channels, *sizes]. grid: [batch, *points, rank], coordinates in [-1, 1], the last dimension's first.
+    interpolation_mode: 0 linear, 1 nearest, 2 cubic. padding_mode: 0 zeros, 1 border, 2 reflection.
+    Source: ATen `grid_sampler_2d`.
     """
     return _grid_sample(input, grid, interpolation_mode, padding_mode, align_corners)
 
@@ -131,7 +135,7 @@ def grid_sampler_backward(
     align_corners: bool,
     output_mask: Sequence[bool],
 ) -> list[Array]:
-    """The gradients of grid_sampler's input, if it is asked for, and of its grid: scatters and products."""
+    """Compute the gradients of grid_sampler's input, if `output_mask` asks for it, and of its grid."""
     wide = grad_output.astype(accumulator(grad_output.dtype))
     arguments = (interpolation_mode, padding_mode, align_corners)
     _, gradients = jax.vjp(lambda x, points: _grid_sample(x, points, *arguments), input, grid)

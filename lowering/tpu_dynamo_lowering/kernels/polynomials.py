@@ -27,7 +27,7 @@ _STEPS = 2**20
 
 
 def _member(x: Array, degree: Array, first: Array, step: Step, wanted: Array) -> Array:
-    """The member of each degree, up to `_STEPS`, where `wanted`, by the family's recurrence from 1 and `first`."""
+    """Compute the family's member of each degree up to `_STEPS`, where `wanted`, by recurrence from 1 and `first`."""
     degree = jnp.where(wanted & (degree <= _STEPS), degree, 0)
 
     def unfinished(state: tuple[Array, Array, Array]) -> Array:
@@ -56,12 +56,12 @@ def _doubling(x: Array, k: Array, last: Array, before: Array) -> Array:
 
 
 def _overflowed(value: Array) -> Array:
-    """A recurrence that overflows ends as the difference of infinities."""
+    """Replace infinities by nan: a recurrence that overflows ends as the difference of infinities."""
     return jnp.where(jnp.isinf(value), jnp.nan, value)
 
 
 def _hyperbolic_angle(x: Array) -> Array:
-    """arcosh |x|, which is exact next to one."""
+    """Compute arcosh |x|, exactly next to one."""
     over = jnp.maximum(jnp.abs(x) - 1, 0)
     return jnp.log1p(over + jnp.sqrt(over * (over + 2)))
 
@@ -71,7 +71,7 @@ def _parity(n: Array) -> Array:
 
 
 def _chebyshev(kind: str, x: Array, n: Array, closed_above: int) -> Array:
-    """A Chebyshev polynomial; inside (-1, 1), for degrees past `closed_above`, by its cosines."""
+    """Evaluate a Chebyshev polynomial; inside (-1, 1), for degrees past `closed_above`, by its cosines."""
     angle = jnp.arccos(jnp.where(jnp.abs(x) < 1, x, 0))
     sign = _parity(n)
     one = jnp.ones_like(x)
@@ -89,7 +89,7 @@ def _chebyshev(kind: str, x: Array, n: Array, closed_above: int) -> Array:
 
 
 def _outer_chebyshev(kind: str, x: Array, n: Array) -> Array:
-    """A Chebyshev polynomial outside [-1, 1], where cosines become hyperbolic."""
+    """Evaluate a Chebyshev polynomial outside [-1, 1], where its cosines become hyperbolic."""
     angle = _hyperbolic_angle(x)
     by_cosine = jnp.cosh((n + 0.5) * angle) / jnp.cosh(angle / 2)
     by_sine = jnp.sinh((n + 0.5) * angle) / jnp.sinh(angle / 2)
@@ -121,7 +121,10 @@ def _laguerre(x: Array, n: Array) -> Array:
 
 
 def _far_laguerre(x: Array, n: Array) -> Array:
-    """Laguerre's polynomial of a large degree, left of its turning point. Source: DLMF 18.15.19, its first term."""
+    """Evaluate Laguerre's polynomial of a large degree left of its turning point; nan beyond.
+
+    Source: DLMF 18.15.19, its first term.
+    """
     nu = 4 * n + 2
     u = jnp.abs(x) / nu
     root = jnp.sqrt(jnp.where(u < 1, u, 0.5))
@@ -142,7 +145,10 @@ def _legendre(x: Array, n: Array) -> Array:
 
 
 def _far_legendre(x: Array, n: Array) -> Array:
-    """Legendre's polynomial of a large degree, by Hilb's formula. Source: DLMF 18.15.12, its first term."""
+    """Evaluate Legendre's polynomial of a large degree by Hilb's formula.
+
+    Source: DLMF 18.15.12, its first term.
+    """
     size = jnp.abs(x)
     angle = jnp.arccos(jnp.minimum(size, 1))
     wave = jnp.sqrt(angle / jnp.sin(angle)) * bessel_j0((n + 0.5) * angle)

@@ -1,4 +1,4 @@
-"""Maximum pooling of every rank, with indices, and its gradients; the windows that averages have too."""
+"""Maximum pooling of every rank, with indices, and its gradients; and the windows that average pooling uses too."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _MOST_TAPS = 32
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the windows of the last dimensions stand: one tuple entry for each of them.
+    """The positions of the windows over the last dimensions: in each field one entry for each of them.
 
-    low, high: the padding before and after; the latter is what the last window needs, which with `ceil_mode` may be
-    more than was asked for.
+    low, high: the padding before and after. `high` is what the last window needs: with `ceil_mode` it may be more than
+    was asked for.
     """
 
     kernel: tuple[int, ...]
@@ -39,7 +39,10 @@ class Windows:
     count: tuple[int, ...]
 
     def starts(self) -> list[np.ndarray[Any, Any]]:
-        """Where each window of each dimension has its first place behind the padding before, inside or not."""
+        """Return, for each dimension, the first position of each window that is not in the padding before it.
+
+        The position may lie past the dimension's end.
+        """
         found = []
         for low, stride, dilation, count in zip(self.low, self.stride, self.dilation, self.count, strict=True):
             start = np.arange(count) * stride - low
@@ -47,7 +50,7 @@ class Windows:
         return found
 
     def arguments(self, rank: int) -> dict[str, Any]:
-        """The windows as lax.reduce_window takes them for an array of `rank` dimensions."""
+        """Return the windows as lax.reduce_window's arguments for an array of `rank` dimensions."""
         lead = rank - len(self.kernel)
         return {
             "window_dimensions": (1,) * lead + self.kernel,
@@ -65,7 +68,10 @@ def windows_over(
     dilation: Sequence[int] | int,
     ceil_mode: bool,
 ) -> Windows:
-    """The windows of dimensions of some sizes. Source: `pooling_output_shape` in aten/src/ATen/native/Pool.h."""
+    """Return the pooling windows over dimensions of the given sizes.
+
+    Source: `pooling_output_shape` in aten/src/ATen/native/Pool.h.
+    """
     rank = len(sizes)
     kernel = static(kernel, rank)
     stride = static(stride, rank) if stride else kernel
@@ -82,7 +88,7 @@ def windows_over(
 
 
 def lowest(dtype: Any) -> Any:
-    """What no value of a dtype is below."""
+    """Return the smallest value of a dtype, -inf for floats."""
     return np.array(-np.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min, dtype)
 
 
@@ -91,18 +97,21 @@ def _largest(self: Array, windows: Windows) -> Array:
 
 
 def prefer_later(values: Array, places: Array, later: Array, later_places: Array) -> tuple[Array, Array]:
-    """The larger of two values and its place; the former of equal ones, the latter nan, and no padding's (-1)."""
+    """Select the larger of two values and its place: the first of equal ones, the second if it is nan.
+
+    A first value in the padding, whose place is -1, always loses.
+    """
     won = (later > values) | (later != later) | (places < 0)
     return jnp.where(won, later, values), jnp.where(won, later_places, places)
 
 
 def flat_places(sizes: Sequence[int]) -> Array:
-    """The position of each place of some dimensions in row-major order."""
+    """Return each element's row-major position in an array of the given sizes, int32."""
     return lax.iota(jnp.int32, math.prod(sizes)).reshape(tuple(sizes))
 
 
 def _places_of_largest(self: Array, windows: Windows) -> Array:
-    """Where the largest value of each window stands, counted in the unpadded last dimensions.
+    """Return the place of each window's largest value, counted row-major in the unpadded last dimensions.
 
     One dimension after the other, each a chain of strided slices and selects that XLA fuses: TPUs reduce no windows of
     pairs.
@@ -124,7 +133,7 @@ def _places_of_largest(self: Array, windows: Windows) -> Array:
 
 
 def _beyond(sizes: Sequence[int], windows: Windows) -> np.ndarray[Any, Any]:
-    """The place that ATen names for a window without any: its first behind the padding, counted as if it were one."""
+    """Return ATen's place for a window that lies in the padding: its first position past the padding before it."""
     total = np.zeros((), np.int64)
     for size, start in zip(sizes, windows.starts(), strict=True):
         total = total[..., None] * size + start
@@ -140,13 +149,14 @@ def _max_pool(
     dilation: Sequence[int],
     ceil_mode: bool,
 ) -> tuple[Array, Array]:
+    """Return each window's maximum and its place."""
     windows = windows_over(self.shape[-rank:], kernel_size, stride, padding, dilation, ceil_mode)
     # Two computations, so that the second goes where nobody reads the indices, as in inference.
     return _largest(self, windows), _places_of_largest(self, windows)
 
 
 def scattered_by_place(grad_output: Array, self: Array, indices: Array, rank: int) -> Array:
-    """The sum of a gradient over the row-major places of the last dimensions that it is from: one scatter."""
+    """Sum a gradient into the row-major places, in the last `rank` dimensions, that it comes from: one scatter."""
     lead = math.prod(self.shape[:-rank])
     size = math.prod(self.shape[-rank:])
     shape = (lead, math.prod(grad_output.shape[-rank:]))
@@ -165,7 +175,7 @@ def _max_pool_backward(
     ceil_mode: bool,
     indices: Array,
 ) -> Array:
-    """The sum over the places of a window of the gradients of those windows whose maximum stands there.
+    """Sum at each place the gradients of the windows whose maximum is there.
 
     Selects and pads, which XLA fuses. A scatter is slow on TPUs; select_and_scatter is not, but finds no maximum in
     windows with nan or of -inf.
@@ -202,7 +212,7 @@ def max_pool2d_with_indices(
     dilation: Sequence[int] = (1, 1),
     ceil_mode: bool = False,
 ) -> tuple[Array, Array]:
-    """The maximum of each window of two dimensions, one reduce_window, and where it stands in row-major order.
+    """Return the maximum of each window of two dimensions, by one reduce_window, and its row-major place.
 
     torch's decomposition gathers all windows. Source: ATen `max_pool2d_with_indices`.
     """
@@ -218,7 +228,7 @@ def max_pool3d_with_indices(
     dilation: Sequence[int] = (1, 1, 1),
     ceil_mode: bool = False,
 ) -> tuple[Array, Array]:
-    """The maximum of each window of three dimensions, one reduce_window, and where it stands in row-major order."""
+    """Return the maximum of each window of three dimensions, by one reduce_window, and its row-major place."""
     return _max_pool(self, 3, kernel_size, stride, padding, dilation, ceil_mode)
 
 
@@ -233,7 +243,7 @@ def max_pool2d_with_indices_backward(
     ceil_mode: bool,
     indices: Array,
 ) -> Array:
-    """The gradient of max_pool2d: a sum of pads, or for large windows one scatter."""
+    """Compute the gradient of max_pool2d's input: a sum of pads, or for large windows one scatter."""
     return _max_pool_backward(grad_output, self, 2, kernel_size, stride, padding, dilation, ceil_mode, indices)
 
 
@@ -248,5 +258,5 @@ def max_pool3d_with_indices_backward(
     ceil_mode: bool,
     indices: Array,
 ) -> Array:
-    """The gradient of max_pool3d: a sum of pads, or for large windows one scatter."""
+    """Compute the gradient of max_pool3d's input: a sum of pads, or for large windows one scatter."""
     return _max_pool_backward(grad_output, self, 3, kernel_size, stride, padding, dilation, ceil_mode, indices)

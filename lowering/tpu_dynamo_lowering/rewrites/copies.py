@@ -1,4 +1,4 @@
-"""The copying form of every view, which a program does not tell apart from the view."""
+"""The copying form of every view; a program does not distinguish it from the view."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ for _copy, _view in copies_of_views():
 
 @rewrites(aten._reshape_copy.default)
 def _reshape_copy(self: Tensor, size: Sequence[int]) -> Tensor:
-    """A copy in another shape of as many values."""
+    """Copy to another shape of as many elements."""
     return _copied(self.reshape(tuple(size)))

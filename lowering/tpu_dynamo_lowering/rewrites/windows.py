@@ -1,4 +1,4 @@
-"""Window functions, as torch.signal.windows says them."""
+"""Window functions, computed by torch.signal.windows."""
 
 from __future__ import annotations
 
