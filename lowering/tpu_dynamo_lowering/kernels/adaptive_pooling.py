@@ -14,7 +14,7 @@ from jax import Array, lax
 
 from ..table import kernel
 from .indexing import accumulator
-from .pooling import flat_places, lowest, prefer_later, scattered_by_place
+from .pooling import flat_places, prefer_later, scatter_by_place, smallest_value
 
 aten = torch.ops.aten
 
@@ -93,7 +93,7 @@ def _first_largest(values: Array, places: Array, axis: int) -> tuple[Array, Arra
         return jnp.where(won, b, a), jnp.where(won, j, i)
 
     # As nothing is below the first start value, it wins only over itself, when its place is beyond all others.
-    start = (lowest(values.dtype), np.int32(np.iinfo(np.int32).max))
+    start = (smallest_value(values.dtype), np.int32(np.iinfo(np.int32).max))
     return lax.reduce((values, places), start, prefer, (axis,))
 
 
@@ -127,13 +127,13 @@ def _tap(values: Array, places: Array, at: np.ndarray[Any, Any], axis: int) -> t
 @kernel(aten.adaptive_max_pool2d_backward.default)
 def adaptive_max_pool2d_backward(grad_output: Array, self: Array, indices: Array) -> Array:
     """Compute the gradient of adaptive_max_pool2d's input: one scatter to the maxima's places."""
-    return scattered_by_place(grad_output, self, indices, 2)
+    return scatter_by_place(grad_output, self, indices, 2)
 
 
 @kernel(aten.adaptive_max_pool3d_backward.default)
 def adaptive_max_pool3d_backward(grad_output: Array, self: Array, indices: Array) -> Array:
     """Compute the gradient of adaptive_max_pool3d's input: one scatter to the maxima's places."""
-    return scattered_by_place(grad_output, self, indices, 3)
+    return scatter_by_place(grad_output, self, indices, 3)
 
 
 def _fractional_starts(sample: Array, size: int, count: int, width: int) -> Array:
@@ -201,7 +201,7 @@ def _fractional_backward(rank: int) -> Callable[..., Array]:
     def backward(
         grad_output: Array, self: Array, kernel_size: Sequence[int], output_size: Sequence[int], indices: Array
     ) -> Array:
-        return scattered_by_place(grad_output, self, indices, rank)
+        return scatter_by_place(grad_output, self, indices, rank)
 
     backward.__doc__ = (
         f"Compute the gradient of fractional_max_pool{rank}d's input: one scatter to the maxima's places."

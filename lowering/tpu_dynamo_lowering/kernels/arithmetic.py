@@ -184,7 +184,7 @@ def pow_scalar(self: Array, exponent: float) -> Array:
             checked_number(exponent, x.dtype)
             return lax.integer_pow(x, int(exponent))
         if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
-            raise NotImplementedError("integers to negative integer powers, which eager refuses too")
+            raise NotImplementedError("integers to negative integer powers; eager PyTorch refuses them too")
         return _integer_power(x, y)
     if isinstance(exponent, int | float) and float(exponent).is_integer() and abs(exponent) <= 4:
         return lax.integer_pow(x, int(exponent))

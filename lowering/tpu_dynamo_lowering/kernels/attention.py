@@ -67,7 +67,7 @@ def _attend(
 
 def _refuse_dropout(dropout_p: float) -> None:
     if dropout_p:
-        raise NotImplementedError("attention with dropout reaches lowering as separate operators")
+        raise NotImplementedError("attention with dropout is lowered as separate operators, not by this one")
 
 
 @kernel(aten._scaled_dot_product_flash_attention_for_cpu.default)
@@ -130,7 +130,7 @@ def flash_attention_for_cpu_backward(
     grad_query = product("...qk,...kd->...qd", grad_scores, k)
     grad_key = product("...qk,...qd->...kd", grad_scores, query)
     if grouped:
-        grad_key, grad_value = _gathered(grad_key, key), _gathered(grad_value, value)
+        grad_key, grad_value = _sum_repeated_heads(grad_key, key), _sum_repeated_heads(grad_value, value)
     return grad_query.astype(dtype), grad_key.astype(dtype), grad_value.astype(dtype)
 
 
@@ -168,7 +168,7 @@ def attention_backward(
     )
 
 
-def _gathered(gradient: Array, like: Array) -> Array:
+def _sum_repeated_heads(gradient: Array, like: Array) -> Array:
     shape = (*like.shape[:-2], gradient.shape[-3] // like.shape[-3], *like.shape[-2:])
     return jnp.sum(gradient.reshape(shape), axis=-3)
 

@@ -43,7 +43,7 @@ def _train_batch(
     return _normalised_batch(input, weight, bias, mean, scale), mean, scale, unbiased
 
 
-def _mixed(running: Array, batch: Array, momentum: float) -> Array:
+def _updated(running: Array, batch: Array, momentum: float) -> Array:
     return (1 - momentum) * running + momentum * batch.astype(running.dtype)
 
 
@@ -86,7 +86,13 @@ def batch_norm_functional(
         output, mean, scale = batch_norm_no_training(input, weight, bias, running_mean, running_var, momentum, eps)
         return output, mean, scale, running_mean, running_var
     output, mean, scale, unbiased = _train_batch(input, weight, bias, eps)
-    return output, mean, scale, _mixed(running_mean, mean, momentum), _mixed(running_var, unbiased, momentum)
+    return (
+        output,
+        mean,
+        scale,
+        _updated(running_mean, mean, momentum),
+        _updated(running_var, unbiased, momentum),
+    )
 
 
 @kernel(aten._native_batch_norm_legit.no_stats)

@@ -70,10 +70,10 @@ def _to_float8(value: Array, wanted: np.dtype[Any]) -> Array:
     if wanted == jnp.float8_e4m3fn:
         # Infinities too: the format has none.
         return jnp.clip(value, -448, 448).astype(wanted)
-    return _exponent(value) if wanted == jnp.float8_e8m0fnu else value.astype(wanted)
+    return _to_power_of_two(value) if wanted == jnp.float8_e8m0fnu else value.astype(wanted)
 
 
-def _exponent(value: Array) -> Array:
+def _to_power_of_two(value: Array) -> Array:
     """Round to a power of two without a sign; ties and subnormal numbers go up, zero becomes the smallest one.
 
     Source: `fp8e8m0fnu_from_fp32_value` in c10/util/Float8_e8m0fnu.h. Computed on the bits: XLA's conversion makes nan

@@ -57,7 +57,7 @@ def _scaled(value: Array, factor: Any) -> Array:
     return value if factor == 1 else value * checked_number(factor, value.dtype)
 
 
-def _plus(addend: Array, product: Array, beta: Any, alpha: Any) -> Array:
+def _add_product(addend: Array, product: Array, beta: Any, alpha: Any) -> Array:
     # With beta = 0 the addend is not read: nan in it does not spread. No multiplication by one: in bfloat16 XLA keeps
     # it, with a cast before and after.
     if beta == 0:
@@ -69,13 +69,13 @@ def _plus(addend: Array, product: Array, beta: Any, alpha: Any) -> Array:
 @kernel(aten.addmm.default)
 def addmm(self: Array, mat1: Array, mat2: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
     """Return beta * self + alpha * (mat1 @ mat2), rounded to half precision only after the addition."""
-    return _plus(self, _product(mat1, mat2), beta, alpha)
+    return _add_product(self, _product(mat1, mat2), beta, alpha)
 
 
 @kernel(aten.baddbmm.default)
 def baddbmm(self: Array, batch1: Array, batch2: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
     """Return beta * self + alpha * (batch1 @ batch2), rounded to half precision only after the addition."""
-    return _plus(self, _product(batch1, batch2), beta, alpha)
+    return _add_product(self, _product(batch1, batch2), beta, alpha)
 
 
 @kernel(aten.addbmm.default)
@@ -83,13 +83,13 @@ def addbmm(self: Array, batch1: Array, batch2: Array, *, beta: Any = 1, alpha: A
     """Return beta * self + alpha * the sum over the batch of (batch1 @ batch2)."""
     wanted = jnp.float32 if batch1.dtype in (jnp.bfloat16, jnp.float16) else None
     total = jnp.einsum("bij,bjk->ik", batch1, batch2, preferred_element_type=wanted)
-    return _plus(self, total, beta, alpha)
+    return _add_product(self, total, beta, alpha)
 
 
 @kernel(aten.addmv.default)
 def addmv(self: Array, mat: Array, vec: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
     """Return beta * self + alpha * (mat @ vec)."""
-    return _plus(self, _product(mat, vec), beta, alpha)
+    return _add_product(self, _product(mat, vec), beta, alpha)
 
 
 @kernel(aten.addr.default)
@@ -99,7 +99,7 @@ def addr(self: Array, vec1: Array, vec2: Array, *, beta: Any = 1, alpha: Any = 1
     outer = product(wide(vec1)[:, None], wide(vec2)[None, :])
     if outer.dtype == jnp.bool_:
         return (outer if alpha else jnp.zeros_like(outer)) | (self if beta else jnp.zeros_like(self))
-    return _plus(self, outer, beta, alpha)
+    return _add_product(self, outer, beta, alpha)
 
 
 @kernel(aten._int_mm.default)

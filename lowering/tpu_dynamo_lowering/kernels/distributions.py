@@ -17,7 +17,7 @@ from .random_bits import Shape, jax_key, standard_exponential, standard_normal, 
 aten = torch.ops.aten
 
 
-def _chances(key: Array, shape: Shape, probability: Any) -> Array:
+def _true_with_probability(key: Array, shape: Shape, probability: Any) -> Array:
     wide = jnp.float64 if getattr(probability, "dtype", None) == jnp.float64 else jnp.float32
     return unit_interval(key, shape, np.dtype(wide)) < probability
 
@@ -25,7 +25,7 @@ def _chances(key: Array, shape: Shape, probability: Any) -> Array:
 @random_kernel(aten.bernoulli.default)
 def bernoulli(key: Array, self: Array) -> Array:
     """Draw 1 with the probability that `self` has at each place, else 0."""
-    return _chances(key, self.shape, self)
+    return _true_with_probability(key, self.shape, self)
 
 
 @random_kernel(aten.bernoulli.p, aten.bernoulli.Tensor)
@@ -36,7 +36,7 @@ def bernoulli_p(key: Array, self: Array, p: Any) -> Array:
     """
     if isinstance(p, int | float) and not 0 <= p <= 1:
         raise ValueError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
-    return _chances(key, self.shape, p)
+    return _true_with_probability(key, self.shape, p)
 
 
 @random_kernel(aten.native_dropout.default)
@@ -44,7 +44,7 @@ def native_dropout(key: Array, input: Array, p: float, train: bool | None) -> tu
     """Set each value to zero with probability `p` and scale the others by 1 / (1 - p); also return which were kept."""
     if train is False:
         return input, jnp.ones(input.shape, jnp.bool_)
-    kept = _chances(key, input.shape, 1 - p)
+    kept = _true_with_probability(key, input.shape, 1 - p)
     scale = 0.0 if p == 1 else 1 / (1 - p)
     return jnp.where(kept, input * jnp.asarray(scale, input.dtype), jnp.zeros_like(input)), kept
 

@@ -73,7 +73,9 @@ def checked_number(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         elif low == 0:
             low = -high
         if isinstance(value, complex) or not low <= value <= high:
-            raise NotImplementedError(f"{value} cannot be converted to {dtype} without overflow, in eager neither")
+            raise NotImplementedError(
+                f"{value} cannot be converted to {dtype} without overflow; eager PyTorch refuses it too"
+            )
     return cast_number(value, dtype)
 
 

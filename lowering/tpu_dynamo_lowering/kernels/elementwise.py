@@ -150,7 +150,7 @@ def promoted(x: Any, y: Any) -> tuple[Array, Array]:
     dimensions of the same or a higher category, a number to any tensor of its category. Reads shapes and dtypes only.
     Source: torch.result_type.
     """
-    return _both_in(x, y, _promotion(x, y))
+    return _cast_both(x, y, _promotion(x, y))
 
 
 def promoted_to_real(x: Any, y: Any) -> tuple[Array, Array]:
@@ -158,7 +158,7 @@ def promoted_to_real(x: Any, y: Any) -> tuple[Array, Array]:
 
     A Python number keeps its value even where the integers that it meets could not hold it.
     """
-    return _both_in(x, y, _real(_promotion(x, y)))
+    return _cast_both(x, y, _real(_promotion(x, y)))
 
 
 def promoted_for_products(x: Any, y: Any) -> tuple[Array, Array]:
@@ -167,12 +167,12 @@ def promoted_for_products(x: Any, y: Any) -> tuple[Array, Array]:
     Half precision with a second operand that is a number or a 0-d tensor is computed in float32, so that this operand
     is not rounded first.
     """
-    return _both_in(x, y, _unrounded(_promotion(x, y), y))
+    return _cast_both(x, y, _unrounded(_promotion(x, y), y))
 
 
 def promoted_for_quotients(x: Any, y: Any) -> tuple[Array, Array]:
     """Promote two operands to the dtype in which PyTorch divides: as for products, with float32 for integers."""
-    return _both_in(x, y, _unrounded(_real(_promotion(x, y)), y))
+    return _cast_both(x, y, _unrounded(_real(_promotion(x, y)), y))
 
 
 def _promotion(x: Any, y: Any) -> np.dtype[Any]:
@@ -188,11 +188,11 @@ def _unrounded(dtype: np.dtype[Any], y: Any) -> np.dtype[Any]:
     return np.dtype(jnp.float32) if dtype in _HALVES and scalar else dtype
 
 
-def _both_in(x: Any, y: Any, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    return _in(x, dtype), _in(y, dtype)
+def _cast_both(x: Any, y: Any, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    return _cast_operand(x, dtype), _cast_operand(y, dtype)
 
 
-def _in(x: Any, dtype: np.dtype[Any]) -> Array:
+def _cast_operand(x: Any, dtype: np.dtype[Any]) -> Array:
     return jnp.asarray(cast_number(x, dtype)) if isinstance(x, _NUMBERS) else jnp.asarray(x, dtype)
 
 

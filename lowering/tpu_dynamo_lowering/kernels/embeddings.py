@@ -35,7 +35,7 @@ def _bag_of(offsets: Array, count: int) -> Array:
     return jnp.searchsorted(offsets, jnp.arange(count, dtype=offsets.dtype), side="right", method="sort") - 1
 
 
-def _ends_early(dtype: Any, mode: int, padding_idx: int) -> bool:
+def _last_offset_ends_bag(dtype: Any, mode: int, padding_idx: int) -> bool:
     """Return True if the last offset ends the last bag, even before the indices end.
 
     ATen's sums of float32 and half precision without a padding index read the offsets alone; its other algorithms read
@@ -45,7 +45,7 @@ def _ends_early(dtype: Any, mode: int, padding_idx: int) -> bool:
     return mode != _MAX and dtype != jnp.float64 and padding_idx < 0
 
 
-def _before(end: Array, count: int) -> Array:
+def _positions_before(end: Array, count: int) -> Array:
     return jnp.arange(count, dtype=end.dtype) < end
 
 
@@ -89,8 +89,8 @@ def _bags(
         largest, place = _largest_of_bags(rows, counted, bag, bags)
         origin = jnp.take(indices, place, mode="clip") if count else place
         return largest, bag, size, jnp.where(size[:, None] == 0, 0, origin)
-    if include_last_offset and _ends_early(weight.dtype, mode, padding_idx):
-        counted &= _before(offsets[-1], count)
+    if include_last_offset and _last_offset_ends_bag(weight.dtype, mode, padding_idx):
+        counted &= _positions_before(offsets[-1], count)
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.astype(rows.dtype)[:, None]
     total = jnp.zeros((bags, weight.shape[1]), rows.dtype).at[bag].add(jnp.where(counted[:, None], rows, 0))
@@ -246,8 +246,8 @@ def _bags_of_gradient(
     sums; for means it gives the rows there a gradient, though they have no part in the value.
     """
     bags, count = grad.shape[0], indices.shape[0]
-    early = offsets.shape[0] > bags and mode == _SUM and _ends_early(grad.dtype, mode, padding_idx)
-    return _bag_of(offsets[:bags], count), _before(offsets[-1], count) if early else None
+    early = offsets.shape[0] > bags and mode == _SUM and _last_offset_ends_bag(grad.dtype, mode, padding_idx)
+    return _bag_of(offsets[:bags], count), _positions_before(offsets[-1], count) if early else None
 
 
 @kernel(aten._embedding_bag_per_sample_weights_backward.default)

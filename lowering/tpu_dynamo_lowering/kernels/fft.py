@@ -26,7 +26,7 @@ def _scaled(value: Array, factor: float) -> Array:
     return value if factor == 1.0 else value * jnp.asarray(factor, value.real.dtype)
 
 
-def _whole(value: Array, dims: Sequence[int], forward: bool) -> Array:
+def _complex_transform(value: Array, dims: Sequence[int], forward: bool) -> Array:
     """Transform complex values forward or back, without a normalisation factor."""
     if not dims or value.size == 0:
         return value
@@ -41,13 +41,13 @@ def fft_c2c(self: Array, dim: Sequence[int], normalization: int, forward: bool) 
 
     normalization: 0 none, 1 by the root of the number of points, 2 by their number. Source: ATen `_fft_c2c`.
     """
-    return _scaled(_whole(self, dim, forward), _factor([self.shape[d] for d in dim], normalization))
+    return _scaled(_complex_transform(self, dim, forward), _factor([self.shape[d] for d in dim], normalization))
 
 
-def _half(value: Array, dims: Sequence[int], onesided: bool) -> Array:
+def _real_transform(value: Array, dims: Sequence[int], onesided: bool) -> Array:
     if value.size == 0 or not onesided:
         wanted = jnp.result_type(value.dtype, jnp.complex64)
-        spectrum = _whole(value.astype(wanted), dims, True)
+        spectrum = _complex_transform(value.astype(wanted), dims, True)
         return spectrum[_first_half(value, dims[-1])] if onesided else spectrum
     return jnp.fft.rfftn(value, axes=tuple(dims), norm="backward")
 
@@ -63,12 +63,12 @@ def fft_r2c(self: Array, dim: Sequence[int], normalization: int, onesided: bool)
 
     normalization: as in _fft_c2c. Source: ATen `_fft_r2c`.
     """
-    return _scaled(_half(self, dim, onesided), _factor([self.shape[d] for d in dim], normalization))
+    return _scaled(_real_transform(self, dim, onesided), _factor([self.shape[d] for d in dim], normalization))
 
 
-def _real(value: Array, dims: Sequence[int], last_dim_size: int) -> Array:
+def _inverse_real_transform(value: Array, dims: Sequence[int], last_dim_size: int) -> Array:
     """Transform a half spectrum back without a factor; its first and middle imaginary parts are ignored."""
-    value = _whole(value, dims[:-1], False)
+    value = _complex_transform(value, dims[:-1], False)
     return jnp.fft.irfft(value, n=last_dim_size, axis=dims[-1], norm="forward")
 
 
@@ -79,25 +79,25 @@ def fft_c2r(self: Array, dim: Sequence[int], normalization: int, last_dim_size: 
     normalization: as in _fft_c2c. Source: ATen `_fft_c2r`.
     """
     extents = [self.shape[d] for d in dim[:-1]] + [last_dim_size]
-    return _scaled(_real(self, dim, last_dim_size), _factor(extents, normalization))
+    return _scaled(_inverse_real_transform(self, dim, last_dim_size), _factor(extents, normalization))
 
 
 @kernel(prims.fft_c2c.default)
 def prims_fft_c2c(self: Array, *, dim: Sequence[int], forward: bool) -> Array:
     """Transform complex values over dimensions, without a normalisation factor."""
-    return _whole(self, dim, forward)
+    return _complex_transform(self, dim, forward)
 
 
 @kernel(prims.fft_r2c.default)
 def prims_fft_r2c(self: Array, *, dim: Sequence[int], onesided: bool) -> Array:
     """Transform real values over dimensions, without a normalisation factor."""
-    return _half(self, dim, onesided)
+    return _real_transform(self, dim, onesided)
 
 
 @kernel(prims.fft_c2r.default)
 def prims_fft_c2r(self: Array, *, dim: Sequence[int], last_dim_size: int) -> Array:
     """Transform a half spectrum back to real values, without a normalisation factor."""
-    return _real(self, dim, last_dim_size)
+    return _inverse_real_transform(self, dim, last_dim_size)
 
 
 @kernel(aten.fft_fftfreq.default)

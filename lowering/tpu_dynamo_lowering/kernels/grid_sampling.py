@@ -47,7 +47,7 @@ def _reflected(places: Array, twice_low: int, twice_high: int) -> Array:
     return jnp.where(flips % 2 == 0, rest + low, span - rest + low)
 
 
-def _inside(places: Array, size: int, padding: int, align_corners: bool) -> Array:
+def _apply_padding(places: Array, size: int, padding: int, align_corners: bool) -> Array:
     """Move positions into the dimension as the padding mode says; zero padding leaves them."""
     if padding == _ZEROS:
         return places
@@ -57,7 +57,7 @@ def _inside(places: Array, size: int, padding: int, align_corners: bool) -> Arra
     return _clipped(places, size)
 
 
-def _finite(places: Array) -> Array:
+def _outside_unless_finite(places: Array) -> Array:
     # What is no number, or none that an index can be, is outside, as in PyTorch.
     return jnp.where(jnp.abs(places) < 2**31 - 1, places, -100)
 
@@ -85,7 +85,10 @@ def _grid_sample(input: Array, grid: Array, mode: int, padding: int, align_corne
     raw = [_unnormalised(grid[..., rank - 1 - d], size, align_corners) for d, size in enumerate(sizes)]
     if mode == _CUBIC:
         return _cubic_sample(input, raw, padding, align_corners)
-    places = [_finite(_inside(p, size, padding, align_corners)) for p, size in zip(raw, sizes, strict=True)]
+    places = [
+        _outside_unless_finite(_apply_padding(p, size, padding, align_corners))
+        for p, size in zip(raw, sizes, strict=True)
+    ]
     if mode == _NEAREST:
         return _value_at(input, [jnp.round(place) for place in places])
     low = [jnp.floor(place) for place in places]
@@ -109,7 +112,7 @@ def _cubic_sample(input: Array, raw: Sequence[Array], padding: int, align_corner
         places = []
         for d, tap in enumerate(corner):
             weight = weight * weights[d][tap]
-            places.append(_finite(_inside(low[d] + (tap - 1), sizes[d], padding, align_corners)))
+            places.append(_outside_unless_finite(_apply_padding(low[d] + (tap - 1), sizes[d], padding, align_corners)))
         total = total + _value_at(input, [jnp.round(place) for place in places]) * weight[:, None]
     return total
 

@@ -16,13 +16,13 @@ def _sizes(ends: Array) -> Array:
     return jnp.diff(ends, prepend=jnp.zeros((1,), ends.dtype)).astype(jnp.int32)
 
 
-def _wanted(value: Array) -> jnp.dtype | None:
+def _accumulator(value: Array) -> jnp.dtype | None:
     return jnp.float32 if value.dtype in (jnp.bfloat16, jnp.float16) else None
 
 
 def _by_rows(rows: Array, matrices: Array, ends: Array) -> Array:
     """Multiply rows [S, K] by the matrices [G, K, N] of their groups; rows past the last group give zero."""
-    return lax.ragged_dot(rows, matrices, _sizes(ends), preferred_element_type=_wanted(rows))
+    return lax.ragged_dot(rows, matrices, _sizes(ends), preferred_element_type=_accumulator(rows))
 
 
 def _by_groups(left: Array, right: Array, ends: Array) -> Array:
@@ -30,7 +30,7 @@ def _by_groups(left: Array, right: Array, ends: Array) -> Array:
     numbers = lax.RaggedDotDimensionNumbers(
         dot_dimension_numbers=(((0,), (0,)), ((), ())), lhs_ragged_dimensions=[0], rhs_group_dimensions=[]
     )
-    return lax.ragged_dot_general(left, right, _sizes(ends), numbers, preferred_element_type=_wanted(left))
+    return lax.ragged_dot_general(left, right, _sizes(ends), numbers, preferred_element_type=_accumulator(left))
 
 
 @foreign_kernel("tpu_dynamo::grouped_mm")
@@ -45,7 +45,7 @@ def grouped_mm(
     Source: ATen `_grouped_mm`.
     """
     if offs is None:
-        product = jnp.matmul(self, mat2, preferred_element_type=_wanted(self))
+        product = jnp.matmul(self, mat2, preferred_element_type=_accumulator(self))
     elif self.ndim == 2 and mat2.ndim == 3:
         product = _by_rows(self, mat2, offs)
     elif self.ndim == 3 and mat2.ndim == 2:

@@ -62,7 +62,7 @@ def embedding_dense_backward(
     return jnp.zeros((num_weights, *grad.shape[1:]), grad.dtype).at[rows].add(grad, mode="drop")
 
 
-def _place(self: Array, indices: Sequence[Array | None]) -> tuple[Any, ...]:
+def _jax_index(self: Array, indices: Sequence[Array | None]) -> tuple[Any, ...]:
     """Return the indices in JAX's form, in which a slice, not None, stands for a whole dimension."""
     return tuple(
         slice(None) if index is None else narrowed(index, extent)
@@ -78,7 +78,7 @@ def index(self: Array, indices: Sequence[Array | None]) -> Array:
     """
     if any(each is not None and _is_mask(each) for each in indices):
         raise NotImplementedError("a boolean index gives a result whose size depends on the data")
-    return self.at[_place(self, indices)].get(mode="clip")
+    return self.at[_jax_index(self, indices)].get(mode="clip")
 
 
 def _masked_put(self: Array, mask: Array, lead: int, values: Array, accumulate: bool) -> Array:
@@ -100,7 +100,7 @@ def _masked_put(self: Array, mask: Array, lead: int, values: Array, accumulate: 
     return jnp.where(mask, cast_to(written, self.dtype), self)
 
 
-def _without_mask(self: Array, indices: Sequence[Array | None], values: Array) -> tuple[list[Array | None], Array]:
+def _mask_to_integers(self: Array, indices: Sequence[Array | None], values: Array) -> tuple[list[Array | None], Array]:
     """Replace the one mask among indices by integers, out of range where nothing is written; also return the values.
 
     How many places a mask selects is not known. Beside indices of several places it must be as many, or one. Otherwise
@@ -145,13 +145,13 @@ def index_put(self: Array, indices: Sequence[Array | None], values: Array, accum
     masks = [each for each in indices if each is not None and _is_mask(each)]
     values = cast_to(values, self.dtype)
     if len(masks) > 1:
-        raise NotImplementedError("how many places two boolean indices name together depends on the data")
+        raise NotImplementedError("the number of places that two boolean indices name together depends on the data")
     if masks and sum(each is not None for each in indices) == 1:
         lead = next(i for i, each in enumerate(indices) if each is not None)
         return _masked_put(self, masks[0] != 0, lead, values, accumulate)
     if masks:
-        indices, values = _without_mask(self, indices, values)
-    place = _place(self, indices)
+        indices, values = _mask_to_integers(self, indices, values)
+    place = _jax_index(self, indices)
     if not accumulate:
         return self.at[place].set(values, mode="drop")
     if self.dtype == jnp.bool_:

@@ -14,7 +14,7 @@ from jax import Array
 
 from ..table import kernel
 from .resampling import (
-    Table,
+    ResamplingRule,
     antialiased,
     cubic,
     lanczos,
@@ -84,8 +84,8 @@ def _enter_nearest(exact: bool, forward: Sequence[Any], backward: Sequence[Any])
         scales_w: float | None = None,
     ) -> Array:
         """Compute the gradient of nearest upsampling in three dimensions: sums of repeats or matrix products."""
-        tables = [nearest(scale, exact) for scale in (scales_d, scales_h, scales_w)]
-        return upsampled_backward(grad_output, input_size, tables)
+        rules = [nearest(scale, exact) for scale in (scales_d, scales_h, scales_w)]
+        return upsampled_backward(grad_output, input_size, rules)
 
 
 _enter_nearest(
@@ -132,8 +132,8 @@ def upsample_linear1d_backward(
     scales: float | None = None,
 ) -> Array:
     """Compute the gradient of linear upsampling: one product with a constant matrix."""
-    table = linear(scales, align_corners, real_dtype(grad_output.dtype).type)
-    return upsampled_backward(grad_output, input_size, [table])
+    rule = linear(scales, align_corners, real_dtype(grad_output.dtype).type)
+    return upsampled_backward(grad_output, input_size, [rule])
 
 
 @kernel(aten.upsample_trilinear3d.default)
@@ -164,11 +164,11 @@ def upsample_trilinear3d_backward(
 ) -> Array:
     """Compute the gradient of trilinear upsampling: a product with a constant matrix for each dimension."""
     real = real_dtype(grad_output.dtype).type
-    tables = [linear(scale, align_corners, real) for scale in (scales_d, scales_h, scales_w)]
-    return upsampled_backward(grad_output, input_size, tables)
+    rules = [linear(scale, align_corners, real) for scale in (scales_d, scales_h, scales_w)]
+    return upsampled_backward(grad_output, input_size, rules)
 
 
-def _enter_planar(forward: Any, backward: Any, table: Callable[[float | None, bool, Any], Table]) -> None:
+def _enter_planar(forward: Any, backward: Any, rule: Callable[[float | None, bool, Any], ResamplingRule]) -> None:
     """Enter a kind of weighted upsampling of two dimensions, and its gradient."""
 
     @kernel(forward)
@@ -185,7 +185,7 @@ def _enter_planar(forward: Any, backward: Any, table: Callable[[float | None, bo
         channels, height, width]; result: [batch, channels, *output_size].
         """
         real = real_dtype(self.dtype).type
-        return upsampled(self, output_size, [table(scale, align_corners, real) for scale in (scales_h, scales_w)])
+        return upsampled(self, output_size, [rule(scale, align_corners, real) for scale in (scales_h, scales_w)])
 
     @kernel(backward)
     def planar_backward(
@@ -198,8 +198,8 @@ def _enter_planar(forward: Any, backward: Any, table: Callable[[float | None, bo
     ) -> Array:
         """Compute the gradient of upsampling two dimensions by weighted sums: a matrix product for each."""
         real = real_dtype(grad_output.dtype).type
-        tables = [table(scale, align_corners, real) for scale in (scales_h, scales_w)]
-        return upsampled_backward(grad_output, input_size, tables)
+        rules = [rule(scale, align_corners, real) for scale in (scales_h, scales_w)]
+        return upsampled_backward(grad_output, input_size, rules)
 
 
 _enter_planar(aten.upsample_bilinear2d.default, aten.upsample_bilinear2d_backward.default, linear)

@@ -22,7 +22,7 @@ aten = torch.ops.aten
 _ALPHA = (1 + math.sqrt(17)) / 8
 
 
-def _turned(x: Array, hermitian: bool) -> Array:
+def _conjugated(x: Array, hermitian: bool) -> Array:
     return jnp.conj(x) if hermitian else x
 
 
@@ -55,7 +55,7 @@ def _block(matrix: Array, k: Array, double: Array, hermitian: bool) -> tuple[Arr
     if hermitian:
         first, second = (jnp.real(d).astype(matrix.dtype) for d in (first, second))
     below = matrix[following, k]
-    determinant = first * second - below * _turned(below, hermitian)
+    determinant = first * second - below * _conjugated(below, hermitian)
     none = jnp.zeros((), matrix.dtype)
     return (
         jnp.where(double, second / determinant, 1 / first),
@@ -70,7 +70,7 @@ def _factorise(matrix: Array, hermitian: bool) -> tuple[Array, Array, Array]:
     lower = jnp.tril(matrix, -1)
     diagonal = jnp.diagonal(matrix)
     diagonal = jnp.real(diagonal).astype(matrix.dtype) if hermitian else diagonal
-    whole = lower + _turned(lower.T, hermitian) + jnp.diag(diagonal)
+    whole = lower + _conjugated(lower.T, hermitian) + jnp.diag(diagonal)
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         k, rest, pivots, info = state
@@ -82,9 +82,9 @@ def _factorise(matrix: Array, hermitian: bool) -> tuple[Array, Array, Array]:
         singular = ~double & (rest[k, k] == 0)
         columns = jnp.where((place > last)[:, None], rest[:, jnp.stack((k, jnp.minimum(k + 1, n - 1)))], 0)
         first, below, second = _block(rest, k, double, hermitian)
-        inverse = jnp.stack((jnp.stack((first, _turned(below, hermitian))), jnp.stack((below, second))))
+        inverse = jnp.stack((jnp.stack((first, _conjugated(below, hermitian))), jnp.stack((below, second))))
         factors = jnp.where(singular, columns, jnp.matmul(columns, inverse))
-        update = jnp.where(singular, 0, jnp.matmul(factors, _turned(columns.T, hermitian)))
+        update = jnp.where(singular, 0, jnp.matmul(factors, _conjugated(columns.T, hermitian)))
         rest = rest - update
         under = (place > last)[:, None]
         rest = jnp.where(under & (place == k), factors[:, :1], rest)
@@ -131,7 +131,7 @@ def _solve(factors: Array, pivots: Array, right: Array, hermitian: bool) -> Arra
         rows = rows - jnp.where(under, factors[:, k][:, None] * rows[k], 0)
         rows = rows - jnp.where(under & double, factors[:, last][:, None] * rows[last], 0)
         first, below, second = _block(factors, k, double, hermitian)
-        upper_row = first * rows[k] + _turned(below, hermitian) * rows[last]
+        upper_row = first * rows[k] + _conjugated(below, hermitian) * rows[last]
         lower_row = below * rows[k] + second * rows[last]
         rows = rows.at[k].set(upper_row)
         return last + 1, jnp.where(double & (place == last)[:, None], lower_row, rows)
@@ -141,7 +141,7 @@ def _solve(factors: Array, pivots: Array, right: Array, hermitian: bool) -> Arra
         double = pivots[k] < 0
         first = k - double.astype(jnp.int32)
         known = jnp.where((place > k)[:, None], rows, 0)
-        change = jnp.matmul(_turned(factors[:, jnp.stack((first, k))].T, hermitian), known)
+        change = jnp.matmul(_conjugated(factors[:, jnp.stack((first, k))].T, hermitian), known)
         rows = rows.at[k].add(-change[1])
         rows = jnp.where(double & (place == first)[:, None], rows - change[0], rows)
         return first - 1, rows[_exchanged(n, k, jnp.abs(pivots[k]) - 1)]

@@ -19,7 +19,7 @@ def adjoint(matrix: Array) -> Array:
     return jnp.conj(jnp.swapaxes(matrix, -1, -2))
 
 
-def _of_finite(decompose: Callable[[Array], tuple[Array, ...]], matrix: Array) -> tuple[Array, ...]:
+def _nan_unless_finite(decompose: Callable[[Array], tuple[Array, ...]], matrix: Array) -> tuple[Array, ...]:
     """Decompose each matrix, or fill its results with nan if the matrix holds nan or infinities.
 
     Eager raises there. The iterations never see such a matrix: on a TPU those of eigenvalues divide the spectrum until
@@ -30,7 +30,7 @@ def _of_finite(decompose: Callable[[Array], tuple[Array, ...]], matrix: Array) -
     return tuple(jnp.where(finite if value.ndim == matrix.ndim else finite[..., 0], value, jnp.nan) for value in found)
 
 
-def _nothing(like: Array) -> Array:
+def _empty_vector(like: Array) -> Array:
     """Return an empty vector, PyTorch's result for a factor that was not asked for."""
     return jnp.zeros((0,), like.dtype)
 
@@ -147,7 +147,7 @@ def _permutation_matrix(order: Array, like: Array) -> Array:
 def linalg_lu(A: Array, *, pivot: bool = True) -> tuple[Array, Array, Array]:
     """Compute P, L and U with A = P L U; without pivoting P is an empty vector."""
     factors, _, order = factorise_lu(A, pivot)
-    return _permutation_matrix(order, A) if pivot else _nothing(A), *_triangles(factors)
+    return _permutation_matrix(order, A) if pivot else _empty_vector(A), *_triangles(factors)
 
 
 @kernel(aten.lu_unpack.default)
@@ -155,7 +155,7 @@ def lu_unpack(
     LU_data: Array, LU_pivots: Array, unpack_data: bool = True, unpack_pivots: bool = True
 ) -> tuple[Array, Array, Array]:
     """Return P, L and U from LU factors in one matrix and LAPACK's pivots; those not asked for are empty vectors."""
-    permutation = lower = upper = _nothing(LU_data)
+    permutation = lower = upper = _empty_vector(LU_data)
     if unpack_pivots:
         permutation = _permutation_matrix(order_of(LU_pivots, LU_data.shape[-2]), LU_data)
     if unpack_data:
@@ -177,7 +177,7 @@ def linalg_qr(A: Array, mode: str = "reduced") -> tuple[Array, Array]:
     A: [..., m, n]. mode: "reduced" for Q [..., m, min(m, n)], "complete" for Q [..., m, m], or "r".
     """
     if mode == "r":
-        return _nothing(A), jnp.linalg.qr(A, mode="r")
+        return _empty_vector(A), jnp.linalg.qr(A, mode="r")
     return tuple(jnp.linalg.qr(A, mode=mode))
 
 
@@ -219,9 +219,9 @@ def linalg_svd(
     gives nan. Source: ATen `_linalg_svd`.
     """
     if not compute_uv:
-        values = _of_finite(lambda a: (jnp.linalg.svd(a, compute_uv=False),), A)
-        return _nothing(A), values[0], _nothing(A)
-    u, values, vh = _of_finite(lambda a: tuple(jnp.linalg.svd(a, full_matrices=full_matrices)), A)
+        values = _nan_unless_finite(lambda a: (jnp.linalg.svd(a, compute_uv=False),), A)
+        return _empty_vector(A), values[0], _empty_vector(A)
+    u, values, vh = _nan_unless_finite(lambda a: tuple(jnp.linalg.svd(a, full_matrices=full_matrices)), A)
     return u, values, vh
 
 
@@ -232,11 +232,11 @@ def linalg_eigh(A: Array, UPLO: str = "L", compute_v: bool = True) -> tuple[Arra
     A matrix with nan or infinities, an error in eager PyTorch, gives nan.
     """
     if A.size == 0:
-        return jnp.zeros(A.shape[:-1], A.real.dtype), A if compute_v else _nothing(A)
+        return jnp.zeros(A.shape[:-1], A.real.dtype), A if compute_v else _empty_vector(A)
     lower = UPLO.upper() == "L"
     triangle = jnp.tril(A) if lower else jnp.triu(A)
-    vectors, values = _of_finite(lambda a: tuple(linalg.eigh(a, lower=lower, symmetrize_input=False)), triangle)
-    return values, vectors if compute_v else _nothing(A)
+    vectors, values = _nan_unless_finite(lambda a: tuple(linalg.eigh(a, lower=lower, symmetrize_input=False)), triangle)
+    return values, vectors if compute_v else _empty_vector(A)
 
 
 def _eig(matrix: Array, vectors: bool) -> tuple[Array, ...]:
@@ -265,7 +265,7 @@ def linalg_eig(self: Array) -> tuple[Array, Array]:
     wanted = jnp.result_type(self.dtype, jnp.complex64)
     if self.size == 0:
         return jnp.zeros(self.shape[:-1], wanted), jnp.zeros(self.shape, wanted)
-    values, vectors = _of_finite(lambda a: _eig(a, vectors=True), self)
+    values, vectors = _nan_unless_finite(lambda a: _eig(a, vectors=True), self)
     return values, vectors
 
 
@@ -277,4 +277,4 @@ def linalg_eigvals(self: Array) -> Array:
     """
     if self.size == 0:
         return jnp.zeros(self.shape[:-1], jnp.result_type(self.dtype, jnp.complex64))
-    return _of_finite(lambda a: _eig(a, vectors=False), self)[0]
+    return _nan_unless_finite(lambda a: _eig(a, vectors=False), self)[0]

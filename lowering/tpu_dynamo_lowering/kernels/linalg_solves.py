@@ -14,7 +14,7 @@ from .linalg import factorise_lu, first_zero_pivot, order_of
 aten = torch.ops.aten
 
 
-def _together(x: Array, y: Array) -> tuple[Array, Array]:
+def _broadcast_batches(x: Array, y: Array) -> tuple[Array, Array]:
     """Broadcast the batch dimensions of two batches of matrices."""
     batch = jnp.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     return jnp.broadcast_to(x, (*batch, *x.shape[-2:])), jnp.broadcast_to(y, (*batch, *y.shape[-2:]))
@@ -23,7 +23,7 @@ def _together(x: Array, y: Array) -> tuple[Array, Array]:
 def _solve_triangular(
     matrix: Array, right: Array, *, upper: bool, left: bool = True, unit: bool = False, adjoined: bool = False
 ) -> Array:
-    matrix, right = _together(matrix, right)
+    matrix, right = _broadcast_batches(matrix, right)
     if right.size == 0:
         return right
     return linalg.triangular_solve(
@@ -44,7 +44,7 @@ def triangular_solve(
     self: Array, A: Array, upper: bool = True, transpose: bool = False, unitriangular: bool = False
 ) -> tuple[Array, Array]:
     """Solve A X = self, or A^T X = self with `transpose`, for X with a triangular A; also return A, broadcast."""
-    matrix, right = _together(A, self)
+    matrix, right = _broadcast_batches(A, self)
     if right.size == 0:
         return right, matrix
     solution = linalg.triangular_solve(
@@ -81,7 +81,7 @@ def _permuted(rows: Array, order: Array) -> Array:
 
 
 def _solve_lu(factors: Array, order: Array, right: Array, adjoined: bool) -> Array:
-    factors, right = _together(factors, right)
+    factors, right = _broadcast_batches(factors, right)
     if right.size == 0:
         return right
     order = jnp.broadcast_to(order, right.shape[:-1])

@@ -15,8 +15,8 @@ from .elementwise import promoted_to_real
 
 aten = torch.ops.aten
 
-# The next member of a family: of the argument, the degree k of the last member, that member and the one before.
-Step = Callable[[Array, Array, Array, Array], Array]
+# Computes a family's next member from the argument, the degree k of the last member, that member and the one before.
+Recurrence = Callable[[Array, Array, Array, Array], Array]
 
 # Beyond these degrees Hermite's polynomials are nan in PyTorch.
 _HERMITE_LIMIT = {4: 128, 8: 512}
@@ -26,7 +26,7 @@ _HERMITE_LIMIT = {4: 128, 8: 512}
 _STEPS = 2**20
 
 
-def _member(x: Array, degree: Array, first: Array, step: Step, wanted: Array) -> Array:
+def _member(x: Array, degree: Array, first: Array, step: Recurrence, wanted: Array) -> Array:
     """Compute the family's member of each degree up to `_STEPS`, where `wanted`, by recurrence from 1 and `first`."""
     degree = jnp.where(wanted & (degree <= _STEPS), degree, 0)
 
@@ -51,11 +51,11 @@ def _arguments(x: Any, n: Any) -> tuple[Array, Array]:
     return x, jnp.where(jnp.abs(n) < 2.0**63, jnp.trunc(n), -1)
 
 
-def _doubling(x: Array, k: Array, last: Array, before: Array) -> Array:
+def _chebyshev_step(x: Array, k: Array, last: Array, before: Array) -> Array:
     return (x + x) * last - before
 
 
-def _overflowed(value: Array) -> Array:
+def _nan_if_infinite(value: Array) -> Array:
     """Replace infinities by nan: a recurrence that overflows ends as the difference of infinities."""
     return jnp.where(jnp.isinf(value), jnp.nan, value)
 
@@ -83,7 +83,7 @@ def _chebyshev(kind: str, x: Array, n: Array, closed_above: int) -> Array:
         "w": (double + 1, n + n + 1, sign, jnp.sin((n + 0.5) * angle) / jnp.sin(angle / 2)),
     }[kind]
     inside = (n > closed_above) & (jnp.abs(x) < 1)
-    value = jnp.where(inside, closed, _member(x, n, first, _doubling, ~inside & (jnp.abs(x) != 1)))
+    value = jnp.where(inside, closed, _member(x, n, first, _chebyshev_step, ~inside & (jnp.abs(x) != 1)))
     value = jnp.where((n > _STEPS) & ~inside, _outer_chebyshev(kind, x, n), value)
     return jnp.where(x == 1, at_one, jnp.where(x == -1, at_minus_one, value))
 
@@ -99,7 +99,7 @@ def _outer_chebyshev(kind: str, x: Array, n: Array) -> Array:
         "v": jnp.where(x < 0, by_sine, by_cosine),
         "w": jnp.where(x < 0, by_cosine, by_sine),
     }[kind]
-    return _overflowed(jnp.where(x < 0, _parity(n) * value, value))
+    return _nan_if_infinite(jnp.where(x < 0, _parity(n) * value, value))
 
 
 def _hermite(x: Array, n: Array, physicists: bool) -> Array:
@@ -133,7 +133,7 @@ def _far_laguerre(x: Array, n: Array) -> Array:
     growth = (jnp.sqrt(u * (1 + u)) + jnp.arcsinh(jnp.sqrt(u))) / 2
     scale = jnp.sqrt(growth) / jnp.sqrt(jnp.sqrt(u * (1 + u)))
     grown = jnp.exp(x / 2 + nu * growth) * scale * bessel_i0e(nu * growth)
-    return _overflowed(jnp.where(x < 0, grown, jnp.where(u < 1, wave, jnp.nan)))
+    return _nan_if_infinite(jnp.where(x < 0, grown, jnp.where(u < 1, wave, jnp.nan)))
 
 
 def _legendre(x: Array, n: Array) -> Array:
@@ -154,7 +154,7 @@ def _far_legendre(x: Array, n: Array) -> Array:
     wave = jnp.sqrt(angle / jnp.sin(angle)) * bessel_j0((n + 0.5) * angle)
     wide = _hyperbolic_angle(x)
     grown = jnp.sqrt(wide / jnp.sinh(wide)) * jnp.exp((n + 0.5) * wide) * bessel_i0e((n + 0.5) * wide)
-    value = _overflowed(jnp.where(size < 1, wave, grown))
+    value = _nan_if_infinite(jnp.where(size < 1, wave, grown))
     return jnp.where(x < 0, _parity(n) * value, value)
 
 
@@ -183,7 +183,7 @@ def _kernel_of(family: Callable[[Array, Array], Array]) -> Callable[[Any, Any], 
     return compute
 
 
-_REASON = "a recurrence up to the highest degree among the elements, which only a loop can say."
+_REASON = "a loop that runs the recurrence up to the highest degree among the elements."
 
 for _name, _family in _FAMILIES.items():
     for _overload in ("default", "x_scalar", "n_scalar"):

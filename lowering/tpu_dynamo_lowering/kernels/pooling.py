@@ -87,13 +87,13 @@ def windows_over(
     return Windows(kernel, stride, dilation, low, tuple(high), tuple(count))
 
 
-def lowest(dtype: Any) -> Any:
+def smallest_value(dtype: Any) -> Any:
     """Return the smallest value of a dtype, -inf for floats."""
     return np.array(-np.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min, dtype)
 
 
 def _largest(self: Array, windows: Windows) -> Array:
-    return lax.reduce_window(self, lowest(self.dtype), lax.max, **windows.arguments(self.ndim))
+    return lax.reduce_window(self, smallest_value(self.dtype), lax.max, **windows.arguments(self.ndim))
 
 
 def prefer_later(values: Array, places: Array, later: Array, later_places: Array) -> tuple[Array, Array]:
@@ -119,7 +119,7 @@ def _places_of_largest(self: Array, windows: Windows) -> Array:
     lead = self.ndim - len(windows.kernel)
     padding = [(0, 0, 0)] * lead + [(low, high, 0) for low, high in zip(windows.low, windows.high, strict=True)]
     places = jnp.broadcast_to(flat_places(self.shape[lead:]), self.shape)
-    values, places = lax.pad(self, lowest(self.dtype), padding), lax.pad(places, np.int32(-1), padding)
+    values, places = lax.pad(self, smallest_value(self.dtype), padding), lax.pad(places, np.int32(-1), padding)
     for dim in reversed(range(len(windows.kernel))):
         stride, count, axis = windows.stride[dim], windows.count[dim], lead + dim
         taps = []
@@ -129,10 +129,10 @@ def _places_of_largest(self: Array, windows: Windows) -> Array:
         values, places = taps[0]
         for later, later_places in taps[1:]:
             values, places = prefer_later(values, places, later, later_places)
-    return jnp.where(places < 0, _beyond(self.shape[lead:], windows), places)
+    return jnp.where(places < 0, _place_in_padding(self.shape[lead:], windows), places)
 
 
-def _beyond(sizes: Sequence[int], windows: Windows) -> np.ndarray[Any, Any]:
+def _place_in_padding(sizes: Sequence[int], windows: Windows) -> np.ndarray[Any, Any]:
     """Return ATen's place for a window that lies in the padding: its first position past the padding before it."""
     total = np.zeros((), np.int64)
     for size, start in zip(sizes, windows.starts(), strict=True):
@@ -155,7 +155,7 @@ def _max_pool(
     return _largest(self, windows), _places_of_largest(self, windows)
 
 
-def scattered_by_place(grad_output: Array, self: Array, indices: Array, rank: int) -> Array:
+def scatter_by_place(grad_output: Array, self: Array, indices: Array, rank: int) -> Array:
     """Sum a gradient into the row-major places, in the last `rank` dimensions, that it comes from: one scatter."""
     lead = math.prod(self.shape[:-rank])
     size = math.prod(self.shape[-rank:])
@@ -184,7 +184,7 @@ def _max_pool_backward(
     windows = windows_over(sizes, kernel_size, stride, padding, dilation, ceil_mode)
     beyond = any((start >= size).any() for size, start in zip(sizes, windows.starts(), strict=True))
     if beyond or math.prod(windows.kernel) > _MOST_TAPS:
-        return scattered_by_place(grad_output, self, indices, rank)
+        return scatter_by_place(grad_output, self, indices, rank)
     lead = self.ndim - rank
     dtype = accumulator(self.dtype)
     # Only places in the padding can be confused with others, and those are cut off.

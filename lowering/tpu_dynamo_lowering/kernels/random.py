@@ -145,7 +145,7 @@ def randint_like_tensor(key: Array, self: Array, high: Array) -> Array:
     return (random_bits(key, self.shape, 64) % high.astype(jnp.uint64)).astype(jnp.int64)
 
 
-def _whole_numbers(dtype: np.dtype[Any]) -> int:
+def _random_bound(dtype: np.dtype[Any]) -> int:
     """Return the exclusive bound of `Tensor.random_()`: one more than the largest integer that it draws in a dtype.
 
     Floats are drawn up to the last of the integers that they all hold exactly.
@@ -160,7 +160,7 @@ def _whole_numbers(dtype: np.dtype[Any]) -> int:
 @random_kernel(aten.random.default)
 def random(key: Array, self: Array) -> Array:
     """Draw integers from 0 up to the largest that the dtype holds exactly, in `self`'s shape."""
-    return _integers(key, self.shape, 0, _whole_numbers(np.dtype(self.dtype)))
+    return _integers(key, self.shape, 0, _random_bound(np.dtype(self.dtype)))
 
 
 @random_kernel(aten.random.to)
@@ -172,7 +172,7 @@ def random_to(key: Array, self: Array, to: int) -> Array:
 @random_kernel(getattr(aten.random, "from"))
 def random_from(key: Array, self: Array, from_: int, to: int | None) -> Array:
     """Draw integers in [from, to) in `self`'s shape; without `to`, up to the largest that the dtype holds exactly."""
-    return _integers(key, self.shape, from_, _whole_numbers(np.dtype(self.dtype)) if to is None else to)
+    return _integers(key, self.shape, from_, _random_bound(np.dtype(self.dtype)) if to is None else to)
 
 
 @random_kernel(aten.randperm.default, aten.randperm.generator)

@@ -49,8 +49,8 @@ class Resampling:
         return found
 
 
-# The table for one dimension, of its old and new size.
-Table = Callable[[int, int], Resampling]
+# Makes the resampling of one dimension from its old and new size.
+ResamplingRule = Callable[[int, int], Resampling]
 
 
 def _ratio(size: int, count: int, align_corners: bool, scale: float | None, real: Any) -> Any:
@@ -70,28 +70,28 @@ def _sources(size: int, count: int, align_corners: bool, scale: float | None, re
     return ratio * each if align_corners else ratio * (each + real(0.5)) - real(0.5)
 
 
-def nearest(scale: float | None, exact: bool) -> Table:
-    """Return the table that takes the value under each result's start or, if `exact`, under its middle."""
+def nearest(scale: float | None, exact: bool) -> ResamplingRule:
+    """Return the rule that takes the value under each result's start or, if `exact`, under its middle."""
 
-    def table(size: int, count: int) -> Resampling:
+    def rule(size: int, count: int) -> Resampling:
         ratio = _ratio(size, count, False, scale, np.float32)
         source = (np.arange(count, dtype=np.float32) + np.float32(0.5 if exact else 0)) * ratio
         return Resampling(size, np.minimum(np.floor(source).astype(np.int32), size - 1)[:, None], None)
 
-    return table
+    return rule
 
 
-def linear(scale: float | None, align_corners: bool, real: Any) -> Table:
-    """Return the table of linear interpolation between two neighbours."""
+def linear(scale: float | None, align_corners: bool, real: Any) -> ResamplingRule:
+    """Return the rule of linear interpolation between two neighbours."""
 
-    def table(size: int, count: int) -> Resampling:
+    def rule(size: int, count: int) -> Resampling:
         source = np.maximum(_sources(size, count, align_corners, scale, real), 0)
         low = np.minimum(source.astype(np.int32), size - 1)
         part = np.clip(source - low.astype(real), 0, 1)
         places = np.stack([low, np.minimum(low + 1, size - 1)], 1)
         return Resampling(size, places, np.stack([1 - part, part], 1).astype(real))
 
-    return table
+    return rule
 
 
 def cubic_weights(part: Any, a: float) -> list[Any]:
@@ -106,17 +106,17 @@ def cubic_weights(part: Any, a: float) -> list[Any]:
     return [far(part + 1), near(part), near(1 - part), far(2 - part)]
 
 
-def cubic(scale: float | None, align_corners: bool, real: Any) -> Table:
-    """Return the table of cubic interpolation through four neighbours."""
+def cubic(scale: float | None, align_corners: bool, real: Any) -> ResamplingRule:
+    """Return the rule of cubic interpolation through four neighbours."""
 
-    def table(size: int, count: int) -> Resampling:
+    def rule(size: int, count: int) -> Resampling:
         source = _sources(size, count, align_corners, scale, real)
         low = np.minimum(np.floor(source).astype(np.int32), size - 1)
         part = np.clip(source - low.astype(real), 0, 1)
         places = np.clip(low[:, None] + np.arange(-1, 3, dtype=np.int32), 0, size - 1)
         return Resampling(size, places, np.stack(cubic_weights(part, -0.75), 1).astype(real))
 
-    return table
+    return rule
 
 
 def triangle(x: _Numbers) -> _Numbers:
@@ -138,14 +138,14 @@ def lanczos(x: _Numbers) -> _Numbers:
 
 def antialiased(
     width: int, curve: Callable[[_Numbers], _Numbers], scale: float | None, align_corners: bool, real: Any
-) -> Table:
-    """Return the table of a filter whose width grows with the ratio of the sizes.
+) -> ResamplingRule:
+    """Return the rule of a filter whose width grows with the ratio of the sizes.
 
     width: the filter's for a ratio of 1, in values. Source: _compute_indices_min_size_weights_aa in
     aten/src/ATen/native/cpu/UpSampleKernel.cpp.
     """
 
-    def table(size: int, count: int) -> Resampling:
+    def rule(size: int, count: int) -> Resampling:
         ratio = _ratio(size, count, align_corners, scale, real)
         wider = max(ratio, real(1))
         support = real(width / 2) * wider
@@ -158,7 +158,7 @@ def antialiased(
         weights = weights / weights.sum(1, keepdims=True)
         return Resampling(size, np.minimum(places, size - 1), weights.astype(real))
 
-    return table
+    return rule
 
 
 def _multiplied(value: Array, axis: int, matrix: _Numbers) -> Array:
@@ -183,7 +183,7 @@ def _resampled(value: Array, axis: int, how: Resampling) -> Array:
     return total
 
 
-def _unresampled(grad: Array, axis: int, how: Resampling) -> Array:
+def _resampled_gradient(grad: Array, axis: int, how: Resampling) -> Array:
     """Compute the gradient of one dimension's resampling: a sum of reshaped values or one product with a matrix."""
     repeats = how.factor()
     if repeats is None:
@@ -211,9 +211,9 @@ def _fixed_point(value: Array, axis: int, how: Resampling) -> Array:
     return jnp.clip(total >> bits, 0, 255).astype(jnp.uint8)
 
 
-def upsampled(self: Array, output_size: Sequence[int], tables: Sequence[Table]) -> Array:
+def upsampled(self: Array, output_size: Sequence[int], rules: Sequence[ResamplingRule]) -> Array:
     """Resize the dimensions after batch and channels, the last one first; half precision is summed in float32."""
-    ways = [table(size, count) for size, count, table in _sized(self.shape, output_size, tables)]
+    ways = [rule(size, count) for size, count, rule in _with_sizes(self.shape, output_size, rules)]
     weighted = any(how.weights is not None for how in ways)
     step = _fixed_point if weighted and self.dtype == jnp.uint8 else _resampled
     result = self.astype(accumulator(self.dtype)) if weighted else self
@@ -222,15 +222,15 @@ def upsampled(self: Array, output_size: Sequence[int], tables: Sequence[Table]) 
     return result.astype(self.dtype)
 
 
-def _sized(shape: Sequence[int], output_size: Sequence[int], tables: Sequence[Table]) -> Any:
-    return zip(shape[2:], output_size, tables, strict=True)
+def _with_sizes(shape: Sequence[int], output_size: Sequence[int], rules: Sequence[ResamplingRule]) -> Any:
+    return zip(shape[2:], output_size, rules, strict=True)
 
 
-def upsampled_backward(grad_output: Array, input_size: Sequence[int], tables: Sequence[Table]) -> Array:
+def upsampled_backward(grad_output: Array, input_size: Sequence[int], rules: Sequence[ResamplingRule]) -> Array:
     """Compute the gradient of `upsampled`; half precision is summed in float32."""
     result = grad_output.astype(accumulator(grad_output.dtype))
-    for axis, (size, count, table) in enumerate(_sized(input_size, grad_output.shape[2:], tables), 2):
-        result = _unresampled(result, axis, table(size, count))
+    for axis, (size, count, rule) in enumerate(_with_sizes(input_size, grad_output.shape[2:], rules), 2):
+        result = _resampled_gradient(result, axis, rule(size, count))
     return result
 
 

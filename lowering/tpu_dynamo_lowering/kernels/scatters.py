@@ -31,14 +31,14 @@ _COMBINE: dict[str, Callable[..., Array]] = {
 Write = Callable[[Array, Array, str], Array]
 
 
-def _along(dim: int, index: Array, rank: int) -> Write:
+def _element_writer(dim: int, index: Array, rank: int) -> Write:
     """Return the function that writes single values at `index` along `dim`: one scatter with batches.
 
     The values' other coordinates are those of the index. The values may be larger than the index; so may the array in
     any dimension, whose rest stays.
     """
     if rank == 0 or index.ndim == 0:  # scalars are vectors of one value
-        return lambda into, values, how: _along(0, index.reshape(-1), 1)(
+        return lambda into, values, how: _element_writer(0, index.reshape(-1), 1)(
             into.reshape(-1), values.reshape(-1), how
         ).reshape(into.shape)
     dim %= rank
@@ -63,13 +63,13 @@ def _along(dim: int, index: Array, rank: int) -> Write:
     return write
 
 
-def _across(dim: int, index: Array, rank: int) -> Write:
+def _slice_writer(dim: int, index: Array, rank: int) -> Write:
     """Return the function that writes whole slices at `index` of `dim`: one scatter."""
     names = {"set": "set", "sum": "add", "prod": "multiply", "amax": "max", "amin": "min"}
 
     def write(into: Array, values: Array, how: str) -> Array:
         if rank == 0:
-            return _across(0, index.reshape(1), 1)(into.reshape(1), values.reshape(1), how).reshape(())
+            return _slice_writer(0, index.reshape(1), 1)(into.reshape(1), values.reshape(1), how).reshape(())
         place = (slice(None),) * (dim % rank) + (narrowed(index.reshape(-1), into.shape[dim]),)
         return getattr(into.at[place], names[how])(values, mode="drop")
 
@@ -112,7 +112,7 @@ def scatter(self: Array, dim: int, index: Array, src: Array) -> Array:
     index: as many dimensions as `self`; `src` is at least as large. Which of several values for one place stays is
     unspecified. Source: ATen `scatter`.
     """
-    return _along(dim, index, self.ndim)(self, cast_to(src, self.dtype), "set")
+    return _element_writer(dim, index, self.ndim)(self, cast_to(src, self.dtype), "set")
 
 
 @kernel(aten.scatter.value)
@@ -131,7 +131,7 @@ def scatter_reduced(self: Array, dim: int, index: Array, src: Array, *, reduce: 
     reduce: "add" or "multiply". Source: ATen `scatter.reduce`.
     """
     how = {"add": "sum", "multiply": "prod"}[reduce]
-    return _reduced(self, _along(dim, index, self.ndim), src, how, include_self=True)
+    return _reduced(self, _element_writer(dim, index, self.ndim), src, how, include_self=True)
 
 
 @kernel(aten.scatter.value_reduce)
@@ -146,7 +146,7 @@ def scatter_value_reduced(self: Array, dim: int, index: Array, value: Any, *, re
 @kernel(aten.scatter_add.default)
 def scatter_add(self: Array, dim: int, index: Array, src: Array) -> Array:
     """Add the values of `src` at the index along `dim`: one scatter."""
-    return _reduced(self, _along(dim, index, self.ndim), src, "sum", include_self=True)
+    return _reduced(self, _element_writer(dim, index, self.ndim), src, "sum", include_self=True)
 
 
 @kernel(aten.scatter_reduce.two)
@@ -156,7 +156,7 @@ def scatter_reduce(self: Array, dim: int, index: Array, src: Array, reduce: str,
     reduce: sum, prod, mean, amax or amin. Without `include_self` the old value of such a place does not count; places
     not named keep theirs. Source: ATen `scatter_reduce`.
     """
-    return _reduced(self, _along(dim, index, self.ndim), src, reduce, include_self)
+    return _reduced(self, _element_writer(dim, index, self.ndim), src, reduce, include_self)
 
 
 @kernel(aten.index_add.default)
@@ -166,7 +166,7 @@ def index_add(self: Array, dim: int, index: Array, source: Array, *, alpha: Any 
     The index, and with it the source of a vector, may be without dimensions. Source: ATen `index_add`.
     """
     values = source if isinstance(alpha, int) and alpha == 1 else source * jnp.asarray(alpha, source.dtype)
-    return _reduced(self, _across(dim, index, self.ndim), values, "sum", include_self=True)
+    return _reduced(self, _slice_writer(dim, index, self.ndim), values, "sum", include_self=True)
 
 
 @kernel(aten.index_copy.default)
@@ -175,7 +175,7 @@ def index_copy(self: Array, dim: int, index: Array, source: Array) -> Array:
 
     Which of several slices for one place stays is unspecified. Source: ATen `index_copy`.
     """
-    return _across(dim, index, self.ndim)(self, source.astype(self.dtype), "set")
+    return _slice_writer(dim, index, self.ndim)(self, source.astype(self.dtype), "set")
 
 
 @kernel(aten.index_reduce.default)
@@ -186,4 +186,4 @@ def index_reduce(
 
     reduce: prod, mean, amax or amin, as in scatter_reduce. Source: ATen `index_reduce`.
     """
-    return _reduced(self, _across(dim, index, self.ndim), source, reduce, include_self)
+    return _reduced(self, _slice_writer(dim, index, self.ndim), source, reduce, include_self)

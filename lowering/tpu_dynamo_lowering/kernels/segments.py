@@ -16,7 +16,7 @@ aten = torch.ops.aten
 _EMPTY = {"sum": 0.0, "mean": float("nan"), "prod": 1.0, "max": -float("inf"), "min": float("inf")}
 
 
-def _ends(lengths: Array | None, offsets: Array | None, axis: int) -> tuple[Array, Array]:
+def _boundaries(lengths: Array | None, offsets: Array | None, axis: int) -> tuple[Array, Array]:
     """Return where each segment begins and ends along the last dimension of `lengths` or `offsets`."""
     if offsets is not None:
         return jnp.take(offsets, jnp.arange(offsets.shape[axis] - 1), axis=axis), jnp.take(
@@ -69,7 +69,7 @@ def segment_reduce(
     lengths or offsets: [..., segments] or [..., segments + 1], with segments of their own for each place of the
     dimensions before `axis`. Lengths need not add up to the dimension. Source: ATen `segment_reduce`.
     """
-    begins, ends = _ends(lengths, offsets, axis)
+    begins, ends = _boundaries(lengths, offsets, axis)
 
     def row(data: Array, begins: Array, ends: Array) -> Array:
         return _reduce_row(data, begins, ends, reduce, initial)

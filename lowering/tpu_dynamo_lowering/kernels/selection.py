@@ -15,7 +15,7 @@ from .sorting import sort
 aten = torch.ops.aten
 
 
-def _at(values: Array, index: Array, place: Array, dim: int, keepdim: bool) -> tuple[Array, Array]:
+def _at_place(values: Array, index: Array, place: Array, dim: int, keepdim: bool) -> tuple[Array, Array]:
     """Return the sorted values and their positions at one place along `dim`, where `place` has size 1."""
     found = jnp.take_along_axis(values, place, axis=dim), jnp.take_along_axis(index, place, axis=dim)
     return found if keepdim else (jnp.squeeze(found[0], dim), jnp.squeeze(found[1], dim))
@@ -44,7 +44,7 @@ def _median(value: Array, dim: int, keepdim: bool, skip_nan: bool) -> tuple[Arra
     middle = jnp.maximum(real - 1, 0) // 2
     # nan sorts last, so the first one stands right after the numbers.
     place = middle if skip_nan else jnp.where(real < extent, real, middle)
-    return _at(values, index, place, dim, keepdim)
+    return _at_place(values, index, place, dim, keepdim)
 
 
 def _median_of_all(value: Array, skip_nan: bool) -> Array:
@@ -91,7 +91,7 @@ def mode(self: Array, dim: int = -1, keepdim: bool = False) -> tuple[Array, Arra
     before = jnp.roll(values, 1, axis=dim)
     begins = (values != before) | (place == 0)
     length = place - lax.cummax(jnp.where(begins, place, 0), axis=dim)
-    return _at(values, index, jnp.argmax(length, axis=dim, keepdims=True), dim, keepdim)
+    return _at_place(values, index, jnp.argmax(length, axis=dim, keepdims=True), dim, keepdim)
 
 
 def _search(sequence: Array, values: Array, right: bool, sorter: Array | None) -> Array:

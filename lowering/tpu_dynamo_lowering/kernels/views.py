@@ -20,10 +20,10 @@ prims = torch.ops.prims
 @kernel(aten.view.default, aten._unsafe_view.default)
 def view(self: Array, size: Sequence[int]) -> Array:
     """Reshape to another size of as many elements."""
-    return self.reshape(tuple(size)) if self.size else jnp.zeros(_whole(size), self.dtype)
+    return self.reshape(tuple(size)) if self.size else jnp.zeros(_size_of_empty(size), self.dtype)
 
 
-def _whole(size: Sequence[int]) -> tuple[int, ...]:
+def _size_of_empty(size: Sequence[int]) -> tuple[int, ...]:
     return tuple(0 if extent == -1 else extent for extent in size)
 
 

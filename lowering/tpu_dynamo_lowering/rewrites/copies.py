@@ -30,7 +30,14 @@ def _copy_of(view: OpOverload) -> Callable[..., Any]:
 
 for _copy, _view in copies_of_views():
     if _copy not in TABLE and (_view in TABLE or torch_decomposition(_view) is not None):
-        add(Lowering(_copy, How.REWRITE, "a view and a copy, which a program does not tell apart.", _copy_of(_view)))
+        add(
+            Lowering(
+                _copy,
+                How.REWRITE,
+                "the view operator and a copy; a program does not distinguish them.",
+                _copy_of(_view),
+            )
+        )
 
 
 @rewrites(aten._reshape_copy.default)

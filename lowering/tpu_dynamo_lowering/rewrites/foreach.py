@@ -83,7 +83,7 @@ def _enter() -> None:
         for overload in packet.overloads() if packet is not None else ():
             target = getattr(packet, overload)
             if not target._schema.is_mutable:
-                reason = "the operator of single tensors, once for each place of the lists."
+                reason = "the operator of single tensors, once for each position of the lists."
                 add(Lowering(target, How.REWRITE, reason, _over_lists(function, target)))
 
 

@@ -22,7 +22,7 @@ def _number_beside(value: Any, *tensors: Tensor) -> Any:
     if not isinstance(value, float) or any(x.is_floating_point() or x.is_complex() for x in tensors):
         return value
     if not math.isfinite(value):
-        raise NotImplementedError(f"{value} cannot be converted to {tensors[0].dtype}, in eager neither")
+        raise NotImplementedError(f"{value} cannot be converted to {tensors[0].dtype}; eager PyTorch refuses it too")
     return int(value)
 
 

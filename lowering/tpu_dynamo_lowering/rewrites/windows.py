@@ -32,7 +32,7 @@ def _window(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return compute
 
 
-_REASON = "a window of constants, computed as torch.signal.windows does."
+_REASON = "constants that torch.signal.windows computes while compiling."
 
 for _packet, _function in (
     (aten.bartlett_window, windows.bartlett),
