@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jax import Array, lax
 
+from .._torch_compat import OpOverload
 from ..table import kernel
 from .indexing import accumulator
 from .pooling import flat_places, prefer_later, scatter_by_place, smallest_value
@@ -197,17 +198,14 @@ def fractional_max_pool3d(
     return _fractional(self, kernel_size, output_size, [random_samples[..., dim] for dim in range(3)])
 
 
-def _fractional_backward(rank: int) -> Callable[..., Array]:
-    def backward(
+def _enter_fractional_backward(rank: int, overload: OpOverload) -> None:
+    @kernel(overload)
+    def fractional_max_pool_backward(
         grad_output: Array, self: Array, kernel_size: Sequence[int], output_size: Sequence[int], indices: Array
     ) -> Array:
+        """Compute the gradient of fractional_max_pool's input: one scatter to the maxima's places."""
         return scatter_by_place(grad_output, self, indices, rank)
 
-    backward.__doc__ = (
-        f"Compute the gradient of fractional_max_pool{rank}d's input: one scatter to the maxima's places."
-    )
-    return backward
 
-
-kernel(aten.fractional_max_pool2d_backward.default)(_fractional_backward(2))
-kernel(aten.fractional_max_pool3d_backward.default)(_fractional_backward(3))
+_enter_fractional_backward(2, aten.fractional_max_pool2d_backward.default)
+_enter_fractional_backward(3, aten.fractional_max_pool3d_backward.default)

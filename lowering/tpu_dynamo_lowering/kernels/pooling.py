@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jax import Array, lax
 
+from .._torch_compat import OpOverload
 from ..table import kernel
 from .call import static
 from .indexing import accumulator
@@ -203,60 +204,39 @@ def _max_pool_backward(
     return total
 
 
-@kernel(aten.max_pool2d_with_indices.default)
-def max_pool2d_with_indices(
-    self: Array,
-    kernel_size: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    ceil_mode: bool = False,
-) -> tuple[Array, Array]:
-    """Return the maximum of each window of two dimensions, by one reduce_window, and its row-major place.
+def _enter(rank: int, forward: OpOverload, backward: OpOverload) -> None:
+    """Enter maximum pooling over the last `rank` dimensions, and its gradient."""
 
-    torch's decomposition gathers all windows. Source: ATen `max_pool2d_with_indices`.
-    """
-    return _max_pool(self, 2, kernel_size, stride, padding, dilation, ceil_mode)
+    @kernel(forward)
+    def max_pool_with_indices(
+        self: Array,
+        kernel_size: Sequence[int],
+        stride: Sequence[int] = (),
+        padding: Sequence[int] = (0,) * rank,
+        dilation: Sequence[int] = (1,) * rank,
+        ceil_mode: bool = False,
+    ) -> tuple[Array, Array]:
+        """Return the maximum of each window, by one reduce_window, and its row-major place in the input.
 
+        The windows are those of the dimensions after batch and channels. torch's decomposition gathers all of them.
+        Source: ATen `max_pool2d_with_indices`.
+        """
+        return _max_pool(self, rank, kernel_size, stride, padding, dilation, ceil_mode)
 
-@kernel(aten.max_pool3d_with_indices.default)
-def max_pool3d_with_indices(
-    self: Array,
-    kernel_size: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0, 0, 0),
-    dilation: Sequence[int] = (1, 1, 1),
-    ceil_mode: bool = False,
-) -> tuple[Array, Array]:
-    """Return the maximum of each window of three dimensions, by one reduce_window, and its row-major place."""
-    return _max_pool(self, 3, kernel_size, stride, padding, dilation, ceil_mode)
-
-
-@kernel(aten.max_pool2d_with_indices_backward.default)
-def max_pool2d_with_indices_backward(
-    grad_output: Array,
-    self: Array,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil_mode: bool,
-    indices: Array,
-) -> Array:
-    """Compute the gradient of max_pool2d's input: a sum of pads, or for large windows one scatter."""
-    return _max_pool_backward(grad_output, self, 2, kernel_size, stride, padding, dilation, ceil_mode, indices)
+    @kernel(backward)
+    def max_pool_with_indices_backward(
+        grad_output: Array,
+        self: Array,
+        kernel_size: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        ceil_mode: bool,
+        indices: Array,
+    ) -> Array:
+        """Compute the gradient of maximum pooling: a sum of pads, or for large windows one scatter."""
+        return _max_pool_backward(grad_output, self, rank, kernel_size, stride, padding, dilation, ceil_mode, indices)
 
 
-@kernel(aten.max_pool3d_with_indices_backward.default)
-def max_pool3d_with_indices_backward(
-    grad_output: Array,
-    self: Array,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil_mode: bool,
-    indices: Array,
-) -> Array:
-    """Compute the gradient of max_pool3d's input: a sum of pads, or for large windows one scatter."""
-    return _max_pool_backward(grad_output, self, 3, kernel_size, stride, padding, dilation, ceil_mode, indices)
+_enter(2, aten.max_pool2d_with_indices.default, aten.max_pool2d_with_indices_backward.default)
+_enter(3, aten.max_pool3d_with_indices.default, aten.max_pool3d_with_indices_backward.default)
