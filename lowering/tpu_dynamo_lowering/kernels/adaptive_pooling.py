@@ -93,7 +93,7 @@ def _first_largest(values: Array, places: Array, axis: int) -> tuple[Array, Arra
         won = jnp.where(a_nan | b_nan, b_nan & (~a_nan | (j > i)), (b > a) | ((b == a) & (j < i)))
         return jnp.where(won, b, a), jnp.where(won, j, i)
 
-    # As nothing is below the first start value, it wins only over itself, when its place is beyond all others.
+    # No value is below the first start value, and no place beyond the second: they never win over a real pair.
     start = (smallest_value(values.dtype), np.int32(np.iinfo(np.int32).max))
     return lax.reduce((values, places), start, prefer, (axis,))
 

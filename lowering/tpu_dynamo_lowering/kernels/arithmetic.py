@@ -34,7 +34,7 @@ def as_float(x: Array) -> Array:
 
 
 def _nonzero(divisor: Array) -> Array:
-    # Eager PyTorch raises for an integer division by zero; a program cannot, and gives what a division by one does.
+    # Eager PyTorch raises for an integer division by zero; a program cannot raise, and divides by one.
     return jnp.where(divisor == 0, jnp.ones_like(divisor), divisor)
 
 
@@ -147,7 +147,7 @@ def _integer_power(base: Array, exponent: Array) -> Array:
     positive = jnp.maximum(exponent, 0)
     unsigned = jnp.issubdtype(exponent.dtype, jnp.unsignedinteger)
     result, squared = jnp.ones_like(base), base
-    # Every bit counts: powers of odd numbers never become zero.
+    # No bit may be skipped: powers of odd numbers never wrap to zero.
     for bit in range(8 * exponent.dtype.itemsize - (not unsigned)):
         result = jnp.where((positive >> bit) & 1 == 1, result * squared, result)
         squared = squared * squared

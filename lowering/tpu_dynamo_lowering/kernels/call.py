@@ -20,7 +20,7 @@ from ..table import Lowering, choose
 from .casts import cast
 from .dtypes import jax_dtype
 
-# Where a node's KernelCall stands in its metadata.
+# The key of a node's KernelCall in its metadata.
 META = "tpu_dynamo_kernel"
 
 _OPERAND = object()
@@ -62,7 +62,7 @@ class KernelCall:
         for value, (shape, dtype) in zip(found, self.results, strict=True):
             value = jnp.asarray(value)
             if len(shape) == value.ndim == 1:
-                value = value[: shape[0]]  # PyTorch on a CPU leaves out statistics that nobody needs, elsewhere not
+                value = value[: shape[0]]  # on a CPU PyTorch returns unneeded statistics empty
             assert value.shape == shape, f"{self.what}: a result of shape {value.shape}, not {shape}"
             results.append(cast(value, dtype))
         return tuple(results)
@@ -75,7 +75,7 @@ def mark_kernels(graph: Graph) -> dict[str, KernelCall]:
         lowering = choose(node) if node.op == "call_function" else None
         if not isinstance(lowering, Lowering):
             continue
-        # Some results have other sizes on other devices.
+        # A call's results may have other sizes on another device.
         key = f"{call_key(node)}|{_types(tensors_of(node))}"
         if key not in calls:
             calls[key] = _call_of(node, lowering, key, f"kernel_{len(calls)}_{_name(node)}")

@@ -42,7 +42,7 @@ def cast_to(value: Array, wanted: np.dtype[Any]) -> Array:
         if jnp.issubdtype(wanted, jnp.integer):
             return _to_integer(value, wanted)
         if wanted in (jnp.float16, jnp.bfloat16):
-            value = value.astype(jnp.float32)  # which rounds doubles twice, as c10::Half does
+            value = value.astype(jnp.float32)  # rounds doubles twice, as c10::Half does
     return value.astype(wanted)
 
 
@@ -68,7 +68,7 @@ _FLOAT8 = {
 
 def _to_float8(value: Array, wanted: np.dtype[Any]) -> Array:
     if wanted == jnp.float8_e4m3fn:
-        # Infinities too: the format has none.
+        # Clips infinities too: the format has none.
         return jnp.clip(value, -448, 448).astype(wanted)
     return _to_power_of_two(value) if wanted == jnp.float8_e8m0fnu else value.astype(wanted)
 

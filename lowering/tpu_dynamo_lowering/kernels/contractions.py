@@ -148,7 +148,7 @@ def trilinear(
         wide = [(d, axis) for axis, d in enumerate(own) if value.shape[axis] != 1]
         operands += [jnp.squeeze(value, [a for a in range(value.ndim) if value.shape[a] == 1]), [d for d, _ in wide]]
     shape = tuple(extents[d] for d in range(rank) if d not in summed)
-    # PyTorch goes along this dimension as far as the last tensor that has it reaches.
+    # PyTorch takes this dimension's size from the last tensor that has it.
     for i in range(0, len(operands), 2):
         if unroll_dim in operands[i + 1]:
             operands[i] = operands[i].take(jnp.arange(extents[unroll_dim]), operands[i + 1].index(unroll_dim))

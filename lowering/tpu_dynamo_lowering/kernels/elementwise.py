@@ -20,12 +20,12 @@ prims = torch.ops.prims
 
 
 def _angle(x: Array) -> Array:
-    # Real numbers have no sign of zero to tell the angle by.
+    # PyTorch ignores the sign of a real zero.
     return jnp.angle(x) if jnp.iscomplexobj(x) else jnp.where(x < 0, jnp.pi, jnp.where(x != x, x, 0))
 
 
 def _sign(x: Array) -> Array:
-    # Zero for nan and for both zeros; complex numbers have a direction.
+    # Zero for nan and both zeros; a complex number's sign is its direction.
     if x.dtype == jnp.bool_ or jnp.iscomplexobj(x):
         return x if x.dtype == jnp.bool_ else jnp.sign(x)
     return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
@@ -86,7 +86,7 @@ _UNARY: dict[str, Callable[[Array], Array]] = {
     "trunc": jnp.trunc,
 }
 
-# Integers: these stay integers where PyTorch's do; everything else of the table computes in the result's dtype.
+# These functions take integers and half precision as they are; all others compute both in float32.
 _KEEPS_DTYPE = {
     "abs", "bitwise_not", "ceil", "conj_physical", "floor", "frac", "isfinite", "isinf", "isnan", "isneginf",
     "isposinf", "logical_not", "neg", "positive", "relu", "round", "sgn", "sign", "signbit", "square", "trunc",
@@ -105,7 +105,7 @@ def _unary(name: str, function: Callable[[Array], Array]) -> Callable[[Array], A
             return self
         if name in _KEEPS_DTYPE:
             return function(self)
-        # Functions of several steps would round half precision after each.
+        # A function of several steps would round half precision after each.
         return function(self.astype(jnp.float32) if _is_exact(self) else wide(self))
 
     return compute
@@ -139,7 +139,7 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
 _HALVES = (jnp.float16, jnp.bfloat16)
 _NUMBERS = (bool, int, float, complex)
 
-# In half precision each step would round.
+# Functions of several steps, each of which would round half precision.
 _SEVERAL_STEPS = {"atan2", "hypot", "logaddexp2"}
 
 
@@ -213,7 +213,7 @@ _TORCH_DTYPES = (
 )  # fmt: skip
 
 
-# How the operands meet, where it is not by `promoted`.
+# The promotion of the functions for which it is not `promoted`.
 _PROMOTIONS = {
     **dict.fromkeys(("atan2", "copysign", "hypot", "logaddexp2", "nextafter"), promoted_to_real),
     "mul": promoted_for_products,
@@ -238,7 +238,7 @@ def _enter(names: dict[str, Any], wrap: Callable[[str, Any], Any], overloads: tu
 def _overload(namespace: Any, name: str, overload: str) -> OpOverload | None:
     packet = getattr(namespace, name, None)
     found = getattr(packet, overload, None) if overload in getattr(packet, "overloads", list)() else None
-    # TorchScript's operators on numbers have no tensors.
+    # TorchScript's overloads for numbers take no tensors: leave them out.
     return found if found is not None and any("Tensor" in str(a.type) for a in found._schema.arguments) else None
 
 

@@ -58,7 +58,7 @@ def _apply_padding(places: Array, size: int, padding: int, align_corners: bool) 
 
 
 def _outside_unless_finite(places: Array) -> Array:
-    # What is no number, or none that an index can be, is outside, as in PyTorch.
+    # nan, and numbers that do not fit an int32 index, count as outside, as in PyTorch.
     return jnp.where(jnp.abs(places) < 2**31 - 1, places, -100)
 
 

@@ -87,7 +87,7 @@ def while_loop(
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         results = run(body_graph, *state, *additional)
-        # An int that is a size has become a number.
+        # A result that was a size is a Python number here.
         return tuple(jnp.asarray(value, like.dtype) for value, like in zip(results, initial, strict=True))
 
     return lax.while_loop(lambda state: jnp.asarray(run(cond_graph, *state, *additional)[0]).reshape(()), step, initial)

@@ -30,7 +30,7 @@ def histc(self: Array, bins: int = 100, min: float = 0, max: float = 0) -> Array
     low, high = jnp.where(low == high, low - 1, low), jnp.where(low == high, high + 1, high)
     inside = (wide >= low) & (wide <= high)
     place = jnp.floor((wide - low) * (bins / (high - low)))
-    # The last bin holds its upper end; a value outside goes past the bins, where scatter drops it.
+    # The last bin includes its upper end; a value outside gets a bin past the last, which the scatter drops.
     place = jnp.where(inside, jnp.minimum(place, bins - 1), bins).astype(jnp.int32)
     return jnp.zeros((bins,), wide.dtype).at[place].add(1, mode="drop")
 
@@ -51,7 +51,7 @@ def _edges(points: Array, dim: int, bins: int, range: Sequence[float] | None) ->
     low, high = _bounds(points, dim, range)
     place = jnp.arange(bins + 1)
     step = (high - low) / bins
-    # As torch.linspace does, from either end to the middle.
+    # From either end to the middle, as torch.linspace does.
     return jnp.where(place < (bins + 1) // 2, low + place * step, high - (bins - place) * step).astype(points.dtype)
 
 
@@ -69,7 +69,7 @@ def _counts(points: Array, edges: Sequence[Array], weight: Array | None, density
         inside &= (values >= each[0]) & (values <= each[-1])
         place = jnp.minimum(searchsorted(each, values, right=True) - 1, bins - 1)
         cell = cell * bins + place
-    # A point outside goes past the cells, where scatter drops it.
+    # A point outside gets a cell past the last, which the scatter drops.
     cell = jnp.where(inside, cell, math.prod(shape))
     added = jnp.ones(points.shape[:1], points.dtype) if weight is None else weight.reshape(-1).astype(points.dtype)
     counts = jnp.zeros((math.prod(shape),), points.dtype).at[cell].add(added, mode="drop").reshape(shape)

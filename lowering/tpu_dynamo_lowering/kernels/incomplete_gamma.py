@@ -77,7 +77,7 @@ def _both(a: Array, x: Array) -> tuple[Array, Array]:
     shape, end = jnp.where(near, one, a), jnp.where(near, one, x)
     lower = jnp.where(near, lower, lax.igamma(shape, end))
     upper = jnp.where(near, upper, lax.igammac(shape, end))
-    # The ends, in the order in which eager decides them, last first.
+    # The limits, in the reverse order of eager PyTorch's tests: the last one here wins.
     for where, below, above in (
         (jnp.isnan(a) | jnp.isnan(x), jnp.nan, jnp.nan),
         (x == jnp.inf, 1, 0),

@@ -247,7 +247,7 @@ def _eig(matrix: Array, vectors: bool) -> tuple[Array, ...]:
     exponent = jnp.frexp(jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True))[1]
 
     def scaled(values: Array, exponent: Array) -> Array:
-        for step in (exponent // 2, exponent - exponent // 2):  # the whole power may be no normal number
+        for step in (exponent // 2, exponent - exponent // 2):  # the whole power may be subnormal or infinite
             values = values * jnp.ldexp(jnp.ones((), values.real.dtype), step)
         return values
 

@@ -47,7 +47,7 @@ def linalg_matrix_exp(self: Array) -> Array:
     squarings = jnp.maximum(jnp.ceil(jnp.log2(norm / _TAYLOR_REACH[real.itemsize])), 0)
     finite = jnp.isfinite(squarings)
     most = jnp.max(jnp.where(finite, squarings, 0))
-    # Down in two steps: the reciprocal of the largest norms is no normal number.
+    # Scale down in two steps: the reciprocal of the largest norms is subnormal.
     whole = jnp.where(finite, squarings, 0).astype(jnp.int32)
     for step in (whole // 2, whole - whole // 2):
         matrix = matrix * jnp.ldexp(jnp.ones((), real), -step)[..., None, None].astype(matrix.dtype)

@@ -25,7 +25,7 @@ def _padded(self: Array, padding: Sequence[int], mode: str) -> Array:
     amounts = [(0, 0)] * self.ndim
     for i in range(len(padding) // 2):
         amounts[self.ndim - 1 - i] = (padding[2 * i], padding[2 * i + 1])
-    # Replication repeats the outermost values of what is there before anything is cut off.
+    # Replication repeats the outermost values of the tensor before negative amounts cut it.
     wide = jnp.pad(self, [(max(low, 0), max(high, 0)) for low, high in amounts], mode=mode)
     cuts = tuple(
         slice(max(-low, 0), size - max(-high, 0)) for (low, high), size in zip(amounts, wide.shape, strict=True)
@@ -95,7 +95,7 @@ def im2col(
     value = lax.pad(self, jnp.zeros((), self.dtype), [(0, 0, 0)] * (lead + 1) + [(p, p, 0) for p in padding])
     for dim in range(2):
         count = _patch_count(self.shape[-2 + dim], kernel_size[dim], dilation[dim], padding[dim], stride[dim])
-        # [..., height, width], then [..., kernel height, out height, width] and the same for the width.
+        # From [..., height, width] to [..., kernel height, out height, width]; then the width likewise.
         axis = lead + 1 + 2 * dim
         reach = (count - 1) * stride[dim] + 1
         taps = [

@@ -47,7 +47,7 @@ def _member(x: Array, degree: Array, first: Array, step: Recurrence, wanted: Arr
 def _arguments(x: Any, n: Any) -> tuple[Array, Array]:
     x, n = promoted_to_real(x, n)
     x, n = jnp.broadcast_arrays(as_real(x), as_real(n))
-    # Degrees are cut to 64-bit integers; what they cannot hold counts as negative, for which the polynomial is zero.
+    # Degrees are truncated to 64-bit integers; those out of range count as negative, for which the polynomial is zero.
     return x, jnp.where(jnp.abs(n) < 2.0**63, jnp.trunc(n), -1)
 
 
@@ -158,7 +158,7 @@ def _far_legendre(x: Array, n: Array) -> Array:
     return jnp.where(x < 0, _parity(n) * value, value)
 
 
-# Each family by its name in ATen. The degrees past which PyTorch takes the closed form are its own.
+# Each family by its name in ATen. The numbers are the degrees past which PyTorch uses the closed form.
 _FAMILIES: dict[str, Callable[[Array, Array], Array]] = {
     "chebyshev_polynomial_t": lambda x, n: _chebyshev("t", x, n, 6),
     "chebyshev_polynomial_u": lambda x, n: _chebyshev("u", x, n, 8),

@@ -20,7 +20,7 @@ from .scatters import scatter_add
 
 aten = torch.ops.aten
 
-# Windows with more places than this have their gradient scattered: the other way takes a term for each place.
+# The gradient of windows with more positions than this is a scatter: the alternative adds one term for each position.
 _MOST_TAPS = 32
 
 
@@ -152,7 +152,7 @@ def _max_pool(
 ) -> tuple[Array, Array]:
     """Return each window's maximum and its place."""
     windows = windows_over(self.shape[-rank:], kernel_size, stride, padding, dilation, ceil_mode)
-    # Two computations, so that the second goes where nobody reads the indices, as in inference.
+    # Two computations, so that XLA removes the second where the indices are not read, as in inference.
     return _largest(self, windows), _places_of_largest(self, windows)
 
 
@@ -188,7 +188,7 @@ def _max_pool_backward(
         return scatter_by_place(grad_output, self, indices, rank)
     lead = self.ndim - rank
     dtype = accumulator(self.dtype)
-    # Only places in the padding can be confused with others, and those are cut off.
+    # A position in the padding may have the number of one inside; the pads below cut it off.
     indices, grad, zero = indices.astype(jnp.int32), grad_output.astype(dtype), np.zeros((), dtype)
     total = jnp.zeros(self.shape, dtype)
     for tap in np.ndindex(*windows.kernel):

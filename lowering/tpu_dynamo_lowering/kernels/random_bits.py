@@ -14,7 +14,7 @@ from jax import Array, lax
 Shape = Sequence[Any]
 
 
-# The bits of a float's significand: a uniform number has so many, so that it is below one in its own format.
+# The bits of each float's significand. A uniform number has as many, so that it is below one in its own format.
 DIGITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 
 

@@ -16,7 +16,7 @@ from jax import Array, lax
 
 from .indexing import accumulator
 
-# Up to so many values a result, gathers and sums beat a product with a matrix that is mostly zeros.
+# Up to this many values per result, gathers and sums beat a product with a matrix that is mostly zeros.
 _MOST_TAPS = 4
 
 _Numbers = np.ndarray[Any, Any]
@@ -162,7 +162,7 @@ def antialiased(
 
 
 def _multiplied(value: Array, axis: int, matrix: _Numbers) -> Array:
-    # Whatever the precision asked for products of the user, here it would spoil weights.
+    # Always the highest precision: the one that the user asked for in matrix products would round the weights.
     result = lax.dot_general(value, matrix, (((axis,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
     return jnp.moveaxis(result, -1, axis)
 
@@ -197,7 +197,7 @@ def _fixed_point(value: Array, axis: int, how: Resampling) -> Array:
 
     Source: _compute_index_ranges_int16_weights in aten/src/ATen/native/cpu/UpSampleKernel.cpp.
     """
-    # The weights of a border value that stands for several are added before they are rounded.
+    # A border value that is used several times has its weights added before they are rounded.
     again = np.diff(how.places, axis=1, prepend=-1) == 0
     real = np.where(again, 0, np.take_along_axis(how.matrix(np.float64), how.places, 1))
     bits = 0

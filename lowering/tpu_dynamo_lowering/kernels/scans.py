@@ -17,7 +17,7 @@ from .reductions import wide
 
 aten = torch.ops.aten
 
-# Elements that a TPU scans at once.
+# The number of elements that a TPU scans at once.
 _BLOCK = 2048
 
 

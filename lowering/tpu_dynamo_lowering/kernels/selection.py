@@ -42,7 +42,7 @@ def _median(value: Array, dim: int, keepdim: bool, skip_nan: bool) -> tuple[Arra
     extent = value.shape[dim]
     real = extent - jnp.sum(_is_nan(value), axis=dim, keepdims=True, dtype=jnp.int64)
     middle = jnp.maximum(real - 1, 0) // 2
-    # nan sorts last, so the first one stands right after the numbers.
+    # nan sorts last, so the first nan follows the numbers.
     place = middle if skip_nan else jnp.where(real < extent, real, middle)
     return _at_place(values, index, place, dim, keepdim)
 

@@ -158,7 +158,7 @@ def unfold_backward(grad_in: Array, input_sizes: Sequence[int], dim: int, size: 
     """Compute the gradient of unfold: at each place the sum over the windows that hold it."""
     zeros = jnp.zeros(tuple(input_sizes), grad_in.dtype)
     if zeros.ndim == 0:
-        return jnp.sum(grad_in)  # of one window, or of none
+        return jnp.sum(grad_in)  # there is one window, or none
     dim %= zeros.ndim
     count = grad_in.shape[dim]
     places = np.arange(count)[:, None] * step + np.arange(size)[None, :]

@@ -19,7 +19,7 @@ prims = torch.ops.prims
 
 
 def _digamma(x: Array) -> Array:
-    # At zero XLA gives nan, PyTorch the infinity of the side that the zero's sign names.
+    # At zero XLA gives nan, PyTorch an infinity of the sign opposite to the zero's.
     return jnp.where(x == 0, jnp.copysign(jnp.inf, -x), lax.digamma(x))
 
 

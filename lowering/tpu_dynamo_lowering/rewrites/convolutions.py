@@ -67,7 +67,7 @@ def slow_conv_forward(
     padding: Sequence[int],
 ) -> Tensor:
     """Convolve in two or three dimensions, as eager PyTorch does by its own loops."""
-    # A weight may have the kernel's places in one dimension.
+    # A weight may come as a matrix, [out, in * kernel].
     return _batched(self, weight.reshape(weight.shape[0], -1, *kernel_size), bias, stride, padding)
 
 

@@ -16,7 +16,7 @@ aten = torch.ops.aten
 
 
 def _copied(value: Tensor) -> Tensor:
-    # Strides are read by later rewrites, and a copy's are its own.
+    # Later rewrites read strides, and a copy has its own, not the view's.
     return value.clone(memory_format=torch.contiguous_format)
 
 

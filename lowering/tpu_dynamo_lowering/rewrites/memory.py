@@ -36,7 +36,7 @@ def as_strided_copy(
 def _nested(view: Tensor, size: Sequence[int], stride: Sequence[int], steps: list[int]) -> Tensor:
     """Read a view whose dimensions are nested, each stride spanning the inner ones, by slices and transposes."""
     for d in steps:
-        # Rows of `stride` elements, of which the inner dimensions take the first ones.
+        # Rows of `stride` elements; the inner dimensions take the first ones of each.
         needed = size[d] * stride[d]
         view = view[..., :needed]
         view = torch.constant_pad_nd(view, [0, needed - view.shape[-1]])

@@ -15,7 +15,7 @@ aten = torch.ops.aten
 
 
 def _hamming(length: int, alpha: float = 0.54, beta: float = 0.46, **options: Any) -> Tensor:
-    # The two coefficients are free in ATen, where torch.signal's sum to one.
+    # In ATen the two coefficients are free; torch.signal's sum to one.
     return windows.general_cosine(length, a=[alpha, beta], **options)
 
 
