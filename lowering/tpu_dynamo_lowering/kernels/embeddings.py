@@ -1,4 +1,4 @@
-"""Bags of embeddings and their gradients, and tables whose rows are kept short."""
+"""Bags of embeddings and their gradients, and tables whose rows are limited in norm."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def index_select(self: Array, dim: int, index: Array) -> Array:
 
 @kernel(aten.gather.default)
 def gather(self: Array, dim: int, index: Array, *, sparse_grad: bool = False) -> Array:
-    """Gather, for each place of `index`, the value of `self` at that place with its coordinate `dim` replaced.
+    """Gather, for each place of `index`, the value of `self` there, but at that index along `dim`.
 
     index: as many dimensions as `self`, none but `dim` larger. Source: ATen `gather`.
     """

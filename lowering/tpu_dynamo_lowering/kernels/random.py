@@ -1,4 +1,4 @@
-"""Uniform, normal and whole random numbers, functional in a key."""
+"""Uniform, normal and integer random numbers, as functions of a key."""
 
 from __future__ import annotations
 

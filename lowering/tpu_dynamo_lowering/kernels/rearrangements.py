@@ -1,4 +1,4 @@
-"""Values put elsewhere: joined, padded, flipped, rolled, repeated, triangles."""
+"""Rearrangements of values: joining, padding, flipping, rolling, repeating, triangles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reductions: sums, products, extremes and where they stand, any and all, counts, norms and variances."""
+"""Reductions: sums, products, extremes and their positions, any and all, counts, norms and variances."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def _extreme(dtype: Any, lowest: bool) -> Any:
 
 
 def _reduced(self: Array, write: Write, values: Array, how: str, include_self: bool) -> Array:
-    """Reduce at each place that values are written to over them, and over the old value if `include_self`.
+    """Combine the values written to each place, and its old value if `include_self`, by the reduction `how`.
 
     Half precision is summed and multiplied in float32. Booleans are small integers here, whose sum is their maximum and
     whose product is their minimum.
@@ -151,7 +151,7 @@ def scatter_add(self: Array, dim: int, index: Array, src: Array) -> Array:
 
 @kernel(aten.scatter_reduce.two)
 def scatter_reduce(self: Array, dim: int, index: Array, src: Array, reduce: str, *, include_self: bool = True) -> Array:
-    """Reduce, at each place that the index names along `dim`, over its values of `src`.
+    """Combine the values of `src` for each place that the index names along `dim`, and by default its old value.
 
     reduce: sum, prod, mean, amax or amin. Without `include_self` the old value of such a place does not count; places
     not named keep theirs. Source: ATen `scatter_reduce`.
@@ -182,8 +182,8 @@ def index_copy(self: Array, dim: int, index: Array, source: Array) -> Array:
 def index_reduce(
     self: Array, dim: int, index: Array, source: Array, reduce: str, *, include_self: bool = True
 ) -> Array:
-    """Reduce the slices that a vector of indices names along `dim` over those of `source`.
+    """Combine the slices of `source` for each slice that indices name along `dim`, and by default the old one.
 
-    reduce: prod, mean, amax or amin, as in scatter_reduce. Source: ATen `index_reduce`.
+    index: a vector. reduce: prod, mean, amax or amin, as in scatter_reduce. Source: ATen `index_reduce`.
     """
     return _reduced(self, _slice_writer(dim, index, self.ndim), source, reduce, include_self)
