@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,27 +12,31 @@ import numpy as np
 import torch
 from jax import Array, lax
 
+from .._torch_compat import OpOverload
 from ..table import kernel
 from .indexing import accumulator
-from .pooling import flat_places, lowest, prefer_later, scattered_by_place
+from .pooling import flat_places, prefer_later, scatter_by_place, smallest_value
 
 aten = torch.ops.aten
 
 
 def _spans(size: int, count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Where the `count` windows of a dimension start and end. Source: aten/src/ATen/native/AdaptivePooling.h."""
+    """Return the start and the end (exclusive) of each of `count` windows over `size` positions.
+
+    Source: aten/src/ATen/native/AdaptivePooling.h.
+    """
     each = np.arange(count)
     return each * size // count, -((each + 1) * size // -count)
 
 
 def _split(value: Array, axis: int, count: int) -> Array:
-    """A dimension as `count` windows of one length, which the next dimension holds."""
+    """Reshape dimension `axis` into two, [count, size / count]: one row for each window."""
     shape = value.shape
     return value.reshape(*shape[:axis], count, shape[axis] // count, *shape[axis + 1 :])
 
 
 def _adaptive_mean(self: Array, output_size: Sequence[int]) -> Array:
-    """Means of windows, one dimension after the other, summed up in float32 for half precision."""
+    """Average over windows, one dimension after the other; half precision is summed in float32."""
     lead = self.ndim - len(output_size)
     result = self.astype(accumulator(self.dtype))
     for axis, count in enumerate(output_size, lead):
@@ -53,10 +57,11 @@ def _adaptive_mean(self: Array, output_size: Sequence[int]) -> Array:
 
 @kernel(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
 def adaptive_avg_pool(self: Array, output_size: Sequence[int]) -> Array:
-    """Means of as many windows of the last dimensions as asked for, alike in length up to one.
+    """Average the last dimensions over `output_size` windows, whose lengths differ by at most one.
 
-    Where the sizes divide, sums of a reshaped tensor; else strided sums in place of torch's gather of all windows.
-    Source: ATen `_adaptive_avg_pool2d`.
+    self: [..., *sizes]; result: [..., *output_size]. Where a size is a multiple of its number of windows they are
+    summed in a reshaped tensor, else in strided sums; torch's decomposition gathers all windows. Source: ATen
+    `_adaptive_avg_pool2d`.
     """
     return _adaptive_mean(self, output_size)
 
@@ -69,18 +74,18 @@ def _adaptive_avg_pool_backward(grad_output: Array, self: Array, rank: int) -> A
 
 @kernel(aten._adaptive_avg_pool2d_backward.default)
 def adaptive_avg_pool2d_backward(grad_output: Array, self: Array) -> Array:
-    """The gradient of _adaptive_avg_pool2d: each mean's spread over its window."""
+    """Compute the gradient of _adaptive_avg_pool2d's input: each mean's gradient is spread over its window."""
     return _adaptive_avg_pool_backward(grad_output, self, 2)
 
 
 @kernel(aten._adaptive_avg_pool3d_backward.default)
 def adaptive_avg_pool3d_backward(grad_output: Array, self: Array) -> Array:
-    """The gradient of _adaptive_avg_pool3d: each mean's spread over its window."""
+    """Compute the gradient of _adaptive_avg_pool3d's input: each mean's gradient is spread over its window."""
     return _adaptive_avg_pool_backward(grad_output, self, 3)
 
 
 def _first_largest(values: Array, places: Array, axis: int) -> tuple[Array, Array]:
-    """The largest value along a dimension and its place: the first of equal ones, the last nan."""
+    """Return the largest value along `axis` and its place: the first of equal values, but the last nan."""
 
     def prefer(x: Any, y: Any) -> Any:
         (a, i), (b, j) = x, y
@@ -88,16 +93,17 @@ def _first_largest(values: Array, places: Array, axis: int) -> tuple[Array, Arra
         won = jnp.where(a_nan | b_nan, b_nan & (~a_nan | (j > i)), (b > a) | ((b == a) & (j < i)))
         return jnp.where(won, b, a), jnp.where(won, j, i)
 
-    # As nothing is below the first start value, it wins only over itself, when its place is beyond all others.
-    start = (lowest(values.dtype), np.int32(np.iinfo(np.int32).max))
+    # No value is below the first start value, and no place beyond the second: they never win over a real pair.
+    start = (smallest_value(values.dtype), np.int32(np.iinfo(np.int32).max))
     return lax.reduce((values, places), start, prefer, (axis,))
 
 
 @kernel(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default)
 def adaptive_max_pool(self: Array, output_size: Sequence[int]) -> tuple[Array, Array]:
-    """Maxima of as many windows of the last dimensions as asked for, and where they stand in row-major order.
+    """Return the maxima of `output_size` windows over the last dimensions and their row-major places in the input.
 
-    One dimension after the other; torch's decomposition has only sizes that divide. Source: ATen `adaptive_max_pool2d`.
+    self: [..., *sizes]; both results: [..., *output_size]. The dimensions are reduced one after the other; torch's
+    decomposition takes only sizes that are multiples of the output's. Source: ATen `adaptive_max_pool2d`.
     """
     lead = self.ndim - len(output_size)
     values, places = self, jnp.broadcast_to(flat_places(self.shape[lead:]), self.shape)
@@ -121,19 +127,20 @@ def _tap(values: Array, places: Array, at: np.ndarray[Any, Any], axis: int) -> t
 
 @kernel(aten.adaptive_max_pool2d_backward.default)
 def adaptive_max_pool2d_backward(grad_output: Array, self: Array, indices: Array) -> Array:
-    """The gradient of adaptive_max_pool2d: one scatter to where the maxima stand."""
-    return scattered_by_place(grad_output, self, indices, 2)
+    """Compute the gradient of adaptive_max_pool2d's input: one scatter to the maxima's places."""
+    return scatter_by_place(grad_output, self, indices, 2)
 
 
 @kernel(aten.adaptive_max_pool3d_backward.default)
 def adaptive_max_pool3d_backward(grad_output: Array, self: Array, indices: Array) -> Array:
-    """The gradient of adaptive_max_pool3d: one scatter to where the maxima stand."""
-    return scattered_by_place(grad_output, self, indices, 3)
+    """Compute the gradient of adaptive_max_pool3d's input: one scatter to the maxima's places."""
+    return scatter_by_place(grad_output, self, indices, 3)
 
 
 def _fractional_starts(sample: Array, size: int, count: int, width: int) -> Array:
-    """Where `count` windows of a width start, given a random number for each plane.
+    """Return where `count` windows of length `width` start in a dimension: [*sample.shape, count], int32.
 
+    sample: a random number in [0, 1) for each plane.
     Source: `generate_intervals` in aten/src/ATen/native/FractionalMaxPooling.h.
     """
     if count <= 1:
@@ -147,9 +154,10 @@ def _fractional_starts(sample: Array, size: int, count: int, width: int) -> Arra
 def _fractional(
     self: Array, kernel_size: Sequence[int], output_size: Sequence[int], samples: Sequence[Array]
 ) -> tuple[Array, Array]:
-    """Maxima of windows that random numbers place, and where they stand: one gather and one reduction.
+    """Return the maxima of randomly placed windows and their row-major places: one gather and one reduction.
 
-    samples: for each of the last dimensions, a number for each plane; without a batch the first of it has them.
+    samples: for each of the last dimensions, one random number per plane. An input without a batch dimension uses the
+    numbers of the first batch.
     """
     rank = len(output_size)
     lead, sizes = self.shape[:-rank], self.shape[-rank:]
@@ -171,9 +179,10 @@ def _fractional(
 def fractional_max_pool2d(
     self: Array, kernel_size: Sequence[int], output_size: Sequence[int], random_samples: Array
 ) -> tuple[Array, Array]:
-    """Maxima of windows of two dimensions that random numbers place, and where they stand.
+    """Return the maxima of windows placed at random in the last two dimensions, and their row-major places.
 
-    random_samples: [batch, channels, 2], the number of the last dimension first. Source: ATen `fractional_max_pool2d`.
+    random_samples: [batch, channels, 2] in [0, 1), the last dimension's number first.
+    Source: ATen `fractional_max_pool2d`.
     """
     return _fractional(self, kernel_size, output_size, [random_samples[..., 1], random_samples[..., 0]])
 
@@ -182,22 +191,21 @@ def fractional_max_pool2d(
 def fractional_max_pool3d(
     self: Array, kernel_size: Sequence[int], output_size: Sequence[int], random_samples: Array
 ) -> tuple[Array, Array]:
-    """Maxima of windows of three dimensions that random numbers place, and where they stand.
+    """Return the maxima of windows placed at random in the last three dimensions, and their row-major places.
 
-    random_samples: [batch, channels, 3]. Source: ATen `fractional_max_pool3d`.
+    random_samples: [batch, channels, 3] in [0, 1). Source: ATen `fractional_max_pool3d`.
     """
     return _fractional(self, kernel_size, output_size, [random_samples[..., dim] for dim in range(3)])
 
 
-def _fractional_backward(rank: int) -> Callable[..., Array]:
-    def backward(
+def _enter_fractional_backward(rank: int, overload: OpOverload) -> None:
+    @kernel(overload)
+    def fractional_max_pool_backward(
         grad_output: Array, self: Array, kernel_size: Sequence[int], output_size: Sequence[int], indices: Array
     ) -> Array:
-        return scattered_by_place(grad_output, self, indices, rank)
-
-    backward.__doc__ = f"The gradient of fractional_max_pool{rank}d: one scatter to where the maxima stand."
-    return backward
+        """Compute the gradient of fractional_max_pool's input: one scatter to the maxima's places."""
+        return scatter_by_place(grad_output, self, indices, rank)
 
 
-kernel(aten.fractional_max_pool2d_backward.default)(_fractional_backward(2))
-kernel(aten.fractional_max_pool3d_backward.default)(_fractional_backward(3))
+_enter_fractional_backward(2, aten.fractional_max_pool2d_backward.default)
+_enter_fractional_backward(3, aten.fractional_max_pool3d_backward.default)

@@ -23,7 +23,7 @@ def _wide(value: Array) -> Array:
 
 
 def _scores(query: Array, key: Array, mask: Array | None, is_causal: bool, scale: float | None) -> Array:
-    """The masked scores, float32 for half precision: [..., queries, keys]."""
+    """Compute the scaled and masked scores, [..., queries, keys], in float32 for half precision."""
     wide = jnp.promote_types(query.dtype, jnp.float32)
     # Scaling the query costs a pass over [queries, head]; scaling the scores one over [queries, keys].
     scaled = query * jnp.asarray(_scale(query, scale), query.dtype)
@@ -39,7 +39,7 @@ def _scores(query: Array, key: Array, mask: Array | None, is_causal: bool, scale
 
 
 def softmax_with_normaliser(scores: Array) -> tuple[Array, Array]:
-    """Probabilities and the log of their normaliser; a row that sees nothing has probability zero everywhere."""
+    """Return the softmax over the last dimension, zeros in a row of -inf, and the log of its denominator."""
     top = jnp.max(scores, axis=-1, keepdims=True, initial=-jnp.inf)  # there may be no keys
     top = jnp.where(jnp.isfinite(top), top, jnp.zeros_like(top))
     exponentials = jnp.exp(scores - top)
@@ -49,7 +49,7 @@ def softmax_with_normaliser(scores: Array) -> tuple[Array, Array]:
 
 
 def repeated_heads(value: Array, heads: int) -> Array:
-    """Keys or values of grouped queries: each head as often as queries share it."""
+    """Repeat the heads of keys or values, dimension -3, to `heads`: grouped queries share them."""
     return value if value.shape[-3] == heads else jnp.repeat(value, heads // value.shape[-3], axis=-3)
 
 
@@ -67,7 +67,7 @@ def _attend(
 
 def _refuse_dropout(dropout_p: float) -> None:
     if dropout_p:
-        raise NotImplementedError("attention with dropout reaches lowering as separate operators")
+        raise NotImplementedError("attention with dropout is lowered as separate operators, not by this one")
 
 
 @kernel(aten._scaled_dot_product_flash_attention_for_cpu.default)
@@ -81,10 +81,12 @@ def flash_attention_for_cpu(
     attn_mask: Array | None = None,
     scale: float | None = None,
 ) -> tuple[Array, Array]:
-    """Attention of [batch, heads, length, head] tensors and the log of each row's normaliser, as the two products
-    and the softmax that XLA fuses.
+    """Compute scaled dot-product attention, by two products and a softmax, and the log of each softmax denominator.
 
-    The name is the dispatcher's choice for CPU tensors; nothing here runs as that op does.
+    query: [batch, heads, queries, head]; key, value: [batch, key heads, keys, head], whose heads are repeated where the
+    query has more. Results: one like `query`, and [batch, heads, queries]. The dispatcher chooses this overload for CPU
+    tensors; the algorithm of its CPU kernel is not used. Raises NotImplementedError with dropout.
+    Source: ATen `_scaled_dot_product_flash_attention_for_cpu`.
     """
     _refuse_dropout(dropout_p)
     return _attend(query, key, value, attn_mask, is_causal, scale)
@@ -104,7 +106,10 @@ def flash_attention_for_cpu_backward(
     attn_mask: Array | None = None,
     scale: float | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of query, key and value, from the saved normaliser: scores are computed again, not saved."""
+    """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved.
+
+    Raises NotImplementedError with dropout.
+    """
     _refuse_dropout(dropout_p)
     dtype, factor = query.dtype, _scale(query, scale)
     heads = query.shape[-3]
@@ -125,7 +130,7 @@ def flash_attention_for_cpu_backward(
     grad_query = product("...qk,...kd->...qd", grad_scores, k)
     grad_key = product("...qk,...qd->...kd", grad_scores, query)
     if grouped:
-        grad_key, grad_value = _gathered(grad_key, key), _gathered(grad_value, value)
+        grad_key, grad_value = _sum_repeated_heads(grad_key, key), _sum_repeated_heads(grad_value, value)
     return grad_query.astype(dtype), grad_key.astype(dtype), grad_value.astype(dtype)
 
 
@@ -138,7 +143,10 @@ def attention(
     is_causal: bool = False,
     scale: float | None = None,
 ) -> tuple[Array, Array]:
-    """Attention on the device, and the log of each row's normaliser; a key's head may serve several of the query's."""
+    """Compute scaled dot-product attention for tensors on the device, and the log of each softmax denominator.
+
+    query: [..., heads, queries, head]; the heads of key and value are repeated where the query has more.
+    """
     return _attend(query, key, value, attn_mask, is_causal, scale)
 
 
@@ -154,20 +162,20 @@ def attention_backward(
     is_causal: bool = False,
     scale: float | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of query, key and value, from the saved normaliser: scores are computed again, not saved."""
+    """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved."""
     return flash_attention_for_cpu_backward(
         grad_out, query, key, value, out, logsumexp, 0.0, is_causal, attn_mask=attn_mask, scale=scale
     )
 
 
-def _gathered(gradient: Array, like: Array) -> Array:
+def _sum_repeated_heads(gradient: Array, like: Array) -> Array:
     shape = (*like.shape[:-2], gradient.shape[-3] // like.shape[-3], *like.shape[-2:])
     return jnp.sum(gradient.reshape(shape), axis=-3)
 
 
 @kernel(aten._safe_softmax.default)
 def safe_softmax(self: Array, dim: int, dtype: torch.dtype | None = None) -> Array:
-    """Softmax in which a row of -inf gives zeros instead of nan."""
+    """Return the softmax over `dim`, with zeros instead of nan in a row of -inf."""
     moved = jnp.moveaxis(_wide(self), dim, -1)
     return jnp.moveaxis(softmax_with_normaliser(moved)[0], -1, dim)
 
@@ -188,9 +196,11 @@ def native_multi_head_attention(
     average_attn_weights: bool = True,
     mask_type: int | None = None,
 ) -> tuple[Array, Array]:
-    """nn.MultiheadAttention's inference path: projections, heads, attention and the output projection.
+    """Compute nn.MultiheadAttention's inference path: input projections, attention by heads and the output projection.
 
-    query, key, value: [batch, length, embed]. The second result is empty unless weights are needed.
+    query, key, value: [batch, length, embed]. Results: [batch, length, embed], and the weights: [batch, heads, queries,
+    keys], or without the heads if averaged, or empty unless `need_weights`. Source: ATen
+    `_native_multi_head_attention`.
     """
     output, weights = _multi_head(
         (query, key, value), num_head, (qkv_weight, qkv_bias, proj_weight, proj_bias), mask, mask_type
@@ -255,7 +265,10 @@ def transformer_encoder_layer_fwd(
     mask: Array | None = None,
     mask_type: int | None = None,
 ) -> Array:
-    """nn.TransformerEncoderLayer's inference path: attention and feed-forward with their norms and residuals."""
+    """Compute nn.TransformerEncoderLayer's inference path: attention and feed-forward, with norms and residuals.
+
+    src: [batch, length, embed]. Source: ATen `_transformer_encoder_layer_fwd`.
+    """
     parameters = (qkv_weight, qkv_bias, proj_weight, proj_bias)
 
     def attend(x: Array) -> Array:

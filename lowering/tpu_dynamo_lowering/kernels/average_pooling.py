@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jax import Array, lax
 
+from .._torch_compat import OpOverload
 from ..table import kernel
 from .arithmetic import is_exact
 from .indexing import accumulator
@@ -20,7 +21,7 @@ aten = torch.ops.aten
 
 
 def _divisor(sizes: Sequence[int], windows: Windows, count_include_pad: bool) -> np.ndarray[Any, Any]:
-    """By how much each window's sum is divided: how many places it has, those in the padding counted or not."""
+    """Return the number that each window's sum is divided by: its positions, those in the padding counted or not."""
     total = np.ones((1,) * len(sizes), np.int64)
     for dim, size in enumerate(sizes):
         low = windows.low[dim]
@@ -32,7 +33,7 @@ def _divisor(sizes: Sequence[int], windows: Windows, count_include_pad: bool) ->
     return total
 
 
-def _avg_pool(
+def _average(
     self: Array,
     rank: int,
     kernel_size: Sequence[int],
@@ -52,68 +53,41 @@ def _avg_pool(
     return (lax.div(total, by) if is_exact(total) else total / by).astype(self.dtype)
 
 
-@kernel(aten.avg_pool2d.default)
-def avg_pool2d(
-    self: Array,
-    kernel_size: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0, 0),
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Array:
-    """The mean of each window of two dimensions: one reduce_window. Source: ATen `avg_pool2d`."""
-    return _avg_pool(self, 2, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+def _enter(rank: int, forward: OpOverload, backward: OpOverload) -> None:
+    """Enter average pooling over the last `rank` dimensions, and its gradient."""
+
+    @kernel(forward)
+    def avg_pool(
+        self: Array,
+        kernel_size: Sequence[int],
+        stride: Sequence[int] = (),
+        padding: Sequence[int] = (0,) * rank,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> Array:
+        """Average each window of the dimensions after batch and channels: one reduce_window.
+
+        `divisor_override` replaces each window's number of positions. Source: ATen `avg_pool2d`.
+        """
+        return _average(self, rank, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+    @kernel(backward)
+    def avg_pool_backward(
+        grad_output: Array,
+        self: Array,
+        kernel_size: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        ceil_mode: bool,
+        count_include_pad: bool,
+        divisor_override: int | None,
+    ) -> Array:
+        """Compute the gradient of average pooling: one pad and one reduce_window."""
+        arguments = (rank, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        (grad,) = jax.linear_transpose(lambda x: _average(x, *arguments), self)(grad_output)
+        return grad
 
 
-@kernel(aten.avg_pool3d.default)
-def avg_pool3d(
-    self: Array,
-    kernel_size: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0, 0, 0),
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Array:
-    """The mean of each window of three dimensions: one reduce_window."""
-    return _avg_pool(self, 3, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-
-
-def _avg_pool_backward(grad_output: Array, self: Array, *arguments: Any) -> Array:
-    (grad,) = jax.linear_transpose(lambda x: _avg_pool(x, *arguments), self)(grad_output)
-    return grad
-
-
-@kernel(aten.avg_pool2d_backward.default)
-def avg_pool2d_backward(
-    grad_output: Array,
-    self: Array,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
-) -> Array:
-    """The gradient of avg_pool2d: one pad and one reduce_window."""
-    return _avg_pool_backward(
-        grad_output, self, 2, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-    )
-
-
-@kernel(aten.avg_pool3d_backward.default)
-def avg_pool3d_backward(
-    grad_output: Array,
-    self: Array,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
-) -> Array:
-    """The gradient of avg_pool3d: one pad and one reduce_window."""
-    return _avg_pool_backward(
-        grad_output, self, 3, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-    )
+_enter(2, aten.avg_pool2d.default, aten.avg_pool2d_backward.default)
+_enter(3, aten.avg_pool3d.default, aten.avg_pool3d_backward.default)

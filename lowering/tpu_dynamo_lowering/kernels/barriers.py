@@ -1,4 +1,4 @@
-"""What orders a program without computing anything."""
+"""Barriers: operators that constrain the order of a program without computing anything."""
 
 from __future__ import annotations
 
@@ -9,5 +9,8 @@ from ..table import foreign_kernel
 
 @foreign_kernel("tpu_dynamo::optimization_barrier")
 def optimization_barrier(values: list[Array]) -> tuple[Array, ...]:
-    """The same values, which XLA neither merges with equal ones before it nor computes in part."""
+    """Return the values unchanged; XLA neither merges them with equal earlier ones nor computes only a part of them.
+
+    Source: StableHLO `optimization_barrier`.
+    """
     return tuple(lax.optimization_barrier(tuple(values)))

@@ -34,7 +34,7 @@ def _normalised_batch(input: Array, weight: Array | None, bias: Array | None, me
 def _train_batch(
     input: Array, weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array, Array]:
-    """Output, the batch's mean, its reciprocal deviation and its unbiased variance, per channel."""
+    """Return the normalised input and the batch's mean, 1 / sqrt(variance + eps) and unbiased variance by channel."""
     axes = _batch_axes(input.ndim)
     mean, variance = (m.reshape(-1) for m in moments(wide(input), axes))
     scale = lax.rsqrt(variance + eps)
@@ -43,7 +43,7 @@ def _train_batch(
     return _normalised_batch(input, weight, bias, mean, scale), mean, scale, unbiased
 
 
-def _mixed(running: Array, batch: Array, momentum: float) -> Array:
+def _updated(running: Array, batch: Array, momentum: float) -> Array:
     return (1 - momentum) * running + momentum * batch.astype(running.dtype)
 
 
@@ -57,7 +57,10 @@ def batch_norm_no_training(
     momentum: float,
     eps: float,
 ) -> tuple[Array, Array, Array]:
-    """Normalised per channel by the running statistics."""
+    """Normalise each channel by the running statistics; also return their mean and 1 / sqrt(variance + eps).
+
+    input: [batch, channels, ...]; statistics, weight and bias: [channels].
+    """
     scale = lax.rsqrt(wide(running_var) + eps)
     return _normalised_batch(input, weight, bias, running_mean, scale), wide(running_mean), scale
 
@@ -73,19 +76,30 @@ def batch_norm_functional(
     momentum: float,
     eps: float,
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """Normalised per channel, with the saved and the new running statistics."""
+    """Normalise each channel; return the output, the statistics for the gradient and the new running statistics.
+
+    input: [batch, channels, ...]; all others: [channels]. In training the batch's statistics are used, and mixed into
+    the running ones by `momentum`; else the running ones, which are returned unchanged.
+    Source: ATen `_native_batch_norm_legit_functional`.
+    """
     if not training:
         output, mean, scale = batch_norm_no_training(input, weight, bias, running_mean, running_var, momentum, eps)
         return output, mean, scale, running_mean, running_var
     output, mean, scale, unbiased = _train_batch(input, weight, bias, eps)
-    return output, mean, scale, _mixed(running_mean, mean, momentum), _mixed(running_var, unbiased, momentum)
+    return (
+        output,
+        mean,
+        scale,
+        _updated(running_mean, mean, momentum),
+        _updated(running_var, unbiased, momentum),
+    )
 
 
 @kernel(aten._native_batch_norm_legit.no_stats)
 def batch_norm_no_stats(
     input: Array, weight: Array | None, bias: Array | None, training: bool, momentum: float, eps: float
 ) -> tuple[Array, Array, Array]:
-    """Normalised per channel by the batch's own statistics."""
+    """Normalise each channel by the batch's statistics; also return their mean and 1 / sqrt(variance + eps)."""
     return _train_batch(input, weight, bias, eps)[:3]
 
 
@@ -100,7 +114,10 @@ def native_batch_norm(
     momentum: float,
     eps: float,
 ) -> tuple[Array, Array, Array]:
-    """Normalised per channel by the batch's or the running statistics, which it leaves as they are."""
+    """Normalise each channel by the batch's statistics in training, else by the running ones, which stay unchanged.
+
+    Also returns the mean and 1 / sqrt(variance + eps) that it used, [channels] each.
+    """
     if training:
         return _train_batch(input, weight, bias, eps)[:3]
     assert running_mean is not None
@@ -121,7 +138,7 @@ def native_batch_norm_backward(
     eps: float,
     output_mask: Sequence[bool],
 ) -> tuple[Array | None, ...]:
-    """Gradients of input, weight and bias; None where not wanted."""
+    """Compute the gradients of batch_norm's input, weight and bias, each None where `output_mask` is False."""
     rank, axes = input.ndim, _batch_axes(input.ndim)
     gradient = wide(grad_out)
     if train:

@@ -20,7 +20,7 @@ from ..table import Lowering, choose
 from .casts import cast
 from .dtypes import jax_dtype
 
-# Where a node's KernelCall stands in its metadata.
+# The key of a node's KernelCall in its metadata.
 META = "tpu_dynamo_kernel"
 
 _OPERAND = object()
@@ -47,7 +47,7 @@ class KernelCall:
     line: SourceLine | None
 
     def operand_types(self) -> list[jax.ShapeDtypeStruct]:
-        """The operands as JAX describes them."""
+        """Return the operands' shapes and dtypes as JAX describes them."""
         return [jax.ShapeDtypeStruct(shape, jax_dtype(dtype)) for shape, dtype in self.operands]
 
     def __call__(self, *operands: jax.Array) -> tuple[jax.Array, ...]:
@@ -62,20 +62,20 @@ class KernelCall:
         for value, (shape, dtype) in zip(found, self.results, strict=True):
             value = jnp.asarray(value)
             if len(shape) == value.ndim == 1:
-                value = value[: shape[0]]  # PyTorch on a CPU leaves out statistics that nobody needs, elsewhere not
+                value = value[: shape[0]]  # on a CPU PyTorch returns unneeded statistics empty
             assert value.shape == shape, f"{self.what}: a result of shape {value.shape}, not {shape}"
             results.append(cast(value, dtype))
         return tuple(results)
 
 
 def mark_kernels(graph: Graph) -> dict[str, KernelCall]:
-    """Note on each node of a kernel operator the call that computes it; gives the distinct calls by symbol."""
+    """Store the KernelCall of each kernel operator in its node's metadata; return the distinct calls by symbol."""
     calls: dict[str, KernelCall] = {}
     for node in graph.nodes:
         lowering = choose(node) if node.op == "call_function" else None
         if not isinstance(lowering, Lowering):
             continue
-        # Some results have other sizes on other devices.
+        # A call's results may have other sizes on another device.
         key = f"{call_key(node)}|{_types(tensors_of(node))}"
         if key not in calls:
             calls[key] = _call_of(node, lowering, key, f"kernel_{len(calls)}_{_name(node)}")
@@ -107,6 +107,6 @@ def _types(values: Any) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
 
 
 def static(values: Sequence[Any] | int, rank: int) -> tuple[int, ...]:
-    """A dimension list of a schema as a tuple of `rank` numbers: one number stands for all."""
+    """Return a schema's dimension list as a tuple of `rank` numbers; a single number stands for all of them."""
     values = (values,) if isinstance(values, int) else tuple(values)
     return values * rank if len(values) == 1 else values

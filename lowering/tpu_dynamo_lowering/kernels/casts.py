@@ -18,16 +18,16 @@ prims = torch.ops.prims
 
 
 def cast(value: Array, dtype: torch.dtype) -> Array:
-    """The values in another dtype, as eager PyTorch casts them on a CPU.
+    """Cast values to a dtype as eager PyTorch casts them on a CPU.
 
-    Complex numbers keep their real part; anything but zero is true. Floats to integers drop the fraction; what the
-    integers cannot hold, nan too, wraps as x86's instructions make it. Float8 is rounded from float32.
+    A complex number cast to a real dtype keeps its real part; to bool, all but zero is True. Floats cast to integers
+    lose their fraction; nan and numbers out of range give what x86's instructions give. float8 is rounded from float32.
     """
     return cast_to(value, jax_dtype(dtype))
 
 
 def cast_to(value: Array, wanted: np.dtype[Any]) -> Array:
-    """The values in another of JAX's dtypes, as `cast` says."""
+    """Cast values to one of JAX's dtypes, by the rules of `cast`."""
     if value.dtype == wanted:
         return value
     if jnp.iscomplexobj(value) and wanted != jnp.bool_ and not jnp.issubdtype(wanted, jnp.complexfloating):
@@ -42,12 +42,15 @@ def cast_to(value: Array, wanted: np.dtype[Any]) -> Array:
         if jnp.issubdtype(wanted, jnp.integer):
             return _to_integer(value, wanted)
         if wanted in (jnp.float16, jnp.bfloat16):
-            value = value.astype(jnp.float32)  # which rounds doubles twice, as c10::Half does
+            value = value.astype(jnp.float32)  # rounds doubles twice, as c10::Half does
     return value.astype(wanted)
 
 
 def filled(shape: Sequence[int], value: Any, wanted: np.dtype[Any] | None) -> Array:
-    """One number everywhere, in one of JAX's dtypes, which must hold it; None for the dtype that JAX gives it."""
+    """Return an array with one number everywhere; `wanted=None` lets JAX choose the dtype.
+
+    Raises NotImplementedError for a number that an integer dtype cannot hold.
+    """
     if wanted is not None and wanted in _FLOAT8:
         return cast_to(jnp.full(tuple(shape), value, jnp.float32), wanted)
     if wanted is not None and not isinstance(value, Array):
@@ -65,16 +68,16 @@ _FLOAT8 = {
 
 def _to_float8(value: Array, wanted: np.dtype[Any]) -> Array:
     if wanted == jnp.float8_e4m3fn:
-        # Infinities too: the format has none.
+        # Clips infinities too: the format has none.
         return jnp.clip(value, -448, 448).astype(wanted)
-    return _exponent(value) if wanted == jnp.float8_e8m0fnu else value.astype(wanted)
+    return _to_power_of_two(value) if wanted == jnp.float8_e8m0fnu else value.astype(wanted)
 
 
-def _exponent(value: Array) -> Array:
-    """The nearest power of two without its sign; ties and subnormal numbers go up, zero becomes the least one.
+def _to_power_of_two(value: Array) -> Array:
+    """Round to a power of two without a sign; ties and subnormal numbers go up, zero becomes the smallest one.
 
-    Source: `fp8e8m0fnu_from_fp32_value` in c10/util/Float8_e8m0fnu.h. Made of bits, since XLA's conversion of zero is
-    nan, and on a CPU it takes subnormal numbers for zero.
+    Source: `fp8e8m0fnu_from_fp32_value` in c10/util/Float8_e8m0fnu.h. Computed on the bits: XLA's conversion makes nan
+    of zero, and on a CPU takes subnormal numbers for zero.
     """
     bits = lax.bitcast_convert_type(value, jnp.uint32)
     exponent, fraction = (bits >> 23) & 0xFF, bits & 0x7FFFFF
@@ -84,7 +87,10 @@ def _exponent(value: Array) -> Array:
 
 
 def _to_integer(value: Array, wanted: np.dtype[Any]) -> Array:
-    """Integers as cvttsd2si makes them: of 64 bits where the type needs them, the least for what is out of range."""
+    """Cast floats to integers as x86's cvttsd2si does, to 64 bits or to 32 where those are enough, then wrap.
+
+    nan and numbers out of range become the smallest integer of that width.
+    """
     wide = wanted in (jnp.int64, jnp.uint32, jnp.uint64) or (wanted == jnp.uint8 and value.dtype == jnp.float64)
     least = jnp.iinfo(jnp.int64 if wide else jnp.int32)
     if value.dtype == jnp.float16:
@@ -100,7 +106,7 @@ def _to_integer(value: Array, wanted: np.dtype[Any]) -> Array:
 
 @kernel(prims.convert_element_type.default)
 def convert_element_type(a: Array, dtype: torch.dtype) -> Array:
-    """The values in another dtype: one convert."""
+    """Cast to another dtype: one convert."""
     return cast(a, dtype)
 
 
@@ -115,11 +121,11 @@ def to_copy(
     non_blocking: bool = False,
     memory_format: Any = None,
 ) -> Array:
-    """The values in another dtype; devices and layouts mean nothing inside a program."""
+    """Cast to another dtype; devices, layouts and memory formats have no meaning inside a program."""
     return self if dtype is None else cast(self, dtype)
 
 
 @kernel(aten.copy.default)
 def copy(self: Array, src: Array, non_blocking: bool = False) -> Array:
-    """`src` in the shape and dtype of `self`."""
+    """Return `src` broadcast to the shape, and cast to the dtype, of `self`."""
     return cast_to(jnp.broadcast_to(src, self.shape), self.dtype)

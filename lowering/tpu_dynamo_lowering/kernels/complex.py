@@ -15,7 +15,7 @@ prims = torch.ops.prims
 
 @kernel(aten.complex.default)
 def complex(real: Array, imag: Array) -> Array:
-    """Complex numbers from their parts."""
+    """Return complex numbers with the given real and imaginary parts."""
     return lax.complex(*jnp.broadcast_arrays(*_wide_parts(real, imag)))
 
 
@@ -27,54 +27,54 @@ def _wide_parts(x: Array, y: Array) -> tuple[Array, Array]:
 
 @kernel(aten.polar.default)
 def polar(abs: Array, angle: Array) -> Array:
-    """Complex numbers from their sizes and angles."""
+    """Return complex numbers with the given absolute values and angles (in radians)."""
     size, angle = jnp.broadcast_arrays(*_wide_parts(abs, angle))
     return lax.complex(size * jnp.cos(angle), size * jnp.sin(angle))
 
 
 @kernel(aten.view_as_real.default)
 def view_as_real(self: Array) -> Array:
-    """Real and imaginary parts along a new last dimension of two."""
+    """Stack the real and imaginary parts along a new last dimension of size 2."""
     return jnp.stack((self.real, self.imag), axis=-1)
 
 
 @kernel(aten.view_as_complex.default)
 def view_as_complex(self: Array) -> Array:
-    """Complex numbers from the two places of the last dimension."""
+    """Combine the last dimension, of size 2, into complex numbers."""
     return lax.complex(self[..., 0], self[..., 1])
 
 
 @kernel(aten._conj.default, aten._conj_physical.default)
 def conj(self: Array) -> Array:
-    """The conjugate; PyTorch's is lazy, which inside a program means nothing."""
+    """Return the complex conjugate, computed at once: PyTorch's lazy conjugation does not exist inside a program."""
     return jnp.conj(self)
 
 
 @kernel(aten.resolve_conj.default, aten.resolve_neg.default)
 def resolve_conj(self: Array) -> Array:
-    """The same values: conjugation and negation are never pending inside a program."""
+    """Return the values unchanged: inside a program no conjugation or negation is pending."""
     return self
 
 
 @kernel(prims.conj.default)
 def prims_conj(a: Array) -> Array:
-    """The conjugate."""
+    """Return the complex conjugate."""
     return jnp.conj(a)
 
 
 @kernel(aten._neg_view.default)
 def neg_view(self: Array) -> Array:
-    """The negative; PyTorch's is lazy, which inside a program means nothing."""
+    """Return the negative, computed at once: PyTorch's lazy negation does not exist inside a program."""
     return -self
 
 
 @kernel(aten.real.default, prims.real.default)
 def real(self: Array) -> Array:
-    """Real parts."""
+    """Return the real parts."""
     return self.real
 
 
 @kernel(aten.imag.default, prims.imag.default)
 def imag(self: Array) -> Array:
-    """Imaginary parts."""
+    """Return the imaginary parts."""
     return self.imag

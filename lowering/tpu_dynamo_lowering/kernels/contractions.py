@@ -25,31 +25,31 @@ def _product(x: Array, y: Array) -> Array:
 
 @kernel(aten.mm.default)
 def mm(self: Array, mat2: Array) -> Array:
-    """Product of two matrices: one dot_general."""
+    """Multiply two matrices: one dot_general."""
     return _product(self, mat2)
 
 
 @kernel(aten.bmm.default)
 def bmm(self: Array, mat2: Array) -> Array:
-    """Product of two batches of matrices: one dot_general."""
+    """Multiply two batches of matrices: one dot_general."""
     return _product(self, mat2)
 
 
 @kernel(aten.dot.default)
 def dot(self: Array, tensor: Array) -> Array:
-    """Product of two vectors."""
+    """Return the dot product of two vectors."""
     return _product(self, tensor)
 
 
 @kernel(aten.vdot.default)
 def vdot(self: Array, other: Array) -> Array:
-    """Product of a conjugated vector and another."""
+    """Return the dot product of the conjugate of one vector and another vector."""
     return _product(jnp.conj(self), other)
 
 
 @kernel(aten.mv.default)
 def mv(self: Array, vec: Array) -> Array:
-    """Product of a matrix and a vector."""
+    """Multiply a matrix and a vector."""
     return _product(self, vec)
 
 
@@ -57,7 +57,7 @@ def _scaled(value: Array, factor: Any) -> Array:
     return value if factor == 1 else value * checked_number(factor, value.dtype)
 
 
-def _plus(addend: Array, product: Array, beta: Any, alpha: Any) -> Array:
+def _add_product(addend: Array, product: Array, beta: Any, alpha: Any) -> Array:
     # With beta = 0 the addend is not read: nan in it does not spread. No multiplication by one: in bfloat16 XLA keeps
     # it, with a cast before and after.
     if beta == 0:
@@ -68,55 +68,55 @@ def _plus(addend: Array, product: Array, beta: Any, alpha: Any) -> Array:
 
 @kernel(aten.addmm.default)
 def addmm(self: Array, mat1: Array, mat2: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    """beta * self + alpha * (mat1 @ mat2), added before the product is rounded to half precision."""
-    return _plus(self, _product(mat1, mat2), beta, alpha)
+    """Return beta * self + alpha * (mat1 @ mat2), rounded to half precision only after the addition."""
+    return _add_product(self, _product(mat1, mat2), beta, alpha)
 
 
 @kernel(aten.baddbmm.default)
 def baddbmm(self: Array, batch1: Array, batch2: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    """beta * self + alpha * (batch1 @ batch2)."""
-    return _plus(self, _product(batch1, batch2), beta, alpha)
+    """Return beta * self + alpha * (batch1 @ batch2), rounded to half precision only after the addition."""
+    return _add_product(self, _product(batch1, batch2), beta, alpha)
 
 
 @kernel(aten.addbmm.default)
 def addbmm(self: Array, batch1: Array, batch2: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    """beta * self + alpha * the sum over the batch of (batch1 @ batch2)."""
+    """Return beta * self + alpha * the sum over the batch of (batch1 @ batch2)."""
     wanted = jnp.float32 if batch1.dtype in (jnp.bfloat16, jnp.float16) else None
     total = jnp.einsum("bij,bjk->ik", batch1, batch2, preferred_element_type=wanted)
-    return _plus(self, total, beta, alpha)
+    return _add_product(self, total, beta, alpha)
 
 
 @kernel(aten.addmv.default)
 def addmv(self: Array, mat: Array, vec: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    """beta * self + alpha * (mat @ vec)."""
-    return _plus(self, _product(mat, vec), beta, alpha)
+    """Return beta * self + alpha * (mat @ vec)."""
+    return _add_product(self, _product(mat, vec), beta, alpha)
 
 
 @kernel(aten.addr.default)
 def addr(self: Array, vec1: Array, vec2: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    """beta * self + alpha * the outer product."""
+    """Return beta * self + alpha * the outer product of two vectors; of booleans, with `and` and `or`."""
     product = jnp.logical_and if vec1.dtype == jnp.bool_ else jnp.multiply
     outer = product(wide(vec1)[:, None], wide(vec2)[None, :])
     if outer.dtype == jnp.bool_:
         return (outer if alpha else jnp.zeros_like(outer)) | (self if beta else jnp.zeros_like(self))
-    return _plus(self, outer, beta, alpha)
+    return _add_product(self, outer, beta, alpha)
 
 
 @kernel(aten._int_mm.default)
 def int_mm(self: Array, mat2: Array) -> Array:
-    """Product of two int8 matrices in int32."""
+    """Multiply two int8 matrices, with an int32 result."""
     return lax.dot(self, mat2, preferred_element_type=jnp.int32)
 
 
 @kernel(aten.mm.dtype)
 def mm_dtype(self: Array, mat2: Array, out_dtype: torch.dtype) -> Array:
-    """Product of two matrices of half precision, in the dtype in which it is accumulated."""
+    """Multiply two half-precision matrices, with the result in `out_dtype`."""
     return jnp.matmul(self, mat2, preferred_element_type=jax_dtype(out_dtype))
 
 
 @kernel(aten.bmm.dtype)
 def bmm_dtype(self: Array, mat2: Array, out_dtype: torch.dtype) -> Array:
-    """Product of two batches of matrices of half precision, in the dtype in which it is accumulated."""
+    """Multiply two batches of half-precision matrices, with the result in `out_dtype`."""
     return jnp.matmul(self, mat2, preferred_element_type=jax_dtype(out_dtype))
 
 
@@ -131,10 +131,11 @@ def trilinear(
     sumdim: Sequence[int],
     unroll_dim: int = 1,
 ) -> Array:
-    """The sum over dimensions of a product of three tensors, broadcast after each got the dimensions it is expanded in.
+    """Multiply three tensors elementwise and sum over the dimensions `sumdim`: one einsum.
 
-    As one einsum, so that the product of the whole size is never made. A dimension in which all three are expanded has
-    no extent of its own, and so none in the result. Source: `_trilinear` in aten/src/ATen/native/Linear.cpp.
+    expand1, expand2, expand3: where each tensor gets dimensions of size 1 before they are broadcast together. The whole
+    product is never stored. A dimension in which all three are expanded has size 0, in the result too.
+    Source: `_trilinear` in aten/src/ATen/native/Linear.cpp.
     """
     rank = i1.ndim + len(expand1)
     summed = {dim % rank for dim in sumdim}
@@ -147,7 +148,7 @@ def trilinear(
         wide = [(d, axis) for axis, d in enumerate(own) if value.shape[axis] != 1]
         operands += [jnp.squeeze(value, [a for a in range(value.ndim) if value.shape[a] == 1]), [d for d, _ in wide]]
     shape = tuple(extents[d] for d in range(rank) if d not in summed)
-    # PyTorch goes along this dimension as far as the last tensor that has it reaches.
+    # PyTorch takes this dimension's size from the last tensor that has it.
     for i in range(0, len(operands), 2):
         if unroll_dim in operands[i + 1]:
             operands[i] = operands[i].take(jnp.arange(extents[unroll_dim]), operands[i + 1].index(unroll_dim))

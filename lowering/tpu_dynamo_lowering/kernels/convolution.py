@@ -30,10 +30,10 @@ def _convolved(
     groups: int,
     result_dtype: Any = None,
 ) -> Array:
-    """The convolution without its bias: one convolution of XLA.
+    """Convolve without a bias: one convolution of XLA.
 
     input: [batch, channels, *spatial]. weight: [out, in / groups, *kernel]; [in, out / groups, *kernel] if transposed.
-    A transposed one spreads its input by the stride and reads the kernel backwards. XLA accumulates half precision in
+    A transposed convolution dilates its input by the stride and reverses the kernel. XLA accumulates half precision in
     float32 whatever the dtype of the result.
     """
     rank = input.ndim - 2
@@ -81,10 +81,10 @@ def convolution(
     output_padding: Sequence[int],
     groups: int,
 ) -> Array:
-    """A convolution in one to three dimensions, and its bias: one convolution of XLA.
+    """Convolve, or convolve transposed, in one to three spatial dimensions and add the bias: one convolution of XLA.
 
-    input: [batch, channels, *spatial]. A bias is added before the result is rounded to half precision. Source: ATen
-    `convolution`.
+    input: [batch, channels, *spatial]; weight: [out, in / groups, *kernel], [in, out / groups, *kernel] if transposed.
+    The bias is added before the result is rounded to half precision. Source: ATen `convolution`.
     """
     dtype = None if bias is None else accumulator(input.dtype)
     result = _convolved(input, weight, stride, padding, dilation, transposed, output_padding, groups, dtype)
@@ -110,9 +110,10 @@ def convolution_backward(
     groups: int,
     output_mask: Sequence[bool],
 ) -> list[Array]:
-    """Those gradients of a convolution's input, weight and bias that are asked for: one convolution each of the first.
+    """Compute the gradients of a convolution's input, weight and bias: one convolution for each of the first two.
 
-    A convolution is linear in each operand, so JAX transposes it, complex ones after conjugating the other operand.
+    output_mask: which of the three are wanted; the result holds only those. A convolution is linear in each operand, so
+    JAX transposes it; for complex numbers the other operand is conjugated first. Source: ATen `convolution_backward`.
     """
 
     def forward(x: Array, w: Array) -> Array:
@@ -136,13 +137,13 @@ def _convolved_tbc(input: Array, weight: Array, pad: int) -> Array:
 
 @kernel(aten.conv_tbc.default)
 def conv_tbc(self: Array, weight: Array, bias: Array, pad: int = 0) -> Array:
-    """A convolution along time of [time, batch, channels] with [width, in, out], and its bias."""
+    """Convolve [time, batch, channels] along time with a weight [width, in, out] and add the bias."""
     return _convolved_tbc(self, weight, pad) + bias
 
 
 @kernel(aten.conv_tbc_backward.default)
 def conv_tbc_backward(self: Array, input: Array, weight: Array, bias: Array, pad: int) -> list[Array]:
-    """The gradients of conv_tbc's input, weight and bias, `self` being the one of its result."""
+    """Compute the gradients of conv_tbc's input, weight and bias; `self` is the result's gradient."""
     (grad_input,) = jax.linear_transpose(lambda x: _convolved_tbc(x, weight, pad), input)(self)
     (grad_weight,) = jax.linear_transpose(lambda w: _convolved_tbc(input, w, pad), weight)(self)
     return [grad_input, grad_weight, jnp.sum(self, (0, 1), dtype=accumulator(self.dtype))]

@@ -36,7 +36,7 @@ def arange_start_step(
     device: Any = None,
     pin_memory: bool | None = None,
 ) -> Array:
-    """Numbers from `start` up to `end`, each computed as start + i * step."""
+    """Return the numbers start + i * step from `start` up to, but not including, `end`."""
     wanted = _dtype(dtype, start, end, step)
     count = max(0, int(np.ceil((end - start) / step)))
     if jnp.issubdtype(wanted, jnp.integer):
@@ -55,14 +55,14 @@ def range_step(
     device: Any = None,
     pin_memory: bool | None = None,
 ) -> Array:
-    """Numbers from `start` up to and with `end`."""
+    """Return the numbers start + i * step from `start` up to and including `end`."""
     count = int((end - start) / step) + 1
     return lax.iota(jnp.float64, count) * step + start
 
 
 @kernel(prims.iota.default)
 def iota(length: int, *, start: int, step: int, dtype: torch.dtype, device: Any, requires_grad: bool) -> Array:
-    """`length` integers from `start` by `step`."""
+    """Return the `length` integers start, start + step, ..."""
     return lax.iota(jnp.int64, length) * step + start
 
 
@@ -76,7 +76,10 @@ def full(
     device: Any = None,
     pin_memory: bool | None = None,
 ) -> Array:
-    """One value everywhere."""
+    """Return a tensor filled with one value.
+
+    Raises NotImplementedError for a number that an integer dtype cannot hold.
+    """
     return filled(size, fill_value, None if dtype is None else jax_dtype(dtype))
 
 
@@ -91,7 +94,10 @@ def full_like(
     pin_memory: bool | None = None,
     memory_format: Any = None,
 ) -> Array:
-    """One value everywhere, in another tensor's shape."""
+    """Return a tensor of `self`'s shape filled with one value.
+
+    Raises NotImplementedError for a number that an integer dtype cannot hold.
+    """
     return filled(self.shape, fill_value, self.dtype if dtype is None else jax_dtype(dtype))
 
 
@@ -104,25 +110,25 @@ def scalar_tensor(
     device: Any = None,
     pin_memory: bool | None = None,
 ) -> Array:
-    """A number as a tensor without dimensions."""
+    """Return a number as a 0-d tensor."""
     return filled((), s, None if dtype is None else jax_dtype(dtype))
 
 
 @kernel(prims.scalar_tensor.default)
 def prims_scalar_tensor(s: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Array:
-    """A number as a tensor without dimensions."""
+    """Return a number as a 0-d tensor."""
     return filled((), s, None if dtype is None else jax_dtype(dtype))
 
 
 @kernel(aten.fill.Scalar, prims.fill.default)
 def fill(self: Array, value: Any) -> Array:
-    """One value everywhere."""
+    """Return a tensor of `self`'s shape and dtype filled with one number."""
     return filled(self.shape, value, self.dtype)
 
 
 @kernel(aten.fill.Tensor)
 def fill_tensor(self: Array, value: Array) -> Array:
-    """The value of a 0-d tensor everywhere."""
+    """Return a tensor of `self`'s shape and dtype filled with the value of a 0-d tensor."""
     return jnp.broadcast_to(cast_to(value, self.dtype), self.shape)
 
 
@@ -136,7 +142,7 @@ def empty(
     pin_memory: bool | None = None,
     memory_format: Any = None,
 ) -> Array:
-    """Unspecified values in PyTorch; zeros here, since a program has no uninitialised memory."""
+    """Return zeros: PyTorch leaves the values unspecified, and a program has no uninitialised memory."""
     return jnp.zeros(tuple(size), _dtype(dtype, 0.0))
 
 
@@ -149,7 +155,7 @@ def efficientzerotensor(
     device: Any = None,
     pin_memory: bool | None = None,
 ) -> Array:
-    """Zeros, which PyTorch does not store: the gradient of what does not depend on its input."""
+    """Return zeros; PyTorch stores none for this tensor, the gradient of a result that does not depend on the input."""
     return jnp.zeros(tuple(size), _dtype(dtype, 0.0))
 
 
@@ -163,7 +169,7 @@ def empty_strided(
     device: Any = None,
     pin_memory: bool | None = None,
 ) -> Array:
-    """Unspecified values in PyTorch; zeros here."""
+    """Return zeros, where PyTorch leaves the values unspecified."""
     return jnp.zeros(tuple(size), _dtype(dtype, 0.0))
 
 
@@ -171,7 +177,7 @@ def empty_strided(
 def prims_empty_strided(
     shape: Sequence[int], strides: Sequence[int], *, dtype: torch.dtype, device: Any, requires_grad: bool
 ) -> Array:
-    """Unspecified values in PyTorch; zeros here."""
+    """Return zeros, where PyTorch leaves the values unspecified."""
     return jnp.zeros(tuple(shape), jax_dtype(dtype))
 
 
@@ -179,7 +185,7 @@ def prims_empty_strided(
 def prims_empty_permuted(
     shape: Sequence[int], physical_layout: Sequence[int], *, dtype: torch.dtype, device: Any, requires_grad: bool
 ) -> Array:
-    """Unspecified values in PyTorch; zeros here."""
+    """Return zeros, where PyTorch leaves the values unspecified."""
     return jnp.zeros(tuple(shape), jax_dtype(dtype))
 
 
@@ -193,7 +199,7 @@ def empty_permuted(
     device: Any = None,
     pin_memory: bool | None = None,
 ) -> Array:
-    """Unspecified values in PyTorch; zeros here."""
+    """Return zeros, where PyTorch leaves the values unspecified."""
     return jnp.zeros(tuple(size), _dtype(dtype, 0.0))
 
 
@@ -207,7 +213,7 @@ def eye(
     device: Any = None,
     pin_memory: bool | None = None,
 ) -> Array:
-    """Ones on the diagonal."""
+    """Return an [n, m] matrix with ones on the diagonal."""
     return jnp.eye(n, m)
 
 
@@ -222,7 +228,7 @@ def tril_indices(
     device: Any = None,
     pin_memory: bool | None = None,
 ) -> Array:
-    """Row and column of each place of a lower triangle."""
+    """Return the rows and columns, [2, count], of the entries of a lower triangle in row-major order."""
     return jnp.asarray(np.stack(np.tril_indices(row, offset, col)))
 
 
@@ -237,5 +243,5 @@ def triu_indices(
     device: Any = None,
     pin_memory: bool | None = None,
 ) -> Array:
-    """Row and column of each place of an upper triangle."""
+    """Return the rows and columns, [2, count], of the entries of an upper triangle in row-major order."""
     return jnp.asarray(np.stack(np.triu_indices(row, offset, col)))

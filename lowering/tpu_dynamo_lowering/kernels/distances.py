@@ -26,7 +26,7 @@ def _norm(difference: Array, p: float) -> Array:
 
 
 def _norm_gradient(gradient: Array, difference: Array, p: float, distance: Array) -> Array:
-    """The gradient of each pair's difference; zero where the distance is, as PyTorch chooses there.
+    """Compute the gradient of each pair's difference; zero where the distance is zero, as PyTorch chooses there.
 
     Source: aten/src/ATen/native/cpu/DistanceOpsKernel.cpp.
     """
@@ -52,13 +52,16 @@ def _pairs(x1: Array, x2: Array) -> Array:
 
 @kernel(aten._cdist_forward.default)
 def cdist_forward(x1: Array, x2: Array, p: float, compute_mode: int | None) -> Array:
-    """The p-norm distance of every vector of `x1` to every one of `x2`, batches broadcast."""
+    """Return the p-norm distances between every vector of `x1` and every vector of `x2`.
+
+    x1: [..., m, d]; x2: [..., n, d]; result: [..., m, n], the batches broadcast. `compute_mode` changes nothing here.
+    """
     return _norm(_pairs(x1, x2), p)
 
 
 @kernel(aten._cdist_backward.default)
 def cdist_backward(grad: Array, x1: Array, x2: Array, p: float, cdist: Array) -> Array:
-    """The gradient of `x1` from that of the distances."""
+    """Compute the gradient of cdist's `x1` from the gradient of the distances."""
     return jnp.sum(_norm_gradient(grad, _pairs(x1, x2), p, cdist), axis=-2)
 
 
@@ -68,7 +71,10 @@ def _each_pair(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 @kernel(aten._pdist_forward.default)
 def pdist_forward(self: Array, p: float = 2.0) -> Array:
-    """The p-norm distance of each pair of rows, the pairs in the order of an upper triangle."""
+    """Return the p-norm distance of each pair of rows.
+
+    self: [n, d]; result: [n * (n - 1) / 2], the pairs in the row-major order of a strict upper triangle.
+    """
     if self.shape[0] < 2:
         return jnp.zeros(0, self.dtype)
     first, second = _each_pair(self.shape[0])
@@ -77,7 +83,7 @@ def pdist_forward(self: Array, p: float = 2.0) -> Array:
 
 @kernel(aten._pdist_backward.default)
 def pdist_backward(grad: Array, self: Array, p: float, pdist: Array) -> Array:
-    """The gradient of the rows from that of their pairs' distances."""
+    """Compute the gradient of pdist's rows from the gradient of their distances."""
     first, second = _each_pair(self.shape[0])
     change = _norm_gradient(grad, self[first] - self[second], p, pdist)
     return jnp.zeros_like(self).at[first].add(change).at[second].add(-change)

@@ -17,44 +17,47 @@ from .random_bits import Shape, jax_key, standard_exponential, standard_normal, 
 aten = torch.ops.aten
 
 
-def _chances(key: Array, shape: Shape, probability: Any) -> Array:
+def _true_with_probability(key: Array, shape: Shape, probability: Any) -> Array:
     wide = jnp.float64 if getattr(probability, "dtype", None) == jnp.float64 else jnp.float32
     return unit_interval(key, shape, np.dtype(wide)) < probability
 
 
 @random_kernel(aten.bernoulli.default)
 def bernoulli(key: Array, self: Array) -> Array:
-    """1 with the probability that stands at each place, else 0."""
-    return _chances(key, self.shape, self)
+    """Draw 1 with the probability that `self` has at each place, else 0."""
+    return _true_with_probability(key, self.shape, self)
 
 
 @random_kernel(aten.bernoulli.p, aten.bernoulli.Tensor)
 def bernoulli_p(key: Array, self: Array, p: Any) -> Array:
-    """1 with probability p, else 0, in another tensor's shape."""
+    """Draw 1 with probability `p`, else 0, in `self`'s shape.
+
+    Raises ValueError for a number `p` outside [0, 1].
+    """
     if isinstance(p, int | float) and not 0 <= p <= 1:
         raise ValueError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
-    return _chances(key, self.shape, p)
+    return _true_with_probability(key, self.shape, p)
 
 
 @random_kernel(aten.native_dropout.default)
 def native_dropout(key: Array, input: Array, p: float, train: bool | None) -> tuple[Array, Array]:
-    """The input with each value dropped with probability p and the rest scaled up, and which were kept."""
+    """Set each value to zero with probability `p` and scale the others by 1 / (1 - p); also return which were kept."""
     if train is False:
         return input, jnp.ones(input.shape, jnp.bool_)
-    kept = _chances(key, input.shape, 1 - p)
+    kept = _true_with_probability(key, input.shape, 1 - p)
     scale = 0.0 if p == 1 else 1 / (1 - p)
     return jnp.where(kept, input * jnp.asarray(scale, input.dtype), jnp.zeros_like(input)), kept
 
 
 @random_kernel(aten.exponential.default)
 def exponential(key: Array, self: Array, lambd: float) -> Array:
-    """Exponential with a rate; never zero."""
+    """Draw from the exponential distribution with rate `lambd`, never zero, in `self`'s shape."""
     return standard_exponential(key, self.shape, np.dtype(self.dtype)) / lambd
 
 
 @random_kernel(aten.cauchy.default)
 def cauchy(key: Array, self: Array, median: float, sigma: float) -> Array:
-    """Cauchy with a median and a half width."""
+    """Draw from the Cauchy distribution with the given median and half width `sigma`, in `self`'s shape."""
     u = unit_interval(
         key, self.shape, np.dtype(jnp.float64 if self.dtype == jnp.float64 else jnp.float32), open_below=True
     )
@@ -63,13 +66,13 @@ def cauchy(key: Array, self: Array, median: float, sigma: float) -> Array:
 
 @random_kernel(aten.log_normal.default)
 def log_normal(key: Array, self: Array, mean: float, std: float) -> Array:
-    """exp of a normal number."""
+    """Draw exp of normal numbers with the given mean and deviation, in `self`'s shape."""
     return jnp.exp(mean + std * standard_normal(key, self.shape, np.dtype(self.dtype)))
 
 
 @random_kernel(aten.geometric.default)
 def geometric(key: Array, self: Array, p: float) -> Array:
-    """How many trials of probability p until the first success, at least 1."""
+    """Draw the number of trials of probability `p` up to the first success, at least 1, in `self`'s shape."""
     drawn = (
         standard_exponential(key, self.shape, np.dtype(self.dtype)) / -math.log1p(-p)
         if p < 1
@@ -80,9 +83,11 @@ def geometric(key: Array, self: Array, p: float) -> Array:
 
 @random_kernel(aten.multinomial.default)
 def multinomial(key: Array, self: Array, num_samples: int, replacement: bool) -> Array:
-    """Positions drawn with the weights of a row, with or without putting them back.
+    """Draw `num_samples` positions of each row, weighted by its values, with or without replacement.
 
-    Without: the largest of log(weight) + Gumbel noise, which is drawing one after the other.
+    self: [categories] or [rows, categories]; result: [..., num_samples]. Without replacement the positions are those of
+    the largest log(weight) + Gumbel noise, which has the distribution of drawing one after the other. Raises ValueError
+    for more samples than categories without replacement.
     """
     weights = self.astype(jnp.float64 if self.dtype == jnp.float64 else jnp.float32)
     if not replacement:
@@ -103,7 +108,7 @@ def multinomial(key: Array, self: Array, num_samples: int, replacement: bool) ->
 
 @random_kernel(aten.poisson.default)
 def poisson(key: Array, self: Array) -> Array:
-    """Poisson with the rate that stands at each place."""
+    """Draw from the Poisson distribution with the rate that `self` has at each place."""
     drawn = jax.random.poisson(
         jax.random.key(jax.random.bits(jax_key(key), dtype=jnp.uint32), impl="threefry2x32"), self.astype(jnp.float32)
     )
@@ -112,9 +117,10 @@ def poisson(key: Array, self: Array) -> Array:
 
 @random_kernel(aten.binomial.default)
 def binomial(key: Array, count: Array, prob: Array) -> Array:
-    """How many of `count` trials of probability `prob` succeed: none or all where that is certain, nan for nan.
+    """Draw the number of successes among `count` trials of probability `prob`; nan where either is nan.
 
-    JAX's draw sees ordinary numbers only: of infinitely many trials that never succeed it would draw for ever.
+    Certain results (no trial, probability 0 or 1, infinitely many trials) are not drawn: JAX's algorithm would not end
+    for infinitely many trials that never succeed.
     """
     dtype = jnp.float64 if count.dtype == jnp.float64 else jnp.float32
     count, prob = count.astype(dtype), prob.astype(dtype)
@@ -128,13 +134,13 @@ def binomial(key: Array, count: Array, prob: Array) -> Array:
 
 @random_kernel(aten._standard_gamma.default)
 def standard_gamma(key: Array, self: Array) -> Array:
-    """Gamma with the shape parameter that stands at each place and scale 1."""
+    """Draw from the gamma distribution with scale 1 and the shape parameter that `self` has at each place."""
     return jax.random.gamma(jax_key(key), self.astype(jnp.float64 if self.dtype == jnp.float64 else jnp.float32))
 
 
 @random_kernel(aten._sample_dirichlet.default)
 def sample_dirichlet(key: Array, self: Array) -> Array:
-    """Dirichlet with the concentrations of the last dimension."""
+    """Draw from the Dirichlet distribution whose concentrations are the last dimension."""
     wide = self.astype(jnp.float64 if self.dtype == jnp.float64 else jnp.float32)
     logs = jax.random.loggamma(jax_key(key), wide)
     return jax.nn.softmax(logs, axis=-1)
@@ -144,7 +150,10 @@ def sample_dirichlet(key: Array, self: Array) -> Array:
 def rrelu_with_noise(
     key: Array, self: Array, noise: Array, lower: float, upper: float, training: bool
 ) -> tuple[Array, Array]:
-    """Leaky relu with a slope drawn for each negative value, or the middle one outside training; and the slopes."""
+    """Multiply negative values by random slopes in [lower, upper), in inference by the middle; also return the slopes.
+
+    In inference `noise` is returned in their place. Source: ATen `rrelu_with_noise_functional`.
+    """
     if not training:
         slope = jnp.asarray((lower + upper) / 2, self.dtype)
         return jnp.where(self > 0, self, self * slope), noise

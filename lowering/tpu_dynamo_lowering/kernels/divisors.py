@@ -14,10 +14,11 @@ prims = torch.ops.prims
 
 
 def _gcd(x: Array, y: Array) -> Array:
-    """Euclid's algorithm on signed remainders.
+    """Compute greatest common divisors by Euclid's algorithm on signed remainders.
 
-    A remainder is smaller in size than its divisor, so that the loop ends for every integer, after at most 92 steps
-    for 64 bits. The least integer has no positive counterpart; it stays negative, and the result may, as in eager.
+    A remainder is smaller in size than its divisor, so the loop ends for every integer, after at most 92 steps for 64
+    bits. The smallest integer has no positive counterpart; it stays negative, and so may the result, as in eager
+    PyTorch.
     """
     x, y = jnp.broadcast_arrays(jnp.abs(x), jnp.abs(y))
 
@@ -32,16 +33,16 @@ def _gcd(x: Array, y: Array) -> Array:
 
 @kernel(aten.gcd.default, prims.gcd.default)
 def gcd(self: Array, other: Array) -> Array:
-    """The greatest common divisor; of zero and a number, that number."""
+    """Return the greatest common divisor; that of zero and a number is the number."""
     return _gcd(*promoted(self, other))
 
 
 @kernel(aten.lcm.default)
 def lcm(self: Array, other: Array) -> Array:
-    """The least common multiple, cut to the width of the dtype; zero where either is zero.
+    """Return the least common multiple, truncated to the dtype's width; zero where either operand is zero.
 
-    Eager PyTorch multiplies narrow integers as 32-bit ones and cuts the size of the product, which is not the size of
-    the cut product.
+    Eager PyTorch multiplies narrow integers as 32-bit ones and truncates the product's absolute value, which differs
+    from the absolute value of the truncated product.
     """
     x, y = promoted(self, other)
     divisor = _gcd(x, y)

@@ -34,7 +34,7 @@ _JAX = {
 
 
 def jax_dtype(dtype: torch.dtype) -> np.dtype[Any]:
-    """The same number format in JAX.
+    """Return JAX's dtype of the same number format.
 
     Raises NotImplementedError for a dtype that XLA has no format for (complex32, quantised and packed ones).
     """
@@ -44,10 +44,10 @@ def jax_dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 
 def cast_number(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """A Python number as PyTorch casts one to the dtype of the tensor that it meets.
+    """Cast a Python number to the dtype of the tensor that it meets, by PyTorch's rules.
 
-    Integers wrap around, floats too large for the format become infinite. Halves are rounded to float32 first, as
-    PyTorch does.
+    Integers wrap around, floats too large for the format become infinite. Numbers for half precision are rounded to
+    float32 first.
     """
     if dtype == jnp.bool_:
         return np.asarray(bool(value))
@@ -61,10 +61,10 @@ def cast_number(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 
 
 def checked_number(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """A Python number in a dtype, where PyTorch lets no integer overflow: factors, bounds and values to be written.
+    """Cast a Python number where PyTorch refuses integer overflow: factors, bounds and values to be written.
 
-    Unsigned formats take the negatives of their numbers, which wrap. Raises NotImplementedError for a number that the
-    integers of the dtype cannot hold. Source: c10/util/overflows.h.
+    Unsigned formats accept the negatives of their numbers, which wrap. Raises NotImplementedError for a number that an
+    integer dtype cannot hold. Source: c10/util/overflows.h.
     """
     if jnp.issubdtype(dtype, jnp.integer):
         low, high = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
@@ -73,10 +73,12 @@ def checked_number(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         elif low == 0:
             low = -high
         if isinstance(value, complex) or not low <= value <= high:
-            raise NotImplementedError(f"{value} cannot be converted to {dtype} without overflow, in eager neither")
+            raise NotImplementedError(
+                f"{value} cannot be converted to {dtype} without overflow; eager PyTorch refuses it too"
+            )
     return cast_number(value, dtype)
 
 
 def wide(value: Array) -> Array:
-    """Half precision as float32, in which PyTorch computes and accumulates."""
+    """Cast half precision to float32, in which PyTorch computes and accumulates; leave other dtypes."""
     return value.astype(jnp.float32) if value.dtype in (jnp.bfloat16, jnp.float16) else value

@@ -1,4 +1,4 @@
-"""Elementwise operators that JAX says in one line."""
+"""Elementwise operators, most of them one jax.numpy function each."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ prims = torch.ops.prims
 
 
 def _angle(x: Array) -> Array:
-    # Real numbers have no sign of zero to tell the angle by.
+    # PyTorch ignores the sign of a real zero.
     return jnp.angle(x) if jnp.iscomplexobj(x) else jnp.where(x < 0, jnp.pi, jnp.where(x != x, x, 0))
 
 
 def _sign(x: Array) -> Array:
-    # Zero for nan and for both zeros; complex numbers have a direction.
+    # Zero for nan and both zeros; a complex number's sign is its direction.
     if x.dtype == jnp.bool_ or jnp.iscomplexobj(x):
         return x if x.dtype == jnp.bool_ else jnp.sign(x)
     return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
@@ -86,7 +86,7 @@ _UNARY: dict[str, Callable[[Array], Array]] = {
     "trunc": jnp.trunc,
 }
 
-# Integers: these stay integers where PyTorch's do; everything else of the table computes in the result's dtype.
+# These functions take integers and half precision as they are; all others compute both in float32.
 _KEEPS_DTYPE = {
     "abs", "bitwise_not", "ceil", "conj_physical", "floor", "frac", "isfinite", "isinf", "isnan", "isneginf",
     "isposinf", "logical_not", "neg", "positive", "relu", "round", "sgn", "sign", "signbit", "square", "trunc",
@@ -105,7 +105,7 @@ def _unary(name: str, function: Callable[[Array], Array]) -> Callable[[Array], A
             return self
         if name in _KEEPS_DTYPE:
             return function(self)
-        # Functions of several steps would round half precision after each.
+        # A function of several steps would round half precision after each.
         return function(self.astype(jnp.float32) if _is_exact(self) else wide(self))
 
     return compute
@@ -139,38 +139,40 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
 _HALVES = (jnp.float16, jnp.bfloat16)
 _NUMBERS = (bool, int, float, complex)
 
-# In half precision each step would round.
+# Functions of several steps, each of which would round half precision.
 _SEVERAL_STEPS = {"atan2", "hypot", "logaddexp2"}
 
 
 def promoted(x: Any, y: Any) -> tuple[Array, Array]:
-    """Two operands in the dtype that PyTorch promotes them to; Python numbers are weak, as 0-d tensors nearly are.
+    """Cast two operands, arrays or Python numbers, to the dtype that PyTorch promotes them to.
 
-    Numbers that the dtype cannot hold wrap around or become infinite. Reads shapes and dtypes only. A 0-d tensor gives
-    way to a tensor with dimensions of the same or a higher category, a number to any tensor of its category.
+    Numbers that the dtype cannot hold wrap around or become infinite. A 0-d tensor gives way to a tensor with
+    dimensions of the same or a higher category, a number to any tensor of its category. Reads shapes and dtypes only.
+    Source: torch.result_type.
     """
-    return _both_in(x, y, _promotion(x, y))
+    return _cast_both(x, y, _promotion(x, y))
 
 
 def promoted_to_real(x: Any, y: Any) -> tuple[Array, Array]:
-    """Two operands in the dtype of a function of real numbers: float32 for integers.
+    """Promote two operands for a function of real numbers: integers become float32.
 
-    There a number keeps its value, whatever the integers that it meets can hold.
+    A Python number keeps its value even where the integers that it meets could not hold it.
     """
-    return _both_in(x, y, _real(_promotion(x, y)))
+    return _cast_both(x, y, _real(_promotion(x, y)))
 
 
 def promoted_for_products(x: Any, y: Any) -> tuple[Array, Array]:
-    """Two operands in the dtype in which PyTorch multiplies and floors quotients.
+    """Promote two operands to the dtype in which PyTorch multiplies and floors quotients.
 
-    A half and a second operand that is a number, or a 0-d tensor, are computed in float32: that is not rounded before.
+    Half precision with a second operand that is a number or a 0-d tensor is computed in float32, so that this operand
+    is not rounded first.
     """
-    return _both_in(x, y, _unrounded(_promotion(x, y), y))
+    return _cast_both(x, y, _unrounded(_promotion(x, y), y))
 
 
 def promoted_for_quotients(x: Any, y: Any) -> tuple[Array, Array]:
-    """Two operands in the dtype in which PyTorch divides them: as for products, and float32 for integers."""
-    return _both_in(x, y, _unrounded(_real(_promotion(x, y)), y))
+    """Promote two operands to the dtype in which PyTorch divides: as for products, with float32 for integers."""
+    return _cast_both(x, y, _unrounded(_real(_promotion(x, y)), y))
 
 
 def _promotion(x: Any, y: Any) -> np.dtype[Any]:
@@ -186,11 +188,11 @@ def _unrounded(dtype: np.dtype[Any], y: Any) -> np.dtype[Any]:
     return np.dtype(jnp.float32) if dtype in _HALVES and scalar else dtype
 
 
-def _both_in(x: Any, y: Any, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    return _in(x, dtype), _in(y, dtype)
+def _cast_both(x: Any, y: Any, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    return _cast_operand(x, dtype), _cast_operand(y, dtype)
 
 
-def _in(x: Any, dtype: np.dtype[Any]) -> Array:
+def _cast_operand(x: Any, dtype: np.dtype[Any]) -> Array:
     return jnp.asarray(cast_number(x, dtype)) if isinstance(x, _NUMBERS) else jnp.asarray(x, dtype)
 
 
@@ -211,7 +213,7 @@ _TORCH_DTYPES = (
 )  # fmt: skip
 
 
-# How the operands meet, where it is not by `promoted`.
+# The promotion of the functions for which it is not `promoted`.
 _PROMOTIONS = {
     **dict.fromkeys(("atan2", "copysign", "hypot", "logaddexp2", "nextafter"), promoted_to_real),
     "mul": promoted_for_products,
@@ -236,7 +238,7 @@ def _enter(names: dict[str, Any], wrap: Callable[[str, Any], Any], overloads: tu
 def _overload(namespace: Any, name: str, overload: str) -> OpOverload | None:
     packet = getattr(namespace, name, None)
     found = getattr(packet, overload, None) if overload in getattr(packet, "overloads", list)() else None
-    # TorchScript's operators on numbers have no tensors.
+    # TorchScript's overloads for numbers take no tensors: leave them out.
     return found if found is not None and any("Tensor" in str(a.type) for a in found._schema.arguments) else None
 
 
@@ -246,14 +248,14 @@ _enter(_BINARY, _binary, ("default", "Tensor", "Scalar"), "one jax.numpy functio
 
 @kernel(aten.heaviside.default)
 def heaviside(self: Array, values: Array) -> Array:
-    """0 where negative or nan, 1 where positive, `values` where zero."""
+    """Return 0 where `self` is negative or nan, 1 where positive and `values` where zero."""
     x, y = promoted(self, values)
     return jnp.where(x == 0, y, (x > 0).astype(y.dtype))
 
 
 @kernel(aten.addcdiv.default)
 def addcdiv(self: Array, tensor1: Array, tensor2: Array, *, value: Any = 1) -> Array:
-    """self + value * tensor1 / tensor2."""
+    """Return self + value * tensor1 / tensor2."""
     first, second = promoted(tensor1, tensor2)
     x, first = promoted(self, first)
     x, second = promoted(x, second)

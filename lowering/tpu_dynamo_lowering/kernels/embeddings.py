@@ -1,4 +1,4 @@
-"""Bags of embeddings and their gradients, and tables whose rows are kept short."""
+"""Bags of embeddings and their gradients, and tables whose rows are limited in norm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _SUM, _MEAN, _MAX = range(3)
 
 @kernel(aten.embedding_renorm.default)
 def embedding_renorm(self: Array, indices: Array, max_norm: float, norm_type: float) -> Array:
-    """A table whose rows that are read have at most a given norm: a gather and a scatter."""
+    """Scale down those rows of a table that `indices` name and whose norm exceeds `max_norm`: a gather and a scatter.
+
+    self: [rows, features]; indices: integers of any shape. Source: ATen `embedding_renorm`.
+    """
     rows = indices.reshape(-1)
     values = self[rows].astype(accumulator(self.dtype))
     norms = jnp.linalg.norm(values, ord=norm_type, axis=1, keepdims=True)
@@ -28,28 +31,29 @@ def embedding_renorm(self: Array, indices: Array, max_norm: float, norm_type: fl
 
 
 def _bag_of(offsets: Array, count: int) -> Array:
-    """For each of `count` indices, the bag that it is in: how many bags begin no later, less one."""
+    """Return the bag that each of `count` indices is in: the last one that begins no later."""
     return jnp.searchsorted(offsets, jnp.arange(count, dtype=offsets.dtype), side="right", method="sort") - 1
 
 
-def _ends_early(dtype: Any, mode: int, padding_idx: int) -> bool:
-    """Whether the last offset ends the last bag, even before the indices end.
+def _last_offset_ends_bag(dtype: Any, mode: int, padding_idx: int) -> bool:
+    """Return True if the last offset ends the last bag, even before the indices end.
 
     ATen's sums of float32 and half precision without a padding index read the offsets alone; its other algorithms read
-    the last bag to the end of the indices. Source: `is_fast_path_index_select` in
-    aten/src/ATen/native/EmbeddingBag.cpp.
+    the last bag to the end of the indices.
+    Source: `is_fast_path_index_select` in aten/src/ATen/native/EmbeddingBag.cpp.
     """
     return mode != _MAX and dtype != jnp.float64 and padding_idx < 0
 
 
-def _before(end: Array, count: int) -> Array:
+def _positions_before(end: Array, count: int) -> Array:
     return jnp.arange(count, dtype=end.dtype) < end
 
 
 def _largest_of_bags(rows: Array, counted: Array, bag: Array, bags: int) -> tuple[Array, Array]:
-    """The largest of each bag's rows that count and where it stands, or zero and 0 in a bag without any.
+    """Return the largest counted row of each bag, by column, and its position; zero and 0 for an empty bag.
 
-    The first of equal ones; nan only if it comes first, since ATen takes what is larger than all before it.
+    rows: [count, columns]; both results: [bags, columns]. The first of equal values wins; nan wins only if it comes
+    first, since ATen takes a value that is larger than all before it.
     """
     count, shape = rows.shape[0], (bags, rows.shape[1])
     if not count:
@@ -75,7 +79,7 @@ def _bags(
     include_last_offset: bool,
     padding_idx: int,
 ) -> tuple[Array, Array, Array, Array]:
-    """Each bag's sum, mean or maximum; each index's bag; how many rows each bag counts; where the maxima are from."""
+    """Return the bags' sums, means or maxima, the indices' bags, the bags' counts of rows and the maxima's rows."""
     bags, count = offsets.shape[0] - include_last_offset, indices.shape[0]
     bag = _bag_of(offsets[:bags], count)
     counted = indices != padding_idx
@@ -85,8 +89,8 @@ def _bags(
         largest, place = _largest_of_bags(rows, counted, bag, bags)
         origin = jnp.take(indices, place, mode="clip") if count else place
         return largest, bag, size, jnp.where(size[:, None] == 0, 0, origin)
-    if include_last_offset and _ends_early(weight.dtype, mode, padding_idx):
-        counted &= _before(offsets[-1], count)
+    if include_last_offset and _last_offset_ends_bag(weight.dtype, mode, padding_idx):
+        counted &= _positions_before(offsets[-1], count)
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.astype(rows.dtype)[:, None]
     total = jnp.zeros((bags, weight.shape[1]), rows.dtype).at[bag].add(jnp.where(counted[:, None], rows, 0))
@@ -107,13 +111,14 @@ def embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int = -1,
 ) -> tuple[Array, Array, Array, Array]:
-    """The sum, mean or maximum of each bag of a table's rows, and what the gradient needs: a gather and a scatter.
+    """Sum, average or maximise each bag of a table's rows and return what the gradient needs: a gather and a scatter.
 
-    indices: a vector, cut into bags at `offsets`; rows `padding_idx` do not count; an empty bag gives zero. With
-    `include_last_offset` the last offset begins no bag; `_ends_early` says when it ends the last one. The other results
-    are: each index's bag (on the CPU empty for a plain sum), the bags' sizes (zero for sums; on other devices than the
-    CPU as many as there are offsets), and for the maximum the row that each value is from, in other modes what the
-    sizes are. Source: ATen `_embedding_bag`.
+    indices: a vector, cut into bags at `offsets`. mode: 0 sum, 1 mean, 2 maximum. Rows `padding_idx` do not count; an
+    empty bag gives zero. With `include_last_offset` the last offset begins no bag; `_last_offset_ends_bag` says when it
+    ends the last one. The other results are: each index's bag (on the CPU empty for a plain sum); the bags' sizes (zero
+    for sums; as many as there are offsets, except on the CPU); and for the maximum the row that each value is from, in
+    other modes a copy of the sizes.
+    Source: ATen `_embedding_bag`.
     """
     result, bag, size, origin = _bags(
         weight, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx
@@ -133,7 +138,7 @@ def embedding_bag_forward_only(
     include_last_offset: bool = False,
     padding_idx: int = -1,
 ) -> tuple[Array, Array, Array, Array]:
-    """What _embedding_bag gives, with as many sizes as offsets."""
+    """Sum, average or maximise each bag of a table's rows, with the results of _embedding_bag."""
     return embedding_bag(
         weight, indices, offsets, scale_grad_by_freq, mode, sparse, per_sample_weights, include_last_offset, padding_idx
     )
@@ -152,7 +157,10 @@ def _dense_gradient(
     per_sample_weights: Array | None,
     padding_idx: int,
 ) -> Array:
-    """inside: which indices are in a bag, None for all of them."""
+    """Compute the gradient of the table of an embedding bag.
+
+    inside: True for the indices that are in a bag, or None if all are.
+    """
     grad = grad.astype(accumulator(grad.dtype))
     zeros = jnp.zeros((num_weights, grad.shape[1]), grad.dtype)
     bag_size = bag_size[: grad.shape[0], None]
@@ -184,7 +192,10 @@ def embedding_bag_dense_backward(
     per_sample_weights: Array | None,
     padding_idx: int = -1,
 ) -> Array:
-    """The gradient of a table of which bags were made: one scatter of sums, kept in float32 for half precision."""
+    """Compute the gradient of an embedding bag's table from the indices' bags: one scatter of sums.
+
+    grad: [bags, features]; result: [num_weights, features]. Half precision is summed in float32.
+    """
     return _dense_gradient(
         grad,
         indices,
@@ -215,7 +226,10 @@ def embedding_bag_backward(
     per_sample_weights: Array | None,
     padding_idx: int = -1,
 ) -> Array:
-    """The gradient of a table of which bags were made, the bags found from their offsets."""
+    """Compute the gradient of an embedding bag's table, finding the indices' bags from the offsets.
+
+    grad: [bags, features]; result: [num_weights, features]. Half precision is summed in float32.
+    """
     bag, inside = _bags_of_gradient(grad, indices, offsets, mode, padding_idx)
     return _dense_gradient(
         grad, indices, bag, inside, bag_size, maximum_indices, num_weights, scale_grad_by_freq, mode,
@@ -226,21 +240,21 @@ def embedding_bag_backward(
 def _bags_of_gradient(
     grad: Array, indices: Array, offsets: Array, mode: int, padding_idx: int
 ) -> tuple[Array, Array | None]:
-    """Each index's bag, and which indices are in one, None for all.
+    """Return each index's bag, and which indices are in a bag (None for all).
 
-    The offset that ends the last bag, where there is one, begins none. Behind it eager PyTorch reads beyond the
-    gradient's memory for sums; for means it gives the rows there a gradient, though they have no part in the value.
+    An offset that only ends the last bag begins none. Past it eager PyTorch reads beyond the gradient's memory for
+    sums; for means it gives the rows there a gradient, though they have no part in the value.
     """
     bags, count = grad.shape[0], indices.shape[0]
-    early = offsets.shape[0] > bags and mode == _SUM and _ends_early(grad.dtype, mode, padding_idx)
-    return _bag_of(offsets[:bags], count), _before(offsets[-1], count) if early else None
+    early = offsets.shape[0] > bags and mode == _SUM and _last_offset_ends_bag(grad.dtype, mode, padding_idx)
+    return _bag_of(offsets[:bags], count), _positions_before(offsets[-1], count) if early else None
 
 
 @kernel(aten._embedding_bag_per_sample_weights_backward.default)
 def embedding_bag_per_sample_weights_backward(
     grad: Array, weight: Array, indices: Array, offsets: Array, offset2bag: Array, mode: int, padding_idx: int = -1
 ) -> Array:
-    """The gradient of the weights of a bag's rows: each row's product with its bag's gradient."""
+    """Compute the gradient of an embedding bag's row weights: the dot product of each row and its bag's gradient."""
     dtype = accumulator(grad.dtype)
     bag, inside = _bags_of_gradient(grad, indices, offsets, mode, padding_idx)
     each = jnp.take(grad, bag, axis=0, mode="clip").astype(dtype)

@@ -23,7 +23,10 @@ _ZEROS, _BORDER, _REFLECTION = range(3)
 
 
 def _unnormalised(points: Array, size: int, align_corners: bool) -> Array:
-    """Coordinates of -1 to 1 as places of a dimension. Source: aten/src/ATen/native/GridSamplerUtils.h."""
+    """Convert coordinates in [-1, 1] to positions of a dimension.
+
+    Source: aten/src/ATen/native/GridSamplerUtils.h.
+    """
     return (points + 1) / 2 * (size - 1) if align_corners else ((points + 1) * size - 1) / 2
 
 
@@ -34,7 +37,7 @@ def _clipped(places: Array, size: int) -> Array:
 
 
 def _reflected(places: Array, twice_low: int, twice_high: int) -> Array:
-    """Places mirrored at two bounds until they lie between them."""
+    """Move positions between two bounds, given as their doubles, by reflecting them until they lie there."""
     if twice_low == twice_high:
         return jnp.zeros_like(places)
     low, span = twice_low / 2, (twice_high - twice_low) / 2
@@ -44,8 +47,8 @@ def _reflected(places: Array, twice_low: int, twice_high: int) -> Array:
     return jnp.where(flips % 2 == 0, rest + low, span - rest + low)
 
 
-def _inside(places: Array, size: int, padding: int, align_corners: bool) -> Array:
-    """Places moved into a dimension as the padding says."""
+def _apply_padding(places: Array, size: int, padding: int, align_corners: bool) -> Array:
+    """Move positions into the dimension as the padding mode says; zero padding leaves them."""
     if padding == _ZEROS:
         return places
     if padding == _REFLECTION:
@@ -54,13 +57,13 @@ def _inside(places: Array, size: int, padding: int, align_corners: bool) -> Arra
     return _clipped(places, size)
 
 
-def _finite(places: Array) -> Array:
-    # What is no number, or none that an index can be, is outside, as in PyTorch.
+def _outside_unless_finite(places: Array) -> Array:
+    # nan, and numbers that do not fit an int32 index, count as outside, as in PyTorch.
     return jnp.where(jnp.abs(places) < 2**31 - 1, places, -100)
 
 
 def _value_at(input: Array, places: Sequence[Array]) -> Array:
-    """The values at whole places, [batch, channels, *points]; zero outside: one gather."""
+    """Gather the values at integral positions, [batch, channels, *points], with zero outside the input."""
     sizes, points = input.shape[2:], places[0].shape[1:]
     valid: Any = True
     flat: Any = 0
@@ -74,7 +77,7 @@ def _value_at(input: Array, places: Sequence[Array]) -> Array:
 
 
 def _grid_sample(input: Array, grid: Array, mode: int, padding: int, align_corners: bool) -> Array:
-    """Values of [batch, channels, *sizes] at the points of [batch, *points, rank], the last dimension first."""
+    """Interpolate [batch, channels, *sizes] at a grid of points [batch, *points, rank], the last dimension first."""
     sizes = input.shape[2:]
     rank = len(sizes)
     dtype = accumulator(input.dtype)
@@ -82,7 +85,10 @@ def _grid_sample(input: Array, grid: Array, mode: int, padding: int, align_corne
     raw = [_unnormalised(grid[..., rank - 1 - d], size, align_corners) for d, size in enumerate(sizes)]
     if mode == _CUBIC:
         return _cubic_sample(input, raw, padding, align_corners)
-    places = [_finite(_inside(p, size, padding, align_corners)) for p, size in zip(raw, sizes, strict=True)]
+    places = [
+        _outside_unless_finite(_apply_padding(p, size, padding, align_corners))
+        for p, size in zip(raw, sizes, strict=True)
+    ]
     if mode == _NEAREST:
         return _value_at(input, [jnp.round(place) for place in places])
     low = [jnp.floor(place) for place in places]
@@ -106,17 +112,18 @@ def _cubic_sample(input: Array, raw: Sequence[Array], padding: int, align_corner
         places = []
         for d, tap in enumerate(corner):
             weight = weight * weights[d][tap]
-            places.append(_finite(_inside(low[d] + (tap - 1), sizes[d], padding, align_corners)))
+            places.append(_outside_unless_finite(_apply_padding(low[d] + (tap - 1), sizes[d], padding, align_corners)))
         total = total + _value_at(input, [jnp.round(place) for place in places]) * weight[:, None]
     return total
 
 
 @kernel(aten.grid_sampler_2d.default, aten.grid_sampler_3d.default)
 def grid_sampler(input: Array, grid: Array, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Array:
-    """Values interpolated at the points of a grid: a gather for each neighbour, 4, 8 or, of cubic curves, 16.
+    """Interpolate at the points of a grid: one gather for each neighbour (1, 4, 8 or, for bicubic, 16).
 
-    input: [batch, channels, *sizes]. grid: [batch, *points, rank], coordinates of -1 to 1, the last dimension's
-    first. Source: ATen `grid_sampler_2d`.
+    input: [batch, channels, *sizes]. grid: [batch, *points, rank], coordinates in [-1, 1], the last dimension's first.
+    interpolation_mode: 0 linear, 1 nearest, 2 cubic. padding_mode: 0 zeros, 1 border, 2 reflection.
+    Source: ATen `grid_sampler_2d`.
     """
     return _grid_sample(input, grid, interpolation_mode, padding_mode, align_corners)
 
@@ -131,7 +138,7 @@ def grid_sampler_backward(
     align_corners: bool,
     output_mask: Sequence[bool],
 ) -> list[Array]:
-    """The gradients of grid_sampler's input, if it is asked for, and of its grid: scatters and products."""
+    """Compute the gradients of grid_sampler's input, if `output_mask` asks for it, and of its grid."""
     wide = grad_output.astype(accumulator(grad_output.dtype))
     arguments = (interpolation_mode, padding_mode, align_corners)
     _, gradients = jax.vjp(lambda x, points: _grid_sample(x, points, *arguments), input, grid)

@@ -12,25 +12,25 @@ aten = torch.ops.aten
 
 
 def _sizes(ends: Array) -> Array:
-    """The rows of each group, from where the groups end."""
+    """Return the number of rows of each group from the groups' ends, int32."""
     return jnp.diff(ends, prepend=jnp.zeros((1,), ends.dtype)).astype(jnp.int32)
 
 
-def _wanted(value: Array) -> jnp.dtype | None:
+def _accumulator(value: Array) -> jnp.dtype | None:
     return jnp.float32 if value.dtype in (jnp.bfloat16, jnp.float16) else None
 
 
 def _by_rows(rows: Array, matrices: Array, ends: Array) -> Array:
-    """[S, K] rows times the [G, K, N] matrices of their groups; rows past the last group give zero."""
-    return lax.ragged_dot(rows, matrices, _sizes(ends), preferred_element_type=_wanted(rows))
+    """Multiply rows [S, K] by the matrices [G, K, N] of their groups; rows past the last group give zero."""
+    return lax.ragged_dot(rows, matrices, _sizes(ends), preferred_element_type=_accumulator(rows))
 
 
 def _by_groups(left: Array, right: Array, ends: Array) -> Array:
-    """[S, K] and [S, N] to [G, K, N]: for each group, the product over its own rows."""
+    """Multiply [S, K] and [S, N] to [G, K, N]: for each group the product over its own rows."""
     numbers = lax.RaggedDotDimensionNumbers(
         dot_dimension_numbers=(((0,), (0,)), ((), ())), lhs_ragged_dimensions=[0], rhs_group_dimensions=[]
     )
-    return lax.ragged_dot_general(left, right, _sizes(ends), numbers, preferred_element_type=_wanted(left))
+    return lax.ragged_dot_general(left, right, _sizes(ends), numbers, preferred_element_type=_accumulator(left))
 
 
 @foreign_kernel("tpu_dynamo::grouped_mm")
@@ -38,9 +38,14 @@ def _by_groups(left: Array, right: Array, ends: Array) -> Array:
 def grouped_mm(
     self: Array, mat2: Array, offs: Array | None = None, bias: Array | None = None, out_dtype: torch.dtype | None = None
 ) -> Array:
-    """Products by group: `offs` says where each group's rows (or, of two matrices, the shared dimension) end."""
+    """Multiply matrices by group; `offs` holds the ends of the groups' rows, or of their parts of the shared dimension.
+
+    self, mat2: [S, K] and [G, K, N]; or [G, M, K] and [K, S], grouped by columns; or [M, S] and [S, N], grouped by the
+    shared dimension, to [G, M, N]; or two batches without `offs`. Half precision is accumulated in float32.
+    Source: ATen `_grouped_mm`.
+    """
     if offs is None:
-        product = jnp.matmul(self, mat2, preferred_element_type=_wanted(self))
+        product = jnp.matmul(self, mat2, preferred_element_type=_accumulator(self))
     elif self.ndim == 2 and mat2.ndim == 3:
         product = _by_rows(self, mat2, offs)
     elif self.ndim == 3 and mat2.ndim == 2:
@@ -52,9 +57,9 @@ def grouped_mm(
 
 @foreign_kernel("transformers::grouped_mm_fallback")
 def transformers_grouped_mm(input: Array, weight: Array, offs: Array) -> Array:
-    """transformers' loop over experts, which reads the groups' ends on the host: here one ragged product.
+    """Multiply each expert's rows by its matrix: one ragged product, where transformers loops on the host.
 
-    Source: transformers/integrations/moe.py.
+    input: [S, K]; weight: [G, K, N]; offs: [G], the groups' ends. Source: transformers/integrations/moe.py.
     """
     return _by_rows(input, weight, offs)
 
@@ -63,5 +68,5 @@ def transformers_grouped_mm(input: Array, weight: Array, offs: Array) -> Array:
 def transformers_grouped_mm_backward(
     input: Array, weight: Array, offs: Array, grad_output: Array
 ) -> tuple[Array, Array]:
-    """Gradients of the rows and of the experts' matrices."""
+    """Compute the gradients of the rows and of the experts' matrices."""
     return _by_rows(grad_output, weight.swapaxes(1, 2), offs), _by_groups(input, grad_output, offs)

@@ -22,9 +22,10 @@ higher_order = torch.ops.higher_order
 
 
 def run(graph_module: GraphModule, *arrays: Any) -> tuple[Any, ...]:
-    """A graph's outputs on JAX arrays: each of its operators by its kernel.
+    """Run a graph on JAX arrays, each of its operators by its kernel, and return its outputs.
 
-    The graph has been expanded, so every operator in it has one: torch-mlir's patterns do too.
+    The graph has been expanded, so every operator in it has a kernel, those with a torch-mlir pattern too. Raises
+    NotImplementedError for an operator that draws random numbers.
     """
     given = iter(arrays)
     values: dict[Node, Any] = {}
@@ -68,7 +69,7 @@ def _lowering(target: Any) -> Lowering:
 
 @higher_order_kernel(higher_order.cond)
 def cond(predicate: Array, true_graph: GraphModule, false_graph: GraphModule, operands: Sequence[Any] = ()) -> Any:
-    """One of two graphs on the same operands: stablehlo.case, of which only one branch runs."""
+    """Run one of two graphs on the same operands: stablehlo.case."""
     return lax.cond(
         jnp.asarray(predicate).reshape(()).astype(jnp.bool_),
         lambda *values: tuple(map(jnp.asarray, run(true_graph, *values))),
@@ -81,12 +82,12 @@ def cond(predicate: Array, true_graph: GraphModule, false_graph: GraphModule, op
 def while_loop(
     cond_graph: GraphModule, body_graph: GraphModule, carried: Sequence[Any], additional: Sequence[Any] = ()
 ) -> Any:
-    """A graph repeated on its own results while another one says so: stablehlo.while."""
+    """Repeat a graph on its own results while another graph returns True: stablehlo.while."""
     initial = tuple(jnp.asarray(value) for value in carried)
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         results = run(body_graph, *state, *additional)
-        # An int that is a size has become a number.
+        # A result that was a size is a Python number here.
         return tuple(jnp.asarray(value, like.dtype) for value, like in zip(results, initial, strict=True))
 
     return lax.while_loop(lambda state: jnp.asarray(run(cond_graph, *state, *additional)[0]).reshape(()), step, initial)
@@ -96,7 +97,11 @@ def while_loop(
 def scan(
     combine_graph: GraphModule, init: Sequence[Array], xs: Sequence[Array], additional: Sequence[Any] = ()
 ) -> tuple[Any, ...]:
-    """A graph carried along the first dimension: the last carry, then the stacked outputs of every step."""
+    """Run a graph along the first dimension with a carry; return the last carry and the stacked outputs of the steps.
+
+    combine_graph: takes the carries, one slice of each of `xs` and the additional operands, and returns the new
+    carries, then the outputs.
+    """
     count = len(init)
 
     def step(carry: tuple[Array, ...], x: tuple[Array, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -111,7 +116,10 @@ def scan(
 def associative_scan(
     combine_graph: GraphModule, xs: Sequence[Array], additional: Sequence[Any] = ()
 ) -> tuple[Any, ...]:
-    """Running results of an associative graph along the first dimension, in a logarithm of its length in steps."""
+    """Combine values along the first dimension by an associative graph, keeping the running results.
+
+    Takes a number of steps that is logarithmic in the dimension.
+    """
 
     def combine(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Any, ...]:
         return jax.vmap(lambda a, b: run(combine_graph, *a, *b, *additional))(left, right)
@@ -121,13 +129,13 @@ def associative_scan(
 
 @higher_order_kernel(higher_order.map_impl)
 def map_impl(graph: GraphModule, xs: Sequence[Array], operands: Sequence[Any] = ()) -> Any:
-    """A graph on every place of the first dimension, one after the other."""
+    """Run a graph on every slice along the first dimension, one after the other, and stack the results."""
     return lax.map(lambda x: run(graph, *x, *operands), tuple(xs))
 
 
 @higher_order_kernel(higher_order.invoke_subgraph)
 def invoke_subgraph(graph: GraphModule, identifier: str, *operands: Any) -> Any:
-    """A graph that is called in several places."""
+    """Run a graph that is called in several places."""
     return run(graph, *operands)
 
 
@@ -143,11 +151,11 @@ def flex_attention(
     score_operands: Sequence[Any] = (),
     mask_operands: Sequence[Any] = (),
 ) -> tuple[Array, Array, Array]:
-    """Attention whose scores a graph changes and another one masks, place by place.
+    """Compute attention whose scores one graph changes and another masks, entry by entry.
 
-    query: [batch, heads, queries, head]; key, value: [batch, key heads, keys, head]. Results: the output, the
-    base-2 logarithm of each row's normaliser and each row's largest score, as PyTorch's own kernel returns them.
-    Both graphs are taken over all places at once, which XLA fuses into the scores.
+    query: [batch, heads, queries, head]; key, value: [batch, key heads, keys, head]. Results: the output, the base-2
+    logarithm of each row's softmax denominator and each row's largest score, as PyTorch's own kernel returns them. Both
+    graphs are evaluated over all entries at once, which XLA fuses into the scores.
     """
     heads = query.shape[1]
     key, value = repeated_heads(key, heads), repeated_heads(value, heads)

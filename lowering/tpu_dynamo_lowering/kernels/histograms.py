@@ -17,10 +17,10 @@ aten = torch.ops.aten
 
 @kernel(aten.histc.default)
 def histc(self: Array, bins: int = 100, min: float = 0, max: float = 0) -> Array:
-    """Counts of the values in `bins` equal bins over [min, max], both ends included; values outside are left out.
+    """Count the values in `bins` equal bins over [min, max], both ends included; values outside are left out.
 
-    With min == max the bounds are the smallest and largest value, widened by one if they are equal too.
-    Source: ATen `histc` (aten/src/ATen/native/cpu/HistogramKernel.cpp).
+    With min == max the bounds are the smallest and largest value, widened by one if they are equal too. Source: ATen
+    `histc` (aten/src/ATen/native/cpu/HistogramKernel.cpp).
     """
     values = self.reshape(-1)
     wide = values if values.dtype == jnp.float64 else values.astype(jnp.float32)
@@ -30,13 +30,13 @@ def histc(self: Array, bins: int = 100, min: float = 0, max: float = 0) -> Array
     low, high = jnp.where(low == high, low - 1, low), jnp.where(low == high, high + 1, high)
     inside = (wide >= low) & (wide <= high)
     place = jnp.floor((wide - low) * (bins / (high - low)))
-    # The last bin holds its upper end; a value outside goes past the bins, where scatter drops it.
+    # The last bin includes its upper end; a value outside gets a bin past the last, which the scatter drops.
     place = jnp.where(inside, jnp.minimum(place, bins - 1), bins).astype(jnp.int32)
     return jnp.zeros((bins,), wide.dtype).at[place].add(1, mode="drop")
 
 
 def _bounds(points: Array, dim: int, range: Sequence[float] | None) -> tuple[Array, Array]:
-    """The lowest and highest edge of one dimension: those asked for or the data's, moved apart where they are equal."""
+    """Return the lowest and highest edge of one dimension, from `range` or the data; equal ones are moved apart."""
     if range is not None:
         low, high = (jnp.asarray(bound, points.dtype) for bound in range[2 * dim : 2 * dim + 2])
     elif points.shape[0] == 0:
@@ -51,13 +51,14 @@ def _edges(points: Array, dim: int, bins: int, range: Sequence[float] | None) ->
     low, high = _bounds(points, dim, range)
     place = jnp.arange(bins + 1)
     step = (high - low) / bins
-    # As torch.linspace does, from either end to the middle.
+    # From either end to the middle, as torch.linspace does.
     return jnp.where(place < (bins + 1) // 2, low + place * step, high - (bins - place) * step).astype(points.dtype)
 
 
 def _counts(points: Array, edges: Sequence[Array], weight: Array | None, density: bool) -> Array:
-    """Weights per cell of a grid; the last bin of each dimension holds its upper edge, and what is outside is left out.
+    """Sum the points' weights in each cell of a grid; points outside are left out.
 
+    points: [count, rank]; edges: a vector for each dimension. The last bin of each dimension includes its upper edge.
     Source: ATen `histogramdd` (aten/src/ATen/native/cpu/HistogramKernel.cpp).
     """
     shape = tuple(each.shape[0] - 1 for each in edges)
@@ -68,7 +69,7 @@ def _counts(points: Array, edges: Sequence[Array], weight: Array | None, density
         inside &= (values >= each[0]) & (values <= each[-1])
         place = jnp.minimum(searchsorted(each, values, right=True) - 1, bins - 1)
         cell = cell * bins + place
-    # A point outside goes past the cells, where scatter drops it.
+    # A point outside gets a cell past the last, which the scatter drops.
     cell = jnp.where(inside, cell, math.prod(shape))
     added = jnp.ones(points.shape[:1], points.dtype) if weight is None else weight.reshape(-1).astype(points.dtype)
     counts = jnp.zeros((math.prod(shape),), points.dtype).at[cell].add(added, mode="drop").reshape(shape)
@@ -89,7 +90,10 @@ def histogram(
     weight: Array | None = None,
     density: bool = False,
 ) -> tuple[Array, Array]:
-    """Counts, or weights, in equal bins, and the bins' edges; the bounds are the data's unless given."""
+    """Count values, or sum their weights, in equal bins; also return the bins' edges.
+
+    Without `range` the bounds are the smallest and largest value. `density` divides by the total and the bins' widths.
+    """
     points = self.reshape(-1, 1)
     edges = _edges(points, 0, bins, range)
     return _counts(points, [edges], weight, density), edges
@@ -99,7 +103,7 @@ def histogram(
 def histogram_of_edges(
     self: Array, bins: Array, *, weight: Array | None = None, density: bool = False
 ) -> tuple[Array, Array]:
-    """Counts, or weights, in bins with given edges, and those edges."""
+    """Count values, or sum their weights, in bins with the given edges; also return those edges."""
     return _counts(self.reshape(-1, 1), [bins], weight, density), bins
 
 
@@ -112,7 +116,7 @@ def histogramdd_bin_edges(
     weight: Array | None = None,
     density: bool = False,
 ) -> list[Array]:
-    """The edges of equal bins in each dimension of points."""
+    """Return the edges of equal bins in each dimension of points, which are the rows of `self`."""
     points = self.reshape(-1, self.shape[-1])
     return [_edges(points, dim, each, range) for dim, each in enumerate(bins)]
 
@@ -126,7 +130,7 @@ def histogramdd_from_bin_cts(
     weight: Array | None = None,
     density: bool = False,
 ) -> Array:
-    """Counts, or weights, of points in a grid of equal bins."""
+    """Count points, or sum their weights, in a grid of equal bins."""
     points = self.reshape(-1, self.shape[-1])
     edges = [_edges(points, dim, each, range) for dim, each in enumerate(bins)]
     return _counts(points, edges, weight, density)
@@ -136,5 +140,5 @@ def histogramdd_from_bin_cts(
 def histogramdd_from_bin_tensors(
     self: Array, bins: Sequence[Array], *, weight: Array | None = None, density: bool = False
 ) -> Array:
-    """Counts, or weights, of points in a grid with given edges."""
+    """Count points, or sum their weights, in a grid with the given edges."""
     return _counts(self.reshape(-1, self.shape[-1]), bins, weight, density)

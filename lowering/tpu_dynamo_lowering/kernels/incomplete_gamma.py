@@ -26,7 +26,7 @@ _ORDERS, _POWERS = 12, 18
 
 @cache
 def _expansion() -> tuple[tuple[float, ...], ...]:
-    """The Taylor coefficients of the functions c_k of Temme's expansion, the highest power's first, for each k.
+    """Return the Taylor coefficients of the functions c_k of Temme's expansion for each k, the highest power's first.
 
     Source: DLMF 8.12, whose alpha, g and d these are, computed exactly.
     """
@@ -45,7 +45,7 @@ def _expansion() -> tuple[tuple[float, ...], ...]:
 
 
 def _excess(mu: Array) -> Array:
-    """mu - log(1 + mu) without cancellation, for |mu| up to `_NEAR`."""
+    """Compute mu - log(1 + mu) without cancellation, for |mu| up to `_NEAR`."""
     r = mu / (2 + mu)
     square = r * r
     odd = polynomial(square, [1 / n for n in range(27, 2, -2)])
@@ -53,7 +53,7 @@ def _excess(mu: Array) -> Array:
 
 
 def _near_shape(a: Array, x: Array) -> tuple[Array, Array]:
-    """Both functions for a large shape and x near it, by Temme's uniform expansion.
+    """Compute both functions for a large shape and x near it, by Temme's uniform expansion.
 
     Source: DLMF 8.12.3 to 8.12.7.
     """
@@ -69,7 +69,7 @@ def _near_shape(a: Array, x: Array) -> tuple[Array, Array]:
 
 
 def _both(a: Array, x: Array) -> tuple[Array, Array]:
-    """The lower and the upper function."""
+    """Compute the regularised lower and upper incomplete gamma functions."""
     near = (a > _LARGE) & jnp.isfinite(a) & (jnp.abs(x - a) < _NEAR * a)
     one = jnp.ones_like(a)
     shape, end = jnp.where(near, a, 25 * one), jnp.where(near, x, 25 * one)
@@ -77,7 +77,7 @@ def _both(a: Array, x: Array) -> tuple[Array, Array]:
     shape, end = jnp.where(near, one, a), jnp.where(near, one, x)
     lower = jnp.where(near, lower, lax.igamma(shape, end))
     upper = jnp.where(near, upper, lax.igammac(shape, end))
-    # The ends, in the order in which eager decides them, last first.
+    # The limits, in the reverse order of eager PyTorch's tests: the last one here wins.
     for where, below, above in (
         (jnp.isnan(a) | jnp.isnan(x), jnp.nan, jnp.nan),
         (x == jnp.inf, 1, 0),
@@ -94,11 +94,11 @@ def _both(a: Array, x: Array) -> tuple[Array, Array]:
 
 @kernel(prims.igamma.default, aten.igamma.default)
 def igamma(self: Array, other: Array) -> Array:
-    """The regularised lower incomplete gamma function."""
+    """Compute the regularised lower incomplete gamma function P(self, other); nan for negative arguments."""
     return _both(*jnp.broadcast_arrays(as_real(self), as_real(other)))[0]
 
 
 @kernel(prims.igammac.default, aten.igammac.default)
 def igammac(self: Array, other: Array) -> Array:
-    """The regularised upper incomplete gamma function."""
+    """Compute the regularised upper incomplete gamma function Q(self, other); nan for negative arguments."""
     return _both(*jnp.broadcast_arrays(as_real(self), as_real(other)))[1]

@@ -23,12 +23,12 @@ _HALVES = (jnp.bfloat16, jnp.float16)
 
 
 def accumulator(dtype: Any) -> np.dtype[Any]:
-    """The dtype in which sums of `dtype` are kept: float32 for half precision, else itself."""
+    """Return the dtype in which sums of `dtype` are accumulated: float32 for half precision, else itself."""
     return np.dtype(np.float32) if dtype in _HALVES else np.dtype(dtype)
 
 
 def narrowed(index: Array, extent: int) -> Array:
-    """Indices in 32 bits where the dimension allows it: accelerators have no 64-bit addressing units."""
+    """Cast indices to int32 if the dimension's extent allows it: accelerators have no 64-bit addressing units."""
     return index.astype(jnp.int32) if extent <= np.iinfo(np.int32).max else index
 
 
@@ -36,7 +36,10 @@ def narrowed(index: Array, extent: int) -> Array:
 def embedding(
     weight: Array, indices: Array, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
 ) -> Array:
-    """Rows of a table: one gather."""
+    """Gather rows of a table.
+
+    weight: [rows, features]; result: [*indices.shape, features].
+    """
     return jnp.take(weight, indices, axis=0, mode="clip")
 
 
@@ -44,7 +47,7 @@ def embedding(
 def embedding_dense_backward(
     grad_output: Array, indices: Array, num_weights: int, padding_idx: int, scale_grad_by_freq: bool
 ) -> Array:
-    """The gradient of a table of which rows were read: one scatter of sums, kept in float32 for half precision.
+    """Compute the gradient of an embedding table: one scatter of sums, in float32 for half precision.
 
     The row `padding_idx` gets none; with `scale_grad_by_freq` each row's sum is divided by how often it was read.
     torch's decomposition clamps and masks the indices first; XLA drops those out of range by itself.
@@ -59,8 +62,8 @@ def embedding_dense_backward(
     return jnp.zeros((num_weights, *grad.shape[1:]), grad.dtype).at[rows].add(grad, mode="drop")
 
 
-def _place(self: Array, indices: Sequence[Array | None]) -> tuple[Any, ...]:
-    """The indices as JAX takes them: None stands for a whole dimension, as a slice does there."""
+def _jax_index(self: Array, indices: Sequence[Array | None]) -> tuple[Any, ...]:
+    """Return the indices in JAX's form, in which a slice, not None, stands for a whole dimension."""
     return tuple(
         slice(None) if index is None else narrowed(index, extent)
         for index, extent in zip(indices, self.shape, strict=False)
@@ -69,19 +72,19 @@ def _place(self: Array, indices: Sequence[Array | None]) -> tuple[Any, ...]:
 
 @kernel(aten.index.Tensor, aten._unsafe_index.Tensor)
 def index(self: Array, indices: Sequence[Array | None]) -> Array:
-    """Values at broadcast index tensors, None standing for a whole dimension: one gather.
+    """Gather the values at broadcast index tensors, None standing for a whole dimension.
 
-    A boolean mask is refused: how many values it selects depends on the data. Source: ATen `index`.
+    Raises NotImplementedError for a boolean mask: how many values it selects depends on the data. Source: ATen `index`.
     """
     if any(each is not None and _is_mask(each) for each in indices):
         raise NotImplementedError("a boolean index gives a result whose size depends on the data")
-    return self.at[_place(self, indices)].get(mode="clip")
+    return self.at[_jax_index(self, indices)].get(mode="clip")
 
 
 def _masked_put(self: Array, mask: Array, lead: int, values: Array, accumulate: bool) -> Array:
-    """`self` with values where a mask of the dimensions from `lead` on is true, the n-th value at the n-th true place.
+    """Write `values` to `self` where a mask of the dimensions from `lead` on is true, the n-th at the n-th true place.
 
-    values: one for all true places, or as many as there are, in the first dimension after `lead` ones.
+    values: one for all true places, or one for each, along the dimension after the `lead` first ones.
     """
     trail = self.ndim - lead - mask.ndim
     if values.ndim > trail and values.shape[values.ndim - trail - 1] != 1:
@@ -97,11 +100,11 @@ def _masked_put(self: Array, mask: Array, lead: int, values: Array, accumulate: 
     return jnp.where(mask, cast_to(written, self.dtype), self)
 
 
-def _without_mask(self: Array, indices: Sequence[Array | None], values: Array) -> tuple[list[Array | None], Array]:
-    """Integers in the place of the one mask among indices, out of range where nothing is written; and the values.
+def _mask_to_integers(self: Array, indices: Sequence[Array | None], values: Array) -> tuple[list[Array | None], Array]:
+    """Replace the one mask among indices by integers, out of range where nothing is written; also return the values.
 
-    How many places a mask names is not known. Beside indices of several places it must be as many, or one. Else every
-    place of the mask has its turn, and the n-th value is for the n-th true one.
+    How many places a mask selects is not known. Beside indices of several places it must be as many, or one. Otherwise
+    every place of the mask gets an integer, and the n-th value moves to the n-th true one.
     """
     lead = next(i for i, each in enumerate(indices) if each is not None and _is_mask(each))
     mask = indices[lead]
@@ -133,21 +136,22 @@ def _is_mask(index: Array) -> bool:
 
 @kernel(aten.index_put.default, aten._unsafe_index_put.default)
 def index_put(self: Array, indices: Sequence[Array | None], values: Array, accumulate: bool = False) -> Array:
-    """`self` with values written, or added, at broadcast index tensors: one scatter.
+    """Write values to, or add them at, broadcast index tensors: one scatter.
 
-    One boolean mask, with None for every other dimension, is a select. Half precision is added in float32. Of several
-    values written to one place any one may stay. Source: ATen `index_put`.
+    One boolean mask, with None for every other dimension, is a select. Half precision is added in float32. Which of
+    several values written to one place stays is unspecified. Raises NotImplementedError for two boolean masks.
+    Source: ATen `index_put`.
     """
     masks = [each for each in indices if each is not None and _is_mask(each)]
     values = cast_to(values, self.dtype)
     if len(masks) > 1:
-        raise NotImplementedError("how many places two boolean indices name together depends on the data")
+        raise NotImplementedError("the number of places that two boolean indices name together depends on the data")
     if masks and sum(each is not None for each in indices) == 1:
         lead = next(i for i, each in enumerate(indices) if each is not None)
         return _masked_put(self, masks[0] != 0, lead, values, accumulate)
     if masks:
-        indices, values = _without_mask(self, indices, values)
-    place = _place(self, indices)
+        indices, values = _mask_to_integers(self, indices, values)
+    place = _jax_index(self, indices)
     if not accumulate:
         return self.at[place].set(values, mode="drop")
     if self.dtype == jnp.bool_:
@@ -160,13 +164,13 @@ def index_put(self: Array, indices: Sequence[Array | None], values: Array, accum
 def index_put_impl(
     self: Array, indices: Sequence[Array | None], values: Array, accumulate: bool = False, unsafe: bool = False
 ) -> Array:
-    """`self` with values written, or added, at broadcast index tensors, as in index_put."""
+    """Write values to, or add them at, broadcast index tensors: one scatter, as index_put."""
     return index_put(self, indices, values, accumulate)
 
 
 @kernel(aten.index_select.default)
 def index_select(self: Array, dim: int, index: Array) -> Array:
-    """Places of one dimension in the order of a vector: one gather; a scalar stays one."""
+    """Gather the slices that a vector of indices names along `dim`; a 0-d tensor is returned unchanged."""
     if self.ndim == 0:
         return self
     return jnp.take(self, narrowed(index, self.shape[dim]).reshape(-1), axis=dim, mode="clip")
@@ -174,7 +178,7 @@ def index_select(self: Array, dim: int, index: Array) -> Array:
 
 @kernel(aten.gather.default)
 def gather(self: Array, dim: int, index: Array, *, sparse_grad: bool = False) -> Array:
-    """For each place of `index`, the value of `self` there but at that index of `dim`: one gather.
+    """Gather, for each place of `index`, the value of `self` there, but at that index along `dim`.
 
     index: as many dimensions as `self`, none but `dim` larger. Source: ATen `gather`.
     """
@@ -189,21 +193,22 @@ def gather(self: Array, dim: int, index: Array, *, sparse_grad: bool = False) ->
 
 @kernel(aten.take.default)
 def take(self: Array, index: Array) -> Array:
-    """Values at positions of the tensor in row-major order: one gather."""
+    """Gather values at row-major positions of the tensor."""
     return self.reshape(-1).at[narrowed(index, self.size)].get(mode="clip")
 
 
 @kernel(aten.put.default)
 def put(self: Array, index: Array, source: Array, accumulate: bool = False) -> Array:
-    """`self` with values written, or added, at positions in row-major order: one scatter."""
+    """Write values to, or add them at, row-major positions of the tensor: one scatter."""
     return index_put(self.reshape(-1), [index.reshape(-1)], source.reshape(-1), accumulate).reshape(self.shape)
 
 
 @kernel(aten.masked_scatter.default)
 def masked_scatter(self: Array, mask: Array, source: Array) -> Array:
-    """`self` with the n-th value of `source` at the n-th true place of a broadcast mask.
+    """Write the n-th value of `source` to the n-th true place of a broadcast mask.
 
-    How many are true is not known, so each place reads the value its count points at. Source: ATen `masked_scatter`.
+    How many places are true is not known, so each place gathers the value that its running count points at.
+    Source: ATen `masked_scatter`.
     """
     self, mask = jnp.broadcast_arrays(self, mask)
     if self.size == 0 or source.size == 0:
@@ -214,7 +219,7 @@ def masked_scatter(self: Array, mask: Array, source: Array) -> Array:
 
 @kernel(aten.masked_scatter_backward.default)
 def masked_scatter_backward(grad_output: Array, mask: Array, sizes: Sequence[int]) -> Array:
-    """The values at a mask's true places in order, then zeros: the gradient of masked_scatter's source."""
+    """Compute the gradient of masked_scatter's source: the values at the mask's true places in order, then zeros."""
     mask = jnp.broadcast_to(mask, grad_output.shape).reshape(-1)
     count = int(np.prod(sizes))
     position = jnp.where(mask, jnp.cumsum(mask, dtype=jnp.int32) - 1, count)
@@ -223,7 +228,7 @@ def masked_scatter_backward(grad_output: Array, mask: Array, sizes: Sequence[int
 
 @kernel(aten.nonzero_static.default)
 def nonzero_static(self: Array, *, size: int, fill_value: int = -1) -> Array:
-    """The indices of the first `size` nonzero values, one row each, rows of `fill_value` making up the number."""
+    """Return the indices of the first `size` nonzero values, [size, dimensions], padded with rows of `fill_value`."""
     if self.ndim == 0:
         return jnp.zeros((size, 0), jnp.int64)
     if self.size == 0:

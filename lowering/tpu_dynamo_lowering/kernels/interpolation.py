@@ -14,7 +14,7 @@ from jax import Array
 
 from ..table import kernel
 from .resampling import (
-    Table,
+    ResamplingRule,
     antialiased,
     cubic,
     lanczos,
@@ -35,14 +35,14 @@ def _enter_nearest(exact: bool, forward: Sequence[Any], backward: Sequence[Any])
 
     @kernel(forward[0])
     def nearest1d(self: Array, output_size: Sequence[int], scales: float | None = None) -> Array:
-        """One dimension resampled by its nearest values: repeats, or one gather with constant indices."""
+        """Upsample one dimension by nearest values: repeats, or one gather with constant indices."""
         return upsampled(self, output_size, [nearest(scales, exact)])
 
     @kernel(forward[1])
     def nearest2d(
         self: Array, output_size: Sequence[int], scales_h: float | None = None, scales_w: float | None = None
     ) -> Array:
-        """Two dimensions resampled by their nearest values: repeats, or gathers with constant indices."""
+        """Upsample two dimensions by nearest values: repeats, or gathers with constant indices."""
         return upsampled(self, output_size, [nearest(scale, exact) for scale in (scales_h, scales_w)])
 
     @kernel(forward[2])
@@ -53,14 +53,14 @@ def _enter_nearest(exact: bool, forward: Sequence[Any], backward: Sequence[Any])
         scales_h: float | None = None,
         scales_w: float | None = None,
     ) -> Array:
-        """Three dimensions resampled by their nearest values: repeats, or gathers with constant indices."""
+        """Upsample three dimensions by nearest values: repeats, or gathers with constant indices."""
         return upsampled(self, output_size, [nearest(scale, exact) for scale in (scales_d, scales_h, scales_w)])
 
     @kernel(backward[0])
     def nearest1d_backward(
         grad_output: Array, output_size: Sequence[int], input_size: Sequence[int], scales: float | None = None
     ) -> Array:
-        """The gradient of nearest upsampling in one dimension: sums of repeats, or one product with a matrix."""
+        """Compute the gradient of nearest upsampling in one dimension: sums of repeats or one matrix product."""
         return upsampled_backward(grad_output, input_size, [nearest(scales, exact)])
 
     @kernel(backward[1])
@@ -71,7 +71,7 @@ def _enter_nearest(exact: bool, forward: Sequence[Any], backward: Sequence[Any])
         scales_h: float | None = None,
         scales_w: float | None = None,
     ) -> Array:
-        """The gradient of nearest upsampling in two dimensions: sums of repeats, or products with matrices."""
+        """Compute the gradient of nearest upsampling in two dimensions: sums of repeats or matrix products."""
         return upsampled_backward(grad_output, input_size, [nearest(scale, exact) for scale in (scales_h, scales_w)])
 
     @kernel(backward[2])
@@ -83,9 +83,9 @@ def _enter_nearest(exact: bool, forward: Sequence[Any], backward: Sequence[Any])
         scales_h: float | None = None,
         scales_w: float | None = None,
     ) -> Array:
-        """The gradient of nearest upsampling in three dimensions: sums of repeats, or products with matrices."""
-        tables = [nearest(scale, exact) for scale in (scales_d, scales_h, scales_w)]
-        return upsampled_backward(grad_output, input_size, tables)
+        """Compute the gradient of nearest upsampling in three dimensions: sums of repeats or matrix products."""
+        rules = [nearest(scale, exact) for scale in (scales_d, scales_h, scales_w)]
+        return upsampled_backward(grad_output, input_size, rules)
 
 
 _enter_nearest(
@@ -116,7 +116,10 @@ _enter_nearest(
 def upsample_linear1d(
     self: Array, output_size: Sequence[int], align_corners: bool, scales: float | None = None
 ) -> Array:
-    """One dimension resampled along straight lines: two gathers with constant indices."""
+    """Upsample one dimension linearly: two gathers with constant indices.
+
+    self: [batch, channels, length]; result: [batch, channels, *output_size]. Source: ATen `upsample_linear1d`.
+    """
     return upsampled(self, output_size, [linear(scales, align_corners, real_dtype(self.dtype).type)])
 
 
@@ -128,9 +131,9 @@ def upsample_linear1d_backward(
     align_corners: bool,
     scales: float | None = None,
 ) -> Array:
-    """The gradient of linear upsampling: one product with a matrix."""
-    table = linear(scales, align_corners, real_dtype(grad_output.dtype).type)
-    return upsampled_backward(grad_output, input_size, [table])
+    """Compute the gradient of linear upsampling: one product with a constant matrix."""
+    rule = linear(scales, align_corners, real_dtype(grad_output.dtype).type)
+    return upsampled_backward(grad_output, input_size, [rule])
 
 
 @kernel(aten.upsample_trilinear3d.default)
@@ -142,7 +145,7 @@ def upsample_trilinear3d(
     scales_h: float | None = None,
     scales_w: float | None = None,
 ) -> Array:
-    """Three dimensions resampled along straight lines: two gathers with constant indices each."""
+    """Upsample three dimensions linearly: two gathers with constant indices for each."""
     real = real_dtype(self.dtype).type
     return upsampled(
         self, output_size, [linear(scale, align_corners, real) for scale in (scales_d, scales_h, scales_w)]
@@ -159,13 +162,13 @@ def upsample_trilinear3d_backward(
     scales_h: float | None = None,
     scales_w: float | None = None,
 ) -> Array:
-    """The gradient of trilinear upsampling: a product with a matrix for each dimension."""
+    """Compute the gradient of trilinear upsampling: a product with a constant matrix for each dimension."""
     real = real_dtype(grad_output.dtype).type
-    tables = [linear(scale, align_corners, real) for scale in (scales_d, scales_h, scales_w)]
-    return upsampled_backward(grad_output, input_size, tables)
+    rules = [linear(scale, align_corners, real) for scale in (scales_d, scales_h, scales_w)]
+    return upsampled_backward(grad_output, input_size, rules)
 
 
-def _enter_planar(forward: Any, backward: Any, table: Callable[[float | None, bool, Any], Table]) -> None:
+def _enter_planar(forward: Any, backward: Any, rule: Callable[[float | None, bool, Any], ResamplingRule]) -> None:
     """Enter a kind of weighted upsampling of two dimensions, and its gradient."""
 
     @kernel(forward)
@@ -176,10 +179,13 @@ def _enter_planar(forward: Any, backward: Any, table: Callable[[float | None, bo
         scales_h: float | None = None,
         scales_w: float | None = None,
     ) -> Array:
-        """Two dimensions resampled by weighted sums, one after the other: gathers with constant indices, or products
-        with constant matrices where many values count."""
+        """Upsample two dimensions by weighted sums of neighbours, one dimension after the other.
+
+        Gathers with constant indices, or products with constant matrices where many neighbours count. self: [batch,
+        channels, height, width]; result: [batch, channels, *output_size].
+        """
         real = real_dtype(self.dtype).type
-        return upsampled(self, output_size, [table(scale, align_corners, real) for scale in (scales_h, scales_w)])
+        return upsampled(self, output_size, [rule(scale, align_corners, real) for scale in (scales_h, scales_w)])
 
     @kernel(backward)
     def planar_backward(
@@ -190,10 +196,10 @@ def _enter_planar(forward: Any, backward: Any, table: Callable[[float | None, bo
         scales_h: float | None = None,
         scales_w: float | None = None,
     ) -> Array:
-        """The gradient of resampling two dimensions by weighted sums: a product with a constant matrix for each."""
+        """Compute the gradient of upsampling two dimensions by weighted sums: a matrix product for each."""
         real = real_dtype(grad_output.dtype).type
-        tables = [table(scale, align_corners, real) for scale in (scales_h, scales_w)]
-        return upsampled_backward(grad_output, input_size, tables)
+        rules = [rule(scale, align_corners, real) for scale in (scales_h, scales_w)]
+        return upsampled_backward(grad_output, input_size, rules)
 
 
 _enter_planar(aten.upsample_bilinear2d.default, aten.upsample_bilinear2d_backward.default, linear)

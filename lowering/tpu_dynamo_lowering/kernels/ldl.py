@@ -22,18 +22,18 @@ aten = torch.ops.aten
 _ALPHA = (1 + math.sqrt(17)) / 8
 
 
-def _turned(x: Array, hermitian: bool) -> Array:
+def _conjugated(x: Array, hermitian: bool) -> Array:
     return jnp.conj(x) if hermitian else x
 
 
 def _exchanged(n: int, first: Array, second: Array) -> Array:
-    """The order of n rows in which two have changed places."""
+    """Return the order of n rows of which two have been exchanged."""
     place = jnp.arange(n, dtype=jnp.int32)
     return jnp.where(place == first, second, jnp.where(place == second, first, place))
 
 
 def _choose_pivot(rest: Array, k: Array) -> tuple[Array, Array]:
-    """The row to exchange with, and whether the block is 2x2, for a symmetric remainder from row and column k on."""
+    """Return the row to exchange with, and True for a 2x2 block, in the symmetric rest from row and column k on."""
     n = rest.shape[0]
     place = jnp.arange(n, dtype=jnp.int32)
     # LAPACK measures complex numbers by the sum of their parts' sizes.
@@ -49,13 +49,13 @@ def _choose_pivot(rest: Array, k: Array) -> tuple[Array, Array]:
 
 
 def _block(matrix: Array, k: Array, double: Array, hermitian: bool) -> tuple[Array, Array, Array]:
-    """The inverse of the diagonal block at k, as its two diagonal places and the one below; 1x1 blocks leave zeros."""
+    """Invert the diagonal block at k; return the two diagonal entries and the one below, zeros beyond a 1x1 block."""
     following = jnp.minimum(k + 1, matrix.shape[0] - 1)
     first, second = matrix[k, k], matrix[following, following]
     if hermitian:
         first, second = (jnp.real(d).astype(matrix.dtype) for d in (first, second))
     below = matrix[following, k]
-    determinant = first * second - below * _turned(below, hermitian)
+    determinant = first * second - below * _conjugated(below, hermitian)
     none = jnp.zeros((), matrix.dtype)
     return (
         jnp.where(double, second / determinant, 1 / first),
@@ -70,7 +70,7 @@ def _factorise(matrix: Array, hermitian: bool) -> tuple[Array, Array, Array]:
     lower = jnp.tril(matrix, -1)
     diagonal = jnp.diagonal(matrix)
     diagonal = jnp.real(diagonal).astype(matrix.dtype) if hermitian else diagonal
-    whole = lower + _turned(lower.T, hermitian) + jnp.diag(diagonal)
+    whole = lower + _conjugated(lower.T, hermitian) + jnp.diag(diagonal)
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         k, rest, pivots, info = state
@@ -82,9 +82,9 @@ def _factorise(matrix: Array, hermitian: bool) -> tuple[Array, Array, Array]:
         singular = ~double & (rest[k, k] == 0)
         columns = jnp.where((place > last)[:, None], rest[:, jnp.stack((k, jnp.minimum(k + 1, n - 1)))], 0)
         first, below, second = _block(rest, k, double, hermitian)
-        inverse = jnp.stack((jnp.stack((first, _turned(below, hermitian))), jnp.stack((below, second))))
+        inverse = jnp.stack((jnp.stack((first, _conjugated(below, hermitian))), jnp.stack((below, second))))
         factors = jnp.where(singular, columns, jnp.matmul(columns, inverse))
-        update = jnp.where(singular, 0, jnp.matmul(factors, _turned(columns.T, hermitian)))
+        update = jnp.where(singular, 0, jnp.matmul(factors, _conjugated(columns.T, hermitian)))
         rest = rest - update
         under = (place > last)[:, None]
         rest = jnp.where(under & (place == k), factors[:, :1], rest)
@@ -103,7 +103,12 @@ def _factorise(matrix: Array, hermitian: bool) -> tuple[Array, Array, Array]:
 def linalg_ldl_factor_ex(
     self: Array, *, hermitian: bool = False, check_errors: bool = False
 ) -> tuple[Array, Array, Array]:
-    """L and D in one matrix, LAPACK's pivots, and the place of the first zero on D's diagonal; never an error."""
+    """Factor A = L D L^T (L D L^H if hermitian) from its lower triangle, with Bunch and Kaufman's pivoting.
+
+    self: [..., n, n]. Results: L and D in one matrix, LAPACK's pivots, int32 [..., n], and `info`, int32 [...]: the
+    place, from 1, of the first zero on D's diagonal, else 0. A program cannot raise, whatever `check_errors` asks.
+    Source: ATen `linalg_ldl_factor_ex`; LAPACK's sytf2 and hetf2.
+    """
     batch = self.shape[:-2]
     if self.size == 0:
         return self, jnp.zeros(self.shape[:-1], jnp.int32), jnp.zeros(batch, jnp.int32)
@@ -126,7 +131,7 @@ def _solve(factors: Array, pivots: Array, right: Array, hermitian: bool) -> Arra
         rows = rows - jnp.where(under, factors[:, k][:, None] * rows[k], 0)
         rows = rows - jnp.where(under & double, factors[:, last][:, None] * rows[last], 0)
         first, below, second = _block(factors, k, double, hermitian)
-        upper_row = first * rows[k] + _turned(below, hermitian) * rows[last]
+        upper_row = first * rows[k] + _conjugated(below, hermitian) * rows[last]
         lower_row = below * rows[k] + second * rows[last]
         rows = rows.at[k].set(upper_row)
         return last + 1, jnp.where(double & (place == last)[:, None], lower_row, rows)
@@ -136,7 +141,7 @@ def _solve(factors: Array, pivots: Array, right: Array, hermitian: bool) -> Arra
         double = pivots[k] < 0
         first = k - double.astype(jnp.int32)
         known = jnp.where((place > k)[:, None], rows, 0)
-        change = jnp.matmul(_turned(factors[:, jnp.stack((first, k))].T, hermitian), known)
+        change = jnp.matmul(_conjugated(factors[:, jnp.stack((first, k))].T, hermitian), known)
         rows = rows.at[k].add(-change[1])
         rows = jnp.where(double & (place == first)[:, None], rows - change[0], rows)
         return first - 1, rows[_exchanged(n, k, jnp.abs(pivots[k]) - 1)]
@@ -148,7 +153,7 @@ def _solve(factors: Array, pivots: Array, right: Array, hermitian: bool) -> Arra
 
 @kernel(aten.linalg_ldl_solve.default)
 def linalg_ldl_solve(LD: Array, pivots: Array, B: Array, *, hermitian: bool = False) -> Array:
-    """X with A X = B, from A's factors and pivots, batches broadcast."""
+    """Solve A X = B for X, from A's L D L factors and pivots; batches are broadcast."""
     batch = jnp.broadcast_shapes(LD.shape[:-2], B.shape[:-2])
     if B.size == 0 or LD.size == 0:
         return jnp.zeros((*batch, *B.shape[-2:]), B.dtype)

@@ -15,12 +15,12 @@ aten = torch.ops.aten
 
 
 def adjoint(matrix: Array) -> Array:
-    """The conjugate transpose of the last two dimensions."""
+    """Return the conjugate transpose over the last two dimensions."""
     return jnp.conj(jnp.swapaxes(matrix, -1, -2))
 
 
-def _of_finite(decompose: Callable[[Array], tuple[Array, ...]], matrix: Array) -> tuple[Array, ...]:
-    """What `decompose` gives of each matrix, and nan where the matrix holds nan or infinities.
+def _nan_unless_finite(decompose: Callable[[Array], tuple[Array, ...]], matrix: Array) -> tuple[Array, ...]:
+    """Decompose each matrix, or fill its results with nan if the matrix holds nan or infinities.
 
     Eager raises there. The iterations never see such a matrix: on a TPU those of eigenvalues divide the spectrum until
     the parts are small, which nan never is.
@@ -30,13 +30,13 @@ def _of_finite(decompose: Callable[[Array], tuple[Array, ...]], matrix: Array) -
     return tuple(jnp.where(finite if value.ndim == matrix.ndim else finite[..., 0], value, jnp.nan) for value in found)
 
 
-def _nothing(like: Array) -> Array:
-    """What PyTorch returns for a factor that was not asked for: a vector without elements."""
+def _empty_vector(like: Array) -> Array:
+    """Return an empty vector, PyTorch's result for a factor that was not asked for."""
     return jnp.zeros((0,), like.dtype)
 
 
 def _failing_minor(matrix: Array) -> Array:
-    """The order of the first leading minor that is not positive definite, int32; 0 where all are."""
+    """Return the order of the first leading minor that is not positive definite, int32; 0 if all are."""
     n = matrix.shape[-1]
 
     def eliminate(k: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -62,10 +62,11 @@ def _cholesky(matrix: Array, upper: bool) -> tuple[Array, Array]:
 
 @kernel(aten.linalg_cholesky_ex.default)
 def linalg_cholesky_ex(self: Array, *, upper: bool = False, check_errors: bool = False) -> tuple[Array, Array]:
-    """The Cholesky factor of one triangle, and the order of the first leading minor that is not positive.
+    """Compute the Cholesky factor from one triangle, and the order of the first leading minor that is not positive.
 
-    A program cannot raise: where the matrix is not positive definite, the factor holds nan and `info` says so,
-    whatever `check_errors` asks. The order is searched for only when a factor has nan.
+    self: [..., n, n]. Results: [..., n, n], and `info`, int32 [...], 0 for a positive definite matrix; for others the
+    factor holds nan. A program cannot raise, whatever `check_errors` asks. The order is searched for only when a factor
+    has nan. Source: ATen `linalg_cholesky_ex`.
     """
     factor, lower = _cholesky(self, upper)
     none = jnp.zeros(self.shape[:-2], jnp.int32)
@@ -79,12 +80,12 @@ def linalg_cholesky_ex(self: Array, *, upper: bool = False, check_errors: bool =
 
 @kernel(aten.cholesky.default)
 def cholesky(self: Array, upper: bool = False) -> Array:
-    """The Cholesky factor of one triangle; nan where the matrix is not positive definite."""
+    """Compute the Cholesky factor from one triangle; nan where the matrix is not positive definite."""
     return _cholesky(self, upper)[0]
 
 
 def _eliminated(matrix: Array) -> Array:
-    """The LU factors without pivoting, in one matrix, by elimination column after column."""
+    """Compute the LU factors without pivoting, in one matrix, column after column."""
     rows, columns = matrix.shape[-2:]
     row, column = jnp.arange(rows, dtype=jnp.int32), jnp.arange(columns, dtype=jnp.int32)
 
@@ -100,7 +101,7 @@ def _eliminated(matrix: Array) -> Array:
 
 
 def factorise_lu(matrix: Array, pivot: bool = True) -> tuple[Array, Array, Array]:
-    """LU factors in one matrix, LAPACK's pivots (int32, counted from 1) and the permutation they mean."""
+    """Compute LU factors in one matrix, LAPACK's pivots (int32, counted from 1) and the permutation that they mean."""
     rank = min(matrix.shape[-2:])
     batch = matrix.shape[:-2]
     if not pivot or matrix.size == 0:
@@ -112,7 +113,7 @@ def factorise_lu(matrix: Array, pivot: bool = True) -> tuple[Array, Array, Array
 
 
 def first_zero_pivot(factors: Array) -> Array:
-    """The place, counted from 1, of the first zero on the diagonal of U, int32; 0 where there is none."""
+    """Return the place, counted from 1, of the first zero on U's diagonal, int32; 0 if there is none."""
     zero = jnp.diagonal(factors, axis1=-2, axis2=-1) == 0
     if zero.shape[-1] == 0:
         return jnp.zeros(zero.shape[:-1], jnp.int32)
@@ -121,7 +122,11 @@ def first_zero_pivot(factors: Array) -> Array:
 
 @kernel(aten.linalg_lu_factor_ex.default)
 def linalg_lu_factor_ex(A: Array, *, pivot: bool = True, check_errors: bool = False) -> tuple[Array, Array, Array]:
-    """LU factors in one matrix, LAPACK's pivots, and where U has its first zero pivot; a program never raises."""
+    """Compute LU factors in one matrix, LAPACK's pivots and the place of U's first zero pivot.
+
+    A: [..., m, n]. Results: [..., m, n]; int32 [..., min(m, n)], counted from 1; int32 [...], counted from 1, 0 for
+    none. A program cannot raise, whatever `check_errors` asks. Source: ATen `linalg_lu_factor_ex`.
+    """
     factors, pivots, _ = factorise_lu(A, pivot)
     return factors, pivots, first_zero_pivot(factors)
 
@@ -140,17 +145,17 @@ def _permutation_matrix(order: Array, like: Array) -> Array:
 
 @kernel(aten.linalg_lu.default)
 def linalg_lu(A: Array, *, pivot: bool = True) -> tuple[Array, Array, Array]:
-    """P, L and U with A = P L U; without pivoting P is empty."""
+    """Compute P, L and U with A = P L U; without pivoting P is an empty vector."""
     factors, _, order = factorise_lu(A, pivot)
-    return _permutation_matrix(order, A) if pivot else _nothing(A), *_triangles(factors)
+    return _permutation_matrix(order, A) if pivot else _empty_vector(A), *_triangles(factors)
 
 
 @kernel(aten.lu_unpack.default)
 def lu_unpack(
     LU_data: Array, LU_pivots: Array, unpack_data: bool = True, unpack_pivots: bool = True
 ) -> tuple[Array, Array, Array]:
-    """P, L and U from LU factors in one matrix and LAPACK's pivots; what is not asked for is empty."""
-    permutation = lower = upper = _nothing(LU_data)
+    """Return P, L and U from LU factors in one matrix and LAPACK's pivots; those not asked for are empty vectors."""
+    permutation = lower = upper = _empty_vector(LU_data)
     if unpack_pivots:
         permutation = _permutation_matrix(order_of(LU_pivots, LU_data.shape[-2]), LU_data)
     if unpack_data:
@@ -159,7 +164,7 @@ def lu_unpack(
 
 
 def order_of(pivots: Array, rows: int) -> Array:
-    """The permutation of `rows` rows that LAPACK's pivots, counted from 1, mean."""
+    """Return the permutation of `rows` rows that LAPACK's pivots, counted from 1, mean."""
     if pivots.size == 0:
         return jnp.broadcast_to(jnp.arange(rows, dtype=jnp.int32), (*pivots.shape[:-1], rows))
     return linalg.lu_pivots_to_permutation(pivots - 1, rows)
@@ -167,28 +172,34 @@ def order_of(pivots: Array, rows: int) -> Array:
 
 @kernel(aten.linalg_qr.default)
 def linalg_qr(A: Array, mode: str = "reduced") -> tuple[Array, Array]:
-    """Q and R of Householder's QR, with LAPACK's signs; for mode "r" Q is empty."""
+    """Compute Householder's Q and R with LAPACK's signs; for mode "r" Q is an empty vector.
+
+    A: [..., m, n]. mode: "reduced" for Q [..., m, min(m, n)], "complete" for Q [..., m, m], or "r".
+    """
     if mode == "r":
-        return _nothing(A), jnp.linalg.qr(A, mode="r")
+        return _empty_vector(A), jnp.linalg.qr(A, mode="r")
     return tuple(jnp.linalg.qr(A, mode=mode))
 
 
 @kernel(aten.geqrf.default)
 def geqrf(self: Array) -> tuple[Array, Array]:
-    """R with Householder's vectors below it, and their factors tau, as LAPACK's geqrf gives them."""
+    """Compute R with Householder's vectors below it, and their factors tau, as LAPACK's geqrf does."""
     transposed, tau = jnp.linalg.qr(self, mode="raw")
     return jnp.swapaxes(transposed, -1, -2), tau
 
 
 @kernel(aten.linalg_householder_product.default)
 def linalg_householder_product(input: Array, tau: Array) -> Array:
-    """The first columns of a product of Householder reflections, which their vectors below the diagonal give."""
+    """Return the first columns of the product of Householder reflections whose vectors stand below the diagonal."""
     return linalg.householder_product(input, tau) if input.size else input
 
 
 @kernel(aten.ormqr.default)
 def ormqr(self: Array, input2: Array, input3: Array, left: bool = True, transpose: bool = False) -> Array:
-    """A matrix times the whole orthogonal matrix of Householder's vectors `self` with factors `input2`."""
+    """Multiply `input3` by the whole orthogonal matrix of Householder's vectors `self` with factors `input2`.
+
+    left: multiply from the left; transpose: by the conjugate transpose.
+    """
     rows, columns = self.shape[-2:]
     if input3.size == 0:
         return input3
@@ -202,37 +213,41 @@ def ormqr(self: Array, input2: Array, input3: Array, left: bool = True, transpos
 def linalg_svd(
     A: Array, full_matrices: bool = False, compute_uv: bool = True, *, driver: str | None = None
 ) -> tuple[Array, Array, Array]:
-    """U, the singular values from the largest down, and V's adjoint; without vectors U and Vh are empty.
+    """Compute U, the singular values in descending order and V's adjoint; without `compute_uv` U and Vh are empty.
 
-    `driver` names cuSOLVER routines, which XLA chooses by itself.
+    `driver` names routines of cuSOLVER and is ignored. A matrix with nan or infinities, an error in eager PyTorch,
+    gives nan. Source: ATen `_linalg_svd`.
     """
     if not compute_uv:
-        values = _of_finite(lambda a: (jnp.linalg.svd(a, compute_uv=False),), A)
-        return _nothing(A), values[0], _nothing(A)
-    u, values, vh = _of_finite(lambda a: tuple(jnp.linalg.svd(a, full_matrices=full_matrices)), A)
+        values = _nan_unless_finite(lambda a: (jnp.linalg.svd(a, compute_uv=False),), A)
+        return _empty_vector(A), values[0], _empty_vector(A)
+    u, values, vh = _nan_unless_finite(lambda a: tuple(jnp.linalg.svd(a, full_matrices=full_matrices)), A)
     return u, values, vh
 
 
 @kernel(aten._linalg_eigh.default)
 def linalg_eigh(A: Array, UPLO: str = "L", compute_v: bool = True) -> tuple[Array, Array]:
-    """Ascending eigenvalues and the eigenvectors of a Hermitian matrix, of which one triangle is read."""
+    """Compute the ascending eigenvalues and the eigenvectors of a Hermitian matrix from its triangle `UPLO`.
+
+    A matrix with nan or infinities, an error in eager PyTorch, gives nan.
+    """
     if A.size == 0:
-        return jnp.zeros(A.shape[:-1], A.real.dtype), A if compute_v else _nothing(A)
+        return jnp.zeros(A.shape[:-1], A.real.dtype), A if compute_v else _empty_vector(A)
     lower = UPLO.upper() == "L"
     triangle = jnp.tril(A) if lower else jnp.triu(A)
-    vectors, values = _of_finite(lambda a: tuple(linalg.eigh(a, lower=lower, symmetrize_input=False)), triangle)
-    return values, vectors if compute_v else _nothing(A)
+    vectors, values = _nan_unless_finite(lambda a: tuple(linalg.eigh(a, lower=lower, symmetrize_input=False)), triangle)
+    return values, vectors if compute_v else _empty_vector(A)
 
 
 def _eig(matrix: Array, vectors: bool) -> tuple[Array, ...]:
-    """Eigenvalues, and right eigenvectors if wanted, of a matrix brought to size one by a power of two.
+    """Compute eigenvalues, and right eigenvectors if wanted, of a matrix scaled to size one by a power of two.
 
-    LAPACK does so by itself with the largest and smallest matrices, but the one that XLA calls forgets to undo it.
+    LAPACK scales the largest and smallest matrices by itself, but the version that XLA calls forgets to undo it.
     """
     exponent = jnp.frexp(jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True))[1]
 
     def scaled(values: Array, exponent: Array) -> Array:
-        for step in (exponent // 2, exponent - exponent // 2):  # the whole power may be no normal number
+        for step in (exponent // 2, exponent - exponent // 2):  # the whole power may be subnormal or infinite
             values = values * jnp.ldexp(jnp.ones((), values.real.dtype), step)
         return values
 
@@ -243,17 +258,23 @@ def _eig(matrix: Array, vectors: bool) -> tuple[Array, ...]:
 
 @kernel(aten.linalg_eig.default)
 def linalg_eig(self: Array) -> tuple[Array, Array]:
-    """Eigenvalues and eigenvectors of a general matrix, complex; XLA has it for CPUs and GPUs, not for TPUs."""
+    """Compute the complex eigenvalues and eigenvectors of a general matrix; XLA has it for CPUs and GPUs, not for TPUs.
+
+    A matrix with nan or infinities, an error in eager PyTorch, gives nan.
+    """
     wanted = jnp.result_type(self.dtype, jnp.complex64)
     if self.size == 0:
         return jnp.zeros(self.shape[:-1], wanted), jnp.zeros(self.shape, wanted)
-    values, vectors = _of_finite(lambda a: _eig(a, vectors=True), self)
+    values, vectors = _nan_unless_finite(lambda a: _eig(a, vectors=True), self)
     return values, vectors
 
 
 @kernel(aten._linalg_eigvals.default)
 def linalg_eigvals(self: Array) -> Array:
-    """Eigenvalues of a general matrix, complex; XLA has it for CPUs and GPUs, not for TPUs."""
+    """Compute the complex eigenvalues of a general matrix; XLA has it for CPUs and GPUs, not for TPUs.
+
+    A matrix with nan or infinities, an error in eager PyTorch, gives nan.
+    """
     if self.size == 0:
         return jnp.zeros(self.shape[:-1], jnp.result_type(self.dtype, jnp.complex64))
-    return _of_finite(lambda a: _eig(a, vectors=False), self)[0]
+    return _nan_unless_finite(lambda a: _eig(a, vectors=False), self)[0]

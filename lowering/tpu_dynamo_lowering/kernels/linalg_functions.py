@@ -21,7 +21,7 @@ _TAYLOR_REACH = {4: 3.010066362817634, 8: 1.090863719290036}
 
 
 def _taylor(matrix: Array) -> Array:
-    """Taylor's polynomial of degree 18, by Paterson and Stockmeyer's scheme: seven products."""
+    """Evaluate exp's Taylor polynomial of degree 18 by Paterson and Stockmeyer's scheme: seven products."""
     one = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
     square = matrix @ matrix
     cube = square @ matrix
@@ -34,9 +34,10 @@ def _taylor(matrix: Array) -> Array:
 
 @kernel(aten.linalg_matrix_exp.default)
 def linalg_matrix_exp(self: Array) -> Array:
-    """The exponential of each matrix: scaled down, Taylor's polynomial, squared back up.
+    """Compute each matrix's exponential: scale it down, evaluate a Taylor polynomial and square the result back up.
 
-    Products only, which a TPU does best: a Padé approximant would need a solve.
+    Products only, which a TPU does best: a Padé approximant would need a solve. A matrix with nan or infinities gives
+    nan.
     """
     if self.size == 0:
         return self
@@ -46,7 +47,7 @@ def linalg_matrix_exp(self: Array) -> Array:
     squarings = jnp.maximum(jnp.ceil(jnp.log2(norm / _TAYLOR_REACH[real.itemsize])), 0)
     finite = jnp.isfinite(squarings)
     most = jnp.max(jnp.where(finite, squarings, 0))
-    # Down in two steps: the reciprocal of the largest norms is no normal number.
+    # Scale down in two steps: the reciprocal of the largest norms is subnormal.
     whole = jnp.where(finite, squarings, 0).astype(jnp.int32)
     for step in (whole // 2, whole - whole // 2):
         matrix = matrix * jnp.ldexp(jnp.ones((), real), -step)[..., None, None].astype(matrix.dtype)
@@ -61,7 +62,7 @@ def linalg_matrix_exp(self: Array) -> Array:
 
 @kernel(aten.linalg_cross.default)
 def linalg_cross(self: Array, other: Array, *, dim: int = -1) -> Array:
-    """The cross product along a dimension of three; torch's decomposition gathers, where slices do."""
+    """Return the cross product along a dimension of size 3; slices, where torch's decomposition gathers."""
     x, y = jnp.broadcast_arrays(wide(self), wide(other))
     next_x, next_y = jnp.roll(x, -1, axis=dim), jnp.roll(y, -1, axis=dim)
     last_x, last_y = jnp.roll(x, 1, axis=dim), jnp.roll(y, 1, axis=dim)
@@ -72,6 +73,6 @@ def linalg_cross(self: Array, other: Array, *, dim: int = -1) -> Array:
 def linalg_powsum(
     self: Array, ord: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> Array:
-    """The sum of absolute values to a power, over dimensions: a vector norm before its root."""
+    """Sum |self| ** ord over dimensions: a vector norm before its root."""
     value = wide(self if dtype is None else self.astype(jax_dtype(dtype)))
     return jnp.sum(jnp.power(jnp.abs(value), ord), axis=axes(dim, self.ndim), keepdims=keepdim)

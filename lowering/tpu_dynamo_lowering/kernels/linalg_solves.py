@@ -14,8 +14,8 @@ from .linalg import factorise_lu, first_zero_pivot, order_of
 aten = torch.ops.aten
 
 
-def _together(x: Array, y: Array) -> tuple[Array, Array]:
-    """Two batches of matrices with their batch dimensions broadcast."""
+def _broadcast_batches(x: Array, y: Array) -> tuple[Array, Array]:
+    """Broadcast the batch dimensions of two batches of matrices."""
     batch = jnp.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     return jnp.broadcast_to(x, (*batch, *x.shape[-2:])), jnp.broadcast_to(y, (*batch, *y.shape[-2:]))
 
@@ -23,7 +23,7 @@ def _together(x: Array, y: Array) -> tuple[Array, Array]:
 def _solve_triangular(
     matrix: Array, right: Array, *, upper: bool, left: bool = True, unit: bool = False, adjoined: bool = False
 ) -> Array:
-    matrix, right = _together(matrix, right)
+    matrix, right = _broadcast_batches(matrix, right)
     if right.size == 0:
         return right
     return linalg.triangular_solve(
@@ -35,7 +35,7 @@ def _solve_triangular(
 def linalg_solve_triangular(
     self: Array, B: Array, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Array:
-    """X with A X = B, or X A = B, for a triangular A."""
+    """Solve A X = B, or X A = B unless `left`, for X with a triangular A, which is `self`."""
     return _solve_triangular(self, B, upper=upper, left=left, unit=unitriangular)
 
 
@@ -43,8 +43,8 @@ def linalg_solve_triangular(
 def triangular_solve(
     self: Array, A: Array, upper: bool = True, transpose: bool = False, unitriangular: bool = False
 ) -> tuple[Array, Array]:
-    """X with A X = self, or its transpose, for a triangular A; and A, broadcast to the batch."""
-    matrix, right = _together(A, self)
+    """Solve A X = self, or A^T X = self with `transpose`, for X with a triangular A; also return A, broadcast."""
+    matrix, right = _broadcast_batches(A, self)
     if right.size == 0:
         return right, matrix
     solution = linalg.triangular_solve(
@@ -60,19 +60,19 @@ def _solve_cholesky(factor: Array, right: Array, upper: bool) -> Array:
 
 @kernel(aten.cholesky_solve.default)
 def cholesky_solve(self: Array, input2: Array, upper: bool = False) -> Array:
-    """X with A X = self, for the Cholesky factor `input2` of A."""
+    """Solve A X = self for X, with the Cholesky factor `input2` of A."""
     return _solve_cholesky(input2, self, upper)
 
 
 @kernel(aten._cholesky_solve_helper.default)
 def cholesky_solve_helper(self: Array, A: Array, upper: bool) -> Array:
-    """X with A X = self, for a Cholesky factor."""
+    """Solve A' X = self for X, with `A` the Cholesky factor of A'."""
     return _solve_cholesky(A, self, upper)
 
 
 @kernel(aten.cholesky_inverse.default)
 def cholesky_inverse(self: Array, upper: bool = False) -> Array:
-    """The inverse of the matrix with the Cholesky factor `self`."""
+    """Invert the matrix whose Cholesky factor is `self`."""
     return _solve_cholesky(self, jnp.broadcast_to(jnp.eye(self.shape[-1], dtype=self.dtype), self.shape), upper)
 
 
@@ -81,7 +81,7 @@ def _permuted(rows: Array, order: Array) -> Array:
 
 
 def _solve_lu(factors: Array, order: Array, right: Array, adjoined: bool) -> Array:
-    factors, right = _together(factors, right)
+    factors, right = _broadcast_batches(factors, right)
     if right.size == 0:
         return right
     order = jnp.broadcast_to(order, right.shape[:-1])
@@ -99,7 +99,7 @@ def _solve_lu_from_right(factors: Array, order: Array, right: Array, adjoined: b
 
 @kernel(aten.linalg_lu_solve.default)
 def linalg_lu_solve(LU: Array, pivots: Array, B: Array, *, left: bool = True, adjoint: bool = False) -> Array:
-    """X with A X = B, or X A = B, or the same with A's adjoint, from A's LU factors."""
+    """Solve A X = B, or X A = B unless `left`, for X from A's LU factors; with `adjoint` for A's adjoint."""
     solve = _solve_lu if left else _solve_lu_from_right
     return solve(LU, order_of(pivots, LU.shape[-1]), B, adjoint)
 
@@ -108,9 +108,10 @@ def linalg_lu_solve(LU: Array, pivots: Array, B: Array, *, left: bool = True, ad
 def linalg_solve_ex(
     A: Array, B: Array, *, left: bool = True, check_errors: bool = False
 ) -> tuple[Array, Array, Array, Array]:
-    """X with A X = B or X A = B, A's LU factors and pivots, and where U has a first zero pivot; never an error.
+    """Solve A X = B, or X A = B unless `left`; also return A's LU factors, pivots and U's first zero pivot.
 
-    B is a batch of vectors where its shape is A's without the last dimension.
+    B is a batch of vectors where its shape is A's without the last dimension. The zero pivot's place is counted from 1,
+    0 for none. A program cannot raise: a singular matrix gives inf or nan. Source: ATen `_linalg_solve_ex`.
     """
     is_vector = B.ndim == 1 or (A.ndim - 1 == B.ndim and A.shape[:-1] == B.shape)
     right = B[..., None] if is_vector else B
@@ -121,7 +122,10 @@ def linalg_solve_ex(
 
 @kernel(aten.linalg_inv_ex.default)
 def linalg_inv_ex(A: Array, *, check_errors: bool = False) -> tuple[Array, Array]:
-    """The inverse, and where U of its LU has a first zero pivot; a singular matrix gives inf or nan, never an error."""
+    """Invert each matrix; also return the place of U's first zero pivot, counted from 1, 0 for none.
+
+    A program cannot raise: a singular matrix gives inf or nan.
+    """
     factors, _, order = factorise_lu(A)
     one = jnp.broadcast_to(jnp.eye(A.shape[-1], dtype=A.dtype), A.shape)
     return _solve_lu(factors, order, one, False), first_zero_pivot(factors)

@@ -24,10 +24,10 @@ def nll_loss_backward(
     ignore_index: int,
     total_weight: Array,
 ) -> Array:
-    """The gradient of the negative log-likelihood: one select, where torch's decomposition has a scatter.
+    """Compute the gradient of the negative log-likelihood: one select, where torch's decomposition has a scatter.
 
-    self: [classes], [batch, classes] or [batch, classes, height, width]; target: the same without the classes. With
-    the mean (reduction 1) it is divided by `total_weight`. Source: ATen `nll_loss_backward`.
+    self: [classes], [batch, classes] or [batch, classes, height, width]; target: the same without the classes. With the
+    mean (reduction 1) the gradient is divided by `total_weight`. Source: ATen `nll_loss_backward`.
     """
     axis = min(self.ndim - 1, 1)
     dtype = accumulator(self.dtype)
@@ -48,8 +48,9 @@ def nll_loss_backward(
 def multilabel_margin_loss_backward(
     grad_output: Array, self: Array, target: Array, reduction: int, is_target: Array
 ) -> Array:
-    """The gradient of multilabel_margin_loss: each margin that counts raises its class and lowers its label.
+    """Compute the gradient of multilabel_margin_loss: each positive margin raises its class and lowers its label.
 
+    self, target, is_target: [batch, classes] or [classes].
     Source: aten/src/ATen/native/LossMultiLabelMargin.cpp.
     """
     values = jnp.atleast_2d(self).astype(accumulator(self.dtype))

@@ -15,9 +15,10 @@ aten = torch.ops.aten
 
 
 def moments(value: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and variance, kept broadcastable; two passes, since the difference of squares loses digits.
+    """Return mean and variance over `axes`, kept as dimensions of size 1.
 
-    As eager PyTorch has it, the mean of nothing is zero, and its variance nan.
+    Two passes, since the difference of squares loses digits. As in eager PyTorch the mean of nothing is zero, and its
+    variance nan.
     """
     mean = jnp.mean(value, axis=axes, keepdims=True)
     if not value.size:
@@ -29,7 +30,11 @@ def moments(value: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
 def native_layer_norm(
     input: Array, normalized_shape: Sequence[int], weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
-    """Normalised over the last dimensions, with the mean and reciprocal deviation that the gradient needs."""
+    """Normalise over the last dimensions; also return the mean and 1 / sqrt(variance + eps) for the gradient.
+
+    input: [..., *normalized_shape]; weight, bias: normalized_shape; both statistics: [..., 1, ...].
+    Source: ATen `native_layer_norm`.
+    """
     value = wide(input)
     axes = tuple(range(input.ndim - len(normalized_shape), input.ndim))
     mean, variance = moments(value, axes)
@@ -53,7 +58,7 @@ def native_layer_norm_backward(
     bias: Array | None,
     output_mask: Sequence[bool],
 ) -> tuple[Array | None, ...]:
-    """Gradients of input, weight and bias; None where not wanted."""
+    """Compute the gradients of layer_norm's input, weight and bias, each None where `output_mask` is False."""
     lead = input.ndim - len(normalized_shape)
     inner, outer = tuple(range(lead, input.ndim)), tuple(range(lead))
     gradient = wide(grad_out)
@@ -73,7 +78,10 @@ def native_layer_norm_backward(
 def fused_rms_norm(
     input: Array, normalized_shape: Sequence[int], weight: Array | None, eps: float | None
 ) -> tuple[Array, Array]:
-    """Divided by the root mean square over the last dimensions, with its reciprocal for the gradient."""
+    """Divide by the root mean square over the last dimensions; also return its reciprocal for the gradient.
+
+    input: [..., *normalized_shape]. `eps=None` means the dtype's precision. Source: ATen `_fused_rms_norm`.
+    """
     value = wide(input)
     axes = tuple(range(input.ndim - len(normalized_shape), input.ndim))
     tiny = float(jnp.finfo(value.dtype).eps) if eps is None else eps
@@ -91,7 +99,7 @@ def fused_rms_norm_backward(
     weight: Array | None,
     output_mask: Sequence[bool],
 ) -> tuple[Array | None, ...]:
-    """Gradients of input and weight; None where not wanted."""
+    """Compute the gradients of rms_norm's input and weight, each None where `output_mask` is False."""
     lead = input.ndim - len(normalized_shape)
     inner, outer = tuple(range(lead, input.ndim)), tuple(range(lead))
     gradient = wide(grad_out)
@@ -109,7 +117,11 @@ def fused_rms_norm_backward(
 def native_group_norm(
     input: Array, weight: Array | None, bias: Array | None, N: int, C: int, HxW: int, group: int, eps: float
 ) -> tuple[Array, Array, Array]:
-    """Normalised over groups of channels, with each group's mean and reciprocal deviation."""
+    """Normalise over groups of channels; also return each group's mean and 1 / sqrt(variance + eps).
+
+    input: [N, C, ...], HxW elements a channel; weight, bias: [C]; both statistics: [N, group].
+    Source: ATen `native_group_norm`.
+    """
     grouped = wide(input).reshape(N, group, C // group * HxW)
     mean, variance = moments(grouped, (2,))
     scale = lax.rsqrt(variance + eps)
@@ -135,7 +147,7 @@ def native_group_norm_backward(
     group: int,
     output_mask: Sequence[bool],
 ) -> tuple[Array | None, ...]:
-    """Gradients of input, weight and bias; None where not wanted."""
+    """Compute the gradients of group_norm's input, weight and bias, each None where `output_mask` is False."""
     gradient = wide(grad_out).reshape(N, C, HxW)
     dtype = gradient.dtype
     moments = [m.astype(dtype).reshape(N, group, 1) for m in (mean, rstd)]
@@ -163,7 +175,7 @@ def _norm_except(value: Array, dim: int) -> Array:
 
 @kernel(aten._weight_norm_interface.default)
 def weight_norm_interface(v: Array, g: Array, dim: int = 0) -> tuple[Array, Array]:
-    """A weight with a direction `v` and, along one dimension, lengths `g`; and the norms of the directions."""
+    """Return v * g / norm(v), and norm(v), the norms being taken over all dimensions but `dim`."""
     norms = _norm_except(v, dim)
     return wide(v) * (wide(g) / norms), norms
 
@@ -172,7 +184,7 @@ def weight_norm_interface(v: Array, g: Array, dim: int = 0) -> tuple[Array, Arra
 def weight_norm_interface_backward(
     grad_w: Array, saved_v: Array, saved_g: Array, saved_norms: Array, dim: int
 ) -> tuple[Array, Array]:
-    """Gradients of the direction and of the lengths."""
+    """Compute the gradients of weight_norm's `v` and `g`."""
     axes = tuple(a for a in range(saved_v.ndim) if a != dim % saved_v.ndim)
     gradient, v, norms = wide(grad_w), wide(saved_v), saved_norms.astype(wide(saved_v).dtype)
     along = jnp.sum(gradient * v, axis=axes, keepdims=True) / norms

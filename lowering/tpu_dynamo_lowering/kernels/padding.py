@@ -18,14 +18,14 @@ aten = torch.ops.aten
 
 
 def _padded(self: Array, padding: Sequence[int], mode: str) -> Array:
-    """The last dimensions, the last one first in `padding`, lengthened by their own values; negative amounts cut off.
+    """Pad the last dimensions, the last one first in `padding`, with their own values; negative amounts cut off.
 
     jnp.pad makes slices, reversals and one concatenation, where torch's decomposition gathers.
     """
     amounts = [(0, 0)] * self.ndim
     for i in range(len(padding) // 2):
         amounts[self.ndim - 1 - i] = (padding[2 * i], padding[2 * i + 1])
-    # Replication repeats the outermost values of what is there before anything is cut off.
+    # Replication repeats the outermost values of the tensor before negative amounts cut it.
     wide = jnp.pad(self, [(max(low, 0), max(high, 0)) for low, high in amounts], mode=mode)
     cuts = tuple(
         slice(max(-low, 0), size - max(-high, 0)) for (low, high), size in zip(amounts, wide.shape, strict=True)
@@ -35,13 +35,19 @@ def _padded(self: Array, padding: Sequence[int], mode: str) -> Array:
 
 @kernel(aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default)
 def reflection_pad(self: Array, padding: Sequence[int]) -> Array:
-    """The last dimensions continued by their mirror image, the outermost values not doubled."""
+    """Pad the last dimensions by their mirror image, without doubling the outermost values.
+
+    padding: (before, after) of the last dimension, then of the one before, ...
+    """
     return _padded(self, padding, "reflect")
 
 
 @kernel(aten.replication_pad1d.default, aten.replication_pad2d.default, aten.replication_pad3d.default)
 def replication_pad(self: Array, padding: Sequence[int]) -> Array:
-    """The last dimensions continued by their outermost values."""
+    """Pad the last dimensions by repeating their outermost values.
+
+    padding: (before, after) of the last dimension, then of the one before, ...
+    """
     return _padded(self, padding, "edge")
 
 
@@ -58,7 +64,7 @@ def _padded_backward(grad_output: Array, self: Array, padding: Sequence[int], mo
     aten.reflection_pad3d_backward.default,
 )
 def reflection_pad_backward(grad_output: Array, self: Array, padding: Sequence[int]) -> Array:
-    """The gradient of a reflected padding: pads, reversals and sums."""
+    """Compute the gradient of reflection_pad's input: pads, reversals and sums."""
     return _padded_backward(grad_output, self, padding, "reflect")
 
 
@@ -68,7 +74,7 @@ def reflection_pad_backward(grad_output: Array, self: Array, padding: Sequence[i
     aten.replication_pad3d_backward.default,
 )
 def replication_pad_backward(grad_output: Array, self: Array, padding: Sequence[int]) -> Array:
-    """The gradient of a replicated padding: pads and sums."""
+    """Compute the gradient of replication_pad's input: pads and sums."""
     return _padded_backward(grad_output, self, padding, "edge")
 
 
@@ -80,16 +86,16 @@ def _patch_count(size: int, kernel: int, dilation: int, padding: int, stride: in
 def im2col(
     self: Array, kernel_size: Sequence[int], dilation: Sequence[int], padding: Sequence[int], stride: Sequence[int]
 ) -> Array:
-    """Patches of the last two dimensions as columns: strided slices, one for each row and column of a patch.
+    """Copy the patches of the last two dimensions into columns: one strided slice for each row and column of a patch.
 
-    self: [batch, channels, height, width], the batch missing at times; gives [batch, channels * patch, patches].
+    self: [batch, channels, height, width] or without the batch; result: [batch, channels * patch, patches].
     Source: ATen `im2col`.
     """
     lead = self.ndim - 3
     value = lax.pad(self, jnp.zeros((), self.dtype), [(0, 0, 0)] * (lead + 1) + [(p, p, 0) for p in padding])
     for dim in range(2):
         count = _patch_count(self.shape[-2 + dim], kernel_size[dim], dilation[dim], padding[dim], stride[dim])
-        # [..., height, width], then [..., kernel height, out height, width] and the same for the width.
+        # From [..., height, width] to [..., kernel height, out height, width]; then the width likewise.
         axis = lead + 1 + 2 * dim
         reach = (count - 1) * stride[dim] + 1
         taps = [
@@ -111,9 +117,9 @@ def col2im(
     padding: Sequence[int],
     stride: Sequence[int],
 ) -> Array:
-    """Columns put back where im2col took them from, summed where patches overlap: pads and sums.
+    """Sum columns into the places that im2col takes them from: pads and sums.
 
-    self: [batch, channels * patch, patches], the batch missing at times; gives [batch, channels, height, width]. Half
+    self: [batch, channels * patch, patches] or without the batch; result: [batch, channels, height, width]. Half
     precision is summed in float32. Source: ATen `col2im`.
     """
     lead = self.ndim - 2

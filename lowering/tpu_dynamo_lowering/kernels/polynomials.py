@@ -15,8 +15,8 @@ from .elementwise import promoted_to_real
 
 aten = torch.ops.aten
 
-# The next member of a family: of the argument, the degree k of the last member, that member and the one before.
-Step = Callable[[Array, Array, Array, Array], Array]
+# Computes a family's next member from the argument, the degree k of the last member, that member and the one before.
+Recurrence = Callable[[Array, Array, Array, Array], Array]
 
 # Beyond these degrees Hermite's polynomials are nan in PyTorch.
 _HERMITE_LIMIT = {4: 128, 8: 512}
@@ -26,8 +26,8 @@ _HERMITE_LIMIT = {4: 128, 8: 512}
 _STEPS = 2**20
 
 
-def _member(x: Array, degree: Array, first: Array, step: Step, wanted: Array) -> Array:
-    """The member of each degree, up to `_STEPS`, where `wanted`, by the family's recurrence from 1 and `first`."""
+def _member(x: Array, degree: Array, first: Array, step: Recurrence, wanted: Array) -> Array:
+    """Compute the family's member of each degree up to `_STEPS`, where `wanted`, by recurrence from 1 and `first`."""
     degree = jnp.where(wanted & (degree <= _STEPS), degree, 0)
 
     def unfinished(state: tuple[Array, Array, Array]) -> Array:
@@ -47,21 +47,21 @@ def _member(x: Array, degree: Array, first: Array, step: Step, wanted: Array) ->
 def _arguments(x: Any, n: Any) -> tuple[Array, Array]:
     x, n = promoted_to_real(x, n)
     x, n = jnp.broadcast_arrays(as_real(x), as_real(n))
-    # Degrees are cut to 64-bit integers; what they cannot hold counts as negative, for which the polynomial is zero.
+    # Degrees are truncated to 64-bit integers; those out of range count as negative, for which the polynomial is zero.
     return x, jnp.where(jnp.abs(n) < 2.0**63, jnp.trunc(n), -1)
 
 
-def _doubling(x: Array, k: Array, last: Array, before: Array) -> Array:
+def _chebyshev_step(x: Array, k: Array, last: Array, before: Array) -> Array:
     return (x + x) * last - before
 
 
-def _overflowed(value: Array) -> Array:
-    """A recurrence that overflows ends as the difference of infinities."""
+def _nan_if_infinite(value: Array) -> Array:
+    """Replace infinities by nan: a recurrence that overflows ends as the difference of infinities."""
     return jnp.where(jnp.isinf(value), jnp.nan, value)
 
 
 def _hyperbolic_angle(x: Array) -> Array:
-    """arcosh |x|, which is exact next to one."""
+    """Compute arcosh |x|, exactly next to one."""
     over = jnp.maximum(jnp.abs(x) - 1, 0)
     return jnp.log1p(over + jnp.sqrt(over * (over + 2)))
 
@@ -71,7 +71,7 @@ def _parity(n: Array) -> Array:
 
 
 def _chebyshev(kind: str, x: Array, n: Array, closed_above: int) -> Array:
-    """A Chebyshev polynomial; inside (-1, 1), for degrees past `closed_above`, by its cosines."""
+    """Evaluate a Chebyshev polynomial; inside (-1, 1), for degrees past `closed_above`, by its cosines."""
     angle = jnp.arccos(jnp.where(jnp.abs(x) < 1, x, 0))
     sign = _parity(n)
     one = jnp.ones_like(x)
@@ -83,13 +83,13 @@ def _chebyshev(kind: str, x: Array, n: Array, closed_above: int) -> Array:
         "w": (double + 1, n + n + 1, sign, jnp.sin((n + 0.5) * angle) / jnp.sin(angle / 2)),
     }[kind]
     inside = (n > closed_above) & (jnp.abs(x) < 1)
-    value = jnp.where(inside, closed, _member(x, n, first, _doubling, ~inside & (jnp.abs(x) != 1)))
+    value = jnp.where(inside, closed, _member(x, n, first, _chebyshev_step, ~inside & (jnp.abs(x) != 1)))
     value = jnp.where((n > _STEPS) & ~inside, _outer_chebyshev(kind, x, n), value)
     return jnp.where(x == 1, at_one, jnp.where(x == -1, at_minus_one, value))
 
 
 def _outer_chebyshev(kind: str, x: Array, n: Array) -> Array:
-    """A Chebyshev polynomial outside [-1, 1], where cosines become hyperbolic."""
+    """Evaluate a Chebyshev polynomial outside [-1, 1], where its cosines become hyperbolic."""
     angle = _hyperbolic_angle(x)
     by_cosine = jnp.cosh((n + 0.5) * angle) / jnp.cosh(angle / 2)
     by_sine = jnp.sinh((n + 0.5) * angle) / jnp.sinh(angle / 2)
@@ -99,7 +99,7 @@ def _outer_chebyshev(kind: str, x: Array, n: Array) -> Array:
         "v": jnp.where(x < 0, by_sine, by_cosine),
         "w": jnp.where(x < 0, by_cosine, by_sine),
     }[kind]
-    return _overflowed(jnp.where(x < 0, _parity(n) * value, value))
+    return _nan_if_infinite(jnp.where(x < 0, _parity(n) * value, value))
 
 
 def _hermite(x: Array, n: Array, physicists: bool) -> Array:
@@ -121,7 +121,10 @@ def _laguerre(x: Array, n: Array) -> Array:
 
 
 def _far_laguerre(x: Array, n: Array) -> Array:
-    """Laguerre's polynomial of a large degree, left of its turning point. Source: DLMF 18.15.19, its first term."""
+    """Evaluate Laguerre's polynomial of a large degree left of its turning point; nan beyond.
+
+    Source: DLMF 18.15.19, its first term.
+    """
     nu = 4 * n + 2
     u = jnp.abs(x) / nu
     root = jnp.sqrt(jnp.where(u < 1, u, 0.5))
@@ -130,7 +133,7 @@ def _far_laguerre(x: Array, n: Array) -> Array:
     growth = (jnp.sqrt(u * (1 + u)) + jnp.arcsinh(jnp.sqrt(u))) / 2
     scale = jnp.sqrt(growth) / jnp.sqrt(jnp.sqrt(u * (1 + u)))
     grown = jnp.exp(x / 2 + nu * growth) * scale * bessel_i0e(nu * growth)
-    return _overflowed(jnp.where(x < 0, grown, jnp.where(u < 1, wave, jnp.nan)))
+    return _nan_if_infinite(jnp.where(x < 0, grown, jnp.where(u < 1, wave, jnp.nan)))
 
 
 def _legendre(x: Array, n: Array) -> Array:
@@ -142,17 +145,20 @@ def _legendre(x: Array, n: Array) -> Array:
 
 
 def _far_legendre(x: Array, n: Array) -> Array:
-    """Legendre's polynomial of a large degree, by Hilb's formula. Source: DLMF 18.15.12, its first term."""
+    """Evaluate Legendre's polynomial of a large degree by Hilb's formula.
+
+    Source: DLMF 18.15.12, its first term.
+    """
     size = jnp.abs(x)
     angle = jnp.arccos(jnp.minimum(size, 1))
     wave = jnp.sqrt(angle / jnp.sin(angle)) * bessel_j0((n + 0.5) * angle)
     wide = _hyperbolic_angle(x)
     grown = jnp.sqrt(wide / jnp.sinh(wide)) * jnp.exp((n + 0.5) * wide) * bessel_i0e((n + 0.5) * wide)
-    value = _overflowed(jnp.where(size < 1, wave, grown))
+    value = _nan_if_infinite(jnp.where(size < 1, wave, grown))
     return jnp.where(x < 0, _parity(n) * value, value)
 
 
-# Each family by its name in ATen. The degrees past which PyTorch takes the closed form are its own.
+# Each family by its name in ATen. The numbers are the degrees past which PyTorch uses the closed form.
 _FAMILIES: dict[str, Callable[[Array, Array], Array]] = {
     "chebyshev_polynomial_t": lambda x, n: _chebyshev("t", x, n, 6),
     "chebyshev_polynomial_u": lambda x, n: _chebyshev("u", x, n, 8),
@@ -177,7 +183,7 @@ def _kernel_of(family: Callable[[Array, Array], Array]) -> Callable[[Any, Any], 
     return compute
 
 
-_REASON = "a recurrence up to the highest degree among the elements, which only a loop can say."
+_REASON = "a loop that runs the recurrence up to the highest degree among the elements."
 
 for _name, _family in _FAMILIES.items():
     for _overload in ("default", "x_scalar", "n_scalar"):

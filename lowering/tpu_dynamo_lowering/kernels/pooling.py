@@ -1,4 +1,4 @@
-"""Maximum pooling of every rank, with indices, and its gradients; the windows that averages have too."""
+"""Maximum pooling of every rank, with indices, and its gradients; and the windows that average pooling uses too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jax import Array, lax
 
+from .._torch_compat import OpOverload
 from ..table import kernel
 from .call import static
 from .indexing import accumulator
@@ -19,16 +20,16 @@ from .scatters import scatter_add
 
 aten = torch.ops.aten
 
-# Windows with more places than this have their gradient scattered: the other way takes a term for each place.
+# The gradient of windows with more positions than this is a scatter: the alternative adds one term for each position.
 _MOST_TAPS = 32
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the windows of the last dimensions stand: one tuple entry for each of them.
+    """The positions of the windows over the last dimensions: in each field one entry for each of them.
 
-    low, high: the padding before and after; the latter is what the last window needs, which with `ceil_mode` may be
-    more than was asked for.
+    low, high: the padding before and after. `high` is what the last window needs: with `ceil_mode` it may be more than
+    was asked for.
     """
 
     kernel: tuple[int, ...]
@@ -39,7 +40,10 @@ class Windows:
     count: tuple[int, ...]
 
     def starts(self) -> list[np.ndarray[Any, Any]]:
-        """Where each window of each dimension has its first place behind the padding before, inside or not."""
+        """Return, for each dimension, the first position of each window that is not in the padding before it.
+
+        The position may lie past the dimension's end.
+        """
         found = []
         for low, stride, dilation, count in zip(self.low, self.stride, self.dilation, self.count, strict=True):
             start = np.arange(count) * stride - low
@@ -47,7 +51,7 @@ class Windows:
         return found
 
     def arguments(self, rank: int) -> dict[str, Any]:
-        """The windows as lax.reduce_window takes them for an array of `rank` dimensions."""
+        """Return the windows as lax.reduce_window's arguments for an array of `rank` dimensions."""
         lead = rank - len(self.kernel)
         return {
             "window_dimensions": (1,) * lead + self.kernel,
@@ -65,7 +69,10 @@ def windows_over(
     dilation: Sequence[int] | int,
     ceil_mode: bool,
 ) -> Windows:
-    """The windows of dimensions of some sizes. Source: `pooling_output_shape` in aten/src/ATen/native/Pool.h."""
+    """Return the pooling windows over dimensions of the given sizes.
+
+    Source: `pooling_output_shape` in aten/src/ATen/native/Pool.h.
+    """
     rank = len(sizes)
     kernel = static(kernel, rank)
     stride = static(stride, rank) if stride else kernel
@@ -81,28 +88,31 @@ def windows_over(
     return Windows(kernel, stride, dilation, low, tuple(high), tuple(count))
 
 
-def lowest(dtype: Any) -> Any:
-    """What no value of a dtype is below."""
+def smallest_value(dtype: Any) -> Any:
+    """Return the smallest value of a dtype, -inf for floats."""
     return np.array(-np.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min, dtype)
 
 
 def _largest(self: Array, windows: Windows) -> Array:
-    return lax.reduce_window(self, lowest(self.dtype), lax.max, **windows.arguments(self.ndim))
+    return lax.reduce_window(self, smallest_value(self.dtype), lax.max, **windows.arguments(self.ndim))
 
 
 def prefer_later(values: Array, places: Array, later: Array, later_places: Array) -> tuple[Array, Array]:
-    """The larger of two values and its place; the former of equal ones, the latter nan, and no padding's (-1)."""
+    """Select the larger of two values and its place: the first of equal ones, the second if it is nan.
+
+    A first value in the padding, whose place is -1, always loses.
+    """
     won = (later > values) | (later != later) | (places < 0)
     return jnp.where(won, later, values), jnp.where(won, later_places, places)
 
 
 def flat_places(sizes: Sequence[int]) -> Array:
-    """The position of each place of some dimensions in row-major order."""
+    """Return each element's row-major position in an array of the given sizes, int32."""
     return lax.iota(jnp.int32, math.prod(sizes)).reshape(tuple(sizes))
 
 
 def _places_of_largest(self: Array, windows: Windows) -> Array:
-    """Where the largest value of each window stands, counted in the unpadded last dimensions.
+    """Return the place of each window's largest value, counted row-major in the unpadded last dimensions.
 
     One dimension after the other, each a chain of strided slices and selects that XLA fuses: TPUs reduce no windows of
     pairs.
@@ -110,7 +120,7 @@ def _places_of_largest(self: Array, windows: Windows) -> Array:
     lead = self.ndim - len(windows.kernel)
     padding = [(0, 0, 0)] * lead + [(low, high, 0) for low, high in zip(windows.low, windows.high, strict=True)]
     places = jnp.broadcast_to(flat_places(self.shape[lead:]), self.shape)
-    values, places = lax.pad(self, lowest(self.dtype), padding), lax.pad(places, np.int32(-1), padding)
+    values, places = lax.pad(self, smallest_value(self.dtype), padding), lax.pad(places, np.int32(-1), padding)
     for dim in reversed(range(len(windows.kernel))):
         stride, count, axis = windows.stride[dim], windows.count[dim], lead + dim
         taps = []
@@ -120,11 +130,11 @@ def _places_of_largest(self: Array, windows: Windows) -> Array:
         values, places = taps[0]
         for later, later_places in taps[1:]:
             values, places = prefer_later(values, places, later, later_places)
-    return jnp.where(places < 0, _beyond(self.shape[lead:], windows), places)
+    return jnp.where(places < 0, _place_in_padding(self.shape[lead:], windows), places)
 
 
-def _beyond(sizes: Sequence[int], windows: Windows) -> np.ndarray[Any, Any]:
-    """The place that ATen names for a window without any: its first behind the padding, counted as if it were one."""
+def _place_in_padding(sizes: Sequence[int], windows: Windows) -> np.ndarray[Any, Any]:
+    """Return ATen's place for a window that lies in the padding: its first position past the padding before it."""
     total = np.zeros((), np.int64)
     for size, start in zip(sizes, windows.starts(), strict=True):
         total = total[..., None] * size + start
@@ -140,13 +150,14 @@ def _max_pool(
     dilation: Sequence[int],
     ceil_mode: bool,
 ) -> tuple[Array, Array]:
+    """Return each window's maximum and its place."""
     windows = windows_over(self.shape[-rank:], kernel_size, stride, padding, dilation, ceil_mode)
-    # Two computations, so that the second goes where nobody reads the indices, as in inference.
+    # Two computations, so that XLA removes the second where the indices are not read, as in inference.
     return _largest(self, windows), _places_of_largest(self, windows)
 
 
-def scattered_by_place(grad_output: Array, self: Array, indices: Array, rank: int) -> Array:
-    """The sum of a gradient over the row-major places of the last dimensions that it is from: one scatter."""
+def scatter_by_place(grad_output: Array, self: Array, indices: Array, rank: int) -> Array:
+    """Sum a gradient into the row-major places, in the last `rank` dimensions, that it comes from: one scatter."""
     lead = math.prod(self.shape[:-rank])
     size = math.prod(self.shape[-rank:])
     shape = (lead, math.prod(grad_output.shape[-rank:]))
@@ -165,7 +176,7 @@ def _max_pool_backward(
     ceil_mode: bool,
     indices: Array,
 ) -> Array:
-    """The sum over the places of a window of the gradients of those windows whose maximum stands there.
+    """Sum at each place the gradients of the windows whose maximum is there.
 
     Selects and pads, which XLA fuses. A scatter is slow on TPUs; select_and_scatter is not, but finds no maximum in
     windows with nan or of -inf.
@@ -174,10 +185,10 @@ def _max_pool_backward(
     windows = windows_over(sizes, kernel_size, stride, padding, dilation, ceil_mode)
     beyond = any((start >= size).any() for size, start in zip(sizes, windows.starts(), strict=True))
     if beyond or math.prod(windows.kernel) > _MOST_TAPS:
-        return scattered_by_place(grad_output, self, indices, rank)
+        return scatter_by_place(grad_output, self, indices, rank)
     lead = self.ndim - rank
     dtype = accumulator(self.dtype)
-    # Only places in the padding can be confused with others, and those are cut off.
+    # A position in the padding may have the number of one inside; the pads below cut it off.
     indices, grad, zero = indices.astype(jnp.int32), grad_output.astype(dtype), np.zeros((), dtype)
     total = jnp.zeros(self.shape, dtype)
     for tap in np.ndindex(*windows.kernel):
@@ -193,60 +204,39 @@ def _max_pool_backward(
     return total
 
 
-@kernel(aten.max_pool2d_with_indices.default)
-def max_pool2d_with_indices(
-    self: Array,
-    kernel_size: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    ceil_mode: bool = False,
-) -> tuple[Array, Array]:
-    """The maximum of each window of two dimensions, one reduce_window, and where it stands in row-major order.
+def _enter(rank: int, forward: OpOverload, backward: OpOverload) -> None:
+    """Enter maximum pooling over the last `rank` dimensions, and its gradient."""
 
-    torch's decomposition gathers all windows. Source: ATen `max_pool2d_with_indices`.
-    """
-    return _max_pool(self, 2, kernel_size, stride, padding, dilation, ceil_mode)
+    @kernel(forward)
+    def max_pool_with_indices(
+        self: Array,
+        kernel_size: Sequence[int],
+        stride: Sequence[int] = (),
+        padding: Sequence[int] = (0,) * rank,
+        dilation: Sequence[int] = (1,) * rank,
+        ceil_mode: bool = False,
+    ) -> tuple[Array, Array]:
+        """Return the maximum of each window, by one reduce_window, and its row-major place in the input.
 
+        The windows are those of the dimensions after batch and channels. torch's decomposition gathers all of them.
+        Source: ATen `max_pool2d_with_indices`.
+        """
+        return _max_pool(self, rank, kernel_size, stride, padding, dilation, ceil_mode)
 
-@kernel(aten.max_pool3d_with_indices.default)
-def max_pool3d_with_indices(
-    self: Array,
-    kernel_size: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0, 0, 0),
-    dilation: Sequence[int] = (1, 1, 1),
-    ceil_mode: bool = False,
-) -> tuple[Array, Array]:
-    """The maximum of each window of three dimensions, one reduce_window, and where it stands in row-major order."""
-    return _max_pool(self, 3, kernel_size, stride, padding, dilation, ceil_mode)
-
-
-@kernel(aten.max_pool2d_with_indices_backward.default)
-def max_pool2d_with_indices_backward(
-    grad_output: Array,
-    self: Array,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil_mode: bool,
-    indices: Array,
-) -> Array:
-    """The gradient of max_pool2d: a sum of pads, or for large windows one scatter."""
-    return _max_pool_backward(grad_output, self, 2, kernel_size, stride, padding, dilation, ceil_mode, indices)
+    @kernel(backward)
+    def max_pool_with_indices_backward(
+        grad_output: Array,
+        self: Array,
+        kernel_size: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        ceil_mode: bool,
+        indices: Array,
+    ) -> Array:
+        """Compute the gradient of maximum pooling: a sum of pads, or for large windows one scatter."""
+        return _max_pool_backward(grad_output, self, rank, kernel_size, stride, padding, dilation, ceil_mode, indices)
 
 
-@kernel(aten.max_pool3d_with_indices_backward.default)
-def max_pool3d_with_indices_backward(
-    grad_output: Array,
-    self: Array,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil_mode: bool,
-    indices: Array,
-) -> Array:
-    """The gradient of max_pool3d: a sum of pads, or for large windows one scatter."""
-    return _max_pool_backward(grad_output, self, 3, kernel_size, stride, padding, dilation, ceil_mode, indices)
+_enter(2, aten.max_pool2d_with_indices.default, aten.max_pool2d_with_indices_backward.default)
+_enter(3, aten.max_pool3d_with_indices.default, aten.max_pool3d_with_indices_backward.default)

@@ -19,7 +19,7 @@ aten = torch.ops.aten
 def _fake_quantised(
     value: Array, scale: Array, zero_point: Array, quant_min: int, quant_max: int
 ) -> tuple[Array, Array]:
-    """Values rounded to the grid of a quantisation and clamped to it, and which of them it holds."""
+    """Round values to the grid of a quantisation and clamp them to it; also return which were inside."""
     x, scale = wide(value), wide(scale)
     steps = x * (1 / scale)
     if jnp.issubdtype(zero_point.dtype, jnp.floating):
@@ -34,7 +34,10 @@ def _fake_quantised(
 def fake_quantize_per_tensor_affine(
     self: Array, scale: float, zero_point: int, quant_min: int, quant_max: int
 ) -> tuple[Array, Array]:
-    """Values rounded to a quantisation's grid, and which of them it holds, through which gradients pass."""
+    """Round values to a quantisation's grid and clamp them to it; also return which were inside, for the gradient.
+
+    The grid is (q - zero_point) * scale for q from quant_min to quant_max.
+    """
     exact = jnp.asarray(scale, jnp.float32), jnp.asarray(zero_point, jnp.int64)
     return _fake_quantised(self, *exact, quant_min, quant_max)
 
@@ -43,7 +46,10 @@ def fake_quantize_per_tensor_affine(
 def fake_quantize_per_tensor_affine_tensors(
     self: Array, scale: Array, zero_point: Array, fake_quant_enabled: Array, quant_min: int, quant_max: int
 ) -> tuple[Array, Array]:
-    """Values rounded to the grid of a scale and zero point in tensors, unless a third one switches that off."""
+    """Round values to the grid of a scale and zero point in tensors, unless `fake_quant_enabled` is not 1.
+
+    Also returns which values were inside the grid; all of them if disabled.
+    """
     enabled = fake_quant_enabled.reshape(-1)[0] == 1
     rounded, held = _fake_quantised(self, scale.reshape(()), zero_point.reshape(()), quant_min, quant_max)
     return jnp.where(enabled, rounded, self), held | ~enabled
@@ -53,7 +59,10 @@ def fake_quantize_per_tensor_affine_tensors(
 def fake_quantize_per_channel_affine(
     self: Array, scale: Array, zero_point: Array, axis: int, quant_min: int, quant_max: int
 ) -> tuple[Array, Array]:
-    """Values rounded to a grid of their channel's own."""
+    """Round values to the grid of their channel along `axis`; also return which were inside.
+
+    scale, zero_point: one for each channel.
+    """
     channel = [1] * self.ndim
     channel[axis] = -1
     return _fake_quantised(self, scale.reshape(channel), zero_point.reshape(channel), quant_min, quant_max)
@@ -75,9 +84,9 @@ def scaled_mm(
     out_dtype: torch.dtype | None = None,
     use_fast_accum: bool = False,
 ) -> Array:
-    """The product of two matrices of eight-bit floats, scaled as a whole or by rows and columns, plus a bias.
+    """Multiply two matrices of 8-bit floats, scaled as wholes or by rows and columns, and add a bias.
 
-    Accumulated in float32, whatever `use_fast_accum` allows; `scale_result` changes nothing, as in PyTorch on CPUs.
+    Accumulated in float32, whatever `use_fast_accum` allows; `scale_result` is ignored, as in PyTorch on CPUs.
     """
     product = _eight_bit_product(self, mat2) * scale_a * scale_b
     if bias is not None:
@@ -100,7 +109,7 @@ def scaled_mm_v2(
     contraction_dim: Sequence[int] = (),
     use_fast_accum: bool = False,
 ) -> Array:
-    """The product of two matrices of eight-bit floats, scaled as wholes or by rows and columns (recipes 0 and 1).
+    """Multiply two matrices of 8-bit floats, scaled as wholes or by rows and columns (recipes 0 and 1).
 
     Raises NotImplementedError for the blocked recipes, which only GPUs have.
     """
@@ -111,6 +120,6 @@ def scaled_mm_v2(
 
 @kernel(aten._weight_int8pack_mm.default)
 def weight_int8pack_mm(self: Array, mat2: Array, scales: Array) -> Array:
-    """The product with a transposed int8 matrix whose rows have scales, accumulated in float32."""
+    """Multiply by a transposed int8 matrix, [columns, shared], whose rows have scales; accumulated in float32."""
     product = jnp.matmul(self, mat2.T.astype(self.dtype), preferred_element_type=jnp.float32)
     return product * scales.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Uniform, normal and whole random numbers, functional in a key."""
+"""Uniform, normal and integer random numbers, as functions of a key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _like(self: Array, dtype: torch.dtype | None) -> np.dtype[Any]:
 
 @random_kernel(aten.rand.default, aten.rand.generator)
 def rand(key: Array, size: Shape, dtype: torch.dtype | None) -> Array:
-    """Uniform in [0, 1)."""
+    """Draw uniform numbers in [0, 1)."""
     return _uniform_of(key, size, _dtype(dtype))
 
 
@@ -40,13 +40,16 @@ def _uniform_of(key: Array, size: Shape, dtype: np.dtype[Any]) -> Array:
 
 @random_kernel(aten.rand_like.default, aten.rand_like.generator)
 def rand_like(key: Array, self: Array, dtype: torch.dtype | None) -> Array:
-    """Uniform in [0, 1), in another tensor's shape."""
+    """Draw uniform numbers in [0, 1) in `self`'s shape."""
     return _uniform_of(key, self.shape, _like(self, dtype))
 
 
 @random_kernel(aten.uniform.default)
 def uniform(key: Array, self: Array, from_: float, to: float) -> Array:
-    """Uniform in [from, to); both parts of complex numbers are."""
+    """Draw uniform numbers in [from, to), for complex dtypes both parts, in `self`'s shape.
+
+    Raises ValueError for from > to.
+    """
     if from_ > to:
         raise ValueError(f"uniform_ expects to return a [from, to) range, but found from={from_} > to={to}")
     drawn = _uniform_of(key, self.shape, np.dtype(self.dtype))
@@ -56,13 +59,13 @@ def uniform(key: Array, self: Array, from_: float, to: float) -> Array:
 
 @random_kernel(aten.randn.default, aten.randn.generator)
 def randn(key: Array, size: Shape, dtype: torch.dtype | None) -> Array:
-    """Normal with mean 0 and deviation 1; complex numbers have variance 1 in all."""
+    """Draw normal numbers with mean 0 and variance 1; complex ones have variance 1/2 in each part."""
     return standard_normal(key, size, _dtype(dtype))
 
 
 @random_kernel(aten.randn_like.default, aten.randn_like.generator)
 def randn_like(key: Array, self: Array, dtype: torch.dtype | None) -> Array:
-    """Normal with mean 0 and deviation 1, in another tensor's shape."""
+    """Draw normal numbers with mean 0 and variance 1 in `self`'s shape."""
     return standard_normal(key, self.shape, _like(self, dtype))
 
 
@@ -74,25 +77,25 @@ def _normal_of(key: Array, shape: Shape, mean: float, std: float, dtype: np.dtyp
 
 @random_kernel(aten.normal_functional.default)
 def normal_functional(key: Array, self: Array, mean: float, std: float) -> Array:
-    """Normal with a mean and a deviation, in another tensor's shape."""
+    """Draw normal numbers with the given mean and deviation in `self`'s shape."""
     return _normal_of(key, self.shape, mean, std, np.dtype(self.dtype))
 
 
 @random_kernel(aten.normal.float_float)
 def normal(key: Array, mean: float, std: float, size: Shape, dtype: torch.dtype | None) -> Array:
-    """Normal with a mean and a deviation."""
+    """Draw normal numbers with the given mean and deviation."""
     return _normal_of(key, size, mean, std, _dtype(dtype))
 
 
 @random_kernel(prims.normal.default)
 def prims_normal(key: Array, shape: Shape, mean: float, std: float, dtype: torch.dtype) -> Array:
-    """Normal with a mean and a deviation."""
+    """Draw normal numbers with the given mean and deviation."""
     return _normal_of(key, shape, mean, std, jax_dtype(dtype))
 
 
 @random_kernel(aten.normal.Tensor_float, aten.normal.float_Tensor, aten.normal.Tensor_Tensor)
 def normal_tensors(key: Array, mean: Any, std: Any) -> Array:
-    """Normal with means and deviations from tensors, broadcast together."""
+    """Draw normal numbers with means and deviations from tensors, broadcast together."""
     mean, std = jnp.asarray(mean), jnp.asarray(std)
     shape = jnp.broadcast_shapes(mean.shape, std.shape)
     return mean + std * standard_normal(key, shape, np.dtype((mean if mean.ndim else std).dtype))
@@ -108,36 +111,45 @@ def _integers(key: Array, shape: Shape, low: int, high: int) -> Array:
 
 @random_kernel(aten.randint.default, aten.randint.generator)
 def randint(key: Array, high: int, size: Shape) -> Array:
-    """Whole numbers in [0, high)."""
+    """Draw integers in [0, high).
+
+    Raises ValueError if that range is empty.
+    """
     return _integers(key, size, 0, high)
 
 
 @random_kernel(aten.randint.low, aten.randint.low_generator)
 def randint_low(key: Array, low: int, high: int, size: Shape) -> Array:
-    """Whole numbers in [low, high)."""
+    """Draw integers in [low, high).
+
+    Raises ValueError if that range is empty.
+    """
     return _integers(key, size, low, high)
 
 
 @random_kernel(aten.randint_like.default, aten.randint_like.generator)
 def randint_like(key: Array, self: Array, high: int) -> Array:
-    """Whole numbers in [0, high), in another tensor's shape."""
+    """Draw integers in [0, high) in `self`'s shape."""
     return _integers(key, self.shape, 0, high)
 
 
 @random_kernel(aten.randint_like.low_dtype, aten.randint_like.low_generator_dtype)
 def randint_like_low(key: Array, self: Array, low: int, high: int) -> Array:
-    """Whole numbers in [low, high), in another tensor's shape."""
+    """Draw integers in [low, high) in `self`'s shape."""
     return _integers(key, self.shape, low, high)
 
 
 @random_kernel(aten.randint_like.Tensor, aten.randint_like.Tensor_generator)
 def randint_like_tensor(key: Array, self: Array, high: Array) -> Array:
-    """Whole numbers in [0, high) for a bound that is a tensor."""
+    """Draw integers in [0, high) in `self`'s shape, the bound being a tensor."""
     return (random_bits(key, self.shape, 64) % high.astype(jnp.uint64)).astype(jnp.int64)
 
 
-def _whole_numbers(dtype: np.dtype[Any]) -> int:
-    """One more than the largest that `Tensor.random_()` draws: all that the format holds exactly."""
+def _random_bound(dtype: np.dtype[Any]) -> int:
+    """Return the exclusive bound of `Tensor.random_()`: one more than the largest integer that it draws in a dtype.
+
+    Floats are drawn up to the last of the integers that they all hold exactly.
+    """
     if dtype == jnp.bool_:
         return 2
     if jnp.issubdtype(dtype, jnp.integer):
@@ -147,24 +159,24 @@ def _whole_numbers(dtype: np.dtype[Any]) -> int:
 
 @random_kernel(aten.random.default)
 def random(key: Array, self: Array) -> Array:
-    """Whole numbers from 0 to the largest of the dtype."""
-    return _integers(key, self.shape, 0, _whole_numbers(np.dtype(self.dtype)))
+    """Draw integers from 0 up to the largest that the dtype holds exactly, in `self`'s shape."""
+    return _integers(key, self.shape, 0, _random_bound(np.dtype(self.dtype)))
 
 
 @random_kernel(aten.random.to)
 def random_to(key: Array, self: Array, to: int) -> Array:
-    """Whole numbers in [0, to)."""
+    """Draw integers in [0, to) in `self`'s shape."""
     return _integers(key, self.shape, 0, to)
 
 
 @random_kernel(getattr(aten.random, "from"))
 def random_from(key: Array, self: Array, from_: int, to: int | None) -> Array:
-    """Whole numbers in [from, to)."""
-    return _integers(key, self.shape, from_, _whole_numbers(np.dtype(self.dtype)) if to is None else to)
+    """Draw integers in [from, to) in `self`'s shape; without `to`, up to the largest that the dtype holds exactly."""
+    return _integers(key, self.shape, from_, _random_bound(np.dtype(self.dtype)) if to is None else to)
 
 
 @random_kernel(aten.randperm.default, aten.randperm.generator)
 def randperm(key: Array, n: int) -> Array:
-    """0 to n - 1 in random order: sorted by random keys, whose ties are too rare to matter."""
+    """Return 0 to n - 1 in random order: sorted by random 64-bit keys, whose ties are too rare to matter."""
     order = lax.iota(jnp.int64, n)
     return lax.sort((random_bits(key, (n,), 64), order), num_keys=1)[1]

@@ -14,12 +14,15 @@ from jax import Array, lax
 Shape = Sequence[Any]
 
 
-# The bits of a float's significand: a uniform number has so many, so that it is below one in its own format.
+# The bits of each float's significand. A uniform number has as many, so that it is below one in its own format.
 DIGITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 
 
 def random_bits(key: Array, shape: Shape, width: int) -> Array:
-    """Uniform unsigned integers of 32 or 64 bits."""
+    """Draw uniform unsigned integers of 32 or 64 bits.
+
+    key: int64[1].
+    """
     state = lax.bitcast_convert_type(key, jnp.uint64)
     state = jnp.concatenate([state, jnp.zeros((1,), jnp.uint64)])  # Philox: the key, then a counter from zero
     dtype = jnp.uint64 if width == 64 else jnp.uint32
@@ -27,7 +30,7 @@ def random_bits(key: Array, shape: Shape, width: int) -> Array:
 
 
 def unit_interval(key: Array, shape: Shape, dtype: np.dtype[Any], open_below: bool = False) -> Array:
-    """Uniform in [0, 1), or in (0, 1) where a logarithm follows, with all digits that the format has."""
+    """Draw uniform numbers in [0, 1), or in (0, 1) if `open_below`, with all binary digits that the format has."""
     digits = DIGITS.get(dtype.name, 24)
     width = 64 if digits > 24 else 32
     wide = jnp.float64 if width == 64 else jnp.float32
@@ -36,6 +39,7 @@ def unit_interval(key: Array, shape: Shape, dtype: np.dtype[Any], open_below: bo
 
 
 def standard_normal(key: Array, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Draw normal numbers with mean 0 and variance 1; complex ones have variance 1/2 in each part."""
     wide = np.dtype(jnp.float64) if dtype == jnp.float64 else np.dtype(jnp.float32)
     if jnp.issubdtype(dtype, jnp.complexfloating):
         parts = standard_normal(key, (2, *shape), np.dtype(jnp.float64 if dtype == jnp.complex128 else jnp.float32))
@@ -44,11 +48,12 @@ def standard_normal(key: Array, shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 
 def standard_exponential(key: Array, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Draw from the exponential distribution with rate 1, never zero."""
     wide = np.dtype(jnp.float64) if dtype == jnp.float64 else np.dtype(jnp.float32)
     return -jnp.log(unit_interval(key, shape, wide, open_below=True))
 
 
 def jax_key(key: Array) -> Array:
-    """A key of jax.random's, whose bits come from the same XLA generator."""
+    """Convert a key to one of jax.random, whose bits come from the same XLA generator."""
     words = lax.bitcast_convert_type(key[0], jnp.uint32)
     return jax.random.wrap_key_data(jnp.concatenate([words, jnp.zeros((2,), jnp.uint32)]), impl="rbg")

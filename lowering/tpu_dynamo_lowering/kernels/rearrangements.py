@@ -1,4 +1,4 @@
-"""Values put elsewhere: joined, padded, flipped, rolled, repeated, triangles."""
+"""Rearrangements of values: joining, padding, flipping, rolling, repeating, triangles."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ prims = torch.ops.prims
 
 @kernel(aten.cat.default)
 def cat(tensors: Sequence[Array], dim: int = 0) -> Array:
-    """Tensors one after the other along a dimension; empty vectors count for nothing, as PyTorch has always had it."""
+    """Concatenate tensors along a dimension; vectors without elements are left out, as PyTorch has always done."""
     real = [tensor for tensor in tensors if tensor.shape != (0,)] or tensors[:1]
     return jnp.concatenate(real, axis=dim)
 
 
 @kernel(aten.flip.default)
 def flip(self: Array, dims: Sequence[int]) -> Array:
-    """Dimensions in reverse."""
+    """Reverse the order along dimensions."""
     return jnp.flip(self, tuple(dims)) if self.ndim else self
 
 
 @kernel(prims.rev.default)
 def rev(a: Array, dims: Sequence[int]) -> Array:
-    """Dimensions in reverse."""
+    """Reverse the order along dimensions."""
     return jnp.flip(a, tuple(dims)) if a.ndim else a
 
 
 @kernel(aten.roll.default)
 def roll(self: Array, shifts: Sequence[int], dims: Sequence[int] = ()) -> Array:
-    """Values shifted round dimensions, or round the whole tensor in row-major order."""
+    """Shift values cyclically along dimensions, or along the flattened tensor if none are given."""
     if not dims:
         return jnp.roll(self.reshape(-1), shifts[0]).reshape(self.shape)
     return jnp.roll(self, tuple(shifts), tuple(dims))
@@ -44,21 +44,21 @@ def roll(self: Array, shifts: Sequence[int], dims: Sequence[int] = ()) -> Array:
 
 @kernel(aten.repeat.default)
 def repeat(self: Array, repeats: Sequence[int]) -> Array:
-    """The whole tensor, several times along each dimension."""
+    """Tile the tensor: repeat it as a whole along each dimension."""
     return jnp.tile(self, tuple(repeats))
 
 
 @kernel(aten.repeat_interleave.self_int)
 def repeat_interleave(self: Array, repeats: int, dim: int | None = None, *, output_size: int | None = None) -> Array:
-    """Each value several times in a row."""
+    """Repeat each value `repeats` times in a row along a dimension."""
     return jnp.repeat(self, repeats, axis=dim)
 
 
 @kernel(aten.repeat_interleave.Tensor)
 def repeat_interleave_places(repeats: Array, *, output_size: int | None = None) -> Array:
-    """Each place of a vector as often as it says: the number of repeats behind each result, found by bisection.
+    """Repeat each index i of a vector repeats[i] times: each result is found by bisection in the running sums.
 
-    output_size: the sum of the repeats, which fixes the size of the result.
+    output_size: the sum of the repeats, which the size of the result needs.
     """
     ends = jnp.cumsum(repeats)
     return jnp.searchsorted(ends, jnp.arange(output_size, dtype=ends.dtype), side="right")
@@ -66,7 +66,11 @@ def repeat_interleave_places(repeats: Array, *, output_size: int | None = None) 
 
 @kernel(aten.constant_pad_nd.default)
 def constant_pad_nd(self: Array, pad: Sequence[int], value: float = 0) -> Array:
-    """Constant values before and after the last dimensions; negative amounts cut off."""
+    """Pad the last dimensions with a constant; negative amounts cut off.
+
+    pad: (before, after) of the last dimension, then of the one before, ... Raises NotImplementedError for a constant
+    that an integer dtype cannot hold.
+    """
     config = [(0, 0, 0)] * self.ndim
     for i in range(len(pad) // 2):
         config[self.ndim - 1 - i] = (pad[2 * i], pad[2 * i + 1], 0)
@@ -75,17 +79,17 @@ def constant_pad_nd(self: Array, pad: Sequence[int], value: float = 0) -> Array:
 
 @kernel(aten.triu.default)
 def triu(self: Array, diagonal: int = 0) -> Array:
-    """The upper triangle."""
+    """Return the upper triangle from `diagonal` on, zeros below."""
     return jnp.triu(self, diagonal)
 
 
 @kernel(aten.tril.default)
 def tril(self: Array, diagonal: int = 0) -> Array:
-    """The lower triangle."""
+    """Return the lower triangle up to `diagonal`, zeros above."""
     return jnp.tril(self, diagonal)
 
 
 @kernel(prims.cat.default)
 def prims_cat(tensors: Sequence[Array], dim: int) -> Array:
-    """Tensors one after the other along a dimension."""
+    """Concatenate tensors along a dimension."""
     return jnp.concatenate(tensors, axis=dim)

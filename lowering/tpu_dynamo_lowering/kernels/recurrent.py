@@ -1,4 +1,4 @@
-"""LSTMs and GRUs: one step, fused, which torch.nn calls on devices, and the LSTM's layer for inference on a CPU.
+"""LSTMs and GRUs: one fused step, as torch.nn calls on devices, and an LSTM layer for inference, as it calls on a CPU.
 
 Source: ATen `RNN.cu`, whose workspaces the steps keep; `mkldnn/RNN.cpp` for the layer.
 """
@@ -30,7 +30,11 @@ def lstm_cell(
     input_bias: Array | None = None,
     hidden_bias: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    """The next hidden and cell state, [batch, hidden] each, from gates [batch, 4 hidden], and the activated gates."""
+    """Compute an LSTM's next hidden and cell state, and the activated gates for the gradient.
+
+    input_gates, hidden_gates: [batch, 4 * hidden], in the order input, forget, cell, output; cx: [batch, hidden].
+    Results: [batch, hidden] twice, then [batch, 4 * hidden].
+    """
     gates = _gates(input_gates, input_bias) + _gates(hidden_gates, hidden_bias)
     taken, kept, new, shown = jnp.split(gates, 4, axis=-1)
     taken, kept, shown = (jax.nn.sigmoid(gate) for gate in (taken, kept, shown))
@@ -43,7 +47,7 @@ def lstm_cell(
 def lstm_cell_backward(
     grad_hy: Array | None, grad_cy: Array | None, cx: Array, cy: Array, workspace: Array, has_bias: bool
 ) -> tuple[Array, Array, Array]:
-    """The gradients of the gates, of the cell state and of a bias."""
+    """Compute the gradients of an LSTM cell's gates, cell state and, if `has_bias`, bias."""
     taken, kept, new, shown = jnp.split(wide(workspace), 4, axis=-1)
     of_hidden = jnp.zeros_like(taken) if grad_hy is None else wide(grad_hy)
     of_cell = jnp.zeros_like(taken) if grad_cy is None else wide(grad_cy)
@@ -69,7 +73,11 @@ def gru_cell(
     input_bias: Array | None = None,
     hidden_bias: Array | None = None,
 ) -> tuple[Array, Array]:
-    """The next hidden state, [batch, hidden], from gates [batch, 3 hidden], and [batch, 5 hidden] for the backward."""
+    """Compute a GRU's next hidden state, and the workspace for the gradient.
+
+    input_gates, hidden_gates: [batch, 3 * hidden], in the order reset, update, new; hx: [batch, hidden]. Results:
+    [batch, hidden], [batch, 5 * hidden].
+    """
     given = jnp.split(_gates(input_gates, input_bias), 3, axis=-1)
     hidden = jnp.split(_gates(hidden_gates, hidden_bias), 3, axis=-1)
     reset, update = jax.nn.sigmoid(given[0] + hidden[0]), jax.nn.sigmoid(given[1] + hidden[1])
@@ -80,7 +88,7 @@ def gru_cell(
 
 @kernel(aten._thnn_fused_gru_cell_backward.default)
 def gru_cell_backward(grad_hy: Array, workspace: Array, has_bias: bool) -> tuple[Array, Array, Array, Array, Array]:
-    """The gradients of both gates, of the hidden state and of both biases."""
+    """Compute the gradients of a GRU cell's input gates, hidden gates, hidden state and, if `has_bias`, both biases."""
     reset, update, new, state, hidden = jnp.split(wide(workspace), 5, axis=-1)
     gradient = wide(grad_hy)
     of_new = gradient * (1 - update) * (1 - new**2)
@@ -115,9 +123,11 @@ def lstm_layer(
     batch_first: bool,
     train: bool,
 ) -> tuple[Array, Array, Array, Array]:
-    """All steps of one direction of one layer: [steps, batch, hidden], the last states, and an empty workspace.
+    """Run all steps of one direction of one LSTM layer; return the outputs, the last states and an empty workspace.
 
-    weight0, weight1: of the input and the hidden state, [4 hidden, features]. weight2, weight3: their biases.
+    input: [steps, batch, features], or batch first. weight0, weight1: of the input and the hidden state, [4 * hidden,
+    features]. weight2, weight3: their biases. Raises NotImplementedError for other modes than LSTM, several layers,
+    both directions, packed sequences and training.
     """
     if mode != _LSTM or num_layers != 1 or bidirectional or batch_sizes or train:
         raise NotImplementedError("only one direction of one LSTM layer is lowered, for inference on padded sequences")

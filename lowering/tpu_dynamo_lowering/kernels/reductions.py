@@ -1,4 +1,4 @@
-"""Reductions: sums, products, extremes and where they stand, any and all, counts, norms and variances."""
+"""Reductions: sums, products, extremes and their positions, any and all, counts, norms and variances."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Dims = Sequence[int] | int | None
 
 
 def axes(dim: Dims, rank: int) -> tuple[int, ...]:
-    """The axes that a schema's `dim` means: all for None or an empty list; negative ones counted from the end."""
+    """Return the axes that a schema's `dim` means: all for None or an empty list; negative ones count from the end."""
     if dim is None or (not isinstance(dim, int) and len(dim) == 0):
         return tuple(range(rank))
     dims = (dim,) if isinstance(dim, int) else dim
@@ -36,7 +36,7 @@ def _accumulated(value: Array, dtype: torch.dtype | None) -> Array:
 
 @kernel(aten.sum.default)
 def sum(self: Array, *, dtype: torch.dtype | None = None) -> Array:
-    """Sum of all; half precision is accumulated in float32, integers in int64."""
+    """Sum all values; half precision is accumulated in float32, integers in int64."""
     return jnp.sum(_accumulated(self, dtype))
 
 
@@ -48,62 +48,62 @@ def sum_dim(self: Array, dim: Dims, keepdim: bool = False, *, dtype: torch.dtype
 
 @kernel(aten.nansum.default)
 def nansum(self: Array, dim: Dims = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Array:
-    """Sum over dimensions, nan counting as zero."""
+    """Sum over dimensions, counting nan as zero."""
     return jnp.nansum(_accumulated(self, dtype), axis=axes(dim, self.ndim), keepdims=keepdim)
 
 
 @kernel(aten.mean.default)
 def mean(self: Array, *, dtype: torch.dtype | None = None) -> Array:
-    """Mean of all, accumulated in float32 for half precision."""
+    """Average all values; half precision is accumulated in float32."""
     return jnp.mean(_accumulated(self, dtype))
 
 
 @kernel(aten.mean.dim)
 def mean_dim(self: Array, dim: Dims, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Array:
-    """Mean over dimensions, accumulated in float32 for half precision."""
+    """Average over dimensions; half precision is accumulated in float32."""
     return jnp.mean(_accumulated(self, dtype), axis=axes(dim, self.ndim), keepdims=keepdim)
 
 
 @kernel(aten.prod.default)
 def prod(self: Array, *, dtype: torch.dtype | None = None) -> Array:
-    """Product of all."""
+    """Multiply all values; half precision is accumulated in float32, integers in int64."""
     return jnp.prod(_accumulated(self, dtype))
 
 
 @kernel(aten.prod.dim_int)
 def prod_dim(self: Array, dim: int, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Array:
-    """Product over one dimension."""
+    """Multiply over one dimension; half precision is accumulated in float32, integers in int64."""
     return jnp.prod(_accumulated(self, dtype), axis=axes(dim, self.ndim), keepdims=keepdim)
 
 
 @kernel(aten.amax.default)
 def amax(self: Array, dim: Dims = (), keepdim: bool = False) -> Array:
-    """Largest over dimensions; nan wins."""
+    """Return the largest value over dimensions; nan wins."""
     return jnp.max(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
 
 @kernel(aten.amin.default)
 def amin(self: Array, dim: Dims = (), keepdim: bool = False) -> Array:
-    """Smallest over dimensions; nan wins."""
+    """Return the smallest value over dimensions; nan wins."""
     return jnp.min(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
 
 @kernel(aten.aminmax.default)
 def aminmax(self: Array, *, dim: int | None = None, keepdim: bool = False) -> tuple[Array, Array]:
-    """Smallest and largest, of all or over one dimension; nan wins."""
+    """Return the smallest and the largest value, of all or over one dimension; nan wins."""
     over = axes(dim, self.ndim)
     return jnp.min(self, axis=over, keepdims=keepdim), jnp.max(self, axis=over, keepdims=keepdim)
 
 
 @kernel(aten.max.default)
 def max(self: Array) -> Array:
-    """Largest of all; nan wins."""
+    """Return the largest of all values; nan wins."""
     return jnp.max(self)
 
 
 @kernel(aten.min.default)
 def min(self: Array) -> Array:
-    """Smallest of all; nan wins."""
+    """Return the smallest of all values; nan wins."""
     return jnp.min(self)
 
 
@@ -127,61 +127,61 @@ def _extreme(value: Array, dim: int, keepdim: bool, largest: bool) -> tuple[Arra
 
 @kernel(aten.max.dim)
 def max_dim(self: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
-    """Largest over one dimension and its first position; nan wins."""
+    """Return the largest value over one dimension and its first position; nan wins."""
     return _extreme(self, dim, keepdim, largest=True)
 
 
 @kernel(aten.min.dim)
 def min_dim(self: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
-    """Smallest over one dimension and its first position; nan wins."""
+    """Return the smallest value over one dimension and its first position; nan wins."""
     return _extreme(self, dim, keepdim, largest=False)
 
 
 @kernel(aten.argmax.default)
 def argmax(self: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-    """Position of the largest, of all in row-major order or over one dimension; the first where several are."""
+    """Return the first position of the largest value, over one dimension or row-major over all; nan wins."""
     return _where_extreme(self, dim, keepdim, largest=True)
 
 
 @kernel(aten.argmin.default)
 def argmin(self: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-    """Position of the smallest, of all in row-major order or over one dimension; the first where several are."""
+    """Return the first position of the smallest value, over one dimension or row-major over all; nan wins."""
     return _where_extreme(self, dim, keepdim, largest=False)
 
 
 @kernel(aten.any.default)
 def any(self: Array) -> Array:
-    """Whether any is not zero; uint8 in, uint8 out."""
+    """Return True if any value is not zero; uint8 gives uint8."""
     return jnp.any(self)
 
 
 @kernel(aten.any.dim, aten.any.dims)
 def any_dim(self: Array, dim: Dims = None, keepdim: bool = False) -> Array:
-    """Whether any is not zero, over dimensions."""
+    """Return, over dimensions, True where any value is not zero; uint8 gives uint8."""
     return jnp.any(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
 
 @kernel(aten.all.default)
 def all(self: Array) -> Array:
-    """Whether none is zero; uint8 in, uint8 out."""
+    """Return True if no value is zero; uint8 gives uint8."""
     return jnp.all(self)
 
 
 @kernel(aten.all.dim, aten.all.dims)
 def all_dim(self: Array, dim: Dims = None, keepdim: bool = False) -> Array:
-    """Whether none is zero, over dimensions."""
+    """Return, over dimensions, True where no value is zero; uint8 gives uint8."""
     return jnp.all(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
 
 @kernel(aten.count_nonzero.default)
 def count_nonzero(self: Array, dim: int | None = None) -> Array:
-    """How many are not zero, of all or over one dimension."""
+    """Count the values that are not zero, of all or over one dimension."""
     return jnp.sum(self != 0, axis=axes(dim, self.ndim), dtype=jnp.int64)
 
 
 @kernel(aten.count_nonzero.dim_IntList)
 def count_nonzero_dims(self: Array, dim: Sequence[int]) -> Array:
-    """How many are not zero, over dimensions."""
+    """Count the values that are not zero, over dimensions."""
     return jnp.sum(self != 0, axis=axes(dim, self.ndim), dtype=jnp.int64)
 
 
@@ -200,7 +200,7 @@ def _variance(value: Array, dim: Dims, correction: float | None, keepdim: bool) 
 
 @kernel(aten.var.correction)
 def var(self: Array, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False) -> Array:
-    """Variance over dimensions with `correction` degrees of freedom taken off, by default one."""
+    """Compute the variance over dimensions: the sum of squares divided by the count less `correction`, by default 1."""
     return _variance(self, dim, correction, keepdim)[0]
 
 
@@ -208,13 +208,13 @@ def var(self: Array, dim: Dims = None, *, correction: float | None = None, keepd
 def var_mean(
     self: Array, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[Array, Array]:
-    """Variance and mean over dimensions."""
+    """Compute the variance, with `correction` (by default 1) taken off the count, and the mean."""
     return _variance(self, dim, correction, keepdim)
 
 
 @kernel(aten.std.correction)
 def std(self: Array, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False) -> Array:
-    """Standard deviation over dimensions."""
+    """Compute the standard deviation over dimensions, with `correction` (by default 1) taken off the count."""
     return jnp.sqrt(_variance(self, dim, correction, keepdim)[0])
 
 
@@ -222,7 +222,7 @@ def std(self: Array, dim: Dims = None, *, correction: float | None = None, keepd
 def std_mean(
     self: Array, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[Array, Array]:
-    """Standard deviation and mean over dimensions."""
+    """Compute the standard deviation, with `correction` (by default 1) taken off the count, and the mean."""
     variance, mean = _variance(self, dim, correction, keepdim)
     return jnp.sqrt(variance), mean
 
@@ -231,13 +231,13 @@ def std_mean(
 def prims_var(
     inp: Array, dims: Dims, correction: float | None = 1, *, output_dtype: torch.dtype | None = None
 ) -> Array:
-    """Variance over dimensions."""
+    """Compute the variance over dimensions, with `correction` taken off the count."""
     return _variance(inp, dims, correction, False)[0]
 
 
 def _prims_reduction(reduce: Callable[..., Array]) -> Callable[..., Any]:
     def over_dims(inp: Array, dims: Dims, *, output_dtype: torch.dtype | None = None) -> Array:
-        """A reduction of prims, in the dtype of its input."""
+        """Reduce over dimensions in the dtype of the input; half precision is accumulated in float32."""
         value = inp if output_dtype is None else cast(inp, output_dtype)
         return reduce(wide(value), axis=axes(dims, inp.ndim))
 
@@ -255,13 +255,13 @@ for _overload, _reduce in (
 
 @kernel(prims.xor_sum.default)
 def xor_sum(inp: Array, dims: Dims, *, output_dtype: torch.dtype | None = None) -> Array:
-    """Exclusive or of all along dimensions."""
+    """Combine integers over dimensions by exclusive or."""
     return lax.reduce(inp, jnp.zeros((), inp.dtype), lax.bitwise_xor, axes(dims, inp.ndim))
 
 
 @kernel(aten.hash_tensor.default)
 def hash_tensor(self: Array, dim: Dims = (), *, keepdim: bool = False, mode: int = 0) -> Array:
-    """Exclusive or, over dimensions, of values as 64 bits: integers as int64, floats as float64."""
+    """Combine values over dimensions by exclusive or of their 64 bits: integers as int64, floats as float64."""
     exact = is_exact(self)
     bits = self.astype(jnp.int64) if exact else lax.bitcast_convert_type(self.astype(jnp.float64), jnp.int64)
     over = axes(dim, self.ndim)
@@ -271,7 +271,10 @@ def hash_tensor(self: Array, dim: Dims = (), *, keepdim: bool = False, mode: int
 
 @kernel(aten.logsumexp.default)
 def logsumexp(self: Array, dim: Sequence[int], keepdim: bool = False) -> Array:
-    """log of the sum of exp, shifted by the largest; torch-mlir's pattern crashes the process on some shapes."""
+    """Compute the log of the sum of exp over dimensions, shifted by the largest value.
+
+    torch-mlir's pattern crashes the process on some shapes.
+    """
     over = axes(dim, self.ndim)
     value = wide(self.astype(jnp.float32) if is_exact(self) else self)
     if value.size == 0:

@@ -1,4 +1,4 @@
-"""How dimensions are resampled: tables of places and weights, applied to arrays and to gradients.
+"""Resampling of dimensions: tables of places and weights, applied to arrays and to gradients.
 
 Each dimension is resampled by itself with a table of places and weights that is computed while compiling, in the
 floating-point dtype in which eager PyTorch computes it.
@@ -16,7 +16,7 @@ from jax import Array, lax
 
 from .indexing import accumulator
 
-# Up to so many values a result, gathers and sums beat a product with a matrix that is mostly zeros.
+# Up to this many values per result, gathers and sums beat a product with a matrix that is mostly zeros.
 _MOST_TAPS = 4
 
 _Numbers = np.ndarray[Any, Any]
@@ -24,9 +24,9 @@ _Numbers = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Resampling:
-    """How one dimension is resampled: result i is the sum over t of weights[i, t] * values[places[i, t]].
+    """A resampling of one dimension: result i is the sum over t of weights[i, t] * values[places[i, t]].
 
-    weights: None where each result is one of the values.
+    size: the values' number. weights: None where each result is one of the values.
     """
 
     size: int
@@ -34,7 +34,7 @@ class Resampling:
     weights: _Numbers | None
 
     def factor(self) -> int | None:
-        """How many times each value is repeated in a row, if that is all that is done."""
+        """Return how many times each value is repeated in a row, or None if the resampling is more than that."""
         count = self.places.shape[0]
         if self.weights is not None or not self.size or count % self.size:
             return None
@@ -42,57 +42,60 @@ class Resampling:
         return repeats if (self.places[:, 0] == np.arange(count) // repeats).all() else None
 
     def matrix(self, dtype: Any) -> _Numbers:
-        """The same as a matrix of [results, values]."""
+        """Return the resampling as a matrix of [results, values]."""
         found = np.zeros((self.places.shape[0], self.size), dtype)
         weights = np.ones(self.places.shape, dtype) if self.weights is None else self.weights
         np.add.at(found, (np.arange(len(found))[:, None], self.places), weights)
         return found
 
 
-# The table for one dimension, of its old and new size.
-Table = Callable[[int, int], Resampling]
+# Makes the resampling of one dimension from its old and new size.
+ResamplingRule = Callable[[int, int], Resampling]
 
 
 def _ratio(size: int, count: int, align_corners: bool, scale: float | None, real: Any) -> Any:
-    """Old places for one new place. Source: area_pixel_compute_scale in aten/src/ATen/native/UpSample.h."""
+    """Return the distance between neighbouring results, in places of the values.
+
+    Source: area_pixel_compute_scale in aten/src/ATen/native/UpSample.h.
+    """
     if align_corners:
         return real(size - 1) / real(count - 1) if count > 1 else real(0)
     return real(1 / scale) if scale is not None and scale > 0 else real(size) / real(count)
 
 
 def _sources(size: int, count: int, align_corners: bool, scale: float | None, real: Any) -> _Numbers:
-    """Where each result lies among the values."""
+    """Return each result's position among the values."""
     ratio = _ratio(size, count, align_corners, scale, real)
     each = np.arange(count, dtype=real)
     return ratio * each if align_corners else ratio * (each + real(0.5)) - real(0.5)
 
 
-def nearest(scale: float | None, exact: bool) -> Table:
-    """The value under each place's start, or if exact under its middle."""
+def nearest(scale: float | None, exact: bool) -> ResamplingRule:
+    """Return the rule that takes the value under each result's start or, if `exact`, under its middle."""
 
-    def table(size: int, count: int) -> Resampling:
+    def rule(size: int, count: int) -> Resampling:
         ratio = _ratio(size, count, False, scale, np.float32)
         source = (np.arange(count, dtype=np.float32) + np.float32(0.5 if exact else 0)) * ratio
         return Resampling(size, np.minimum(np.floor(source).astype(np.int32), size - 1)[:, None], None)
 
-    return table
+    return rule
 
 
-def linear(scale: float | None, align_corners: bool, real: Any) -> Table:
-    """Straight lines between neighbours."""
+def linear(scale: float | None, align_corners: bool, real: Any) -> ResamplingRule:
+    """Return the rule of linear interpolation between two neighbours."""
 
-    def table(size: int, count: int) -> Resampling:
+    def rule(size: int, count: int) -> Resampling:
         source = np.maximum(_sources(size, count, align_corners, scale, real), 0)
         low = np.minimum(source.astype(np.int32), size - 1)
         part = np.clip(source - low.astype(real), 0, 1)
         places = np.stack([low, np.minimum(low + 1, size - 1)], 1)
         return Resampling(size, places, np.stack([1 - part, part], 1).astype(real))
 
-    return table
+    return rule
 
 
 def cubic_weights(part: Any, a: float) -> list[Any]:
-    """The weights of the four values around a point, `part` of the way from the second to the third."""
+    """Return the weights of the four values around a point, `part` of the way from the second to the third."""
 
     def near(x: Any) -> Any:
         return ((a + 2) * x - (a + 3)) * x * x + 1
@@ -103,45 +106,46 @@ def cubic_weights(part: Any, a: float) -> list[Any]:
     return [far(part + 1), near(part), near(1 - part), far(2 - part)]
 
 
-def cubic(scale: float | None, align_corners: bool, real: Any) -> Table:
-    """Cubic curves through four neighbours."""
+def cubic(scale: float | None, align_corners: bool, real: Any) -> ResamplingRule:
+    """Return the rule of cubic interpolation through four neighbours."""
 
-    def table(size: int, count: int) -> Resampling:
+    def rule(size: int, count: int) -> Resampling:
         source = _sources(size, count, align_corners, scale, real)
         low = np.minimum(np.floor(source).astype(np.int32), size - 1)
         part = np.clip(source - low.astype(real), 0, 1)
         places = np.clip(low[:, None] + np.arange(-1, 3, dtype=np.int32), 0, size - 1)
         return Resampling(size, places, np.stack(cubic_weights(part, -0.75), 1).astype(real))
 
-    return table
+    return rule
 
 
 def triangle(x: _Numbers) -> _Numbers:
-    """The linear filter, two wide."""
+    """Evaluate the linear filter, which is zero outside [-1, 1]."""
     return np.maximum(1 - np.abs(x), 0)
 
 
 def smooth(x: _Numbers) -> _Numbers:
-    """The cubic filter, four wide, with Pillow's constant, which is not that of cubic_weights."""
+    """Evaluate the cubic filter, zero outside [-2, 2], with Pillow's constant, which is not that of cubic_weights."""
     a, x = -0.5, np.abs(x)
     inner, outer = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
     return np.where(x < 1, inner, np.where(x < 2, outer, 0))
 
 
 def lanczos(x: _Numbers) -> _Numbers:
-    """The windowed sinc filter, six wide."""
+    """Evaluate the windowed sinc filter, which is zero outside [-3, 3]."""
     return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
 
 
 def antialiased(
     width: int, curve: Callable[[_Numbers], _Numbers], scale: float | None, align_corners: bool, real: Any
-) -> Table:
-    """A filter of a width that grows with the ratio of the sizes.
+) -> ResamplingRule:
+    """Return the rule of a filter whose width grows with the ratio of the sizes.
 
-    Source: _compute_indices_min_size_weights_aa in aten/src/ATen/native/cpu/UpSampleKernel.cpp.
+    width: the filter's for a ratio of 1, in values. Source: _compute_indices_min_size_weights_aa in
+    aten/src/ATen/native/cpu/UpSampleKernel.cpp.
     """
 
-    def table(size: int, count: int) -> Resampling:
+    def rule(size: int, count: int) -> Resampling:
         ratio = _ratio(size, count, align_corners, scale, real)
         wider = max(ratio, real(1))
         support = real(width / 2) * wider
@@ -154,11 +158,11 @@ def antialiased(
         weights = weights / weights.sum(1, keepdims=True)
         return Resampling(size, np.minimum(places, size - 1), weights.astype(real))
 
-    return table
+    return rule
 
 
 def _multiplied(value: Array, axis: int, matrix: _Numbers) -> Array:
-    # Whatever the precision asked for products of the user, here it would spoil weights.
+    # Always the highest precision: the one that the user asked for in matrix products would round the weights.
     result = lax.dot_general(value, matrix, (((axis,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
     return jnp.moveaxis(result, -1, axis)
 
@@ -179,8 +183,8 @@ def _resampled(value: Array, axis: int, how: Resampling) -> Array:
     return total
 
 
-def _unresampled(grad: Array, axis: int, how: Resampling) -> Array:
-    """The gradient of one dimension's resampling: a sum of reshaped values or one product with a matrix."""
+def _resampled_gradient(grad: Array, axis: int, how: Resampling) -> Array:
+    """Compute the gradient of one dimension's resampling: a sum of reshaped values or one product with a matrix."""
     repeats = how.factor()
     if repeats is None:
         return _multiplied(grad, axis, how.matrix(grad.dtype).T)
@@ -189,11 +193,11 @@ def _unresampled(grad: Array, axis: int, how: Resampling) -> Array:
 
 
 def _fixed_point(value: Array, axis: int, how: Resampling) -> Array:
-    """One dimension of uint8 resampled with 16-bit integer weights and rounded to uint8.
+    """Resize one dimension of uint8 with 16-bit integer weights and round to uint8.
 
     Source: _compute_index_ranges_int16_weights in aten/src/ATen/native/cpu/UpSampleKernel.cpp.
     """
-    # The weights of a border value that stands for several are added before they are rounded.
+    # A border value that is used several times has its weights added before they are rounded.
     again = np.diff(how.places, axis=1, prepend=-1) == 0
     real = np.where(again, 0, np.take_along_axis(how.matrix(np.float64), how.places, 1))
     bits = 0
@@ -207,9 +211,9 @@ def _fixed_point(value: Array, axis: int, how: Resampling) -> Array:
     return jnp.clip(total >> bits, 0, 255).astype(jnp.uint8)
 
 
-def upsampled(self: Array, output_size: Sequence[int], tables: Sequence[Table]) -> Array:
-    """The last dimensions resampled to a size, the last one first; half precision is summed in float32."""
-    ways = [table(size, count) for size, count, table in _sized(self.shape, output_size, tables)]
+def upsampled(self: Array, output_size: Sequence[int], rules: Sequence[ResamplingRule]) -> Array:
+    """Resize the dimensions after batch and channels, the last one first; half precision is summed in float32."""
+    ways = [rule(size, count) for size, count, rule in _with_sizes(self.shape, output_size, rules)]
     weighted = any(how.weights is not None for how in ways)
     step = _fixed_point if weighted and self.dtype == jnp.uint8 else _resampled
     result = self.astype(accumulator(self.dtype)) if weighted else self
@@ -218,18 +222,18 @@ def upsampled(self: Array, output_size: Sequence[int], tables: Sequence[Table]) 
     return result.astype(self.dtype)
 
 
-def _sized(shape: Sequence[int], output_size: Sequence[int], tables: Sequence[Table]) -> Any:
-    return zip(shape[2:], output_size, tables, strict=True)
+def _with_sizes(shape: Sequence[int], output_size: Sequence[int], rules: Sequence[ResamplingRule]) -> Any:
+    return zip(shape[2:], output_size, rules, strict=True)
 
 
-def upsampled_backward(grad_output: Array, input_size: Sequence[int], tables: Sequence[Table]) -> Array:
-    """The gradient of upsampled, summed in float32 for half precision."""
+def upsampled_backward(grad_output: Array, input_size: Sequence[int], rules: Sequence[ResamplingRule]) -> Array:
+    """Compute the gradient of `upsampled`; half precision is summed in float32."""
     result = grad_output.astype(accumulator(grad_output.dtype))
-    for axis, (size, count, table) in enumerate(_sized(input_size, grad_output.shape[2:], tables), 2):
-        result = _unresampled(result, axis, table(size, count))
+    for axis, (size, count, rule) in enumerate(_with_sizes(input_size, grad_output.shape[2:], rules), 2):
+        result = _resampled_gradient(result, axis, rule(size, count))
     return result
 
 
 def real_dtype(dtype: Any) -> np.dtype[Any]:
-    """The dtype in which weights for values of `dtype` are computed: float64 for itself and uint8, else float32."""
+    """Return the dtype of the weights for values of `dtype`: float64 for itself and uint8, else float32."""
     return np.dtype(np.float64 if dtype in (jnp.float64, jnp.uint8) else np.float32)

@@ -17,12 +17,12 @@ from .reductions import wide
 
 aten = torch.ops.aten
 
-# Elements that a TPU scans at once.
+# The number of elements that a TPU scans at once.
 _BLOCK = 2048
 
 
 def _accumulated(value: Array, dtype: torch.dtype | None) -> Array:
-    """`value` in the dtype in which PyTorch accumulates: the one asked for, int64 for integers, else its own."""
+    """Cast `value` to the dtype in which PyTorch accumulates: the one asked for, int64 for integers, else its own."""
     if dtype is not None:
         return cast(value, dtype)
     exact = value.dtype == jnp.bool_ or jnp.issubdtype(value.dtype, jnp.integer)
@@ -31,7 +31,10 @@ def _accumulated(value: Array, dtype: torch.dtype | None) -> Array:
 
 @kernel(aten.cumsum.default)
 def cumsum(self: Array, dim: int, *, dtype: torch.dtype | None = None) -> Array:
-    """Running sum along `dim`. torch-mlir has no pattern that keeps half precision's float32 accumulation."""
+    """Return the running sum along `dim`; half precision is accumulated in float32.
+
+    torch-mlir has no pattern that accumulates so.
+    """
     value = _accumulated(self, dtype)
     if value.ndim == 0:
         return value
@@ -40,7 +43,7 @@ def cumsum(self: Array, dim: int, *, dtype: torch.dtype | None = None) -> Array:
 
 @kernel(aten.cumprod.default)
 def cumprod(self: Array, dim: int, *, dtype: torch.dtype | None = None) -> Array:
-    """Running product along `dim`. torch-mlir has no pattern for it."""
+    """Return the running product along `dim`; half precision is accumulated in float32."""
     value = _accumulated(self, dtype)
     if value.ndim == 0:
         return value
@@ -48,7 +51,7 @@ def cumprod(self: Array, dim: int, *, dtype: torch.dtype | None = None) -> Array
 
 
 def _running_extreme(value: Array, dim: int, largest: bool) -> tuple[Array, Array]:
-    """The running extreme, and where it was last attained: the running maximum of the places that attain it.
+    """Return the running extreme and its last position: the running maximum of the positions that attain it.
 
     Two scans of one operand each, which XLA has a form of for TPUs. One scan of pairs takes minutes to compile there
     for 100,000 elements.
@@ -68,18 +71,18 @@ def _running_extreme(value: Array, dim: int, largest: bool) -> tuple[Array, Arra
 
 @kernel(aten.cummax.default)
 def cummax(self: Array, dim: int) -> tuple[Array, Array]:
-    """Running maximum along `dim` and where it was last attained; nan wins from where it stands."""
+    """Return the running maximum along `dim` and its last position; nan wins from its position on."""
     return _running_extreme(self, dim, largest=True)
 
 
 @kernel(aten.cummin.default)
 def cummin(self: Array, dim: int) -> tuple[Array, Array]:
-    """Running minimum along `dim` and where it was last attained; nan wins from where it stands."""
+    """Return the running minimum along `dim` and its last position; nan wins from its position on."""
     return _running_extreme(self, dim, largest=False)
 
 
 def _add_complex(x: Array, y: Array) -> Array:
-    """log(exp(x) + exp(y)) whose phase lies near that of the larger one, as PyTorch's does; it is not wrapped."""
+    """Compute log(exp(x) + exp(y)) with a phase near that of the larger one, not wrapped, as in PyTorch."""
     low = jnp.where(x.real <= y.real, x, y)
     high = jnp.where(x.real <= y.real, y, x)
     endless = jnp.isinf(low.real) & (low.real == high.real)
@@ -88,19 +91,19 @@ def _add_complex(x: Array, y: Array) -> Array:
 
 
 def log_add_exp(x: Array, y: Array) -> Array:
-    """log(exp(x) + exp(y)) without overflow."""
+    """Compute log(exp(x) + exp(y)) without overflow."""
     return _add_complex(x, y) if jnp.iscomplexobj(x) else jnp.logaddexp(x, y)
 
 
 @kernel(aten.logaddexp.default)
 def logaddexp(self: Array, other: Array) -> Array:
-    """log(exp(self) + exp(other)) without overflow; of complex numbers, with the phase near the larger one's."""
+    """Compute log(exp(self) + exp(other)) without overflow; a complex result has a phase near the larger one's."""
     x, y = promoted(self, other)
     return log_add_exp(wide(as_float(x)), wide(as_float(y)))
 
 
 def _blocked_log_sum(value: Array, axis: int) -> Array:
-    """The running log of sums of exp, in blocks: each for itself, then added to the sum of those before it.
+    """Compute the running log of sums of exp by blocks: each for itself, then added to the sum of those before it.
 
     XLA has a form of this scan for TPUs that it compiles quickly for some thousands of elements.
     """
@@ -119,7 +122,7 @@ def _blocked_log_sum(value: Array, axis: int) -> Array:
 
 @kernel(aten.logcumsumexp.default)
 def logcumsumexp(self: Array, dim: int) -> Array:
-    """log of the running sum of exp along `dim`, scanned so that nothing overflows.
+    """Compute the log of the running sum of exp along `dim` without overflow.
 
     torch-mlir's pattern gives wrong values. The phase of complex sums depends on the order of addition, so they are
     added one after the other.

@@ -31,13 +31,14 @@ _COMBINE: dict[str, Callable[..., Array]] = {
 Write = Callable[[Array, Array, str], Array]
 
 
-def _along(dim: int, index: Array, rank: int) -> Write:
-    """Writing at `index` along `dim`, the other coordinates being those of the index: one scatter with batches.
+def _element_writer(dim: int, index: Array, rank: int) -> Write:
+    """Return the function that writes single values at `index` along `dim`: one scatter with batches.
 
-    The values may be larger than the index; so may the array in any dimension, whose rest stays.
+    The values' other coordinates are those of the index. The values may be larger than the index; so may the array in
+    any dimension, whose rest stays.
     """
     if rank == 0 or index.ndim == 0:  # scalars are vectors of one value
-        return lambda into, values, how: _along(0, index.reshape(-1), 1)(
+        return lambda into, values, how: _element_writer(0, index.reshape(-1), 1)(
             into.reshape(-1), values.reshape(-1), how
         ).reshape(into.shape)
     dim %= rank
@@ -62,13 +63,13 @@ def _along(dim: int, index: Array, rank: int) -> Write:
     return write
 
 
-def _across(dim: int, index: Array, rank: int) -> Write:
-    """Writing whole slices at `index` of `dim`: one scatter."""
+def _slice_writer(dim: int, index: Array, rank: int) -> Write:
+    """Return the function that writes whole slices at `index` of `dim`: one scatter."""
     names = {"set": "set", "sum": "add", "prod": "multiply", "amax": "max", "amin": "min"}
 
     def write(into: Array, values: Array, how: str) -> Array:
         if rank == 0:
-            return _across(0, index.reshape(1), 1)(into.reshape(1), values.reshape(1), how).reshape(())
+            return _slice_writer(0, index.reshape(1), 1)(into.reshape(1), values.reshape(1), how).reshape(())
         place = (slice(None),) * (dim % rank) + (narrowed(index.reshape(-1), into.shape[dim]),)
         return getattr(into.at[place], names[how])(values, mode="drop")
 
@@ -82,10 +83,10 @@ def _extreme(dtype: Any, lowest: bool) -> Any:
 
 
 def _reduced(self: Array, write: Write, values: Array, how: str, include_self: bool) -> Array:
-    """`self` with each place that values are written to reduced over them, and over itself if that is included.
+    """Combine the values written to each place, and its old value if `include_self`, by the reduction `how`.
 
-    Half precision is summed and multiplied in float32. Booleans are small integers here, whose sum is their maximum
-    and whose product is their minimum.
+    Half precision is summed and multiplied in float32. Booleans are small integers here, whose sum is their maximum and
+    whose product is their minimum.
     """
     boolean = self.dtype == jnp.bool_
     dtype = jnp.dtype(jnp.int8) if boolean else accumulator(self.dtype)
@@ -106,74 +107,83 @@ def _reduced(self: Array, write: Write, values: Array, how: str, include_self: b
 
 @kernel(aten.scatter.src)
 def scatter(self: Array, dim: int, index: Array, src: Array) -> Array:
-    """`self` with the values of `src` written at the index along `dim`: one scatter.
+    """Write the values of `src` at the index along `dim`: one scatter.
 
-    index: as many dimensions as `self`; `src` is at least as large. Of several values for one place any one may stay.
-    Source: ATen `scatter`.
+    index: as many dimensions as `self`; `src` is at least as large. Which of several values for one place stays is
+    unspecified. Source: ATen `scatter`.
     """
-    return _along(dim, index, self.ndim)(self, cast_to(src, self.dtype), "set")
+    return _element_writer(dim, index, self.ndim)(self, cast_to(src, self.dtype), "set")
 
 
 @kernel(aten.scatter.value)
 def scatter_value(self: Array, dim: int, index: Array, value: Any) -> Array:
-    """`self` with one value written at the index along `dim`: one scatter."""
+    """Write one number at the index along `dim`: one scatter.
+
+    Raises NotImplementedError for a number that an integer dtype cannot hold.
+    """
     return scatter(self, dim, index, jnp.full(index.shape, checked_number(value, self.dtype)))
 
 
 @kernel(aten.scatter.reduce)
 def scatter_reduced(self: Array, dim: int, index: Array, src: Array, *, reduce: str) -> Array:
-    """`self` with the values of `src` added or multiplied in at the index along `dim`: one scatter."""
+    """Add the values of `src` at the index along `dim`, or multiply by them: one scatter.
+
+    reduce: "add" or "multiply". Source: ATen `scatter.reduce`.
+    """
     how = {"add": "sum", "multiply": "prod"}[reduce]
-    return _reduced(self, _along(dim, index, self.ndim), src, how, include_self=True)
+    return _reduced(self, _element_writer(dim, index, self.ndim), src, how, include_self=True)
 
 
 @kernel(aten.scatter.value_reduce)
 def scatter_value_reduced(self: Array, dim: int, index: Array, value: Any, *, reduce: str) -> Array:
-    """`self` with one value added or multiplied in at the index along `dim`: one scatter."""
+    """Add one number at the index along `dim`, or multiply by it: one scatter.
+
+    reduce: "add" or "multiply". Raises NotImplementedError for a number that an integer dtype cannot hold.
+    """
     return scatter_reduced(self, dim, index, jnp.full(index.shape, checked_number(value, self.dtype)), reduce=reduce)
 
 
 @kernel(aten.scatter_add.default)
 def scatter_add(self: Array, dim: int, index: Array, src: Array) -> Array:
-    """`self` with the values of `src` added at the index along `dim`: one scatter."""
-    return _reduced(self, _along(dim, index, self.ndim), src, "sum", include_self=True)
+    """Add the values of `src` at the index along `dim`: one scatter."""
+    return _reduced(self, _element_writer(dim, index, self.ndim), src, "sum", include_self=True)
 
 
 @kernel(aten.scatter_reduce.two)
 def scatter_reduce(self: Array, dim: int, index: Array, src: Array, reduce: str, *, include_self: bool = True) -> Array:
-    """`self` with each place that the index names along `dim` reduced over its values of `src`.
+    """Combine the values of `src` for each place that the index names along `dim`, and by default its old value.
 
     reduce: sum, prod, mean, amax or amin. Without `include_self` the old value of such a place does not count; places
     not named keep theirs. Source: ATen `scatter_reduce`.
     """
-    return _reduced(self, _along(dim, index, self.ndim), src, reduce, include_self)
+    return _reduced(self, _element_writer(dim, index, self.ndim), src, reduce, include_self)
 
 
 @kernel(aten.index_add.default)
 def index_add(self: Array, dim: int, index: Array, source: Array, *, alpha: Any = 1) -> Array:
-    """`self` with the slices of `source`, times a number, added to those that a vector of indices names along `dim`.
+    """Add the slices of `source`, times `alpha`, to those that a vector of indices names along `dim`: one scatter.
 
-    One scatter. An index and, beside it, a vector's source may be without dimensions. Source: ATen `index_add`.
+    The index, and with it the source of a vector, may be without dimensions. Source: ATen `index_add`.
     """
     values = source if isinstance(alpha, int) and alpha == 1 else source * jnp.asarray(alpha, source.dtype)
-    return _reduced(self, _across(dim, index, self.ndim), values, "sum", include_self=True)
+    return _reduced(self, _slice_writer(dim, index, self.ndim), values, "sum", include_self=True)
 
 
 @kernel(aten.index_copy.default)
 def index_copy(self: Array, dim: int, index: Array, source: Array) -> Array:
-    """`self` with the slices of `source` in the place of those that a vector of indices names along `dim`.
+    """Write the slices of `source` to those that a vector of indices names along `dim`: one scatter.
 
-    One scatter. Of several slices for one place any one may stay. Source: ATen `index_copy`.
+    Which of several slices for one place stays is unspecified. Source: ATen `index_copy`.
     """
-    return _across(dim, index, self.ndim)(self, source.astype(self.dtype), "set")
+    return _slice_writer(dim, index, self.ndim)(self, source.astype(self.dtype), "set")
 
 
 @kernel(aten.index_reduce.default)
 def index_reduce(
     self: Array, dim: int, index: Array, source: Array, reduce: str, *, include_self: bool = True
 ) -> Array:
-    """`self` with the slices that a vector of indices names along `dim` reduced over those of `source`.
+    """Combine the slices of `source` for each slice that indices name along `dim`, and by default the old one.
 
-    reduce: prod, mean, amax or amin, as in scatter_reduce. Source: ATen `index_reduce`.
+    index: a vector. reduce: prod, mean, amax or amin, as in scatter_reduce. Source: ATen `index_reduce`.
     """
-    return _reduced(self, _across(dim, index, self.ndim), source, reduce, include_self)
+    return _reduced(self, _slice_writer(dim, index, self.ndim), source, reduce, include_self)

@@ -16,8 +16,8 @@ aten = torch.ops.aten
 _EMPTY = {"sum": 0.0, "mean": float("nan"), "prod": 1.0, "max": -float("inf"), "min": float("inf")}
 
 
-def _ends(lengths: Array | None, offsets: Array | None, axis: int) -> tuple[Array, Array]:
-    """Where each segment begins and ends along the last dimension of `lengths` or `offsets`."""
+def _boundaries(lengths: Array | None, offsets: Array | None, axis: int) -> tuple[Array, Array]:
+    """Return where each segment begins and ends along the last dimension of `lengths` or `offsets`."""
     if offsets is not None:
         return jnp.take(offsets, jnp.arange(offsets.shape[axis] - 1), axis=axis), jnp.take(
             offsets, jnp.arange(1, offsets.shape[axis]), axis=axis
@@ -28,7 +28,7 @@ def _ends(lengths: Array | None, offsets: Array | None, axis: int) -> tuple[Arra
 
 
 def _reduce_row(data: Array, begins: Array, ends: Array, reduce: str, initial: Any) -> Array:
-    """[places, ...] to [segments, ...]: a mask of [segments, places] chooses, so that empty segments come out too."""
+    """Reduce [places, ...] to [segments, ...] by a mask of [segments, places], which gives empty segments too."""
     places = jnp.arange(data.shape[0])
     inside = (places >= begins[:, None]) & (places < ends[:, None])
     inside = inside.reshape(inside.shape + (1,) * (data.ndim - 1))
@@ -64,11 +64,12 @@ def segment_reduce(
     unsafe: bool = False,
     initial: Any = None,
 ) -> Array:
-    """Sum, mean, product, largest or smallest of each segment along one dimension, with an initial value.
+    """Reduce each segment along `axis` to its sum, mean, product, maximum or minimum, starting from `initial`.
 
-    Lengths need not add up to the dimension. Dimensions before `axis` have segments of their own.
+    lengths or offsets: [..., segments] or [..., segments + 1], with segments of their own for each place of the
+    dimensions before `axis`. Lengths need not add up to the dimension. Source: ATen `segment_reduce`.
     """
-    begins, ends = _ends(lengths, offsets, axis)
+    begins, ends = _boundaries(lengths, offsets, axis)
 
     def row(data: Array, begins: Array, ends: Array) -> Array:
         return _reduce_row(data, begins, ends, reduce, initial)

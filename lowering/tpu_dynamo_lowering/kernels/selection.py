@@ -15,15 +15,15 @@ from .sorting import sort
 aten = torch.ops.aten
 
 
-def _at(values: Array, index: Array, place: Array, dim: int, keepdim: bool) -> tuple[Array, Array]:
-    """Sorted values and their positions at one place along `dim`; `place` has extent one there."""
+def _at_place(values: Array, index: Array, place: Array, dim: int, keepdim: bool) -> tuple[Array, Array]:
+    """Return the sorted values and their positions at one place along `dim`, where `place` has size 1."""
     found = jnp.take_along_axis(values, place, axis=dim), jnp.take_along_axis(index, place, axis=dim)
     return found if keepdim else (jnp.squeeze(found[0], dim), jnp.squeeze(found[1], dim))
 
 
 @kernel(aten.kthvalue.default)
 def kthvalue(self: Array, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Array, Array]:
-    """The k-th smallest along a dimension and a position of it, nan being the largest."""
+    """Return the k-th smallest value along a dimension and its position; nan counts as the largest."""
     if self.ndim == 0:
         return self, jnp.zeros((), jnp.int64)
     values, index = sort(self, dim)
@@ -42,9 +42,9 @@ def _median(value: Array, dim: int, keepdim: bool, skip_nan: bool) -> tuple[Arra
     extent = value.shape[dim]
     real = extent - jnp.sum(_is_nan(value), axis=dim, keepdims=True, dtype=jnp.int64)
     middle = jnp.maximum(real - 1, 0) // 2
-    # nan sorts last, so the first one stands right after the numbers.
+    # nan sorts last, so the first nan follows the numbers.
     place = middle if skip_nan else jnp.where(real < extent, real, middle)
-    return _at(values, index, place, dim, keepdim)
+    return _at_place(values, index, place, dim, keepdim)
 
 
 def _median_of_all(value: Array, skip_nan: bool) -> Array:
@@ -55,31 +55,31 @@ def _median_of_all(value: Array, skip_nan: bool) -> Array:
 
 @kernel(aten.median.default)
 def median(self: Array) -> Array:
-    """The lower median of all; nan where there is one."""
+    """Return the lower median of all values; nan if there is one."""
     return _median_of_all(self, skip_nan=False)
 
 
 @kernel(aten.nanmedian.default)
 def nanmedian(self: Array) -> Array:
-    """The lower median of all that are not nan."""
+    """Return the lower median of all values that are not nan."""
     return _median_of_all(self, skip_nan=True)
 
 
 @kernel(aten.median.dim)
 def median_dim(self: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
-    """The lower median along a dimension and a position of it; nan, at its first position, where there is one."""
+    """Return the lower median along a dimension and its position; nan, at its first position, if there is one."""
     return _median(self, dim, keepdim, skip_nan=False)
 
 
 @kernel(aten.nanmedian.dim)
 def nanmedian_dim(self: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
-    """The lower median along a dimension of all that are not nan, and a position of it."""
+    """Return the lower median along a dimension of the values that are not nan, and its position."""
     return _median(self, dim, keepdim, skip_nan=True)
 
 
 @kernel(aten.mode.default)
 def mode(self: Array, dim: int = -1, keepdim: bool = False) -> tuple[Array, Array]:
-    """The most frequent value along a dimension, the smallest of several, and its last position.
+    """Return the most frequent value along a dimension, the smallest of several, and its last position.
 
     Each nan is a value of its own.
     """
@@ -91,11 +91,11 @@ def mode(self: Array, dim: int = -1, keepdim: bool = False) -> tuple[Array, Arra
     before = jnp.roll(values, 1, axis=dim)
     begins = (values != before) | (place == 0)
     length = place - lax.cummax(jnp.where(begins, place, 0), axis=dim)
-    return _at(values, index, jnp.argmax(length, axis=dim, keepdims=True), dim, keepdim)
+    return _at_place(values, index, jnp.argmax(length, axis=dim, keepdims=True), dim, keepdim)
 
 
 def _search(sequence: Array, values: Array, right: bool, sorter: Array | None) -> Array:
-    """The place of each value in the last dimension of `sequence`, by bisection; nan belongs at the end."""
+    """Find each value's place in the last dimension of `sequence`, by bisection; nan belongs at the end."""
     extent = sequence.shape[-1]
     low = jnp.zeros(values.shape, jnp.int32)
     high = jnp.full(values.shape, extent, jnp.int32)
@@ -124,7 +124,10 @@ def searchsorted(
     side: str | None = None,
     sorter: Array | None = None,
 ) -> Array:
-    """Where each value would go in a sorted sequence, or in its own row of several; before or after its equals."""
+    """Find the place to insert each value in a sorted sequence, before its equals or, if `right`, after.
+
+    sorted_sequence: a vector, or rows for the rows of `self`. Source: ATen `searchsorted`.
+    """
     sequence, values = promoted(sorted_sequence, self)
     after = right or side == "right"
     if values.ndim == 0:
@@ -134,5 +137,5 @@ def searchsorted(
 
 @kernel(aten.bucketize.Tensor, aten.bucketize.Scalar)
 def bucketize(self: Any, boundaries: Array, *, out_int32: bool = False, right: bool = False) -> Array:
-    """Between which boundaries each value lies; with `right`, a value equal to one belongs after it."""
+    """Return the number of boundaries below each value; with `right` an equal boundary counts too."""
     return searchsorted(boundaries, self, right=right)

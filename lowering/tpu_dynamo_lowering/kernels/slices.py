@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 
 def clamped_range(extent: int, start: int | None, end: int | None, step: int = 1) -> tuple[int, int]:
-    """A slice's bounds inside a dimension: negative ones from the end, others cut off, the end not before the start.
+    """Return a slice's bounds within a dimension: negative ones from the end, others cut off, and end >= start.
 
     Autograd writes `end` as the largest int64, which torch-mlir's pattern for slice_scatter counts up to.
     """
@@ -27,7 +27,7 @@ def clamped_range(extent: int, start: int | None, end: int | None, step: int = 1
 
 @kernel(aten.slice.Tensor)
 def slice_(self: Array, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Array:
-    """Every step-th place of a range of a dimension."""
+    """Take every step-th place from `start` to `end` along a dimension."""
     dim %= self.ndim
     start, end = clamped_range(self.shape[dim], start, end, step)
     return lax.slice_in_dim(self, start, end, step, axis=dim)
@@ -35,7 +35,7 @@ def slice_(self: Array, dim: int = 0, start: int | None = None, end: int | None 
 
 @kernel(aten.select.int)
 def select(self: Array, dim: int, index: int) -> Array:
-    """One place along a dimension, which goes."""
+    """Take one place along a dimension and remove that dimension."""
     return lax.index_in_dim(self, index, axis=dim % self.ndim, keepdims=False)
 
 
@@ -43,8 +43,9 @@ def select(self: Array, dim: int, index: int) -> Array:
 def slice_scatter(
     self: Array, src: Array, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Array:
-    """`self` with `src` in the place of a slice; torch-mlir's pattern needs memory up to `end`, which autograd
-    sets to the largest int64.
+    """Replace a slice of `self` by `src`.
+
+    torch-mlir's pattern needs memory up to `end`, which autograd sets to the largest int64.
     """
     dim %= self.ndim
     start, end = clamped_range(self.shape[dim], start, end, step)
@@ -54,13 +55,13 @@ def slice_scatter(
 
 @kernel(aten.select_scatter.default)
 def select_scatter(self: Array, src: Array, dim: int, index: int) -> Array:
-    """`self` with `src` at one place along a dimension."""
+    """Replace one place of `self` along a dimension by `src`."""
     return self.at[(slice(None),) * (dim % self.ndim) + (index,)].set(cast_to(src, self.dtype))
 
 
 @kernel(aten.slice_backward.default)
 def slice_backward(grad_output: Array, input_sizes: Sequence[int], dim: int, start: int, end: int, step: int) -> Array:
-    """Zeros with `grad_output` in the place of a slice: one pad."""
+    """Compute the gradient of a slice: zeros with `grad_output` in its place, by one pad."""
     dim %= len(input_sizes)
     start, _ = clamped_range(input_sizes[dim], start, end, step)
     taken = grad_output.shape[dim]
@@ -74,7 +75,7 @@ def slice_backward(grad_output: Array, input_sizes: Sequence[int], dim: int, sta
 
 @kernel(aten.select_backward.default)
 def select_backward(grad_output: Array, input_sizes: Sequence[int], dim: int, index: int) -> Array:
-    """Zeros with `grad_output` at one place along a dimension: one pad."""
+    """Compute the gradient of a selection: zeros with `grad_output` at one place of a dimension, by one pad."""
     dim %= len(input_sizes)
     before = index % input_sizes[dim]
     config = [(0, 0, 0)] * len(input_sizes)
@@ -84,7 +85,7 @@ def select_backward(grad_output: Array, input_sizes: Sequence[int], dim: int, in
 
 @kernel(aten.diagonal.default)
 def diagonal(self: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
-    """A diagonal of two dimensions, as the last one."""
+    """Take a diagonal of two dimensions, as the last dimension."""
     return jnp.diagonal(self, offset, dim1, dim2)
 
 
@@ -107,19 +108,19 @@ def _scatter_diagonal(into: Array, source: Array, offset: int, dim1: int, dim2: 
 
 @kernel(aten.diagonal_scatter.default)
 def diagonal_scatter(self: Array, src: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
-    """`self` with `src` on a diagonal of two dimensions."""
+    """Replace a diagonal of two dimensions of `self` by `src`."""
     return _scatter_diagonal(self, src, offset, dim1, dim2)
 
 
 @kernel(aten.diagonal_backward.default)
 def diagonal_backward(grad_output: Array, input_sizes: Sequence[int], offset: int, dim1: int, dim2: int) -> Array:
-    """Zeros with `grad_output` on a diagonal of two dimensions."""
+    """Compute the gradient of a diagonal: zeros with `grad_output` on it."""
     return _scatter_diagonal(jnp.zeros(tuple(input_sizes), grad_output.dtype), grad_output, offset, dim1, dim2)
 
 
 @kernel(aten.split_with_sizes.default)
 def split_with_sizes(self: Array, split_sizes: Sequence[int], dim: int = 0) -> list[Array]:
-    """Pieces of given sizes along a dimension."""
+    """Split along a dimension into pieces of the given sizes."""
     ends = np.cumsum(split_sizes)
     return [
         lax.slice_in_dim(self, int(end - size), int(end), axis=dim % self.ndim)
@@ -129,7 +130,7 @@ def split_with_sizes(self: Array, split_sizes: Sequence[int], dim: int = 0) -> l
 
 @kernel(aten.split.Tensor)
 def split(self: Array, split_size: int, dim: int = 0) -> list[Array]:
-    """Pieces of one size along a dimension, the last one smaller if need be."""
+    """Split along a dimension into pieces of one size, the last one smaller if need be."""
     extent = self.shape[dim]
     starts = range(0, extent, split_size) if extent else (0,)
     return [lax.slice_in_dim(self, s, min(s + split_size, extent), axis=dim % self.ndim) for s in starts]
@@ -137,13 +138,13 @@ def split(self: Array, split_size: int, dim: int = 0) -> list[Array]:
 
 @kernel(aten.unbind.int)
 def unbind(self: Array, dim: int = 0) -> list[Array]:
-    """Every place along a dimension, which goes."""
+    """Split along a dimension into its places and remove that dimension."""
     return [lax.index_in_dim(self, i, axis=dim % self.ndim, keepdims=False) for i in range(self.shape[dim])]
 
 
 @kernel(aten.unfold.default)
 def unfold(self: Array, dimension: int, size: int, step: int) -> Array:
-    """Windows of a dimension, in a new last one."""
+    """Copy the windows of `size` places, `step` apart, of a dimension into a new last dimension."""
     if self.ndim == 0:
         return self.reshape(1)[:size]
     count = (self.shape[dimension] - size) // step + 1
@@ -154,10 +155,10 @@ def unfold(self: Array, dimension: int, size: int, step: int) -> Array:
 
 @kernel(aten.unfold_backward.default)
 def unfold_backward(grad_in: Array, input_sizes: Sequence[int], dim: int, size: int, step: int) -> Array:
-    """The sum, at each place of a dimension, over the windows that held it."""
+    """Compute the gradient of unfold: at each place the sum over the windows that hold it."""
     zeros = jnp.zeros(tuple(input_sizes), grad_in.dtype)
     if zeros.ndim == 0:
-        return jnp.sum(grad_in)  # of one window, or of none
+        return jnp.sum(grad_in)  # there is one window, or none
     dim %= zeros.ndim
     count = grad_in.shape[dim]
     places = np.arange(count)[:, None] * step + np.arange(size)[None, :]

@@ -15,19 +15,19 @@ aten = torch.ops.aten
 
 @kernel(aten._softmax.default)
 def softmax(self: Array, dim: int, half_to_float: bool) -> Array:
-    """Softmax along one dimension."""
+    """Return the softmax along one dimension."""
     return jax.nn.softmax(wide(self), axis=dim) if self.ndim else jnp.ones_like(self)
 
 
 @kernel(aten._log_softmax.default)
 def log_softmax(self: Array, dim: int, half_to_float: bool) -> Array:
-    """Logarithm of softmax along one dimension."""
+    """Return the logarithm of the softmax along one dimension."""
     return jax.nn.log_softmax(wide(self), axis=dim) if self.ndim else jnp.zeros_like(self)
 
 
 @kernel(aten._softmax_backward_data.default)
 def softmax_backward(grad_output: Array, output: Array, dim: int, input_dtype: torch.dtype) -> Array:
-    """Gradient of softmax, from its output."""
+    """Compute the gradient of softmax's input from its output."""
     weighted = wide(grad_output) * wide(output)
     if not weighted.ndim:
         return jnp.zeros_like(weighted)
@@ -36,7 +36,7 @@ def softmax_backward(grad_output: Array, output: Array, dim: int, input_dtype: t
 
 @kernel(aten._log_softmax_backward_data.default)
 def log_softmax_backward(grad_output: Array, output: Array, dim: int, input_dtype: torch.dtype) -> Array:
-    """Gradient of log-softmax, from its output."""
+    """Compute the gradient of log_softmax's input from its output."""
     gradient = wide(grad_output)
     if not gradient.ndim:
         return jnp.zeros_like(gradient)

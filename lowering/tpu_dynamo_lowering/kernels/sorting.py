@@ -14,7 +14,7 @@ aten = torch.ops.aten
 
 
 def _sorted(value: Array, dim: int, descending: bool) -> tuple[Array, Array]:
-    """Values in order, stable, and where they were; nan is greater than every number.
+    """Sort stably and return the values and their positions; nan is greater than every number.
 
     Descending is ascending from the end, which needs no second key, and in which equal values keep their order. The
     positions are an int32 iota, where the dimension allows it: by that XLA sorts stably without another operand.
@@ -33,7 +33,7 @@ def _sorted(value: Array, dim: int, descending: bool) -> tuple[Array, Array]:
 
 @kernel(aten.sort.default)
 def sort(self: Array, dim: int = -1, descending: bool = False) -> tuple[Array, Array]:
-    """Sorted values and their int64 positions, stable, nan greater than every number.
+    """Sort stably along `dim` and return the values and their positions; nan is greater than every number.
 
     torch-mlir's pattern sorts neither stably nor in descending order correctly. Source: ATen `sort`.
     """
@@ -42,16 +42,19 @@ def sort(self: Array, dim: int = -1, descending: bool = False) -> tuple[Array, A
 
 @kernel(aten.sort.stable)
 def sort_stable(self: Array, stable: bool | None, dim: int = -1, descending: bool = False) -> tuple[Array, Array]:
-    """Sorted values and their int64 positions, stable whether asked or not. Source: ATen `sort.stable`."""
+    """Sort along `dim`, stably whether asked or not, and return the values and their positions.
+
+    Source: ATen `sort.stable`.
+    """
     return _sorted(self, dim, descending)
 
 
 @kernel(aten.topk.default)
 def topk(self: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Array, Array]:
-    """The k largest or smallest along `dim`, in order, with int64 positions; nan is the largest.
+    """Return the k largest or smallest values along `dim`, in order, and their positions; nan is the largest.
 
-    Floats along the last dimension use XLA's own top-k, which TPUs have in hardware-friendly form; the rest is
-    a sort. torch-mlir's pattern is wrong for integers. Source: ATen `topk`.
+    The largest floats are found by XLA's own top-k, which TPUs have in hardware-friendly form; the rest is a sort.
+    torch-mlir's pattern is wrong for integers. Source: ATen `topk`.
     """
     if self.ndim == 0:
         return self, jnp.zeros((), jnp.int64)

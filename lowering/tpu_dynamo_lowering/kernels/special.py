@@ -19,27 +19,27 @@ prims = torch.ops.prims
 
 
 def _digamma(x: Array) -> Array:
-    # At zero XLA gives nan, PyTorch the infinity of the side that the zero's sign names.
+    # At zero XLA gives nan, PyTorch an infinity of the sign opposite to the zero's.
     return jnp.where(x == 0, jnp.copysign(jnp.inf, -x), lax.digamma(x))
 
 
 @kernel(aten.digamma.default, prims.digamma.default)
 def digamma(self: Array) -> Array:
-    """The derivative of log gamma; infinite at zero, nan at the negative whole numbers."""
+    """Compute the derivative of log gamma; infinite at zero, nan at the negative integers."""
     return _digamma(as_real(self))
 
 
 @kernel(aten.lgamma.default, prims.lgamma.default)
 def lgamma(self: Array) -> Array:
-    """log |gamma|."""
+    """Compute log |gamma(x)|."""
     return lax.lgamma(as_real(self))
 
 
 def _hurwitz(order: Array, start: Array) -> Array:
-    """Hurwitz's zeta function above zero.
+    """Compute Hurwitz's zeta function for positive `start`.
 
-    Where the tenth term is nothing the sum is that of the first nine: for such orders XLA's expansion of the rest is
-    nan, zero times infinity.
+    Where the tenth term underflows to zero the sum is that of the first nine: for such orders XLA's expansion of the
+    rest is nan, zero times infinity.
     """
     few = sum(jnp.power(start + k, -order) for k in range(9))
     nothing = jnp.power(start + 9, -order) == 0
@@ -47,7 +47,7 @@ def _hurwitz(order: Array, start: Array) -> Array:
 
 
 def _zeta(order: Array, start: Array) -> Array:
-    """Hurwitz's zeta function; infinite at the poles, nan below zero for an order that is not whole.
+    """Compute Hurwitz's zeta function; infinite at the poles, nan below zero for an order that is not an integer.
 
     The terms below zero are those of the series from the last one's distance to zero on, up to the first one's, with a
     sign. The terms next to zero are added by themselves: they are large, and of an odd order they cancel each other.
@@ -67,7 +67,7 @@ def _zeta(order: Array, start: Array) -> Array:
 
 
 def _trigamma(x: Array) -> Array:
-    """digamma's derivative, reflected about one half for what lies below."""
+    """Compute digamma's derivative, by reflection for arguments below one half."""
     below = x < 0.5
     reflected = jnp.where(below, 1 - x, x)
     value = jnp.where(reflected == jnp.inf, 0, _zeta(jnp.full_like(x, 2), reflected))
@@ -76,7 +76,7 @@ def _trigamma(x: Array) -> Array:
 
 @kernel(aten.polygamma.default)
 def polygamma(n: int, self: Array) -> Array:
-    """The n-th derivative of digamma, by Hurwitz's zeta function."""
+    """Compute the n-th derivative of digamma, by Hurwitz's zeta function."""
     x = as_real(self)
     if n == 0:
         return _digamma(x)
@@ -88,26 +88,26 @@ def polygamma(n: int, self: Array) -> Array:
 
 @kernel(prims.zeta.default)
 def zeta(self: Any, other: Any) -> Array:
-    """Hurwitz's zeta function of order `self` from `other` on."""
+    """Compute Hurwitz's zeta function: the sum over k >= 0 of 1 / (other + k) ** self."""
     x, y = promoted_to_real(self, other)
     return _zeta(*jnp.broadcast_arrays(as_real(x), as_real(y)))
 
 
 @kernel(prims.erfcx.default, aten.special_erfcx.default)
 def erfcx(self: Array) -> Array:
-    """exp(x²) erfc(x), which does not underflow."""
+    """Compute exp(x²) * erfc(x) without underflow."""
     return jax.scipy.special.erfcx(as_real(self))
 
 
 @kernel(prims.ndtri.default, aten.special_ndtri.default)
 def ndtri(self: Array) -> Array:
-    """The quantile of the normal distribution; infinite at 0 and 1, nan outside."""
+    """Compute the quantile of the normal distribution; infinite at 0 and 1, nan outside."""
     return jax.scipy.special.ndtri(as_real(self))
 
 
 @kernel(aten.special_log_ndtr.default)
 def log_ndtr(self: Array) -> Array:
-    """The logarithm of the normal distribution function; its asymptotic form in the far lower tail."""
+    """Compute the logarithm of the normal distribution function, by its asymptotic form in the lower tail."""
     x = as_real(self)
     scaled = -x * math.sqrt(0.5)
     tail = jnp.log(jax.scipy.special.erfcx(scaled) / 2) - x * x / 2

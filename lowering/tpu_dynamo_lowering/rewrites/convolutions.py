@@ -1,4 +1,4 @@
-"""Convolutions under the names of the libraries that eager PyTorch chooses among, said as the one of all ranks."""
+"""Convolutions under the names of the libraries that eager PyTorch chooses among, rewritten as aten.convolution."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _convolution(
     cudnn_enabled: bool,
     allow_tf32: bool,
 ) -> Tensor:
-    """The convolution; the switches of one vendor's library mean nothing to XLA."""
+    """Convolve; the switches of cuDNN have no meaning for XLA."""
     return aten.convolution.default(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
 
 
@@ -41,7 +41,7 @@ def _batched(
     dilation: Sequence[int] = (1,),
     output_padding: Sequence[int] | None = None,
 ) -> Tensor:
-    """A convolution without groups, transposed where an output padding is given, of a batch or one sample."""
+    """Convolve a batch or a single sample without groups; transposed if an output padding is given."""
     single = self.ndim < weight.ndim
     result = aten.convolution.default(
         self.unsqueeze(0) if single else self,
@@ -66,8 +66,8 @@ def slow_conv_forward(
     stride: Sequence[int],
     padding: Sequence[int],
 ) -> Tensor:
-    """The convolution, by eager's own loops there."""
-    # A weight may have the kernel's places in one dimension.
+    """Convolve in two or three dimensions, as eager PyTorch does by its own loops."""
+    # A weight may come as a matrix, [out, in * kernel].
     return _batched(self, weight.reshape(weight.shape[0], -1, *kernel_size), bias, stride, padding)
 
 
@@ -81,7 +81,7 @@ def slow_conv_dilated2d(
     padding: Sequence[int] = (0, 0),
     dilation: Sequence[int] = (1, 1),
 ) -> Tensor:
-    """The dilated convolution of two dimensions, by eager's own loops there."""
+    """Convolve in two dimensions with dilation, as eager PyTorch does by its own loops."""
     return _batched(self, weight, bias, stride, padding, dilation)
 
 
@@ -95,7 +95,7 @@ def slow_conv_dilated3d(
     padding: Sequence[int] = (0, 0, 0),
     dilation: Sequence[int] = (1, 1, 1),
 ) -> Tensor:
-    """The dilated convolution of three dimensions, by eager's own loops there."""
+    """Convolve in three dimensions with dilation, as eager PyTorch does by its own loops."""
     return _batched(self, weight, bias, stride, padding, dilation)
 
 
@@ -110,7 +110,7 @@ def slow_conv_transpose2d(
     output_padding: Sequence[int] = (0, 0),
     dilation: Sequence[int] = (1, 1),
 ) -> Tensor:
-    """The transposed convolution of two dimensions, by eager's own loops there."""
+    """Convolve transposed in two dimensions, as eager PyTorch does by its own loops."""
     return _batched(self, weight, bias, stride, padding, dilation, output_padding)
 
 
@@ -125,7 +125,7 @@ def slow_conv_transpose3d(
     output_padding: Sequence[int] = (0, 0, 0),
     dilation: Sequence[int] = (1, 1, 1),
 ) -> Tensor:
-    """The transposed convolution of three dimensions, by eager's own loops there."""
+    """Convolve transposed in three dimensions, as eager PyTorch does by its own loops."""
     return _batched(self, weight, bias, stride, padding, dilation, output_padding)
 
 
@@ -139,7 +139,7 @@ def mkldnn_convolution(
     dilation: Sequence[int],
     groups: int,
 ) -> Tensor:
-    """The convolution, by a library of CPUs there."""
+    """Convolve, as eager PyTorch does by oneDNN."""
     return aten.convolution.default(self, weight, bias, stride, padding, dilation, False, (0,), groups)
 
 
@@ -147,5 +147,5 @@ def mkldnn_convolution(
 def _nnpack_spatial_convolution(
     input: Tensor, weight: Tensor, bias: Tensor | None, padding: Sequence[int], stride: Sequence[int] = (1, 1)
 ) -> Tensor:
-    """The convolution of two dimensions, by a library of phones there."""
+    """Convolve in two dimensions, as eager PyTorch does by NNPACK."""
     return aten.convolution.default(input, weight, bias, stride, padding, (1,), False, (0,), 1)

@@ -1,4 +1,4 @@
-"""The copying form of every view, which a program does not tell apart from the view."""
+"""The copying form of every view; a program does not distinguish it from the view."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ aten = torch.ops.aten
 
 
 def _copied(value: Tensor) -> Tensor:
-    # Strides are read by later rewrites, and a copy's are its own.
+    # Later rewrites read strides, and a copy has its own, not the view's.
     return value.clone(memory_format=torch.contiguous_format)
 
 
@@ -30,10 +30,17 @@ def _copy_of(view: OpOverload) -> Callable[..., Any]:
 
 for _copy, _view in copies_of_views():
     if _copy not in TABLE and (_view in TABLE or torch_decomposition(_view) is not None):
-        add(Lowering(_copy, How.REWRITE, "a view and a copy, which a program does not tell apart.", _copy_of(_view)))
+        add(
+            Lowering(
+                _copy,
+                How.REWRITE,
+                "the view operator and a copy; a program does not distinguish them.",
+                _copy_of(_view),
+            )
+        )
 
 
 @rewrites(aten._reshape_copy.default)
 def _reshape_copy(self: Tensor, size: Sequence[int]) -> Tensor:
-    """A copy in another shape of as many values."""
+    """Copy to another shape of as many elements."""
     return _copied(self.reshape(tuple(size)))

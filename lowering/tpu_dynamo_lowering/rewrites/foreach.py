@@ -1,4 +1,4 @@
-"""Operators on lists of tensors, which optimisers use: each one element after element."""
+"""Operators on lists of tensors, which optimisers use: the operator of single tensors for each position."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {name: getattr(torch, name) for n
 
 
 def _over_lists(function: Callable[..., Tensor], overload: OpOverload) -> Callable[..., list[Tensor]]:
-    """`function` for each place of an overload's lists; what is no list is the same for all of them."""
+    """Return a function that calls `function` for each position of an overload's lists.
+
+    Arguments that are no lists are passed on unchanged.
+    """
     arguments = overload._schema.arguments
     positional = [argument.name for argument in arguments if not argument.kwarg_only]
 
@@ -80,7 +83,7 @@ def _enter() -> None:
         for overload in packet.overloads() if packet is not None else ():
             target = getattr(packet, overload)
             if not target._schema.is_mutable:
-                reason = "the operator of single tensors, once for each place of the lists."
+                reason = "the operator of single tensors, once for each position of the lists."
                 add(Lowering(target, How.REWRITE, reason, _over_lists(function, target)))
 
 

@@ -16,7 +16,7 @@ aten = torch.ops.aten
 
 @higher_order_rewrites(torch.ops.higher_order.out_dtype)
 def out_dtype(op: OpOverload, output_dtype: torch.dtype, *args: Any) -> Tensor:
-    """An operator whose result has a dtype of its own, in which, with its arguments' dtypes, it is computed.
+    """Apply an operator in the dtype that `output_dtype` and its arguments promote to; cast the result to the former.
 
     Source: `out_dtype_fallback` in torch/_higher_order_ops/out_dtype.py.
     """

@@ -21,7 +21,7 @@ def _lu(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _determinant_parts(LU: Tensor, pivots: Tensor) -> tuple[Tensor, Tensor]:
-    """The diagonal of U, and the sign of the permutation in its dtype."""
+    """Return the diagonal of U, and the sign of the permutation in U's dtype."""
     diagonal = LU.diagonal(dim1=-2, dim2=-1)
     places = torch.arange(1, pivots.shape[-1] + 1, dtype=pivots.dtype, device=pivots.device)
     odd = (pivots != places).sum(-1) % 2
@@ -30,7 +30,10 @@ def _determinant_parts(LU: Tensor, pivots: Tensor) -> tuple[Tensor, Tensor]:
 
 @rewrites(aten._linalg_det.default)
 def linalg_det(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The determinant: the product of U's diagonal, with the sign of the permutation."""
+    """Compute the determinant as the product of U's diagonal and the permutation's sign; also return LU and pivots.
+
+    ATen's choice of A or its transpose for the factors is kept, because the backward formulas read it from A's strides.
+    """
     LU, pivots, _ = _lu(A)
     diagonal, sign = _determinant_parts(LU, pivots)
     return sign * diagonal.prod(-1), LU, pivots
@@ -38,7 +41,7 @@ def linalg_det(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @rewrites(aten._linalg_slogdet.default)
 def linalg_slogdet(A: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The determinant's sign and the logarithm of its size, from the diagonal of U."""
+    """Compute the determinant's sign and the log of its absolute value from U's diagonal; also return LU and pivots."""
     LU, pivots, _ = _lu(A)
     diagonal, sign = _determinant_parts(LU, pivots)
     return sign * diagonal.sgn().prod(-1), diagonal.abs().log().sum(-1), LU, pivots
@@ -48,7 +51,7 @@ def linalg_slogdet(A: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def linalg_pinv(
     self: Tensor, *, atol: Tensor | None = None, rtol: Tensor | None = None, hermitian: bool = False
 ) -> Tensor:
-    """The pseudo-inverse, from the singular or eigenvalues above max(atol, rtol * the largest).
+    """Compute the pseudo-inverse from the singular values, or eigenvalues, above max(atol, rtol * the largest).
 
     rtol is by default the dtype's precision times the longer side, or zero where atol is given.
     """

@@ -15,11 +15,11 @@ _NONE, _MEAN = range(2)
 @before_autograd(aten.multilabel_margin_loss_forward.default)
 @rewrites(aten.multilabel_margin_loss_forward.default)
 def multilabel_margin_loss_forward(self: Tensor, target: Tensor, reduction: int) -> tuple[Tensor, Tensor]:
-    """How far labels' scores stay within one of the other classes', and which classes are labels.
+    """Sum max(0, 1 - a label's score + another class's score), divided by the classes; also return the labels.
 
     self, target: [batch, classes], [classes] or no dimensions; a sample's labels end at its first negative one, which
-    torch's decomposition takes wrongly for one of them. A class counts against each label where it is none itself and
-    the margin is above zero; nan is not. Source: aten/src/ATen/native/LossMultiLabelMargin.cpp.
+    torch's decomposition takes wrongly for one of them. A margin that is nan does not count. The second result is 1 for
+    classes that are labels, else 0. Source: aten/src/ATen/native/LossMultiLabelMargin.cpp.
     """
     values, labels = torch.atleast_2d(self), torch.atleast_2d(target)
     batch, classes = labels.shape
@@ -45,10 +45,10 @@ def multi_margin_loss(
     weight: Tensor | None = None,
     reduction: int = _MEAN,
 ) -> Tensor:
-    """How far a label's score stays within a margin of the other classes', to the power 1 or 2.
+    """Sum max(0, margin - the label's score + another class's score) ** p over the classes, divided by their number.
 
-    self: [batch, classes] or [classes]. Only what is above zero counts, which nan is not. Source:
-    aten/src/ATen/native/LossMultiMargin.cpp.
+    self: [batch, classes] or [classes]; p: 1 or 2. A term that is nan does not count.
+    Source: aten/src/ATen/native/LossMultiMargin.cpp.
     """
     values, labels = torch.atleast_2d(self), torch.atleast_1d(target).unsqueeze(1)
     batch, classes = values.shape
@@ -62,7 +62,7 @@ def multi_margin_loss(
 
 @rewrites(aten.smooth_l1_loss_backward.default)
 def smooth_l1_loss_backward(grad_output: Tensor, self: Tensor, target: Tensor, reduction: int, beta: float) -> Tensor:
-    """The gradient of smooth_l1_loss, which is nan where the difference is; torch's decomposition gives zero."""
+    """Compute the gradient of smooth_l1_loss, nan where the difference is; torch's decomposition gives zero there."""
     difference = self - target
     share = 1 / max(difference.numel(), 1) if reduction == _MEAN else 1.0
     slope = difference.sign() if beta == 0 else (difference / beta).clamp(-1, 1)
@@ -71,7 +71,7 @@ def smooth_l1_loss_backward(grad_output: Tensor, self: Tensor, target: Tensor, r
 
 @rewrites(aten.logit_backward.default)
 def logit_backward(grad_output: Tensor, self: Tensor, eps: float | None = None) -> Tensor:
-    """The gradient of logit: inf at 0 and 1, -0 too, nan for nan, and outside of the bounds nan without, 0 with eps."""
+    """Compute the gradient of logit: inf at 0 and 1; outside the bounds nan without `eps`, 0 with it; nan for nan."""
     low, high, outside = (0.0, 1.0, float("nan")) if eps is None else (eps, 1 - eps, 0.0)
     steep = (self == 0) | (self == 1)
     inside = torch.where(steep, grad_output * float("inf"), grad_output / (self * (1 - self)))

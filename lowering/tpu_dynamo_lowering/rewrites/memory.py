@@ -17,7 +17,7 @@ aten = torch.ops.aten
 def as_strided_copy(
     self: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Tensor:
-    """What a strided view reads of memory: slices of it where the dimensions lie within each other, else a gather.
+    """Read a strided view of memory: by slices where the view's dimensions are nested, else by a gather.
 
     The values of a contiguous vector are its memory; as_strided brings every other tensor to that form.
     """
@@ -34,9 +34,9 @@ def as_strided_copy(
 
 
 def _nested(view: Tensor, size: Sequence[int], stride: Sequence[int], steps: list[int]) -> Tensor:
-    """A view whose dimensions lie within each other, as slices and transposes make them: no gather is needed."""
+    """Read a view whose dimensions are nested, each stride spanning the inner ones, by slices and transposes."""
     for d in steps:
-        # Rows of `stride` elements, of which the inner dimensions take the first ones.
+        # Rows of `stride` elements; the inner dimensions take the first ones of each.
         needed = size[d] * stride[d]
         view = view[..., :needed]
         view = torch.constant_pad_nd(view, [0, needed - view.shape[-1]])
@@ -50,7 +50,7 @@ def _nested(view: Tensor, size: Sequence[int], stride: Sequence[int], steps: lis
 def as_strided_scatter(
     self: Tensor, src: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Tensor:
-    """A dense `self` with `src` written through a strided view of its memory: one scatter with constant indices.
+    """Write `src` through a strided view of the memory of a dense `self`: one scatter with constant indices.
 
     Raises NotImplementedError for a tensor with gaps or overlaps, whose memory the graph does not hold.
     """
@@ -64,7 +64,7 @@ def as_strided_scatter(
 
 
 def _places(size: Sequence[int], stride: Sequence[int], offset: int, device: torch.device) -> Tensor:
-    """Where the elements of a strided view stand in memory, int64 of that size."""
+    """Return the positions in memory of a strided view's elements, int64 of that size."""
     places = torch.full(tuple(size), offset, dtype=torch.int64, device=device)
     for d, (count, step) in enumerate(zip(size, stride, strict=True)):
         column = (count, *(1,) * (len(size) - 1 - d))

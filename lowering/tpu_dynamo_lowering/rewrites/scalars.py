@@ -1,4 +1,4 @@
-"""Operators whose Python numbers torch's decompositions take otherwise than eager does."""
+"""Operators whose Python numbers torch's decompositions cast differently from eager PyTorch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ aten = torch.ops.aten
 
 
 def _number_beside(value: Any, *tensors: Tensor) -> Any:
-    """A number that an operator casts to its tensors' dtype: beside integers alone the whole part.
+    """Return a number as an operator casts it to its tensors' dtype: truncated beside integers alone.
 
     Raises NotImplementedError for an infinity or nan beside integers.
     """
     if not isinstance(value, float) or any(x.is_floating_point() or x.is_complex() for x in tensors):
         return value
     if not math.isfinite(value):
-        raise NotImplementedError(f"{value} cannot be converted to {tensors[0].dtype}, in eager neither")
+        raise NotImplementedError(f"{value} cannot be converted to {tensors[0].dtype}; eager PyTorch refuses it too")
     return int(value)
 
 
@@ -34,19 +34,19 @@ def _decomposed(overload: OpOverload, *args: Any, **kwargs: Any) -> Tensor:
 
 @rewrites(aten.addcmul.default)
 def addcmul(self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
-    """self + value * tensor1 * tensor2; integers take the whole part of the factor."""
+    """Return self + value * tensor1 * tensor2; beside integers `value` is truncated."""
     factor = _number_beside(value, self, tensor1, tensor2)
     return _decomposed(aten.addcmul.default, self, tensor1, tensor2, value=factor)
 
 
 @rewrites(aten.threshold.default)
 def threshold(self: Tensor, threshold: Any, value: Any) -> Tensor:
-    """The values above a threshold, and one number for the others; integers take the whole parts of both."""
+    """Return the values above a threshold, and `value` for the others; beside integers both numbers are truncated."""
     return _decomposed(aten.threshold.default, self, _number_beside(threshold, self), _number_beside(value, self))
 
 
 @rewrites(aten.isin.Scalar_Tensor)
 def isin(element: Any, test_elements: Tensor, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
-    """Whether a number is among a tensor's values, compared as the tensor compares with numbers."""
+    """Return True if a number equals any element of a tensor, compared as the tensor compares with numbers."""
     found = (test_elements == element).any()
     return ~found if invert else found

@@ -1,4 +1,4 @@
-"""Views of memory: as_strided said on the memory itself."""
+"""Views of memory: as_strided of a tensor as as_strided_copy of its memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ aten = torch.ops.aten
 
 @rewrites(aten.as_strided.default)
 def as_strided(self: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
-    """A strided view of a dense tensor's memory, from its first element on; bases.py finds such tensors for views."""
+    """View a dense tensor's memory, from its first element on, by strides; bases.py finds such tensors for views."""
     order = dense_order(self.shape, self.stride())
     assert order is not None
     memory = self.permute(order).reshape(-1)

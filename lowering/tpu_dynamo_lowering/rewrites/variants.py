@@ -1,4 +1,4 @@
-"""Operators that are others under a second name, as PyTorch's own kernels and its autograd call them."""
+"""Second names of operators, which PyTorch's own kernels and its autograd use."""
 
 from __future__ import annotations
 
@@ -15,55 +15,55 @@ aten = torch.ops.aten
 
 @rewrites(aten._aminmax.default)
 def _aminmax(self: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the largest value."""
+    """Return the smallest and the largest value."""
     return torch.aminmax(self)
 
 
 @rewrites(aten._aminmax.dim)
 def _aminmax_dim(self: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """The least and the largest value along a dimension."""
+    """Return the smallest and the largest value along a dimension."""
     return torch.aminmax(self, dim=dim, keepdim=keepdim)
 
 
 @rewrites(aten._is_all_true.default)
 def _is_all_true(self: Tensor) -> Tensor:
-    """Whether all of a mask is true."""
+    """Return True if all values of a mask are true."""
     return self.all()
 
 
 @rewrites(aten._is_any_true.default)
 def _is_any_true(self: Tensor) -> Tensor:
-    """Whether any of a mask is true."""
+    """Return True if any value of a mask is true."""
     return self.any()
 
 
 @rewrites(aten._logcumsumexp.default)
 def _logcumsumexp(self: Tensor, dim: int) -> Tensor:
-    """The logarithm of running sums of exponentials."""
+    """Compute the log of the running sum of exp along `dim`."""
     return torch.logcumsumexp(self, dim)
 
 
 @rewrites(aten._stack.default)
 def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors along a new dimension."""
+    """Stack tensors along a new dimension."""
     return torch.stack(list(tensors), dim)
 
 
 @rewrites(aten._lazy_clone.default)
 def _lazy_clone(self: Tensor) -> Tensor:
-    """The same values."""
+    """Return the values unchanged."""
     return self.clone()
 
 
 @rewrites(aten._add_relu.Tensor)
 def _add_relu(self: Tensor, other: Tensor, *, alpha: Any = 1) -> Tensor:
-    """A sum, zero where it is negative."""
+    """Return relu(self + alpha * other)."""
     return torch.relu(torch.add(self, other, alpha=alpha))
 
 
 @rewrites(aten._add_relu.Scalar)
 def _add_relu_scalar(self: Tensor, other: Any, alpha: Any = 1) -> Tensor:
-    """A sum with a number, zero where it is negative."""
+    """Return relu(self + alpha * other) for a number `other`."""
     return torch.relu(torch.add(self, other, alpha=alpha))
 
 
@@ -80,7 +80,7 @@ def convolution_backward_overrideable(
     groups: int,
     output_mask: Sequence[bool],
 ) -> tuple[Tensor, ...]:
-    """The gradients of a convolution."""
+    """Compute the gradients of a convolution's input, weight and bias."""
     return aten.convolution_backward.default(
         grad_output,
         input,
@@ -106,25 +106,25 @@ def _slow_conv2d_backward(
     padding: Sequence[int],
     output_mask: Sequence[bool],
 ) -> tuple[Tensor, ...]:
-    """The gradients of a convolution of two dimensions."""
+    """Compute the gradients of a two-dimensional convolution's input, weight and bias."""
     return aten.convolution_backward.default(
         grad_output, self, weight, [weight.shape[0]], stride, padding, (1,), False, (0,), 1, output_mask
     )
 
 
 def _number(value: Any, like: Tensor) -> Tensor:
-    """A number as a tensor that does not change the dtype of another in a function of floating-point numbers."""
+    """Return a number as a 0-d tensor that does not change the dtype of a floating-point function of `like`."""
     dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
     return torch.full((), value, dtype=dtype, device=like.device)
 
 
 @rewrites(aten.special_zeta.other_scalar)
 def special_zeta_other_scalar(self: Tensor, other: Any) -> Tensor:
-    """The Hurwitz zeta function at a number; torch's decomposition knows tensors only."""
+    """Compute Hurwitz's zeta function at a number; torch's decomposition takes tensors only."""
     return torch.special.zeta(self, _number(other, self))
 
 
 @rewrites(aten.special_zeta.self_scalar)
 def special_zeta_self_scalar(self: Any, other: Tensor) -> Tensor:
-    """The Hurwitz zeta function of a number; torch's decomposition knows tensors only."""
+    """Compute Hurwitz's zeta function of a numeric order; torch's decomposition takes tensors only."""
     return torch.special.zeta(_number(self, other), other)

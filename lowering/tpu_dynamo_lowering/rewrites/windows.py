@@ -1,4 +1,4 @@
-"""Window functions, as torch.signal.windows says them."""
+"""Window functions, computed by torch.signal.windows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ aten = torch.ops.aten
 
 
 def _hamming(length: int, alpha: float = 0.54, beta: float = 0.46, **options: Any) -> Tensor:
-    # The two coefficients are free in ATen, where torch.signal's sum to one.
+    # In ATen the two coefficients are free; torch.signal's sum to one.
     return windows.general_cosine(length, a=[alpha, beta], **options)
 
 
@@ -32,7 +32,7 @@ def _window(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return compute
 
 
-_REASON = "a window of constants, computed as torch.signal.windows does."
+_REASON = "constants that torch.signal.windows computes while compiling."
 
 for _packet, _function in (
     (aten.bartlett_window, windows.bartlett),
