@@ -152,7 +152,10 @@ def explain_last_miss() -> Miss | None:
 
 
 def reset() -> None:
-    """Forget loaded executables, PJRT clients, caches and counts; compiled functions that are held go on working."""
+    """Forget loaded executables, PJRT clients, caches and counts; compiled functions that are held go on working.
+
+    The client of torch.device("tpu") stays, once there are tensors on the device.
+    """
     _session.release()
     _session.close_caches()
     _session.statistics.reset()

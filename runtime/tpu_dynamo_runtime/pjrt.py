@@ -183,23 +183,28 @@ def _make_plugin_client(platform: str) -> Any:
 
 
 _clients: dict[str, Client] = {}
+_lasting: set[Client] = set()
 _clients_lock = threading.Lock()
 
 
-def client(target: str = "auto") -> Client:
+def client(target: str = "auto", *, lasting: bool = False) -> Client:
     """The process's client for a target, made when first asked for and then kept.
 
-    Raises UnknownTarget and PlatformUnavailable.
+    lasting: `reset_clients` does not forget it, since tensors hold its buffers. Raises UnknownTarget and
+    PlatformUnavailable.
     """
     platform = resolve(target, tpu_chips())
     with _clients_lock:
         if platform not in _clients:
             _clients[platform] = Client(platform)
             log.info("target %r runs on the PJRT platform %s", target, _clients[platform].version.splitlines()[0])
+        if lasting:
+            _lasting.add(_clients[platform])
         return _clients[platform]
 
 
 def reset_clients() -> None:
-    """Forget every client; those that executables still hold live on with them."""
+    """Forget the clients that are not lasting; those that executables still hold live on with them."""
     with _clients_lock:
-        _clients.clear()
+        for platform in [platform for platform, one in _clients.items() if one not in _lasting]:
+            del _clients[platform]

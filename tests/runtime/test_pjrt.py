@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from tpu_dynamo_lowering import jax_compat
-from tpu_dynamo_runtime import Operand, Pool, Result, SharedExecutable, Traffic, XlaRuntimeError, client, reset_clients
+from tpu_dynamo_runtime import (
+    Operand,
+    Pool,
+    Result,
+    SharedExecutable,
+    Traffic,
+    XlaRuntimeError,
+    client,
+    pjrt,
+    reset_clients,
+)
 from tpu_dynamo_runtime.pjrt import from_dlpack, to_dlpack
 
 DOUBLE = """
@@ -29,8 +39,15 @@ def test_there_is_one_client_for_a_platform():
     assert client("cpu") is client("auto")
 
 
+@pytest.fixture
+def no_clients(monkeypatch):
+    """A process's registry of clients as it is at its start, whatever other tests made."""
+    monkeypatch.setattr(pjrt, "_clients", {})
+    monkeypatch.setattr(pjrt, "_lasting", set())
+
+
+@pytest.mark.usefixtures("no_clients")
 def test_reset_forgets_clients_and_what_they_made_lives_on():
-    reset_clients()  # executables of other tests may hold the client that they were made with
     old = client("cpu")
     pool = Pool(lambda on, program, digest: on.compile(program), Traffic())
     entry = pool.enter(old, bytecode(DOUBLE), "")
@@ -75,3 +92,10 @@ def test_copied_buffers_are_not():
 def test_64_bit_types_stay_whatever_jax_is_set_to():
     assert client("cpu").put_shared(torch.arange(3)).dtype == np.int64
     assert client("cpu").put_copied(np.arange(3.0)).dtype == np.float64
+
+
+@pytest.mark.usefixtures("no_clients")
+def test_a_lasting_client_is_not_forgotten():
+    lasting = client("cpu", lasting=True)
+    reset_clients()
+    assert client("cpu") is lasting

@@ -28,7 +28,7 @@ def device_client() -> Client:
 
     The same as long as the process lives, since tensors hold its buffers.
     """
-    return client("auto")
+    return client("auto", lasting=True)
 
 
 def in_use() -> bool:
