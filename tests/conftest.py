@@ -1,4 +1,4 @@
-"""What the tests share: a clean state, and eager PyTorch as the oracle."""
+"""Fixtures that all tests share: a clean state, and eager PyTorch as the oracle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it takes to capture and lower Llama-3-8B without its weights: `python -m tests.benchmarks.ahead_of_time 32`."""
+"""Time and memory to capture and lower Llama-3-8B without its weights: `python -m tests.benchmarks.ahead_of_time 32`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What checkpointing saves in a whole training step on a TPU: libtpu's temporaries with and without it.
+"""The memory that checkpointing saves in a whole training step on a TPU: libtpu's temporaries with and without it.
 
     python -m tests.benchmarks.checkpointing [--target v5e:2x2]
 

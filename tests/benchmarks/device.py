@@ -1,4 +1,4 @@
-"""What eager operators on torch.device("tpu") cost, and that long runs keep no memory.
+"""The price of eager operators on torch.device("tpu"), and that long runs keep no memory.
 
     python -m tests.benchmarks.device
 

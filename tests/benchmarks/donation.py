@@ -1,4 +1,4 @@
-"""How much of what a forward graph saves its backward could give to gradients, if it were donated.
+"""The share of a forward graph's saved activations that its backward could give to gradients, if they were donated.
 
     python -m tests.benchmarks.donation
 

@@ -1,4 +1,4 @@
-"""What lowering an operation takes, by a pattern of torch-mlir and by a kernel in JAX.
+"""The time to lower an operation, by a pattern of torch-mlir and by a kernel in JAX.
 
     python -m tests.benchmarks.lowering
 

@@ -1,4 +1,4 @@
-"""What a compiled call costs besides the computation.
+"""The price of a compiled call besides the computation.
 
     python -m tests.benchmarks.per_call [--json FILE]
 

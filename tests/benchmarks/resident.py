@@ -1,4 +1,4 @@
-"""That long runs keep no memory: 10,000 calls, 200 recompilations, 200 models that come and go.
+"""Memory that stays after long runs: 10,000 calls, 200 recompilations, 200 models that come and go.
 
     python -m tests.benchmarks.resident
 

@@ -1,4 +1,4 @@
-"""What libtpu estimates of a whole training step, beside the same step written by hand in JAX: cycles, bytes, memory.
+"""Libtpu's estimates of a whole training step, beside the same step written by hand in JAX: cycles, bytes, memory.
 
     python -m tests.benchmarks.train_cycles [--target v5e:2x2] [--dtype bfloat16]
 

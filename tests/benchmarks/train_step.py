@@ -1,4 +1,4 @@
-"""What a training step costs: a whole step in one executable, the ordinary loop, JAX by hand, Inductor, eager; memory.
+"""The price of a training step: a whole step in one executable, the ordinary loop, JAX by hand, Inductor, eager; memory.
 
 python -m tests.benchmarks.train_step [--json FILE]
 """
@@ -73,7 +73,7 @@ def memory_of(stablehlo: bytes) -> dict[str, int]:
 
 
 def undonated(stablehlo: bytes) -> bytes:
-    """The same program with new memory for every result."""
+    """Compile a program without donation, so that every result has new memory."""
     module = jax_compat.parse(stablehlo, jax_compat.new_context())
     function = jax_compat.functions(module)["main"]
     del function.attributes["arg_attrs"]

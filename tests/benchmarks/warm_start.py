@@ -1,4 +1,4 @@
-"""What a second process saves: the time to the first result with an empty cache and with a full one.
+"""Seconds that a second process saves: the time to the first result with an empty cache and with a full one.
 
     python -m tests.benchmarks.warm_start [--json FILE] [--match REGEX] [--repeats N] [--precompile]
 
@@ -155,7 +155,7 @@ def prepared(name: str) -> Call:
 
 
 class Stages:
-    """Where a first call spends its time, from the times that Dynamo keeps and those that the backend logs."""
+    """Return the stages of a first call with their seconds, from the times that Dynamo keeps and those that the backend logs."""
 
     def __init__(self) -> None:
         self.programs = self.executables = 0.0

@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def taken(command: str) -> tuple[str, str]:
-    """What a terminal shows after a command, without and with colours."""
+    """Return the screen of a terminal after a command, without and with colours."""
     socket = f"tpu-dynamo-{uuid.uuid4().hex[:8]}"
     tmux = ["tmux", "-L", socket]
     shell = f"{command}; tmux -L {socket} wait-for -S done; sleep 600"

@@ -20,7 +20,7 @@ def run(*arguments: object, directory: Path | None = None):
 
 
 def told(*arguments: object, directory: Path | None = None) -> Any:
-    """What a command line prints under --json."""
+    """Return the value that a command line prints under --json."""
     done = run(*arguments, "--json", directory=directory)
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""How verbs end: refusals, errors of ours, unexpected errors, and their exit codes."""
+"""Ends of verbs: refusals, errors of ours, unexpected errors, and their exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tpu_dynamo.cli.exit_codes import ExitCode, Root, refuse
 
 
 def ended(error: BaseException | None, *arguments: str):
-    """What becomes of an error that a verb raises."""
+    """Return the exit code and the text for an error that a verb raises."""
     app = typer.Typer(cls=Root, pretty_exceptions_enable=False)
 
     @app.callback()

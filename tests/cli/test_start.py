@@ -1,4 +1,4 @@
-"""What only a fresh process shows: what the command line imports, how it ends, and when the device is registered."""
+"""Behaviour that only a fresh process shows: imports of the command line, its end, and when the device is registered."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Watched:
 
 @contextmanager
 def tracing():
-    """What TORCH_TRACE would write, as text."""
+    """Return the text that TORCH_TRACE would write."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(TorchLogsFormatter(trace=True))

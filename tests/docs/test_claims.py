@@ -1,4 +1,4 @@
-"""What the papers say about the code holds: links, files, names, options, commands, figures, and the road of a graph."""
+"""Claims of the papers about the code, checked: links, files, names, options, commands, figures, and the road of a graph."""
 
 from __future__ import annotations
 

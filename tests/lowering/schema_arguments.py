@@ -37,7 +37,7 @@ _STRINGS = ("sum", "mean", "add", "constant", "floor", "ij", "none")
 
 @dataclass(frozen=True)
 class _Guess:
-    """What is tried for the arguments of which neither type nor name says enough.
+    """Return values to try for an argument of which neither type nor name says enough.
 
     others: the shape of every tensor but the first: that of the first, its channels, transposed, without dimensions.
     lists, number: what lists of integers, and integers, are.
@@ -154,7 +154,7 @@ def accepted(overload: OpOverload, form: str, given: bool) -> tuple[Call, Any] |
 
 
 def _permuted(args: list[Any]) -> list[Any]:
-    """The same arguments, of which the tensors lie in memory with their dimensions in reverse.
+    """Return the arguments with tensors whose dimensions lie in memory in reverse.
 
     Indices stay: some of eager PyTorch's kernels, as fractional_max_pool3d_backward's, read theirs as if contiguous.
     """
@@ -169,7 +169,7 @@ def _permuted(args: list[Any]) -> list[Any]:
 
 
 def eager(overload: OpOverload, call: Call) -> Any:
-    """What eager PyTorch gives for a call; None where it refuses it."""
+    """Return eager PyTorch's result of a call; None where it refuses it."""
     args, kwargs = pytree.tree_map_only(torch.Tensor, torch.Tensor.clone, call)
     torch.manual_seed(0)
     try:

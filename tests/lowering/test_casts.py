@@ -42,7 +42,7 @@ def values(dtype):
 
 
 def specified(value, wanted):
-    """Which values eager casts alike wherever they stand in a tensor, by whatever instruction it is."""
+    """Return a mask of the values that eager casts alike wherever they stand in a tensor, whatever instruction does it."""
     if wanted == torch.uint32 and value.is_floating_point():
         return (value.double() > -(2.0**31)) & (value.double() < 2.0**32)
     if wanted in (torch.int32, torch.int64, torch.uint64) and value.dtype in FLOAT8:

@@ -96,7 +96,7 @@ def compare(calls: list[tuple[OpOverload, Call, Any]]) -> None:
 
 
 def dynamo_takes(call: tuple[OpOverload, Call, Any]) -> bool:
-    """Whether Dynamo and AOTAutograd take a call without us."""
+    """Return True if Dynamo and AOTAutograd take a call without us."""
     try:
         run([call], "aot_eager")
     except (RuntimeError, torch._dynamo.exc.TorchDynamoException):

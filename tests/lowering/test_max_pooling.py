@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 
 def strays(n, kernel, stride, padding, dilation, ceil):
-    """Whether eager has a window of one dimension without any place of it."""
+    """Return True if eager has a window of one dimension without any place of it."""
     try:
         values = F.max_pool1d(torch.ones(1, 1, n), kernel, stride, padding, dilation, ceil)
     except RuntimeError:

@@ -22,7 +22,7 @@ _SELECTED = ("mul", "mul_", "div", "div trunc", "div floor", "scalar mul")
 
 
 def computed(dtype: torch.dtype, number: Any) -> dict[str, Tensor]:
-    """What eager computes, by operation; what it refuses is left out."""
+    """Return eager's results by operation; what it refuses is left out."""
     x, mask = tensors(dtype)
     found = {}
     for name, function in OPERATIONS.items():

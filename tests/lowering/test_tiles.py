@@ -69,7 +69,7 @@ def gradient_of(function):
 
 
 def join(graph_module):
-    """As `lower` does: with the mode of the graph's fake tensors."""
+    """Join tiles as `lower` does: with the mode of the graph's fake tensors."""
     (value,) = (node.meta["val"] for node in graph_module.graph.output_node().all_input_nodes[:1])
     join_tiles(graph_module, value.fake_mode)
     graph_module.graph.lint()

@@ -1,4 +1,4 @@
-"""How many OpInfo entries and samples agree with eager, counted.
+"""The count of OpInfo entries and samples that agree with eager.
 
     python -m tests.opinfo.coverage --dtypes float32,int64 [--samples 3] [--gradients] [--device] [--match REGEX]
 

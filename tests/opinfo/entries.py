@@ -122,7 +122,7 @@ def to_device(values: Any) -> Any:
 
 
 def is_random(first: Any, second: Any) -> bool:
-    """Whether two runs from different seeds differ."""
+    """Return True if two runs from different seeds differ."""
     pairs = zip(pytree.tree_leaves(first), pytree.tree_leaves(second), strict=True)
     return any(
         isinstance(a, torch.Tensor) and (a.shape != b.shape or not torch.equal(a.nan_to_num(), b.nan_to_num()))

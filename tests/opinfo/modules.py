@@ -1,4 +1,4 @@
-"""How many entries of PyTorch's ModuleInfo and of its higher-order operators agree with eager, counted.
+"""The count of entries of PyTorch's ModuleInfo and of its higher-order operators that agree with eager.
 
     python -m tests.opinfo.modules [--device] [--match REGEX] [--inputs N]
 
@@ -70,7 +70,7 @@ def _moved(values: Any, device: str) -> Any:
 
 
 def results(make: Make, backend: str | None, device: str, seed: int = 0) -> tuple[Any, Any]:
-    """What a case gives, in eager for no backend, and the gradients of all that requires one; on the CPU."""
+    """Return a case's results, in eager for no backend, and the gradients of all that requires one; on the CPU."""
     torch._dynamo.reset()
     function, args, kwargs = make(device)
     torch.manual_seed(seed)

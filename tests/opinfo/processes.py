@@ -43,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of a case in one process: `passed`, or what failed; and how often it was lowered and compiled."""
+    """The outcome of a case in one process: `passed`, or what failed; and how often it was lowered and compiled."""
 
     outcome: str
     lowerings: int = 0
@@ -115,7 +115,7 @@ def _work() -> None:
 
 
 def wrong(first: Ran, second: Ran) -> str | None:
-    """What is wrong with a case in the second process, if anything is."""
+    """Return the fault of a case in the second process, if there is one."""
     if second.outcome != first.outcome:
         return f"first: {first.outcome}; then: {second.outcome}"
     if first.outcome == "passed" and (second.lowerings or second.compiles):

@@ -83,7 +83,7 @@ def strides_of_graph(function: Any, values: Any) -> Strides:
 
 
 def differences(info: OpInfo, dtype: torch.dtype, count: int | None = None) -> Iterator[str]:
-    """Where an entry's first samples, with their inputs permuted, have other strides in a graph than in eager."""
+    """Yield where an entry's first samples, with their inputs permuted, have other strides in a graph than in eager."""
     function = callable_of(info)
     for sample in samples(info, dtype, count):
         values = sample.input, sample.args, sample.kwargs

@@ -86,7 +86,7 @@ def test_a_refused_program_does_not_end_the_compiler(v5e):
 
 
 def traces() -> dict[str, object]:
-    """What libtpu changes in a process that loads it."""
+    """Return what libtpu changes in a process that loads it."""
     libc = ctypes.CDLL(None)
     libc.getenv.restype = ctypes.c_char_p
     status = Path("/proc/self/status").read_text().splitlines()

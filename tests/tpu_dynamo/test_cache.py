@@ -26,7 +26,7 @@ from tpu_dynamo_runtime.store import entries
 
 
 def forget() -> None:
-    """As in a fresh process, but for clients."""
+    """Forget what a fresh process would not have, but for clients."""
     torch._dynamo.reset()
     session().release()
     session().close_caches()
@@ -40,7 +40,7 @@ def run(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 
 def made() -> tuple[int, int]:
-    """How many graphs were lowered and how many programs compiled."""
+    """Return the counts of lowered graphs and of compiled programs."""
     stats = tpu_dynamo.stats()
     return stats.lowerings, stats.xla_compiles
 

@@ -15,7 +15,7 @@ import tpu_dynamo
 
 
 class Interrupted(BaseException):
-    """What the handler of the alarm raises, as that of Ctrl-C raises KeyboardInterrupt."""
+    """Raised by the handler of the alarm, as that of Ctrl-C raises KeyboardInterrupt."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What only a fresh process shows: imports without side effects, logging by TORCH_LOGS, the command line."""
+"""Behaviour that only a fresh process shows: imports without side effects, logging by TORCH_LOGS, the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies between Dynamo's guards and a program: nothing that the graph does not need, and all that it does."""
+"""The way from Dynamo's guards to a program: nothing that the graph does not need, and all that it does."""
 
 from __future__ import annotations
 

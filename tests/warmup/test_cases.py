@@ -1,4 +1,4 @@
-"""How a manifest comes apart into cases, and the orders of sizes that a process may see."""
+"""Manifests taken apart into cases, and the orders of sizes that a process may see."""
 
 from __future__ import annotations
 

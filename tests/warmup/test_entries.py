@@ -1,4 +1,4 @@
-"""What is warmed without weights or data is what a plain `torch.compile(model, backend="tpu")` asks for."""
+"""Entries that are warmed without weights or data are those that a plain `torch.compile(model, backend="tpu")` asks for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ needs_libtpu = pytest.mark.skipif(
 
 
 def forget() -> None:
-    """As in a fresh process, but for clients."""
+    """Forget what a fresh process would not have, but for clients."""
     torch._dynamo.reset()
     session().release()
     session().close_caches()
@@ -49,7 +49,7 @@ def warm(*todo: Case, **how: Any) -> list[Outcome]:
 
 
 def made() -> tuple[int, int]:
-    """How many graphs were lowered and how many programs compiled."""
+    """Return the counts of lowered graphs and of compiled programs."""
     stats = tpu_dynamo.stats()
     return stats.lowerings, stats.xla_compiles
 

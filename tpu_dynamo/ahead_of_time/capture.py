@@ -108,7 +108,7 @@ def capture(
 
 
 def default_loss(output: Any) -> torch.Tensor:
-    """What a backward pass starts from when nobody says: the output's own `loss`, else the sum of its tensors."""
+    """Return the scalar to differentiate by default: the output's own `loss`, else the sum of its tensors."""
     fields = dict(output) if isinstance(output, Mapping) else output
     loss = fields.get("loss") if isinstance(fields, dict) else getattr(output, "loss", None)
     if isinstance(loss, torch.Tensor) and loss.requires_grad:
@@ -135,6 +135,6 @@ def _random_numbers_kept() -> Iterator[None]:
 
 
 def _own_line(error: BaseException) -> SourceLine | None:
-    """The innermost line of the user's that an error came through."""
+    """Return the innermost line of the user's that an error came through."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_own(frame.filename)]
     return SourceLine(frames[-1].filename, frames[-1].lineno or 0, frames[-1].name) if frames else None

@@ -1,4 +1,4 @@
-"""What is lowered: every operator of the tables, and the operators of a user's model, without running it."""
+"""Coverage: every operator of the tables, and the operators of a user's model, without running it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .capture import capture
 
 
 def operator_rows() -> list[tuple[str, str, str]]:
-    """Operator, way of lowering and what it does or why, for every entry of the tables, sorted by operator."""
+    """Return (operator, way of lowering, what it does or why) for every entry of the tables, sorted by operator."""
     return sorted(
         (
             str(overload),
@@ -48,7 +48,7 @@ def cover(
     *,
     training: bool = False,
 ) -> Coverage:
-    """Which operators a call of `model` consists of, and how each would be lowered.
+    """Return the operators that a call of `model` consists of, and how each would be lowered.
 
     Nothing is computed: parameters and inputs are replaced by fake tensors of their shapes, so meta tensors do.
     training: include the graphs of the backward pass.

@@ -81,7 +81,7 @@ class TargetGraph:
 
     @cached_property
     def cost(self) -> Cost:
-        """What one run costs by XLA's estimate, in all and by source line. Raises DoesNotFit."""
+        """The cost of one run by XLA's estimate, in all and by source line. Raises DoesNotFit."""
         return cost_of(self._compilation.hlo, self._compilation.flops)
 
     @property
@@ -144,7 +144,7 @@ def lower_model(
     training: bool = False,
     loss: Loss | None = None,
 ) -> list[GraphProgram]:
-    """The StableHLO programs of a model's graphs, for `cpu`, `cuda` or `tpu`; the first half of compile_for."""
+    """Lower a model's graphs to StableHLO programs for `cpu`, `cuda` or `tpu`: the first half of compile_for."""
     programs: list[GraphProgram] = []
     problems: list[Unsupported] = []
 
@@ -185,7 +185,7 @@ def lower_model(
 
 
 def device_of(model: Callable[..., Any], inputs: Any, platform: str) -> str:
-    """The device that the captured tensors are on: the model's, and for a TPU, `tpu` where the model is on `meta`."""
+    """Return the device to capture on: the model's; for a TPU, `tpu` where the model is on `meta`."""
     leaves = pytree.tree_leaves([inputs, *map(vars, modules_of(model))])
     found = {leaf.device.type for leaf in leaves if isinstance(leaf, torch.Tensor)}
     if DEVICE in found or ("meta" in found and platform == "tpu"):
@@ -219,7 +219,7 @@ def _compiled(compiler: Compiler, target: str, graph: GraphProgram) -> TargetGra
 
 
 def _memory_needed(program: Program, refusal: DoesNotFit) -> ProgramMemory:
-    """What is known of a program that XLA refused for its size: the tensors, and how much it needs in all."""
+    """Return the memory of a program that XLA refused for its size: its tensors, and what it needs in all."""
     arguments = sum(argument.spec.nbytes for argument in program.arguments)
     outputs = sum(result.nbytes for result in program.results)
     # XLA rounds what it needs to hundredths of a GiB, and may refuse for one kind of memory alone.

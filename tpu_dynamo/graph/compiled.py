@@ -1,4 +1,4 @@
-"""What AOTAutograd calls in the place of a graph: compiled for one set of sizes, for each that comes, or not at all."""
+"""The callables that take a graph's place in AOTAutograd: compiled for one set of sizes, for each, or not at all."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ log = logging.getLogger("tpu_dynamo")
 
 @contextmanager
 def explaining_xla(platform: str, program: Program, artifacts: Artifacts) -> Iterator[None]:
-    """Within it, what XLA refuses becomes UnsupportedOp or CompilationFailed, with the user's line and a folder."""
+    """Turn XLA's errors within the context into UnsupportedOp or CompilationFailed, with the user's line."""
     try:
         yield
     except (XlaRuntimeError, CompileError) as error:

@@ -27,12 +27,12 @@ class FrozenModule:
     moving: list[int]
 
     def inputs(self, given: Sequence[Any]) -> list[Any]:
-        """What the module takes, from the whole graph's inputs."""
+        """Return the module's inputs, from the whole graph's inputs."""
         return [*(given[position] for position in self.moving), *self.values]
 
 
 def check_role(role: str) -> None:
-    """Raises OptionError for graphs whose parameters are about to change."""
+    """Raise OptionError for graphs whose parameters are about to change."""
     if role != "inference":
         raise OptionError(
             "freeze=True makes constants of parameters, and this graph computes gradients for them\n"
@@ -41,7 +41,7 @@ def check_role(role: str) -> None:
 
 
 def freezable(graph_module: GraphModule, static: Collection[int]) -> list[int]:
-    """Those of the inputs at the positions `static` that the graph only reads, and does not return."""
+    """Return those of the positions `static` whose inputs the graph only reads, and does not return."""
     placeholders = graph_module.graph.find_nodes(op="placeholder")
     return [
         i for i in sorted(static) if not any(user.op == "output" or _writes(user) for user in placeholders[i].users)
@@ -49,7 +49,7 @@ def freezable(graph_module: GraphModule, static: Collection[int]) -> list[int]:
 
 
 def freeze(graph_module: GraphModule, parameters: Mapping[int, torch.Tensor]) -> FrozenModule:
-    """The graph with the tensors of some inputs in their place; it is left as it is.
+    """Return a copy of the graph with constants in the place of some inputs.
 
     parameters: tensors by the positions of their inputs. What depends on them alone is computed here, in eager, where
     it takes no more memory than they do. A batch norm with fixed statistics becomes part of the convolution before it.
@@ -128,7 +128,10 @@ def _joined(
     variance: torch.Tensor,
     epsilon: float,
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The weight and bias of one convolution for both; None where the norm computes in a wider type."""
+    """Return the weight and bias of one convolution that does what convolution and batch norm do.
+
+    None where the norm computes in a wider type.
+    """
     if mean.dtype != weight.dtype:
         return None
     factor = torch.rsqrt(variance + epsilon) * (1 if scale is None else scale)
@@ -146,7 +149,7 @@ def _placeholder(graph: Graph, name: str, tensor: torch.Tensor, like: torch.Tens
 def _with_values_as_inputs(
     owner: GraphModule, moving: Sequence[Node], known: Mapping[Node, torch.Tensor]
 ) -> tuple[GraphModule, list[torch.Tensor]]:
-    """The graph with the inputs `moving` and then what it needs of `known`."""
+    """Return the graph whose inputs are `moving` and then the values that it needs of `known`, and these values."""
     owner.graph.eliminate_dead_code()
     values = {node: _packed(node, known) for node in known if any(user not in known for user in node.users)}
     graph = Graph(owner)
@@ -160,7 +163,7 @@ def _with_values_as_inputs(
 
 
 def _packed(node: Node, known: Mapping[Node, torch.Tensor]) -> torch.Tensor:
-    """A node's tensor in the memory order that its use wants: of a convolution's weight output channels innermost.
+    """Return a node's tensor in the memory order that its use wants: convolution weights with output channels innermost.
 
     XLA computes convolutions in that order on the CPU and on TPUs, and else reorders the weight at every call.
     """

@@ -1,4 +1,4 @@
-"""What may enter a graph: dense tensors on one device that the backend can read; and which client it is then for."""
+"""The check of a graph's inputs: dense tensors, on one device that the backend can read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a forward graph of CPU tensors saves for its backward stays on the device, as tensors of the device."""
+"""Activations that a forward graph of CPU tensors saves for its backward: they stay on the device, as its tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..device.cells import cell_of, wrap
 
 
 def kept_results(program: Program, returned: int) -> dict[int, Callable[[Buffer], torch.Tensor]]:
-    """The results that only the backward graph reads, each with what makes a tensor of the device of it.
+    """Return the results that only the backward graph reads, each with the function that makes a device tensor of it.
 
     returned: how many of the graph's outputs the caller gets.
     """
@@ -27,7 +27,7 @@ def kept_results(program: Program, returned: int) -> dict[int, Callable[[Buffer]
 
 
 def results_of(outputs: Sequence[Output]) -> set[int]:
-    """The results of the program that these outputs of the graph are, are views of or consist of."""
+    """Return the positions of the program's results that these outputs of the graph are, view or consist of."""
     whole = {output.result for output in outputs if isinstance(output, Computed | View)}
     return whole.union(*(term for output in outputs if isinstance(output, Sparse) for term in output.terms))
 
@@ -37,7 +37,7 @@ def _tensor(spec: TensorSpec, buffer: Buffer) -> torch.Tensor:
 
 
 def buffer_of(tensor: torch.Tensor) -> Buffer | None:
-    """The buffer behind a tensor of the device, None for one of the CPU."""
+    """Return the buffer behind a tensor of the device, None for one of the CPU."""
     if tensor.device.type != DEVICE:
         return None
     cell = cell_of(tensor)

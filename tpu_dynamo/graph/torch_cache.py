@@ -86,7 +86,7 @@ def _raising(error: Exception) -> BoxedCallable:
 
 @contextmanager
 def finding_programs(options: Options) -> Iterator[None]:
-    """Within it, what torch's cache has kept becomes graphs again, with these options."""
+    """Let entries of torch's cache become graphs again within the context, with these options."""
 
     def find(record: GraphRecord) -> CompiledGraph | None:
         found = revive(record, options)

@@ -13,7 +13,7 @@ from .._torch_compat import BypassAOTAutogradCache, FXGraphCacheMiss, OutputCode
 
 @dataclass(frozen=True)
 class GraphRecord:
-    """What another process needs to find a graph's program, and to call it.
+    """The names and numbers with which another process finds a graph's program, and calls it.
 
     signature: the key of its program in the store. The rest as in PreparedGraph.
     """
@@ -32,7 +32,7 @@ _revive: ContextVar[Callable[[GraphRecord], Any]] = ContextVar("tpu_dynamo_reviv
 
 @contextmanager
 def reviving(revive: Callable[[GraphRecord], Any]) -> Iterator[None]:
-    """Within it, entries of torch's cache become graphs by `revive`, which returns None where there is no program."""
+    """Let entries of torch's cache become graphs by `revive` within the context; it returns None where there is no program."""
     token = _revive.set(revive)
     try:
         yield

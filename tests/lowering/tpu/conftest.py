@@ -1,4 +1,4 @@
-"""What the tests of the TPU's forms share."""
+"""Fixtures of the tests of the TPU's forms."""
 
 from __future__ import annotations
 

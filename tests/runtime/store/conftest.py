@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def records() -> Iterator[list[logging.LogRecord]]:
-    """What the runtime logs during a test."""
+    """Return the list to which a test's log lines of the runtime go."""
     kept: list[logging.LogRecord] = []
 
     class Keep(logging.Handler):

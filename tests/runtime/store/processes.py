@@ -31,7 +31,7 @@ def start(program: str, *arguments: object, before: tuple[str, ...] = ()) -> sub
 
 
 def result(process: subprocess.Popen[str]) -> Any:
-    """What a program printed at its end."""
+    """Return the JSON that a program printed at its end."""
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     return json.loads(out.splitlines()[-1])

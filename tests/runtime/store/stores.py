@@ -1,4 +1,4 @@
-"""What the store's tests share: a clock that is told, entries whose bytes follow from their names."""
+"""Helpers of the store's tests: a clock that is told, entries whose bytes follow from their names."""
 
 from __future__ import annotations
 

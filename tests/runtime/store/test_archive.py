@@ -98,7 +98,7 @@ def test_of_a_cut_archive_no_entry_is_wrong_and_it_is_said(archive, tmp_path):
 
 
 def archive_end(archive: Path) -> int:
-    """Where the archive's last member ends: from there on there are zeros."""
+    """Return the position at which the archive's last member ends: from there on there are zeros."""
     with tarfile.open(archive) as opened:
         last = opened.getmembers()[-1]
     return last.offset_data + -(-last.size // 512) * 512

@@ -28,7 +28,7 @@ def store(tmp_path, clock) -> Store:
 
 
 def numbers(store: Store, count: int = 20) -> list[int]:
-    """Which of the numbered entries are there."""
+    """Return the numbers of the entries that are there."""
     return [number for number in range(count) if key(number) in kept(store)]
 
 

@@ -22,7 +22,7 @@ def test_a_writer_killed_at_any_moment_leaves_whole_entries_and_no_lock(tmp_path
 
 
 def hammered(tmp_path: Path, count: int, rounds: int, max_bytes: int) -> tuple[list[dict], Counter[str]]:
-    """What 8 processes saw that got or made the same entries at the same time, and how often each was made."""
+    """Return what 8 processes saw that got or made the same entries at the same time, and how often each was made."""
     made = tmp_path / "made"
     processes = [start("hammer", tmp_path / "cache", count, rounds, max_bytes, made) for _ in range(8)]
     for process in processes:

@@ -170,7 +170,7 @@ def broken(monkeypatch) -> Iterator[type[Broken]]:
 
 
 class Strange(Exception):
-    """What no list of exceptions could foresee."""
+    """An error that no list of exceptions could foresee."""
 
 
 @pytest.mark.parametrize("error", [Strange("code 503"), PermissionError("no"), TimeoutError("late")], ids=repr)
