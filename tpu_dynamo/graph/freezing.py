@@ -163,7 +163,7 @@ def _with_values_as_inputs(
 
 
 def _packed(node: Node, known: Mapping[Node, torch.Tensor]) -> torch.Tensor:
-    """Return a node's tensor in the memory order that its use wants: convolution weights with output channels innermost.
+    """Return a node's tensor in the memory order that its use wants: a convolution's weight, output channels innermost.
 
     XLA computes convolutions in that order on the CPU and on TPUs, and else reorders the weight at every call.
     """

@@ -32,7 +32,7 @@ _revive: ContextVar[Callable[[GraphRecord], Any]] = ContextVar("tpu_dynamo_reviv
 
 @contextmanager
 def reviving(revive: Callable[[GraphRecord], Any]) -> Iterator[None]:
-    """Let entries of torch's cache become graphs by `revive` within the context; it returns None where there is no program."""
+    """Let entries of torch's cache become graphs by `revive`, which returns None where there is no program."""
     token = _revive.set(revive)
     try:
         yield
