@@ -40,12 +40,19 @@ def test_the_examples_work_when_pasted(tmp_path):
     for path, code in pasted.items():
         assert not (ROOT / path).exists(), "the example has been added: print another one"
         (tmp_path / path).write_text(code, encoding="utf-8")
+    assert "8 passed" in run(tmp_path, "pytest", "-q", "tests")
+    run(tmp_path, "ruff", "check", *pasted)
+    run(tmp_path, "ruff", "format", "--check", *pasted)
+
+
+def run(folder: Path, *command: str) -> str:
+    """Run a Python module on the copy of the package in a folder, which must succeed; return what it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "tests"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "lowering")},
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder / "lowering")},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 passed" in done.stdout
+    return done.stdout

@@ -27,7 +27,7 @@ aten = torch.ops.aten
 
 @torch.library.custom_op("tpu_dynamo_tests::scaled", mutates_args=())
 def scaled(x: torch.Tensor, factor: float = 2.0) -> torch.Tensor:
-    """An operator of another library."""
+    """Multiply, as an operator of another library."""
     return x * factor
 
 
@@ -36,7 +36,7 @@ scaled.register_fake(lambda x, factor=2.0: torch.empty_like(x))
 
 @pytest.fixture
 def foreign():
-    """The table of other libraries' operators, which is as before afterwards."""
+    """Give the table of other libraries' operators, and restore it afterwards."""
     kept = dict(FOREIGN)
     yield FOREIGN
     FOREIGN.clear()

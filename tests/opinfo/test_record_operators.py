@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.record_operators import TESTS, Recorder, merged
+from tests.record_operators import TESTS, Recorder, merged, recorded
+from tpu_dynamo_lowering import all_lowerings
 
 aten = torch.ops.aten
 HERE = "opinfo/test_record_operators.py"
@@ -70,3 +71,10 @@ def test_processes_hand_over_what_they_recorded():
     recorder.pytest_testnodedown(SimpleNamespace(workeroutput={"operators": {HERE: ["aten.cos.default"]}}))
     recorder.pytest_testnodedown(SimpleNamespace())  # one that broke down
     assert recorder.found == {HERE: {"aten.sin.default", "aten.cos.default"}}
+
+
+def test_the_record_names_files_and_operators_that_exist():
+    record = recorded()
+    assert [file for file in record if not (TESTS / file).exists()] == [], "run their successors with the plugin"
+    known = {str(lowering.overload) for lowering in all_lowerings()}
+    assert {operator for operators in record.values() for operator in operators} <= known
