@@ -12,7 +12,7 @@ from .randomness import repeat_draw
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, is_own, named_operation, user_line
 from .survey import survey
-from .table import How, Lowering
+from .table import How, Lowering, all_lowerings
 from .tracing import own_definitions
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "UnsupportedOp",
     "Update",
     "View",
+    "all_lowerings",
     "canonical",
     "dense_order",
     "describe_tensor",

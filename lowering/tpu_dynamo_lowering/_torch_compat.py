@@ -36,6 +36,7 @@ __all__ = [
     "invoke_subgraph",
     "is_view",
     "outside_of_function_modes",
+    "overloads_of",
     "run_and_save_rng_state",
     "run_with_rng_state",
     "suggest_memory_format",
@@ -142,6 +143,13 @@ def custom_implementation(target: object) -> Callable[..., Any] | None:
     if definition is None or not definition._init_fn.__module__.startswith("torch."):
         return None
     return definition._init_fn
+
+
+def overloads_of(name: str) -> list[OpOverload]:
+    """Return the overloads of an operator named as in its schema, `library::operator`; none if it is not defined."""
+    library, _, operator = name.partition("::")
+    packet = getattr(getattr(torch.ops, library), operator, None)
+    return [] if packet is None else [getattr(packet, overload) for overload in packet.overloads()]
 
 
 def copies_of_views() -> list[tuple[OpOverload, OpOverload]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from .inline import inline
 from .loop_numbers import as_number
 from .randomness import draw_key
 from .subgraphs import subgraph, subgraphs
-from .table import How, Lowering, choose
+from .table import How, Lowering, choose, foreign_mismatch
 from .tracing import traced
 from .wrapped_numbers import wrap_number
 
@@ -25,6 +26,21 @@ _HINT = (
     'compute it outside the compiled function, run such graphs in eager with options={"fallback": "eager"}, '
     "or open an issue that names the operator"
 )
+
+# Told of each call that is looked up in the tables, and of the choice.
+Watcher = Callable[[Node, Lowering | How | None], None]
+
+_watchers: list[Watcher] = []
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Tell `watcher` of every call that is lowered meanwhile, in any thread, inside decompositions too."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
 
 
 def expand(graph_module: GraphModule, mode: FakeTensorMode) -> None:
@@ -60,12 +76,17 @@ class _Expansion:
                 problems.append(Unsupported.at(node, baseless[node], _HINT))
                 continue
             lowering = choose(node)
+            for watch in _watchers:
+                watch(node, lowering)
+            if isinstance(lowering, Lowering) and (why := foreign_mismatch(lowering, node.target)):
+                problems.append(Unsupported.at(node, why, _HINT))
+                continue
             if lowering is How.TORCH_MLIR or (isinstance(lowering, Lowering) and lowering.how is How.KERNEL):
                 continue
             if isinstance(lowering, Lowering):
                 function = lowering.function
             else:
-                function = torch_decomposition(node.target) or custom_implementation(node.target)
+                function = definition(node.target)
             if function is None:
                 problems.append(_refusal(node))
                 continue
@@ -85,6 +106,11 @@ class _Expansion:
             body = _trace(function, node, self.mode)
             self.bodies[key] = body, self.expand(body.graph)
         return self.bodies[key]
+
+
+def definition(target: object) -> Callable[..., Any] | None:
+    """Return the function of tensors by which torch itself defines an operator, or None if there is none."""
+    return torch_decomposition(target) or custom_implementation(target)
 
 
 def _refusal(node: Node) -> Unsupported:

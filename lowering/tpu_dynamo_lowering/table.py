@@ -1,8 +1,9 @@
-"""The tables that say how each ATen operator is lowered, keyed by OpOverload.
+"""The tables that say how each operator is lowered, and the decorators that enter functions into them.
 
-The families' modules fill them when they are imported: `rewrites/` (an operator written in terms of others),
-`kernels/` (an operator written in JAX), `decompositions.py` (torch's own decompositions that suit XLA), and
-`torch_mlir_ops.py` (operators of the above that torch-mlir's patterns lower just as well, and faster).
+`ops.py` imports the modules that fill them: `rewrites/` (an operator written in terms of others), `kernels/` (an
+operator written in JAX), `decompositions.py` (torch's own decompositions that suit XLA), and `torch_mlir_ops.py`
+(operators of the above that torch-mlir's patterns lower just as well, and faster). An entry that could not be right
+is refused with a TypeError when its module is imported.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import Any, TypeVar
 import torch
 from torch.fx import Node
 
-from ._torch_compat import HigherOrderOperator, OpOverload
+from ._torch_compat import HigherOrderOperator, OpOverload, overloads_of
 from .errors import tensors_of
+from .schemas import mismatch
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class How(StrEnum):
-    """The ways to StableHLO."""
+    """The ways from an operator to StableHLO."""
 
     TORCH_MLIR = "torch-mlir"
     REWRITE = "rewrite"
@@ -34,11 +36,12 @@ class How(StrEnum):
 
 @dataclass(frozen=True)
 class Lowering:
-    """How one operator reaches StableHLO.
+    """One entry of the tables: how an operator reaches StableHLO.
 
-    function: of the operator's own parameters; on tensors for a rewrite or decomposition, on JAX arrays for a
-    kernel. reason: why this way, one sentence. draws: whether it draws random numbers; then its function takes a
-    key first, an int64[1].
+    overload: the operator; the name in its schema (`library::operator`) for one of another library, and torch's name
+    for a higher-order one. reason: what it computes or why this way, in one sentence, for docs/ops.md. function: takes
+    the operator's own arguments; tensors for a rewrite or decomposition, JAX arrays for a kernel. draws: True if the
+    operator draws random numbers; then the function takes a key before its arguments, an int64[1].
     """
 
     overload: OpOverload | str
@@ -50,20 +53,20 @@ class Lowering:
 
 TABLE: dict[OpOverload, Lowering] = {}
 
-# Operators of other libraries, by the name in their schema: they are defined when that library is imported, so their
-# overloads do not exist yet.
+# Operators of other libraries, by the name in their schema, for all of their overloads: those do not exist before that
+# library is imported.
 FOREIGN: dict[str, Lowering] = {}
 
 # Higher-order operators, which have no overloads; the functions of kernels take the graphs as GraphModules.
 HIGHER_ORDER: dict[HigherOrderOperator, Lowering] = {}
 
-# Definitions of operators that torch takes apart, wrongly, before autograd sees them.
+# Our definitions of operators that torch decomposes wrongly before autograd sees them.
 BEFORE_AUTOGRAD: dict[OpOverload, Callable[..., Any]] = {}
 
 # Operators with a good torch-mlir pattern, for calls in which every tensor has one of PATTERN_DTYPES.
 PATTERNS: set[OpOverload] = set()
 
-# Those among them that only say a shape.
+# The ones of PATTERNS that move values without computing any.
 SHAPE_PATTERNS: set[OpOverload] = set()
 
 # Most of torch-mlir's patterns refuse complex numbers, and its unsigned integers are not StableHLO's.
@@ -75,42 +78,48 @@ PATTERN_DTYPES = frozenset(
 )  # fmt: skip
 
 
-# Dtypes of results whose operands must be of one dtype for torch-mlir.
-_CAREFUL = frozenset((torch.bool, torch.float16, torch.bfloat16))
+# Dtypes of results for which torch-mlir's pattern is right only where all operands have one dtype.
+_NEED_ONE_DTYPE = frozenset((torch.bool, torch.float16, torch.bfloat16))
+
+
+def all_lowerings() -> tuple[Lowering, ...]:
+    """Return every entry: of ATen and prims operators, of other libraries' operators, of higher-order operators."""
+    return (*TABLE.values(), *FOREIGN.values(), *HIGHER_ORDER.values())
 
 
 def choose(node: Node) -> Lowering | How | None:
-    """How one call is lowered: by torch-mlir, or as its entry says; None where the table has nothing."""
+    """Return how one call is lowered: How.TORCH_MLIR, or its operator's entry; None if there is no entry."""
     if isinstance(node.target, HigherOrderOperator):
         return HIGHER_ORDER.get(node.target)
     if not isinstance(node.target, OpOverload):
         return None
-    if node.target in PATTERNS and _pattern_takes(node):
+    if node.target in PATTERNS and _suits_pattern(node):
         return How.TORCH_MLIR
     return TABLE.get(node.target) or FOREIGN.get(node.target._schema.name)
 
 
-def _pattern_takes(node: Node) -> bool:
+def _suits_pattern(node: Node) -> bool:
+    """Tell whether torch-mlir's pattern gives eager's result for the dtypes, shapes and numbers of a call."""
     # Numbers that a dtype cannot hold wrap around, which the kernels know.
-    if node.target not in SHAPE_PATTERNS and not _fit(node):
+    if node.target not in SHAPE_PATTERNS and not _numbers_fit(node):
         return False
     # Tensors without elements or dimensions are where the shape patterns fail: cat of an empty vector, transpose of a
     # scalar.
-    given = [value for each in node.all_input_nodes for value in tensors_of(each)]
-    everything = (*given, *tensors_of(node))
+    inputs = [value for each in node.all_input_nodes for value in tensors_of(each)]
+    values = (*inputs, *tensors_of(node))
     # Of several dtypes torch-mlir compares in the widest, where eager casts a 0-d tensor to the dtype of the other; and
     # it rounds operands to half precision first.
-    result, kinds = everything[-1].dtype, {value.dtype for value in given}
-    floats = {kind for kind in kinds if kind.is_floating_point}
-    if node.target not in SHAPE_PATTERNS and len(kinds if result == torch.bool else floats) > 1 and result in _CAREFUL:
+    result, dtypes = values[-1].dtype, {value.dtype for value in inputs}
+    mixed = dtypes if result == torch.bool else {dtype for dtype in dtypes if dtype.is_floating_point}
+    if node.target not in SHAPE_PATTERNS and len(mixed) > 1 and result in _NEED_ONE_DTYPE:
         return False
-    return all(value.dtype in PATTERN_DTYPES and value.numel() for value in everything) and (
-        node.target not in SHAPE_PATTERNS or all(value.ndim for value in given)
+    return all(value.dtype in PATTERN_DTYPES and value.numel() for value in values) and (
+        node.target not in SHAPE_PATTERNS or all(value.ndim for value in inputs)
     )
 
 
-def _fit(node: Node) -> bool:
-    """Whether a call's numbers fit into the dtypes of the tensors that they meet, and whole ones into 64 bits."""
+def _numbers_fit(node: Node) -> bool:
+    """Tell whether a call's numbers fit into the dtypes of the tensors that they meet, and integers into 64 bits."""
     numbers = [n for n in (*node.args, *node.kwargs.values()) if isinstance(n, int | float)]
     dtypes = {value.dtype for each in node.all_input_nodes for value in tensors_of(each)}
     if torch.bool in dtypes and any(type(n) is not bool for n in numbers):
@@ -124,50 +133,29 @@ def _fit(node: Node) -> bool:
 
 
 def add(lowering: Lowering) -> None:
-    """Enter one lowering.
+    """Enter the lowering of an ATen or prims operator.
 
-    Raises TypeError for a key that is no OpOverload, for a second entry of the same operator, and for a function whose
+    Raises TypeError for a key that is no OpOverload, for a second entry of one operator, and for a function whose
     parameters are not those of the schema.
     """
-    if not isinstance(lowering.overload, OpOverload):
-        raise TypeError(f"{lowering.overload}: the table is keyed by overload, as in torch.ops.aten.add.Tensor")
+    overload = _checked_overload(lowering.overload)
     if lowering.how is not How.DECOMPOSITION:  # torch's own are called by torch with the same arguments
-        _check_parameters(lowering.function, lowering.overload)
-    if lowering.overload in TABLE:
-        raise TypeError(f"{lowering.overload} has a lowering already: {TABLE[lowering.overload].how}")
-    TABLE[lowering.overload] = lowering
+        _refuse_mismatch(lowering.function, overload)
+    if overload in TABLE:
+        raise TypeError(f"{overload} has a lowering already: {TABLE[overload].how}")
+    TABLE[overload] = lowering
 
 
-def _check_parameters(function: Callable[..., Any], overload: OpOverload) -> None:
-    """Check that a function takes every call that a schema allows: names, defaults, and what may be positional.
-
-    A function of *args or **kwargs binds them itself.
-    """
-    given = inspect.signature(function).parameters
-    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in given.values()):
-        return
-    schema = overload._schema.arguments
-    if [*given] != [a.name for a in schema]:
-        raise TypeError(
-            f"{function.__qualname__}{[*given]} is not spelt as the schema of {overload}: {[a.name for a in schema]}"
-        )
-    for parameter, argument in zip(given.values(), schema, strict=True):
-        what = f"{function.__qualname__}: parameter {argument.name!r} of {overload}"
-        if argument.has_default_value() and not _is_default(parameter.default, argument):
-            raise TypeError(f"{what} has the default {argument.default_value!r} in the schema")
-        if parameter.kind is parameter.KEYWORD_ONLY and not argument.kwarg_only:
-            raise TypeError(f"{what} may be positional in the schema")
+def _checked_overload(key: object) -> OpOverload:
+    if not isinstance(key, OpOverload):
+        raise TypeError(f"{key}: the table is keyed by overload, as in torch.ops.aten.add.Tensor")
+    return key
 
 
-def _is_default(value: Any, argument: Any) -> bool:
-    expected = argument.default_value
-    if isinstance(value, torch.dtype):  # which a schema holds as a number
-        return "ScalarType" in str(argument.real_type) and isinstance(expected, int)
-    return (
-        list(value) == expected
-        if isinstance(value, tuple)
-        else value is not inspect.Parameter.empty and value == expected
-    )
+def _refuse_mismatch(function: Callable[..., Any], overload: OpOverload) -> None:
+    why = mismatch(function, overload)
+    if why is not None:
+        raise TypeError(why)
 
 
 def _first_sentence(function: Callable[..., Any]) -> str:
@@ -187,7 +175,7 @@ def _adder(how: How, overloads: Iterable[OpOverload]) -> Callable[[F], F]:
 
 
 def rewrites(*overloads: OpOverload) -> Callable[[F], F]:
-    """Register a function of tensors that says `overloads` in other ATen operators.
+    """Register a function of tensors that computes `overloads` with other ATen operators.
 
     It is traced for the shapes at hand, so it may branch on them. Its parameters are the schema's, by name and
     default.
@@ -196,9 +184,15 @@ def rewrites(*overloads: OpOverload) -> Callable[[F], F]:
 
 
 def before_autograd(overload: OpOverload) -> Callable[[F], F]:
-    """Register a differentiable function of tensors that tracing puts in the place of torch's definition."""
+    """Register a differentiable function of tensors that replaces torch's definition of `overload` in tracing.
+
+    Its parameters are the schema's, by name and default.
+    """
 
     def enter(function: F) -> F:
+        _refuse_mismatch(function, _checked_overload(overload))
+        if overload in BEFORE_AUTOGRAD:
+            raise TypeError(f"{overload} has a definition already")
         BEFORE_AUTOGRAD[overload] = function
         return function
 
@@ -208,9 +202,9 @@ def before_autograd(overload: OpOverload) -> Callable[[F], F]:
 def kernel(*overloads: OpOverload) -> Callable[[F], F]:
     """Register a function of JAX arrays that computes `overloads`.
 
-    Parameters are the schema's, by name and default; tensors arrive as traced arrays, the others as the Python values
-    in the graph. Its results
-    are cast to the dtypes that the operator has in PyTorch; their shapes must already agree.
+    Its parameters are the schema's, by name and default. Tensors arrive as traced arrays, other arguments as the
+    Python values in the graph. Its results are cast to the dtypes that the operator has in PyTorch; their shapes must
+    already agree. It raises NotImplementedError for a call that it cannot compute.
     """
     return _adder(How.KERNEL, overloads)
 
@@ -221,12 +215,14 @@ def higher_order_kernel(target: HigherOrderOperator) -> Callable[[F], F]:
 
 
 def higher_order_rewrites(target: HigherOrderOperator) -> Callable[[F], F]:
-    """Register a function of tensors that says a higher-order operator without graphs in ATen operators."""
+    """Register a function of tensors that computes a higher-order operator without graphs with ATen operators."""
     return _higher_order_adder(How.REWRITE, target)
 
 
 def _higher_order_adder(how: How, target: HigherOrderOperator) -> Callable[[F], F]:
     def enter(function: F) -> F:
+        if not isinstance(target, HigherOrderOperator):
+            raise TypeError(f"{target} is no higher-order operator")
         if target in HIGHER_ORDER:
             raise TypeError(f"{target} has a lowering already")
         HIGHER_ORDER[target] = Lowering(str(target), how, _first_sentence(function), function)
@@ -236,9 +232,19 @@ def _higher_order_adder(how: How, target: HigherOrderOperator) -> Callable[[F], 
 
 
 def foreign_kernel(name: str) -> Callable[[F], F]:
-    """Register a function of JAX arrays that computes another library's operator, named as `library::operator`."""
+    """Register a function of JAX arrays that computes another library's operator, all overloads of it.
+
+    name: as in the schema, `library::operator`. The parameters are the schema's, by name and default. They are checked
+    here for an operator that exists, else by `foreign_mismatch` when a graph calls it: most libraries define their
+    operators when they are imported, after us. Raises TypeError as `kernel` does.
+    """
 
     def enter(function: F) -> F:
+        library, _, operator = name.partition("::")
+        if not library.isidentifier() or not operator.isidentifier() or library in ("aten", "prims"):
+            raise TypeError(f"{name!r} is no name of another library's operator, as in torchvision::nms")
+        for overload in overloads_of(name):
+            _refuse_mismatch(function, overload)
         if name in FOREIGN:
             raise TypeError(f"{name} has a lowering already")
         FOREIGN[name] = Lowering(name, How.KERNEL, _first_sentence(function), function)
@@ -247,17 +253,27 @@ def foreign_kernel(name: str) -> Callable[[F], F]:
     return enter
 
 
+def foreign_mismatch(lowering: Lowering, target: object) -> str | None:
+    """Say why a kernel of another library's operator cannot take the calls of this overload; None if it can."""
+    if isinstance(lowering.overload, str) and isinstance(target, OpOverload):
+        return mismatch(lowering.function, target)
+    return None
+
+
 def random_kernel(*overloads: OpOverload) -> Callable[[F], F]:
     """Register a function of JAX arrays that draws `overloads` from a key.
 
-    Its first parameter is the key, an int64[1] array. The others are those of the schema's parameters that matter,
-    by name, with an underscore behind the name of a Python keyword. Calls with a generator are refused: a program
-    draws from the default one.
+    Its first parameter is `key`, an int64[1] array. The others are those of the schema's parameters that matter, by
+    name, with an underscore behind the name of a Python keyword; the schema's defaults hold. Calls with a generator
+    are refused: a program draws from the default one. Raises TypeError for other names, and as `kernel` does.
     """
 
     def enter(function: F) -> F:
-        wanted = {p.removesuffix("_"): p for p in list(inspect.signature(function).parameters)[1:]}
-        for overload in overloads:
+        first, *others = inspect.signature(function).parameters
+        if first != "key":
+            raise TypeError(f"{function.__qualname__}: the first parameter is {first!r}, not 'key'")
+        wanted = {p.removesuffix("_"): p for p in others}
+        for overload in map(_checked_overload, overloads):
             schema = [a.name for a in overload._schema.arguments]
             if not wanted.keys() <= set(schema):
                 raise TypeError(f"{function.__qualname__} names parameters that {overload} does not have: {schema}")
@@ -270,6 +286,7 @@ def random_kernel(*overloads: OpOverload) -> Callable[[F], F]:
 
 
 def _bind(function: Callable[..., Any], overload: OpOverload, wanted: dict[str, str]) -> Callable[..., Any]:
+    """Return a function that takes a key and a schema's arguments, and passes on the `wanted` ones by their names."""
     defaults = {a.name: a.default_value for a in overload._schema.arguments}
 
     def draw(key: Any, *args: Any, **kwargs: Any) -> Any:
@@ -278,5 +295,5 @@ def _bind(function: Callable[..., Any], overload: OpOverload, wanted: dict[str, 
             raise NotImplementedError("a program draws from the default generator only, not from one that is passed")
         return function(key, **{parameter: given[name] for name, parameter in wanted.items()})
 
-    draw.__module__ = function.__module__  # whose it is
+    draw.__module__ = function.__module__  # by which `fingerprint` tells whose it is
     return draw

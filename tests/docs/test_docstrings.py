@@ -14,7 +14,9 @@ Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
 
 # A good verb that is missing belongs here.
 VERBS = frozenset((Path(__file__).parent / "verbs.txt").read_text(encoding="utf-8").split())
-RIDDLES = frozenset("what whether how those as where which who whose that why when if".split())
+RIDDLES = frozenset(
+    ["what", "whether", "how", "those", "as", "where", "which", "who", "whose", "that", "why", "when", "if"]
+)
 SOURCES = sorted(p for top in ("tpu_dynamo", "lowering", "runtime") for p in ROOT.glob(f"{top}/**/*.py"))
 TESTS = sorted(p for top in ("tests", "examples") for p in ROOT.glob(f"{top}/**/*.py"))
 

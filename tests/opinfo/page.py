@@ -1,9 +1,10 @@
-"""Writes docs/ops.md's table: each operator, how it is lowered, and with which dtypes and tests it agreed with eager.
+"""The table of docs/ops.md: each operator, how it is lowered, and with which dtypes and tests it agreed with eager.
 
     python -m tests.opinfo.page [--tables]
 
 Runs the first samples of every OpInfo entry, and the gradients of the first, and notes the operators that the passing
-ones consist of. Takes about half an hour; with --tables it keeps what the page says of tests, and is done at once.
+ones consist of. Takes about half an hour; with --tables it keeps what the page says of OpInfo, and is done at once.
+Operators that no entry consists of name the files of tests/ that lower them, by the record of tests/record_operators.py.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
 
 import torch
 from torch.fx import Node
 
-import tpu_dynamo_lowering.expand as expand_module
+from tests import record_operators
 from tpu_dynamo.ahead_of_time import coverage
 from tpu_dynamo_lowering.errors import tensors_of
+from tpu_dynamo_lowering.expand import watching
 
 from . import entries
 from .coverage import outcome
@@ -30,12 +31,14 @@ from .coverage import outcome
 PAGE = Path(__file__).parents[2] / "docs" / "ops.md"
 DTYPES = ("float32", "int64", "bfloat16", "bool", "complex64", "float64", "float16", "int32", "uint8")
 _SAMPLES = 2
-_ENTRIES_SHOWN = 3
+_SHOWN = 3
 
 HEAD = """\
 | operator | lowered by | dtypes tested | OpInfo entries, or files of tests/ | what it gives, or why this way |
 | --- | --- | --- | --- | --- |
 """
+
+_OWN_TEST = re.compile(r"/test_\w+\.py")
 
 Calls = set[tuple[str, str]]
 # By operator, an ordered set.
@@ -44,21 +47,20 @@ Notes = defaultdict[str, dict[str, None]]
 
 @contextmanager
 def recorded() -> Iterator[Calls]:
-    """The (operator, dtype) of every call that is lowered meanwhile, inside decompositions too."""
+    """Collect the (operator, dtype) of every call that is lowered meanwhile, inside decompositions too."""
     calls: Calls = set()
-    choose = expand_module.choose
 
-    def record(node: Node) -> object:
+    def record(node: Node, chosen: object) -> None:
         values = [value for given in node.all_input_nodes for value in tensors_of(given)] or tensors_of(node)
-        calls.update((str(node.target), str(value.dtype).removeprefix("torch.")) for value in values[:1])
-        return choose(node)
+        name = record_operators.operator_name(node, chosen)
+        calls.update((name, str(value.dtype).removeprefix("torch.")) for value in values[:1])
 
-    with mock.patch.object(expand_module, "choose", record):
+    with watching(record):
         yield calls
 
 
 def main() -> None:
-    """Run, note and write."""
+    """Run the entries, or read the page, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", action="store_true", help="run nothing")
     if parser.parse_args().tables:
@@ -69,23 +71,24 @@ def main() -> None:
     PAGE.write_text(before + head + "".join(rows(dtypes, by)), encoding="utf-8")
 
 
-def cells() -> Iterator[list[str]]:
-    """The page's table as it stands, a list for each line."""
-    for line in PAGE.read_text(encoding="utf-8").partition(HEAD)[2].splitlines():
-        yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+def written() -> str:
+    """Read the page's table, below its head."""
+    return PAGE.read_text(encoding="utf-8").partition(HEAD)[2]
 
 
 def noted() -> tuple[Notes, Notes]:
-    """The dtypes and the tests that the page names for each operator."""
+    """Read from the page the dtypes and the entries of OpInfo that it names for each operator."""
     dtypes, by = Notes(dict), Notes(dict)
-    for operator, _, seen, tested, _ in cells():
-        dtypes[operator.strip("`")] = dict.fromkeys(seen.split(", "))
-        by[operator.strip("`")] = dict.fromkeys(tested.split(", "))
+    for line in written().splitlines():
+        operator, _, seen, tested, _ = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if tested and not _OWN_TEST.search(tested):
+            dtypes[operator.strip("`")] = dict.fromkeys(seen.split(", "))
+            by[operator.strip("`")] = dict.fromkeys(tested.split(", "))
     return dtypes, by
 
 
 def run() -> tuple[Notes, Notes]:
-    """The dtypes and the entries of OpInfo that each operator was lowered for, where the result agreed with eager."""
+    """Find the dtypes and the entries of OpInfo that each operator was lowered for, where results agreed with eager."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     dtypes, by = Notes(dict), Notes(dict)
@@ -104,24 +107,31 @@ def run() -> tuple[Notes, Notes]:
 
 
 def rows(dtypes: Notes, by: Notes) -> Iterator[str]:
-    """The table's lines."""
+    """Write the table's lines."""
+    own = own_tests()
     for operator, way, reason in coverage.operator_rows():
-        tested = ", ".join(by.get(operator, ())) or _own_tests(operator)
+        tested = ", ".join(by.get(operator) or own.get(operator, ()))
         seen = ", ".join(dtype for dtype in DTYPES if dtype in dtypes.get(operator, ()))
         yield f"| `{operator}` | {way} | {seen} | {tested} | {reason.replace('|', chr(92) + '|')} |\n"
 
 
 def _few(operator: str, names: Iterable[str]) -> list[str]:
-    ordered = sorted(names, key=lambda name: (name.split(".")[-1] not in operator, len(name), name))
-    more = len(ordered) - _ENTRIES_SHOWN
-    return ordered[:_ENTRIES_SHOWN] + ([f"{more} more"] if more > 0 else [])
+    return _first(sorted(names, key=lambda name: (name.split(".")[-1] not in operator, len(name), name)))
 
 
-def _own_tests(operator: str) -> str:
-    """Our own test files that name the operator."""
-    name = operator.removeprefix("aten.").rpartition(".")[0]
-    files = [p for p in sorted(PAGE.parents[1].glob("tests/*/test_*.py")) if name in p.read_text(encoding="utf-8")]
-    return ", ".join(f"{p.parent.name}/{p.name}" for p in files)
+def _first(ordered: list[str]) -> list[str]:
+    """Return the first few names, and how many more there are."""
+    more = len(ordered) - _SHOWN
+    return ordered[:_SHOWN] + ([f"{more} more"] if more > 0 else [])
+
+
+def own_tests() -> dict[str, list[str]]:
+    """Return the files of tests/ that lower each operator, those that lower fewest others first."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for file, operators in sorted(record_operators.recorded().items(), key=lambda item: (len(item[1]), item[0])):
+        for operator in operators:
+            found[operator].append(file)
+    return {operator: _first(files) for operator, files in found.items()}
 
 
 if __name__ == "__main__":

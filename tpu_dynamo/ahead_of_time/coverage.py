@@ -1,4 +1,4 @@
-"""Coverage: every operator of the tables, and the operators of a user's model, without running it."""
+"""Lists of what is lowered: every operator of the tables, and the operators of a user's model, without running it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import PATTERNS, TABLE, Unsupported, UnsupportedOp, survey
+from tpu_dynamo_lowering import PATTERNS, Unsupported, UnsupportedOp, all_lowerings, survey
 
 from ..cache.signature import Frame
 from ..graph.prepare import prepare_graph
@@ -17,14 +17,17 @@ from .capture import capture
 
 
 def operator_rows() -> list[tuple[str, str, str]]:
-    """Return (operator, way of lowering, what it does or why) for every entry of the tables, sorted by operator."""
+    """List every entry of the tables as operator, way of lowering, and what it does or why; sorted by operator.
+
+    Operators of other libraries are named as `library::operator`, for all of their overloads.
+    """
     return sorted(
         (
-            str(overload),
-            "torch-mlir, else kernel" if overload in PATTERNS else str(lowering.how),
+            str(lowering.overload),
+            "torch-mlir, else kernel" if lowering.overload in PATTERNS else str(lowering.how),
             " ".join(lowering.reason.split()),
         )
-        for overload, lowering in TABLE.items()
+        for lowering in all_lowerings()
     )
 
 
@@ -32,7 +35,7 @@ def operator_rows() -> list[tuple[str, str, str]]:
 class Coverage:
     """The operators of a model's graphs.
 
-    operators: how often each (operator, way of lowering) occurs. unsupported: what cannot be lowered.
+    operators: how often each (operator, way of lowering) occurs. unsupported: what cannot be lowered, not among them.
     graphs: how many graphs Dynamo made.
     """
 
@@ -48,7 +51,7 @@ def cover(
     *,
     training: bool = False,
 ) -> Coverage:
-    """Return the operators that a call of `model` consists of, and how each would be lowered.
+    """Find the operators that a call of `model` consists of, and how each would be lowered.
 
     Nothing is computed: parameters and inputs are replaced by fake tensors of their shapes, so meta tensors do.
     training: include the graphs of the backward pass.

@@ -230,7 +230,10 @@ def _binary(name: str, function: Callable[[Array, Array], Array]) -> Callable[[A
 
 def _enter(names: dict[str, Any], wrap: Callable[[str, Any], Any], overloads: tuple[str, ...], reason: str) -> None:
     for name, function in names.items():
-        for overload in (*(_overload(aten, name, o) for o in overloads), _overload(prims, name, "default")):
+        found = (*(_overload(aten, name, o) for o in overloads), _overload(prims, name, "default"))
+        if not any(found):
+            raise TypeError(f"neither aten nor prims has an operator {name!r} of tensors")
+        for overload in found:
             if overload is not None:
                 add(Lowering(overload, How.KERNEL, reason, wrap(name, function)))
 

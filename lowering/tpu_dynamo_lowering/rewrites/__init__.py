@@ -1,17 +1,11 @@
-"""Operators said in terms of others, one file an operator family; importing this package fills the table."""
+"""Operators written in terms of others, one file for each family.
 
-from . import convolutions, copies, foreach, higher_order, linalg, losses, memory, scalars, strides, variants, windows
+Importing this package imports every module beside this file, which fills the tables; in any order, since no module
+reads them while it is imported.
+"""
 
-__all__ = [
-    "convolutions",
-    "copies",
-    "foreach",
-    "higher_order",
-    "linalg",
-    "losses",
-    "memory",
-    "scalars",
-    "strides",
-    "variants",
-    "windows",
-]
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _name in sorted(module.name for module in iter_modules(__path__)):
+    import_module(f"{__name__}.{_name}")

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import decompositions, kernels  # noqa: F401, which say what views there are
 from .._torch_compat import OpOverload, copies_of_views, torch_decomposition
 from ..table import TABLE, How, Lowering, add, rewrites
 
@@ -28,16 +27,11 @@ def _copy_of(view: OpOverload) -> Callable[..., Any]:
     return compute
 
 
-for _copy, _view in copies_of_views():
-    if _copy not in TABLE and (_view in TABLE or torch_decomposition(_view) is not None):
-        add(
-            Lowering(
-                _copy,
-                How.REWRITE,
-                "the view operator and a copy; a program does not distinguish them.",
-                _copy_of(_view),
-            )
-        )
+def enter_copies_of_views() -> None:
+    """Enter a rewrite for the copy of every view that the table has, or torch decomposes; the table must be full."""
+    for copy, view in copies_of_views():
+        if copy not in TABLE and (view in TABLE or torch_decomposition(view) is not None):
+            add(Lowering(copy, How.REWRITE, "a view and a copy, which a program does not tell apart.", _copy_of(view)))
 
 
 @rewrites(aten._reshape_copy.default)
