@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import signal
 import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ..cache.lookup_log import VARIABLE, read_records
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -59,12 +54,6 @@ def run_recorded(command: Sequence[str], environment: Mapping[str, str], **outpu
                 # Ctrl-C goes to the command too, which decides what it does about it.
                 continue
         return status, recorded(Path(folder))
-
-
-def end_with_parent() -> None:
-    """In a child: end when the process that started it ends, however it does; on Linux alone, which can do that."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def recorded(folder: Path) -> Recorded:

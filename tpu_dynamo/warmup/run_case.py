@@ -16,6 +16,7 @@ import torch
 from tpu_dynamo_lowering import Unsupported, UnsupportedInput, UnsupportedOp
 from tpu_dynamo_runtime import CompileError, DoesNotFit, PlatformUnavailable, UnknownTarget
 from tpu_dynamo_runtime.store import default_path
+from tpu_dynamo_runtime.worker_process import end_with_parent
 
 from ..ahead_of_time.capture import Loss, capture
 from ..cache.cache import Cache
@@ -24,7 +25,7 @@ from ..errors import CompilationFailed, NeedsValues
 from ..options import OptionError, Options
 from ..session import reset_stats, session, stats
 from .cases import Case
-from .commands import end_with_parent, run_recorded
+from .commands import run_recorded
 from .decorator import decoration_of
 from .factories import Built, build, load
 from .outcome import Outcome, Stages

@@ -1,19 +1,17 @@
-"""A process that warms one case after the other: `python -m tpu_dynamo.warmup.worker FD`.
+"""A process that warms one case after the other: `python -m tpu_dynamo.warmup.worker DESCRIPTOR`.
 
 A crash of XLA, or the system's killing of what takes too much memory, then ends a case and not the run.
 """
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import warnings
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
 
-from .commands import end_with_parent
+from tpu_dynamo_runtime.worker_process import connect_to_parent, receive, send
 
 
 def serve(connection: Connection) -> None:
@@ -33,7 +31,7 @@ def serve(connection: Connection) -> None:
     with makers() as opened:
         while True:
             try:
-                request = json.loads(connection.recv_bytes())
+                request = receive(connection)
             except EOFError:
                 return
             if "module" in request:
@@ -63,23 +61,16 @@ def _tell(connection: Connection, stage: str) -> None:
     send(connection, {"stage": stage})
 
 
-def send(connection: Connection, message: dict[str, Any]) -> None:
-    """Send plain data."""
-    connection.send_bytes(json.dumps(message).encode())
-
-
 def peak_bytes() -> int:
     """The most resident memory that this process has had."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def main() -> None:
-    """Serve on an inherited file descriptor."""
-    # Whoever started us may be killed while a case takes minutes.
-    end_with_parent()
+    """Serve the process that started this one."""
     # Told once for each case they would say nothing of it.
     warnings.simplefilter("ignore")
-    serve(Connection(int(sys.argv[1])))
+    serve(connect_to_parent(int(sys.argv[1])))
 
 
 if __name__ == "__main__":
