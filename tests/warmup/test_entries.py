@@ -261,7 +261,7 @@ def test_entries_for_a_chip_carry_the_environment_of_its_processes(monkeypatch):
     assert environment["LIBTPU_INIT_ARGS"] == ["--xla_tpu_enable_async_collective_fusion=true"]
     assert not any(name.startswith("CPU") for name in environment)
     devices = {
-        spec["device"] for listed in latest(open_store(), "program", 9) for spec in listed.metadata["told"]["inputs"].values()
+        spec["device"] for listed in latest(open_store(), "program", 9) for spec in listed.metadata["explanation"]["inputs"].values()
     }  # fmt: skip
     assert devices == {"tpu", "cpu"}
     again, checked = *warm(todo[0]), *warm(todo[1], checking=True)
