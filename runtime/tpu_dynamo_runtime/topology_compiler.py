@@ -1,11 +1,11 @@
-"""Compiling for a TPU topology, in a process of its own.
+"""The compiler for a TPU topology, in a process of its own.
 
 libtpu compiles for chips that are not there, but it does not belong in the user's process. Loading it there (libtpu
 0.0.52, observed) locks /tmp/libtpu_lockfile until the process ends, so that no other process of the machine can use a
 TPU or compile for one; installs handlers for SIGTERM, SIGSEGV and six other signals, and ignores SIGHUP and SIGPROF;
 starts seven threads; writes variables into the C environment behind Python's back; reads the variables of the topology
 once, so that a TPU that is attached could no longer be used as what it is; and logs to file descriptor 2 and to
-/tmp/tpu_logs. None of it can be undone. A process can, and a crash of the compiler is then an error.
+/tmp/tpu_logs. None of it can be undone, but a process can be ended; and a crash of the compiler is then only an error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class CompileError(RuntimeError):
 
 
 class TopologyCompiler:
-    """Compiles programs for one device of a topology; a context manager around the process that does it.
+    """A compiler of programs for one device of a topology; a context manager around the process that compiles.
 
     The process starts at once and gets ready while the caller does something else. Raises PlatformUnavailable where
     libtpu is not installed.
@@ -56,22 +56,22 @@ class TopologyCompiler:
     def environment(self) -> Environment:
         """The compile environment of a process that has all chips of the topology, with this process's flags.
 
-        Platform version, device kind and number of devices are what libtpu says of the topology. Raises
+        Platform version, device kind and number of devices are those that libtpu reports for the topology. Raises
         PlatformUnavailable when it does not start, CompileError when it dies.
         """
         if self._environment is None:
-            said = self._wait_until_ready()
+            described = self._wait_until_ready()
             self._environment = compile_environment(
-                self.platform, said["platform_version"], said["device_kind"], said["devices"]
+                self.platform, described["platform_version"], described["device_kind"], described["devices"]
             )
         return self._environment
 
     def serialise(self, executable: Compilation) -> bytes:
-        """The bytes that a client of the topology's chips loads."""
+        """Return the bytes of an executable, which a client of the topology's chips loads."""
         return executable.executable
 
     def deserialise(self, data: bytes) -> bytes:
-        """What `serialise` gave, as it is: without a chip nothing is loaded."""
+        """Return the bytes of `serialise` unchanged: without a chip nothing is loaded."""
         return data
 
     def compile(self, stablehlo: bytes) -> Compilation:
@@ -95,7 +95,7 @@ class TopologyCompiler:
         return Compilation(executable, hlo, memory, int(figures["flops"]))
 
     def _wait_until_ready(self) -> dict[str, Any]:
-        """What libtpu says of the topology, once it has started."""
+        """Wait until libtpu has started; return its description of the topology. Raises as `environment`."""
         if self._described is not None:
             return self._described
         try:
@@ -131,7 +131,10 @@ class TopologyCompiler:
 
 
 def _environment(topology: Topology, folder: str, talkative: bool) -> dict[str, str]:
-    """The environment of the compiler's process: the user's, with the topology in the place of this machine's TPU."""
+    """Return the variables of the compiler's process: the user's, with the topology in the place of this machine's TPU.
+
+    talkative: whether libtpu logs from INFO on, instead of from ERROR on.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -146,7 +149,6 @@ def _environment(topology: Topology, folder: str, talkative: bool) -> dict[str, 
         # No lock: nothing here opens a chip, and others may.
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "TPU_LOG_DIR": folder,
-        # From INFO, or from ERROR on.
         "TPU_MIN_LOG_LEVEL": "0" if talkative else "2",
         "TPU_STDERR_LOG_LEVEL": "0" if talkative else "2",
     }

@@ -23,14 +23,14 @@ _STATS = (
     "generated_code_size_in_bytes",
 )
 
-# From MLIR bytecode to figures, optimised HLO and executable.
-Compile = Callable[[bytes], tuple[dict[str, Any], str, bytes]]
+# From MLIR bytecode to memory sizes and flops, optimised HLO, and executable.
+CompileProgram = Callable[[bytes], tuple[dict[str, Any], str, bytes]]
 
 
-def make_compiler(topology: str, config: str, folder: Path) -> tuple[Compile, dict[str, Any]]:
-    """What compiles for one device of the topology, and what its PJRT says of platform and devices.
+def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProgram, dict[str, Any]]:
+    """Return a compiler for one device of the topology, and PJRT's description of its platform and devices.
 
-    folder: for files that nobody needs afterwards.
+    folder: for temporary files. Raises ImportError, OSError or RuntimeError where libtpu does not start.
     """
     import libtpu
     from jaxlib import _jax, xla_client  # noqa: TID251  (one of the two doors to jaxlib)
@@ -75,7 +75,7 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[Compile, di
         return figures, hlo, executable.serialize()
 
     def dumped_hlo(module: ir.Module) -> str:
-        """The HLO in libtpu's own words, from a second compile: jaxlib cannot read all HLO of a newer libtpu.
+        """Compile a second time and return the HLO that libtpu dumps: jaxlib cannot read all HLO of a newer libtpu.
 
         libtpu 0.0.52 gives operations on SparseCores more operands than jaxlib 0.10.2 allows them.
         """
@@ -95,7 +95,11 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[Compile, di
 
 
 def serve(connection: Connection, topology: str, config: str, folder: Path) -> None:
-    """Answer programs until the other side hangs up: figures or an error as JSON, then HLO, then the executable."""
+    """Compile each program that is sent, until the other side hangs up.
+
+    The answers are {"ready": …} or {"broken": …} at first; then, for each program, {"memory": …, "flops": …}, the HLO
+    and the executable, or {"error": …} alone.
+    """
     try:
         compile, described = make_compiler(topology, config, folder)
     except (ImportError, OSError, RuntimeError) as error:
@@ -118,7 +122,7 @@ def serve(connection: Connection, topology: str, config: str, folder: Path) -> N
 
 
 def main() -> None:
-    """Serve as `python -m tpu_dynamo_runtime.topology_worker TOPOLOGY CONFIG FOLDER DESCRIPTOR`."""
+    """Run as `python -m tpu_dynamo_runtime.topology_worker TOPOLOGY CONFIG FOLDER DESCRIPTOR`."""
     topology, config, folder, descriptor = sys.argv[1:]
     # Whoever started us may be killed in the middle of a compile, which would go on for minutes: then we end, too.
     serve(connect_to_parent(int(descriptor)), topology, config, Path(folder))

@@ -100,7 +100,7 @@ class WorkerProcess:
             raise WorkerEnded(self.exit_report()) from None
 
     def kill(self) -> None:
-        """Kill the process and all others of its group, and wait for its end."""
+        """End the process, and all others of its group, with SIGKILL, and wait for its end."""
         # Its number is that of no other group as long as nobody has waited for it.
         if self._process.returncode is None:
             self._was_killed = True
@@ -108,7 +108,7 @@ class WorkerProcess:
             self._process.wait()
 
     def close(self) -> None:
-        """Hang up, wait until the process has ended, and kill it where it does not end by itself."""
+        """Close the connection, wait until the process has ended, and kill it where it does not end by itself."""
         self.connection.close()
         self._wait()
         self._log.close()

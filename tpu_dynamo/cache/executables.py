@@ -47,7 +47,7 @@ class Maker(Protocol):
 
 
 @dataclass(frozen=True)
-class Found:
+class Obtained:
     """An executable, and the levels of the store that were searched: `disk`, `remote`. level: the one that had it."""
 
     executable: Any
@@ -61,27 +61,27 @@ def executable_key(digest: str, environment: Environment) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def obtain(store: Store, maker: Maker, stablehlo: bytes, digest: str) -> Found:
+def obtain(store: Store, maker: Maker, stablehlo: bytes, digest: str) -> Obtained:
     """Return a program's executable, from the store or compiled and then kept there. Raises what XLA raises."""
     key = executable_key(digest, maker.environment)
     executable = _load(store, maker, key)
     if executable is not None:
-        return Found(executable, "disk", ("disk",))
+        return Obtained(executable, "disk", ("disk",))
     with store.exclusive(KIND, key):
         # Another process may have made it in the meantime.
         executable = _load(store, maker, key)
         if executable is not None:
-            return Found(executable, "disk", ("disk",))
+            return Obtained(executable, "disk", ("disk",))
         if store.has_remote:
             executable = _load(store, maker, key, remote=True)
             if executable is not None:
-                return Found(executable, "remote", ("disk", "remote"))
+                return Obtained(executable, "remote", ("disk", "remote"))
         started = time.perf_counter()
         executable = maker.compile(stablehlo)
         seconds = time.perf_counter() - started
         if store.may_write():
             _keep(store, maker, key, digest, executable, seconds)
-    return Found(executable, None, ("disk", "remote") if store.has_remote else ("disk",))
+    return Obtained(executable, None, ("disk", "remote") if store.has_remote else ("disk",))
 
 
 def _load(store: Store, maker: Maker, key: str, *, remote: bool = False) -> Any | None:

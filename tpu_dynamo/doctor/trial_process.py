@@ -1,4 +1,4 @@
-"""The trial's process: what each of its stages found, and how it ended."""
+"""The trial's process: it is started here, and what its stages found and how it ended is passed on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stages(skipped: tuple[str, ...] = (), seconds: float = _SECONDS) -> Iterator
             begun: str | None = "the interpreter"
             while True:
                 try:
-                    told = process.receive(seconds)
+                    message = process.receive(seconds)
                 except WorkerEnded:
                     error = f"the process {process.how_it_ended()}"
                     if begun is not None or process.exit_status():
@@ -43,6 +43,6 @@ def stages(skipped: tuple[str, ...] = (), seconds: float = _SECONDS) -> Iterator
                     yield {"stage": begun or "the end", "error": str(late), "log": "\n".join(process.last_lines())}
                     process.kill()
                     return
-                begun = told.get("begins")
+                begun = message.get("begins")
                 if begun is None:
-                    yield told
+                    yield message
