@@ -1,6 +1,6 @@
 """A process that warms one case after the other: `python -m tpu_dynamo.warmup.worker DESCRIPTOR`.
 
-A crash of XLA, or the system's killing of what takes too much memory, then ends a case and not the run.
+A crash of XLA, or the system's killing of a process that takes too much memory, then ends a case and not the run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tpu_dynamo_runtime.worker_process import connect_to_parent, receive, send
 
 
 def serve(connection: Connection) -> None:
-    """Answer requests until the other side hangs up.
+    """Handle requests until the other side hangs up.
 
     A request is `{"case": …, "checking": …, "push": …, "environment": …}`, or `{"module": …, "folders": …, "names": …}`
     for the cases in a module; answers are `{"stage": …}` and at last `{"outcome": …}` or `{"cases": …}`.
@@ -24,7 +24,7 @@ def serve(connection: Connection) -> None:
     from .decorator import cases_in
     from .factories import load_module
     from .problems import CaseError
-    from .run_case import do
+    from .run_case import run_case
     from .target_compilers import makers
 
     send(connection, {"ready": True})
@@ -43,11 +43,10 @@ def serve(connection: Connection) -> None:
                     send(connection, {"refused": str(error)})
                 continue
             case = Case.from_dict(request["case"])
-            tell = partial(_tell, connection)
-            outcome = do(
+            outcome = run_case(
                 case,
                 opened,
-                tell,
+                partial(_send_stage, connection),
                 checking=request["checking"],
                 push=request["push"],
                 environment=request["environment"],
@@ -57,18 +56,18 @@ def serve(connection: Connection) -> None:
             send(connection, {"outcome": outcome.as_dict(), "peak": peak_bytes()})
 
 
-def _tell(connection: Connection, stage: str) -> None:
+def _send_stage(connection: Connection, stage: str) -> None:
     send(connection, {"stage": stage})
 
 
 def peak_bytes() -> int:
-    """The most resident memory that this process has had."""
+    """Return the most resident memory that this process has had, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def main() -> None:
-    """Serve the process that started this one."""
-    # Told once for each case they would say nothing of it.
+    """Handle the requests of the process that started this one."""
+    # They would be repeated for each case, and are not about it.
     warnings.simplefilter("ignore")
     serve(connect_to_parent(int(sys.argv[1])))
 

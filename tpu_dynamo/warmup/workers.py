@@ -1,4 +1,4 @@
-"""The worker processes of a run, as the process sees them that gives out the cases; needs no torch."""
+"""The worker processes of a run, for the process that hands out the cases; needs no torch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 class Event:
     """Something that happened to a case.
 
-    stage: it entered one; `start` when a worker took it. outcome: it ended. slot: the number of the worker. peak: bytes
-    that the worker has had at most, with the outcome.
+    stage: the one that it entered, `start` when a worker took it. outcome: a CaseOutcome as data, when it ended. slot:
+    the number of the worker. peak: with the outcome, the most bytes of memory that the worker has had.
     """
 
     case: Case
@@ -36,7 +36,7 @@ class Event:
 class Worker:
     """One worker process, started at once, and the case that it has; it imports torch while something else is done.
 
-    environment: variables of its own besides the process's.
+    environment: variables of its own besides those of this process.
     """
 
     def __init__(self, environment: Mapping[str, str]):
@@ -50,10 +50,10 @@ class Worker:
 
 @dataclass
 class Workers:
-    """Gives out cases to at most `count` processes; a context manager that ends them.
+    """At most `count` worker processes that cases are handed to; a context manager that ends them.
 
-    environment: variables of the processes besides ours. timeout: seconds for a
-    case that does not say its own. clock: seconds that only go on.
+    environment: variables of the processes besides those of this one. timeout: seconds for a case that has none of its
+    own. clock: seconds that never go back.
     """
 
     count: int
@@ -75,11 +75,11 @@ class Workers:
         self._workers = []
 
     def processes(self) -> list[int]:
-        """The ids of the processes that are alive."""
+        """Return the ids of the worker processes."""
         return [worker.process.pid for worker in self._workers if worker is not None]
 
     def cases_in(self, module: str, folders: Sequence[str], names: Sequence[str]) -> list[Case]:
-        """The cases that decorated functions of a module say. Raises LookupError where the module cannot be used."""
+        """Return the cases of a module's decorated functions. Raises LookupError where the module cannot be used."""
         worker = self._workers[0] = self._workers[0] or Worker(self.environment)
         answer: dict[str, Any] = {}
         try:
@@ -94,10 +94,10 @@ class Workers:
         return [Case.from_dict(data) for data in answer["cases"]]
 
     def run(self, cases: Sequence[Case], *, checking: bool = False, push: bool = False) -> Iterator[Event]:
-        """Do the cases, in their order as far as workers are free, and tell what happens; ends when all are done.
+        """Run the cases, in their order as workers become free, and yield events until all have ended.
 
-        A worker that dies, or takes longer than the timeout, fails its case. Nothing is given out any more once the
-        iterator is closed.
+        A worker that dies, or takes longer than the timeout, fails its case. Once the iterator is closed, no further
+        case is handed out.
         """
         waiting = list(reversed(cases))
         while waiting or any(worker is not None and worker.case is not None for worker in self._workers):
@@ -124,7 +124,7 @@ class Workers:
             self._set_deadline(worker)
         # A command gets the variables as they are: the worker's have been changed for its own sake.
         variables = {**os.environ, **self.environment} if case.command else None
-        # One that ends just now is found by who listens to it.
+        # If it ends just now, `_receive_from` finds out and fails the case.
         with contextlib.suppress(WorkerEnded):
             worker.process.send({"case": case.as_dict(), "checking": checking, "push": push, "environment": variables})
 
@@ -139,21 +139,21 @@ class Workers:
             if worker is not None and worker.case is not None
         }
         for connection in wait(list(busy), _SECONDS_BETWEEN_LOOKS):
-            yield from self._heard(busy[connection])  # type: ignore[index]
+            yield from self._receive_from(busy[connection])  # type: ignore[index]
         for slot, worker in enumerate(self._workers):
             if worker is not None and worker.deadline is not None and self.clock() > worker.deadline:
                 seconds = (worker.case.timeout if worker.case else None) or self.timeout
                 worker.process.kill()
-                yield self._lost(slot, "timeout", f"it took longer than {seconds:g} s")
+                yield self._fail_case(slot, "timeout", f"it took longer than {seconds:g} s")
 
-    def _heard(self, slot: int) -> Iterator[Event]:
+    def _receive_from(self, slot: int) -> Iterator[Event]:
         worker = self._workers[slot]
         if worker is None or worker.case is None:
             return
         try:
             answer = worker.process.receive()
         except WorkerEnded as ended:
-            yield self._lost(slot, "crashed", str(ended))
+            yield self._fail_case(slot, "crashed", str(ended))
             return
         if "ready" in answer:
             worker.ready = True
@@ -164,8 +164,8 @@ class Workers:
             case, worker.case, worker.deadline = worker.case, None, None
             yield Event(case, slot, outcome=answer["outcome"], peak=answer["peak"])
 
-    def _lost(self, slot: int, kind: str, why: str) -> Event:
-        """The end of a case whose worker is gone; the next case gets a new one."""
+    def _fail_case(self, slot: int, kind: str, why: str) -> Event:
+        """Give up the case of a worker that is gone; return the event. The next case gets a new worker."""
         worker = self._workers[slot]
         assert worker is not None and worker.case is not None
         worker.process.close()
