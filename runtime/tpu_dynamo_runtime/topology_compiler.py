@@ -1,35 +1,28 @@
-"""Compiling for a TPU topology, in a process of its own.
+"""The compiler for a TPU topology, in a process of its own.
 
 libtpu compiles for chips that are not there, but it does not belong in the user's process. Loading it there (libtpu
 0.0.52, observed) locks /tmp/libtpu_lockfile until the process ends, so that no other process of the machine can use a
 TPU or compile for one; installs handlers for SIGTERM, SIGSEGV and six other signals, and ignores SIGHUP and SIGPROF;
 starts seven threads; writes variables into the C environment behind Python's back; reads the variables of the topology
 once, so that a TPU that is attached could no longer be used as what it is; and logs to file descriptor 2 and to
-/tmp/tpu_logs. None of it can be undone. A process can, and a crash of the compiler is then an error.
+/tmp/tpu_logs. None of it can be undone, but a process can be ended; and a crash of the compiler is then only an error.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import multiprocessing.connection
 import os
-import subprocess
-import sys
 import tempfile
-from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from .compilation import Compilation, DoesNotFit, bytes_needed, memory_of
 from .environment import Environment, compile_environment
 from .targets import PlatformUnavailable, require_plugin
 from .topologies import Topology
+from .worker_process import WorkerEnded, WorkerProcess
 
 log = logging.getLogger("tpu_dynamo.runtime.libtpu")
-
-_WORKER = Path(__file__).with_name("topology_worker.py")
-_SECONDS_TO_END = 5
 
 
 class CompileError(RuntimeError):
@@ -37,7 +30,7 @@ class CompileError(RuntimeError):
 
 
 class TopologyCompiler:
-    """Compiles programs for one device of a topology; a context manager around the process that does it.
+    """A compiler of programs for one device of a topology; a context manager around the process that compiles.
 
     The process starts at once and gets ready while the caller does something else. Raises PlatformUnavailable where
     libtpu is not installed.
@@ -50,22 +43,12 @@ class TopologyCompiler:
         self.topology = topology
         self._folder = tempfile.TemporaryDirectory(prefix="tpu_dynamo-libtpu-")
         folder = self._folder.name
-        # A file and no pipe: nobody reads while the process writes. It has no name, so nothing can be left of it.
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        self._passed_on = 0
-        self._connection, theirs = multiprocessing.connection.Pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                # -P: the folder of the script holds modules that are not meant to be imported by their bare names.
-                [sys.executable, "-P", _WORKER, str(theirs.fileno()), topology.name, topology.chip.config, folder],
-                env=_environment(topology, folder, log.isEnabledFor(logging.DEBUG)),
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                # Ctrl-C is for the user's process, which ends this one.
-                start_new_session=True,
-            )
+        self._logged_bytes = 0
+        self._process = WorkerProcess(
+            "the compiler's process",
+            ["-P", "-m", "tpu_dynamo_runtime.topology_worker", topology.name, topology.chip.config, folder],
+            _environment(topology, folder, log.isEnabledFor(logging.DEBUG)),
+        )
         self._described: dict[str, Any] | None = None
         self._environment: Environment | None = None
 
@@ -73,22 +56,22 @@ class TopologyCompiler:
     def environment(self) -> Environment:
         """The compile environment of a process that has all chips of the topology, with this process's flags.
 
-        Platform version, device kind and number of devices are what libtpu says of the topology. Raises
+        Platform version, device kind and number of devices are those that libtpu reports for the topology. Raises
         PlatformUnavailable when it does not start, CompileError when it dies.
         """
         if self._environment is None:
-            said = self._wait_until_ready()
+            described = self._wait_until_ready()
             self._environment = compile_environment(
-                self.platform, said["platform_version"], said["device_kind"], said["devices"]
+                self.platform, described["platform_version"], described["device_kind"], described["devices"]
             )
         return self._environment
 
     def serialise(self, executable: Compilation) -> bytes:
-        """The bytes that a client of the topology's chips loads."""
+        """Return the bytes of an executable, which a client of the topology's chips loads."""
         return executable.executable
 
     def deserialise(self, data: bytes) -> bytes:
-        """What `serialise` gave, as it is: without a chip nothing is loaded."""
+        """Return the bytes of `serialise` unchanged: without a chip nothing is loaded."""
         return data
 
     def compile(self, stablehlo: bytes) -> Compilation:
@@ -99,26 +82,26 @@ class TopologyCompiler:
         """
         self._wait_until_ready()
         try:
-            self._connection.send_bytes(stablehlo)
-            figures = json.loads(self._connection.recv_bytes())
+            self._process.send_bytes(stablehlo)
+            figures = self._process.receive()
             if "error" in figures:
                 raise self._refusal(figures["error"])
-            hlo, executable = self._connection.recv_bytes().decode(), self._connection.recv_bytes()
-        except (EOFError, ConnectionError) as error:
-            raise CompileError(self._obituary()) from error
+            hlo, executable = self._process.receive_bytes().decode(), self._process.receive_bytes()
+        except WorkerEnded as ended:
+            raise CompileError(str(ended)) from None
         finally:
             self._pass_on_log()
         memory = memory_of(figures["memory"], self.topology.chip.usable_hbm)
         return Compilation(executable, hlo, memory, int(figures["flops"]))
 
     def _wait_until_ready(self) -> dict[str, Any]:
-        """What libtpu says of the topology, once it has started."""
+        """Wait until libtpu has started; return its description of the topology. Raises as `environment`."""
         if self._described is not None:
             return self._described
         try:
-            answer = json.loads(self._connection.recv_bytes())
-        except (EOFError, ConnectionError) as error:
-            raise CompileError(self._obituary()) from error
+            answer = self._process.receive()
+        except WorkerEnded as ended:
+            raise CompileError(str(ended)) from None
         if "broken" in answer:
             raise PlatformUnavailable(self.topology.name, f"libtpu does not start: {answer['broken']}", "reinstall it")
         self._described = answer["ready"]
@@ -130,22 +113,12 @@ class TopologyCompiler:
             return CompileError(message)
         return DoesNotFit(self.topology.name, needed, self.topology.chip.usable_hbm, message)
 
-    def _obituary(self) -> str:
-        code = self._process.wait()
-        last = "\n".join(self._said_since(0).decode(errors="replace").splitlines()[-20:])
-        return f"the compiler's process ended with exit status {code}; its last words:\n{last}"
-
     def _pass_on_log(self) -> None:
-        """Log what libtpu has said since the last time."""
-        said = self._said_since(self._passed_on)
-        self._passed_on += len(said)
-        for line in said.decode(errors="replace").splitlines():
+        """Log what libtpu has written since the last call."""
+        written = self._process.log_from(self._logged_bytes)
+        self._logged_bytes += len(written)
+        for line in written.decode(errors="replace").splitlines():
             log.debug("%s", line)
-
-    def _said_since(self, offset: int) -> bytes:
-        # The process writes where the file's position is, which it shares: reading must not move it.
-        size = os.fstat(self._log.fileno()).st_size
-        return os.pread(self._log.fileno(), size - offset, offset)
 
     def __enter__(self) -> TopologyCompiler:
         return self
@@ -153,28 +126,21 @@ class TopologyCompiler:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.close()
-        if kind is not None:
-            self._process.kill()  # it may be in the middle of a long compile that nobody wants any more
-        try:
-            self._process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
+        self._process.__exit__(kind, error, trace)
         self._folder.cleanup()
 
 
 def _environment(topology: Topology, folder: str, talkative: bool) -> dict[str, str]:
-    """The environment of the compiler's process: the user's, with the topology in the place of this machine's TPU."""
+    """Return the variables of the compiler's process: the user's, with the topology in the place of this machine's TPU.
+
+    talkative: whether libtpu logs from INFO on, instead of from ERROR on.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("TPU_", "CLOUD_TPU_")) or name == "TPU_LIBRARY_PATH"
     }
     return kept | {
-        # Where this process finds jaxlib, that one does.
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         # Do not ask the cloud's metadata server what machine this is: outside of it that takes minutes.
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_ACCELERATOR_TYPE": topology.chip.accelerator_type,
@@ -183,7 +149,6 @@ def _environment(topology: Topology, folder: str, talkative: bool) -> dict[str, 
         # No lock: nothing here opens a chip, and others may.
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "TPU_LOG_DIR": folder,
-        # From INFO, or from ERROR on.
         "TPU_MIN_LOG_LEVEL": "0" if talkative else "2",
         "TPU_STDERR_LOG_LEVEL": "0" if talkative else "2",
     }

@@ -1,20 +1,19 @@
-"""The door to libtpu's compiler: a script that compiles for one topology, in a process of its own.
+"""The door to libtpu's compiler: a program that compiles for one topology, in a process of its own.
 
-`topology_compiler.py` starts it and says why there is a process. It must stay a script that imports no other module
-of this package, whose `__init__` imports torch: 0.1 s to start instead of 2 s.
+`topology_compiler.py` starts it and says why there is a process. It imports nothing that imports torch: 0.1 s to start
+instead of 2 s.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
-import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from .worker_process import connect_to_parent, send
 
 _STATS = (
     "argument_size_in_bytes",
@@ -23,17 +22,15 @@ _STATS = (
     "temp_size_in_bytes",
     "generated_code_size_in_bytes",
 )
-_PR_SET_PDEATHSIG = 1
+
+# From MLIR bytecode to memory sizes and flops, optimised HLO, and executable.
+CompileProgram = Callable[[bytes], tuple[dict[str, Any], str, bytes]]
 
 
-# From MLIR bytecode to figures, optimised HLO and executable.
-Compile = Callable[[bytes], tuple[dict[str, Any], str, bytes]]
+def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProgram, dict[str, Any]]:
+    """Return a compiler for one device of the topology, and PJRT's description of its platform and devices.
 
-
-def make_compiler(topology: str, config: str, folder: Path) -> tuple[Compile, dict[str, Any]]:
-    """What compiles for one device of the topology, and what its PJRT says of platform and devices.
-
-    folder: for files that nobody needs afterwards.
+    folder: for temporary files. Raises ImportError, OSError or RuntimeError where libtpu does not start.
     """
     import libtpu
     from jaxlib import _jax, xla_client  # noqa: TID251  (one of the two doors to jaxlib)
@@ -78,7 +75,7 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[Compile, di
         return figures, hlo, executable.serialize()
 
     def dumped_hlo(module: ir.Module) -> str:
-        """The HLO in libtpu's own words, from a second compile: jaxlib cannot read all HLO of a newer libtpu.
+        """Compile a second time and return the HLO that libtpu dumps: jaxlib cannot read all HLO of a newer libtpu.
 
         libtpu 0.0.52 gives operations on SparseCores more operands than jaxlib 0.10.2 allows them.
         """
@@ -98,13 +95,17 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[Compile, di
 
 
 def serve(connection: Connection, topology: str, config: str, folder: Path) -> None:
-    """Answer programs until the other side hangs up: figures or an error as JSON, then HLO, then the executable."""
+    """Compile each program that is sent, until the other side hangs up.
+
+    The answers are {"ready": …} or {"broken": …} at first; then, for each program, {"memory": …, "flops": …}, the HLO
+    and the executable, or {"error": …} alone.
+    """
     try:
         compile, described = make_compiler(topology, config, folder)
     except (ImportError, OSError, RuntimeError) as error:
-        connection.send_bytes(json.dumps({"broken": str(error)}).encode())
+        send(connection, {"broken": str(error)})
         return
-    connection.send_bytes(json.dumps({"ready": described}).encode())
+    send(connection, {"ready": described})
     while True:
         try:
             program = connection.recv_bytes()
@@ -113,18 +114,18 @@ def serve(connection: Connection, topology: str, config: str, folder: Path) -> N
         try:
             figures, hlo, executable = compile(program)
         except (RuntimeError, ValueError) as error:  # XLA's errors are a kind of the first
-            connection.send_bytes(json.dumps({"error": str(error)}).encode())
+            send(connection, {"error": str(error)})
             continue
-        connection.send_bytes(json.dumps(figures).encode())
+        send(connection, figures)
         connection.send_bytes(hlo.encode())
         connection.send_bytes(executable)
 
 
 def main() -> None:
-    """`topology_worker.py FD TOPOLOGY CONFIG FOLDER`: serve on an inherited file descriptor."""
-    # Whoever started us may be killed in the middle of a compile, which would go on for minutes.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    serve(Connection(int(sys.argv[1])), sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    """Run as `python -m tpu_dynamo_runtime.topology_worker TOPOLOGY CONFIG FOLDER DESCRIPTOR`."""
+    topology, config, folder, descriptor = sys.argv[1:]
+    # Whoever started us may be killed in the middle of a compile, which would go on for minutes: then we end, too.
+    serve(connect_to_parent(int(descriptor)), topology, config, Path(folder))
     # libtpu's threads need no goodbye, and its destructors take time.
     os._exit(0)
 

@@ -36,14 +36,14 @@ def program(
     """Kind and key of a program of `function(x)` that was written."""
     metadata = {
         "program": key(f"program of {name}"),
-        "keyed": {
+        "key_parts": {
             "graph": key(f"graph of {name}"),
             "platform": "cpu",
             "donates": False,
             "options": {"partitioner": "min_cut"},
             "versions": {"torch": "2.13.0", "libtpu": libtpu},
         },
-        "told": {
+        "explanation": {
             "role": "inference",
             "function": function,
             "code": key(function),

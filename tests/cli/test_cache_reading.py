@@ -187,7 +187,7 @@ def test_what_the_backend_makes_is_named_and_not_stale(made):
 
 
 def test_what_was_made_with_other_versions_is_stale_and_says_why(made):
-    name = rewritten(made, "program", lambda metadata: metadata["keyed"]["versions"].update(libtpu="0.0.51"))
+    name = rewritten(made, "program", lambda metadata: metadata["key_parts"]["versions"].update(libtpu="0.0.51"))
     done = run("cache", "explain", name, directory=made)
     assert done.exit_code == 1
     assert "Stale here, no process can find it:\n  libtpu 0.0.51 -> " in done.stdout
@@ -214,7 +214,7 @@ def test_an_executable_of_another_machine_is_stale_and_one_with_other_flags_is_n
     ("kind", "change"),
     [
         ("executable", lambda metadata: metadata["environment"].update(CPUs="999")),
-        ("program", lambda metadata: metadata["keyed"].update(graph="another")),
+        ("program", lambda metadata: metadata["key_parts"].update(graph="another")),
     ],
     ids=["executable", "program"],
 )

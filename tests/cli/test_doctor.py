@@ -66,7 +66,7 @@ def test_a_process_that_dies_is_a_finding_with_its_last_words(tmp_path, monkeypa
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     (found,) = trial_process.stages()
     assert found["stage"] == "import torch"
-    assert found["error"] == "the process ended with exit status -6"
+    assert found["error"] == "the process ended with exit status -6 (SIGABRT)"
     assert "out of luck" in found["log"]
 
 

@@ -88,7 +88,11 @@ def test_a_training_step_is_named_after_its_model():
 
 def test_a_file_that_says_something_else_is_not_believed(tmp_path):
     store = open_store(tmp_path)
-    strange = [{"told": 1, "program": 2}, {"told": {"inputs": {"L['x']": 3}, "function": "f", "role": []}}, {}]
+    strange = [
+        {"explanation": 1, "program": 2},
+        {"explanation": {"inputs": {"L['x']": 3}, "function": "f", "role": []}},
+        {},
+    ]
     for i, metadata in enumerate(strange):
         assert store.put("program", f"{i:064x}", {}, metadata)
     described = describe(entries(store))

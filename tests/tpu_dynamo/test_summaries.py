@@ -21,7 +21,7 @@ PLAIN = ("%1 = aten.mul.Tensor (%0, 2.0) {}: torch.float32[2][1]+0 cpu", "%2 = a
 def parts(graph: str = text(*PLAIN), function: str = "scaled", role: str = "inference", inputs=None, **keyed):
     told = {"role": role, "function": function, "code": [line.split(" ")[2:3] for line in graph.splitlines()]}
     told |= {"inputs": inputs or {"L['x']": tensor(2)}, "guards": []}
-    return {"keyed": {"graph": graph + str(inputs), "platform": "cpu", **keyed}, "told": told, "text": graph}
+    return {"key_parts": {"graph": graph + str(inputs), "platform": "cpu", **keyed}, "explanation": told, "text": graph}
 
 
 def told(was, now) -> str:

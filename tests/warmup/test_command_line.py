@@ -136,6 +136,10 @@ def test_a_worker_that_is_killed_fails_its_case_and_the_next_goes_on(folder):
         assert [found.model for found in workers.cases_in("warm_models", [str(folder)], [])] == ["decorated"] * 4
         with pytest.raises(LookupError, match="no module named 'warm_modls'"):
             workers.cases_in("warm_modls", [str(folder)], [])
+        # An idle worker that is gone fails no case: the next one gets a new worker.
+        (idle,) = workers.processes()
+        os.kill(idle, signal.SIGKILL)
+        os.waitid(os.P_PID, idle, os.WEXITED | os.WNOWAIT)
         events = []
         for event in workers.run([case("first", "waiting"), case("second", "with_inputs")]):
             events.append(event)

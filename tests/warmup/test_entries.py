@@ -16,8 +16,8 @@ from tpu_dynamo.session import session
 from tpu_dynamo.warmup.cases import Case, cases_of
 from tpu_dynamo.warmup.decorator import cases_in
 from tpu_dynamo.warmup.manifest import Manifest
-from tpu_dynamo.warmup.outcome import Outcome
-from tpu_dynamo.warmup.run_case import do
+from tpu_dynamo.warmup.outcome import CaseOutcome
+from tpu_dynamo.warmup.run_case import run_case
 from tpu_dynamo.warmup.target_compilers import makers
 from tpu_dynamo_runtime import client, plugin_installed
 from tpu_dynamo_runtime.store import entries, latest, open_store
@@ -41,9 +41,9 @@ def cases(**model: Any) -> list[Case]:
     return cases_of(Manifest.model_validate({"schema": 1, "model": {"one": said}}), Path("manifest.toml"))
 
 
-def warm(*todo: Case, **how: Any) -> list[Outcome]:
+def warm(*todo: Case, **how: Any) -> list[CaseOutcome]:
     with makers() as opened:
-        outcomes = [do(case, opened, lambda stage: None, **how) for case in todo]
+        outcomes = [run_case(case, opened, lambda stage: None, **how) for case in todo]
     forget()
     return outcomes
 
@@ -261,7 +261,7 @@ def test_entries_for_a_chip_carry_the_environment_of_its_processes(monkeypatch):
     assert environment["LIBTPU_INIT_ARGS"] == ["--xla_tpu_enable_async_collective_fusion=true"]
     assert not any(name.startswith("CPU") for name in environment)
     devices = {
-        spec["device"] for listed in latest(open_store(), "program", 9) for spec in listed.metadata["told"]["inputs"].values()
+        spec["device"] for listed in latest(open_store(), "program", 9) for spec in listed.metadata["explanation"]["inputs"].values()
     }  # fmt: skip
     assert devices == {"tpu", "cpu"}
     again, checked = *warm(todo[0]), *warm(todo[1], checking=True)

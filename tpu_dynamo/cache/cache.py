@@ -1,4 +1,4 @@
-"""One store, looked into at both levels: what is found, what is made and kept, and why."""
+"""Look-ups in a store at both levels, programs and executables: found, or made and kept, with each miss explained."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ProgramSlot:
 
 
 class Cache:
-    """Programs and executables of a store; every look is counted, and every miss of a graph explained.
+    """Programs and executables of a store; every look-up is counted, and every miss of a graph explained.
 
     missed: called with each miss of a graph.
     """
@@ -79,26 +79,26 @@ class Cache:
             if slot.program is not None:
                 programs.keep(self.store, signature, slot.program)
                 record(self.store, programs.KIND, signature.key)
-                _note(graph, programs.KIND, signature.key, False, time.perf_counter() - started, signature)
+                _log_lookup(graph, programs.KIND, signature.key, False, time.perf_counter() - started, signature)
 
     def count_unnameable(self, graph: str | None, why: Unnameable) -> None:
         """Count the miss of a graph that no other process could recognise, and that is lowered each time."""
         self._miss(unnameable(graph, why) if graph else None)
 
     def _find(self, key: str, platform: str, *, remote: bool = True) -> tuple[Program | None, list[str]]:
-        """The program that is kept under a key and can run here; else None, and the targets that are not registered."""
+        """Return the program under a key if it can run here, else None; and targets that nothing registered."""
         program = programs.find(self.store, key, remote=remote)
         unknown = unknown_targets(platform, program.custom_calls) if program is not None else []
         return None if unknown else program, unknown
 
     def _explain(self, graph: str, signature: Signature, unknown: list[str]) -> Miss:
-        """Why a graph is lowered. unknown: what its program calls and nothing has registered, if it is there."""
+        """Return why a graph is lowered. unknown: the targets that its kept program calls and nothing registered."""
         if unknown:
             return unregistered(graph, signature.key, unknown)
         return self._neighbours.explain_program(graph, signature)
 
     def known_program(self, graph: str, platform: str, key: str) -> Program | None:
-        """The program that is kept under a key; a graph that has none is no miss of ours: it is traced again."""
+        """Return the program that is kept under a key, or None, which counts as no miss: the graph is traced again."""
         program, _ = self._find(key, platform)
         if program is not None:
             self._found(graph, key, program)
@@ -106,67 +106,67 @@ class Cache:
 
     def _found(self, graph: str | None, key: str, program: Program, signature: Signature | None = None) -> None:
         record(self.store, programs.KIND, key)
-        _note(graph, programs.KIND, key, True, 0.0, signature)
+        _log_lookup(graph, programs.KIND, key, True, 0.0, signature)
         self._statistics.count("cache_hits", "signature")
         if graph:
             self._recognised.add(program.digest)
-            _record("signature", "hit")
+            _record_event("signature", "hit")
 
     def executable(self, maker: executables.Maker, stablehlo: bytes, digest: str, graph: str | None = None) -> Any:
-        """The executable of a program: from the store, or compiled and then kept there. Raises what XLA raises.
+        """Return the executable of a program, from the store or compiled and then kept there. Raises what XLA raises.
 
-        graph: the name of the graph that it is of, None for an eager operator.
+        graph: the name of the program's graph, None for an eager operator.
         """
         started = time.perf_counter()
         found = executables.obtain(self.store, maker, stablehlo, digest)
         key = executables.executable_key(digest, maker.environment)
         record(self.store, executables.KIND, key)
-        _note(graph, executables.KIND, key, found.level is not None, time.perf_counter() - started)
+        _log_lookup(graph, executables.KIND, key, found.level is not None, time.perf_counter() - started)
         for level in found.asked:
             self._statistics.count("cache_hits" if level == found.level else "cache_misses", level)
         if found.level is None:
             self._statistics.count("xla_compiles")
         if graph is not None and found.level is not None:
-            _record(found.level, "hit")
+            _record_event(found.level, "hit")
         elif graph is not None and digest in self._recognised:
-            self._tell(self._neighbours.explain_executable(graph, maker, digest))
+            self._report(self._neighbours.explain_executable(graph, maker, digest))
         elif graph is not None:
-            _record("disk", "miss", {"reason": "its program is new"})
+            _record_event("disk", "miss", {"reason": "its program is new"})
         return found.executable
 
     def explain_executable(self, graph: str, maker: executables.Maker, digest: str) -> Miss:
-        """Why the executable of a known program is not there."""
+        """Return why the store has no executable of a program that it has."""
         return self._neighbours.explain_executable(graph, maker, digest)
 
     def _miss(self, miss: Miss | None) -> None:
         self._statistics.count("cache_misses", "signature")
         if miss is not None:
-            self._tell(miss)
+            self._report(miss)
 
-    def _tell(self, miss: Miss) -> None:
+    def _report(self, miss: Miss) -> None:
         self._missed(miss)
         log.info("%s", miss)
         log.debug("graph %s, against the entry %s: %s", miss.graph, miss.nearest, "; ".join(miss.reasons))
         reason = "; ".join(miss.reasons)
-        told = {"reason": reason, "owner": miss.owner or f"graph {miss.graph}", "summary": miss.summary or reason}
-        _record(miss.level, "miss", told)
+        details = {"reason": reason, "owner": miss.owner or f"graph {miss.graph}", "summary": miss.summary or reason}
+        _record_event(miss.level, "miss", details)
         append_record(lambda: {"graph": miss.graph, "kind": "miss", "why": str(miss)})
 
 
-def _record(level: str, outcome: str, told: dict[str, str] | None = None) -> None:
-    record_event("cache", lambda: {"level": level, "outcome": outcome, **(told or {})})
+def _record_event(level: str, outcome: str, details: dict[str, str] | None = None) -> None:
+    record_event("cache", lambda: {"level": level, "outcome": outcome, **(details or {})})
 
 
-def _note(
+def _log_lookup(
     graph: str | None, kind: str, key: str, found: bool, seconds: float, signature: Signature | None = None
 ) -> None:
-    """Record a look into the cache for `tpu-dynamo run`. graph: None for an eager operator. seconds: that it took."""
+    """Record a look-up for `tpu-dynamo run`. graph: None for an eager operator. seconds: that it took."""
 
-    def tell() -> dict[str, Any]:
+    def fields() -> dict[str, Any]:
         line = {"graph": graph, "kind": kind, "key": key, "found": found, "seconds": round(seconds, 4)}
         if signature is not None and graph is not None:
-            line |= {"role": signature.told["role"], "inputs": signature.told["inputs"]}
-            line["platform"] = signature.keyed["platform"]
+            line |= {"role": signature.explanation["role"], "inputs": signature.explanation["inputs"]}
+            line["platform"] = signature.key_parts["platform"]
         return line
 
-    append_record(tell)
+    append_record(fields)

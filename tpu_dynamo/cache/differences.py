@@ -1,4 +1,4 @@
-"""What differs between two sets of named parts, in words."""
+"""The differences between two sets of named parts, in words."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ _ABSENT = "nothing"
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One sentence for each part that differs; inside a part that has parts, for each of these."""
+    """Return one phrase for each part that differs; inside a part that has parts itself, for each of these."""
     return [words for name in _names(was, now) for words in _part(name, was.get(name), now.get(name))]
 
 
 def program_differences(
     was: Mapping[str, Any], now: Mapping[str, Any], graphs: Callable[[], tuple[str | None, str | None]]
 ) -> list[str]:
-    """What differs between two programs, as their entries' metadata tells; nothing where they are the same.
+    """Return the differences between two programs from their entries' metadata; none where they are the same.
 
-    graphs: gives both graphs as text, where they can be read; called only where these explain something.
+    graphs: returns both graphs as text, None for one that cannot be read; called only where the texts are needed.
     """
-    before, after = dict(was["keyed"]), dict(now["keyed"])
+    before, after = dict(was["key_parts"]), dict(now["key_parts"])
     graph_differs = before.pop("graph", None) != after.pop("graph", None)
     reasons = differences(before, after)
     if not graph_differs:
         return reasons
-    told_was, told_now = was["told"], now["told"]
-    inputs = input_differences(told_was["inputs"], told_now["inputs"])
-    if told_was["role"] != told_now["role"]:
-        reasons.append(f"it is a {told_now['role']} graph, that was a {told_was['role']} graph")
-    if told_was["code"] == told_now["code"] and inputs:
+    old, new = was["explanation"], now["explanation"]
+    inputs = input_differences(old["inputs"], new["inputs"])
+    if old["role"] != new["role"]:
+        reasons.append(f"it is a {new['role']} graph, that was a {old['role']} graph")
+    if old["code"] == new["code"] and inputs:
         return reasons + inputs
     text_was, text_now = graphs()
     operation = first_difference(text_was, text_now) if text_was is not None and text_now is not None else None
-    guards = differences({"guards": told_was["guards"]}, {"guards": told_now["guards"]})
+    guards = differences({"guards": old["guards"]}, {"guards": new["guards"]})
     return reasons + ([operation] if operation else ["the graph differs"]) + inputs[:8] + guards[:4]
 
 
 def input_differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The same for a graph's inputs: as the guards on them that a call would fail."""
+    """Return the differences between a graph's inputs, as the guards on them that a call would fail."""
     found = []
     for name in _names(was, now):
         if name not in was or name not in now:
@@ -52,7 +52,7 @@ def input_differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
 
 
 def first_difference(was: str, now: str) -> str | None:
-    """The first operation in which two graphs differ."""
+    """Describe the first operation in which two graphs differ; None where they are equal."""
     for number, (before, after) in enumerate(zip_longest(was.splitlines(), now.splitlines())):
         if before != after:
             return f"operation {number} of the graph was {_operation(before)}, now {_operation(after)}"

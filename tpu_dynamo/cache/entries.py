@@ -1,6 +1,6 @@
-"""What the entries of the cache say of themselves, read from their headers alone: no torch, no program.
+"""Descriptions of the cache's entries, read from their headers alone: no torch, no program.
 
-A file is not believed: what is not as `programs.keep` and `executables.obtain` write it counts as not said.
+A file is not trusted: metadata that is not as `programs.keep` and `executables.obtain` write it is ignored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Described:
     """An entry in a listing, in words.
 
     program: the digest of the program that it is, or is the executable of. platform: the PJRT platform that it is for.
-    graph: whose it is, as `inference Model(x 2x64)`. Each is None where nothing says it.
+    graph: the graph that it belongs to, as `inference Model(x 2x64)`. Each is None where it is not known.
     """
 
     entry: Listed
@@ -42,12 +42,12 @@ class Described:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What its writer says of it."""
+        """The metadata that its writer gave it; empty where its header cannot be read."""
         return self.entry.header.metadata if self.entry.header is not None else {}
 
 
 def describe(listed: Iterable[Listed]) -> list[Described]:
-    """Entries with what they say; an executable is named after its program's graph where that is among them."""
+    """Describe entries; an executable is named after its program's graph where that program is among them."""
     found = list(listed)
     names: dict[str, str] = {}
     for item in found:
@@ -60,12 +60,14 @@ def describe(listed: Iterable[Listed]) -> list[Described]:
 
 
 def explains(metadata: Mapping[str, Any]) -> bool:
-    """Whether a program's metadata has the parts that differences are told by."""
-    keyed, told = metadata.get("keyed"), metadata.get("told")
-    if not isinstance(keyed, Mapping) or not isinstance(told, Mapping) or not isinstance(told.get("inputs"), Mapping):
+    """Return whether a program's metadata has the parts from which `differences` explains a miss."""
+    explanation = metadata.get("explanation")
+    if not isinstance(metadata.get("key_parts"), Mapping) or not isinstance(explanation, Mapping):
         return False
-    parts = all(name in told for name in ("role", "code", "guards"))
-    return parts and all(isinstance(each, Mapping) for each in told["inputs"].values())
+    inputs = explanation.get("inputs")
+    if not isinstance(inputs, Mapping) or not all(name in explanation for name in ("role", "code", "guards")):
+        return False
+    return all(isinstance(each, Mapping) for each in inputs.values())
 
 
 def _program(item: Listed) -> str | None:
@@ -74,25 +76,25 @@ def _program(item: Listed) -> str | None:
 
 def _platform(item: Listed) -> str | None:
     metadata = _metadata(item)
-    for name in ("environment", "keyed"):
+    for name in ("environment", "key_parts"):
         if isinstance(metadata.get(name), Mapping):
             return _text(metadata[name].get("platform"))
     return None
 
 
 def _graph(item: Listed) -> str | None:
-    told = _metadata(item).get("told")
-    if not isinstance(told, Mapping):
+    explanation = _metadata(item).get("explanation")
+    if not isinstance(explanation, Mapping):
         return None
-    function, role = _text(told.get("function")), _text(told.get("role"))
-    inputs = told.get("inputs")
+    function, role = _text(explanation.get("function")), _text(explanation.get("role"))
+    inputs = explanation.get("inputs")
     if function and isinstance(inputs, Mapping):
         function = function.removesuffix(".forward") + _call(inputs)
     return " ".join(part for part in (role, function) if part) or None
 
 
 def _call(inputs: Mapping[str, Any]) -> str:
-    """The function's own arguments among the inputs, as `(x 2x64)`: what tells calls of one model apart."""
+    """Format the function's own arguments among the inputs, as `(x 2x64)`: they distinguish calls of one model."""
     own = [
         f"{match[1] or match[2] or ''} {sizes(tensor.get('size'))}".lstrip()
         for name, tensor in inputs.items()
@@ -102,7 +104,7 @@ def _call(inputs: Mapping[str, Any]) -> str:
 
 
 def sizes(value: Any) -> str:
-    """A list of sizes, as `2x64`; a number's is `()`."""
+    """Format a list of sizes, as `2x64`; `()` for an empty one, that of a number."""
     return ("x".join(map(str, value)) or "()") if isinstance(value, list) else ""
 
 

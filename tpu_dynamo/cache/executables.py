@@ -22,9 +22,10 @@ _SCHEMA = 1
 
 
 class Maker(Protocol):
-    """Makes executables in one compile environment: a PJRT client, or the compiler for a topology.
+    """A compiler for one compile environment: a PJRT client, or the compiler for a topology.
 
-    What they are is its own affair; `deserialise` raises RuntimeError or ValueError for bytes that it does not take.
+    The type of its executables is its own affair; `deserialise` raises RuntimeError or ValueError for bytes that it
+    does not take.
     """
 
     @property
@@ -33,21 +34,21 @@ class Maker(Protocol):
         ...
 
     def compile(self, stablehlo: bytes) -> Any:
-        """The executable of MLIR bytecode with one `@main`."""
+        """Compile MLIR bytecode with one `@main`."""
         ...
 
     def serialise(self, executable: Any) -> bytes:
-        """An executable as bytes, for a client of this environment."""
+        """Return an executable as bytes, for a client of this environment."""
         ...
 
     def deserialise(self, data: bytes) -> Any:
-        """The executable that was serialised."""
+        """Return the executable that `serialise` turned into bytes."""
         ...
 
 
 @dataclass(frozen=True)
-class Found:
-    """An executable, and the levels that were asked for it: `disk`, `remote`. level: the one that had it, if any."""
+class Obtained:
+    """An executable, and the levels of the store that were searched: `disk`, `remote`. level: the one that had it."""
 
     executable: Any
     level: str | None
@@ -55,32 +56,32 @@ class Found:
 
 
 def executable_key(digest: str, environment: Environment) -> str:
-    """The key of the executable of a program in an environment."""
+    """Return the key of a program's executable in a compile environment. digest: the program's."""
     parts = {"schema": _SCHEMA, "program": digest, "environment": environment}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def obtain(store: Store, maker: Maker, stablehlo: bytes, digest: str) -> Found:
-    """The executable of a program: from the store, or compiled and then kept there. Raises what XLA raises."""
+def obtain(store: Store, maker: Maker, stablehlo: bytes, digest: str) -> Obtained:
+    """Return a program's executable, from the store or compiled and then kept there. Raises what XLA raises."""
     key = executable_key(digest, maker.environment)
     executable = _load(store, maker, key)
     if executable is not None:
-        return Found(executable, "disk", ("disk",))
+        return Obtained(executable, "disk", ("disk",))
     with store.exclusive(KIND, key):
         # Another process may have made it in the meantime.
         executable = _load(store, maker, key)
         if executable is not None:
-            return Found(executable, "disk", ("disk",))
+            return Obtained(executable, "disk", ("disk",))
         if store.has_remote:
             executable = _load(store, maker, key, remote=True)
             if executable is not None:
-                return Found(executable, "remote", ("disk", "remote"))
+                return Obtained(executable, "remote", ("disk", "remote"))
         started = time.perf_counter()
         executable = maker.compile(stablehlo)
         seconds = time.perf_counter() - started
         if store.may_write():
             _keep(store, maker, key, digest, executable, seconds)
-    return Found(executable, None, ("disk", "remote") if store.has_remote else ("disk",))
+    return Obtained(executable, None, ("disk", "remote") if store.has_remote else ("disk",))
 
 
 def _load(store: Store, maker: Maker, key: str, *, remote: bool = False) -> Any | None:

@@ -1,4 +1,4 @@
-"""Why something was not in the cache: in one line, and exactly against the nearest entry."""
+"""Explanations of misses: why something was not in the cache, in one line and exactly, against the nearest entry."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LATEST = 256
 
 @dataclass(frozen=True)
 class Miss:
-    """One look into the cache that found nothing.
+    """A look-up in the cache that found nothing.
 
     graph: as logs and dump folders name it. level: `signature` where the graph had to be lowered, `disk` where its
     program was known and XLA had to compile it. nearest: the key of the entry that came closest, if there was any.
-    reasons: what differs from it exactly, or why nothing can be found. owner: the function that the graph is of, as
-    `Net, backward`. summary: why in one line; `new` where nothing like the graph was kept.
+    reasons: each difference from it, or why nothing can be found. owner: the function that the graph belongs to, as
+    `Net, backward`. summary: the reason in one line; `new` where nothing like the graph was kept.
     """
 
     graph: str
@@ -48,7 +48,7 @@ class Miss:
 
 
 class Neighbours:
-    """The metadata of a store's latest entries, read once; entries of this process come to them as it makes them."""
+    """The metadata of a store's latest entries, read once; those that this process makes are added."""
 
     def __init__(self, store: Store):
         self._store = store
@@ -61,13 +61,13 @@ class Neighbours:
         if self._programs is None:
             listed = latest(self._store, programs.KIND, _LATEST)
             self._programs = {one.key: one.metadata for one in listed if explains(one.metadata)}
-        made = {"program": None, "keyed": signature.keyed, "told": signature.told}
+        made = {"program": None, "key_parts": signature.key_parts, "explanation": signature.explanation}
         known, self._programs = self._programs, {**self._programs, signature.key: made}
-        owner = graph_name(str(signature.told.get("function", "")), str(signature.told["role"]))
+        owner = graph_name(str(signature.explanation.get("function", "")), str(signature.explanation["role"]))
         near = heapq.nsmallest(1, known, key=lambda key: _distance(known[key], signature))
         if not near:
             return Miss(graph, "signature", None, ("there are no programs in the cache yet",), owner, NEW)
-        was, now = known[near[0]], {"keyed": signature.keyed, "told": signature.told}
+        was, now = known[near[0]], {"key_parts": signature.key_parts, "explanation": signature.explanation}
 
         def texts() -> tuple[str | None, str | None]:
             return self._graph(near[0]), signature.text
@@ -77,8 +77,8 @@ class Neighbours:
         return Miss(graph, "signature", near[0], tuple(exact), owner, self._summary(signature, summary))
 
     def _summary(self, signature: Signature, summary: str) -> str:
-        """The summary of a graph; a backward graph that changed with its forward graph has that graph's."""
-        function, role = str(signature.told.get("function", "")), signature.told["role"]
+        """Return the summary of a graph; a backward graph that changed with its forward graph has that graph's."""
+        function, role = str(signature.explanation.get("function", "")), signature.explanation["role"]
         if role == "forward":
             self._forwards[function] = summary
         return self._forwards.pop(function, summary) if role == "backward" else summary
@@ -106,22 +106,25 @@ class Neighbours:
 
 
 def unnameable(graph: str, why: Exception) -> Miss:
-    """The miss of a graph that has no signature."""
+    """Return the miss of a graph that has no signature."""
     reason = f"the graph holds {why}, so that no other process could recognise it"
     return Miss(graph, "signature", None, (reason,), summary=reason)
 
 
 def unregistered(graph: str, key: str, targets: Sequence[str]) -> Miss:
-    """The miss of a graph whose program is there, and calls what nothing in this process has registered."""
+    """Return the miss of a graph whose program is there, but calls targets that this process has not registered."""
     return Miss(graph, "signature", key, (f"it calls {', '.join(targets)}, which nothing here has registered",))
 
 
 def _distance(entry: Mapping[str, Any], signature: Signature) -> tuple[int, ...]:
-    """Small for entries of the same graph, of the same function, of the same code, then for few parts that differ."""
-    was, now = entry["told"], signature.told
-    other_graph = entry["keyed"].get("graph") != signature.keyed.get("graph")
+    """Return a sort key of an entry: smallest for the same graph.
+
+    Then come those of the same function, of the same code, of the same role, and with few differences.
+    """
+    was, now = entry["explanation"], signature.explanation
+    other_graph = entry["key_parts"].get("graph") != signature.key_parts.get("graph")
     other_function = other_graph and (was.get("function"), was["role"]) != (now.get("function"), now["role"])
-    apart = sum(entry["keyed"].get(name) != value for name, value in signature.keyed.items())
+    apart = sum(entry["key_parts"].get(name) != value for name, value in signature.key_parts.items())
     inputs, own = was["inputs"], now["inputs"]
     others = len(inputs.keys() ^ own.keys()) + sum(inputs[name] != own[name] for name in inputs.keys() & own.keys())
     return other_function, was["code"] != now["code"], was["role"] != now["role"], apart + others

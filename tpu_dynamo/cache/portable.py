@@ -1,4 +1,4 @@
-"""Entries of the cache in the bytes of `torch.compiler.save_cache_artifacts()`, and from them back into a store."""
+"""Entries of the cache inside of `torch.compiler.save_cache_artifacts()`'s bytes, and loaded from them into a store."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def record(store: Store, kind: str, key: str) -> None:
 class StoreArtifact(CacheArtifact):
     """An entry's file, as the store has it, checksums and all."""
 
-    # How loaded entries find the store that they go to; the front door says.
+    # Returns the store that loaded entries go into; `register` sets it.
     open_store: Callable[[], Store | None] = staticmethod(lambda: None)
 
     @property
     def content(self) -> bytes:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The file; empty where the entry is no longer there."""
+        """The file's bytes; empty where the entry is no longer there."""
         held = self._held
         return held if isinstance(held, bytes) else held.store.get_file(held.kind, held.key) or b""
 
@@ -54,7 +54,7 @@ class StoreArtifact(CacheArtifact):
 
     @staticmethod
     def encode(content: Any) -> Any:
-        """Nothing is read before it is saved."""
+        """Return `content` as it is: the file is read when it is saved, and not before."""
         return content
 
     def populate_cache(self) -> None:
@@ -65,12 +65,12 @@ class StoreArtifact(CacheArtifact):
 
     @staticmethod
     def type() -> str:
-        """The name of our entries among those of other caches."""
+        """Return the name of our entries among those of other caches."""
         return _TYPE
 
 
 def register(open_store: Callable[[], Store | None]) -> None:
-    """Make torch's functions know our entries. open_store: gives the store that loaded ones go to."""
+    """Make torch's functions know our entries. open_store: returns the store that loaded ones go to."""
     if _TYPE not in CacheArtifactFactory._artifact_types:
         CacheArtifactFactory.register(StoreArtifact)
     StoreArtifact.open_store = staticmethod(open_store)

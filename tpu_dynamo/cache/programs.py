@@ -1,4 +1,4 @@
-"""Level 1: from a graph's signature to its program, on disk as plain data."""
+"""Level 1 of the cache: from a graph's signature to its program, which is on disk as plain data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KIND = PROGRAM
 
 
 def find(store: Store, key: str, *, remote: bool = True) -> Program | None:
-    """The program of graphs whose signature has this key; None where there is none that can be read."""
+    """Return the program of graphs whose signature has this key; None where there is none that can be read."""
     entry = store.get(KIND, key, ("description", "stablehlo", "constants"), remote=remote)
     if entry is None:
         return None
@@ -42,14 +42,14 @@ def find(store: Store, key: str, *, remote: bool = True) -> Program | None:
 
 
 def keep(store: Store, signature: Signature, program: Program) -> None:
-    """Write the program of a graph with this signature; the parts are the entry's metadata, read on later misses."""
+    """Write the program of a graph; its signature's parts are the entry's metadata, which explain later misses."""
     if store.may_write():
-        metadata = {"program": program.digest, "keyed": signature.keyed, "told": signature.told}
+        metadata = {"program": program.digest, "key_parts": signature.key_parts, "explanation": signature.explanation}
         store.put(KIND, signature.key, {**encode(program), "graph": signature.text.encode()}, metadata)
 
 
 def encode(program: Program) -> dict[str, bytes]:
-    """A program as named sections: JSON, bytecode, and the constants' bytes one after the other."""
+    """Return a program as named sections: JSON, bytecode, and the constants' bytes one after the other."""
     described = {
         "digest": program.digest,
         "arguments": [[a.position, _spec(a.spec)] for a in program.arguments],
@@ -69,7 +69,9 @@ def encode(program: Program) -> dict[str, bytes]:
 
 
 def decode(sections: Mapping[str, bytes]) -> Program:
-    """The program that `encode` wrote. What is none raises KeyError, TypeError, ValueError and their like."""
+    """Return the program that `encode` wrote. Raises KeyError, IndexError, TypeError, ValueError, AttributeError or
+    RuntimeError for sections that it did not write.
+    """
     described = json.loads(sections["description"])
     return Program(
         stablehlo=sections["stablehlo"],

@@ -1,4 +1,4 @@
-"""Where the cache is and what may be done with it, as the environment and the options say."""
+"""The cache's settings from the environment and the options: where it is, and what may be done with it."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class CacheSettings:
 
 
 def cache_settings(options: Options | None = None) -> CacheSettings:
-    """The settings at this moment; of a switch in the environment and one in the options the stricter counts.
+    """Return the settings at this moment; where the environment and the options differ, the stricter counts.
 
     Reads TPU_DYNAMO_CACHE (`on`, `off`, `read_only`), TPU_DYNAMO_CACHE_DIR, TPU_DYNAMO_CACHE_MAX_BYTES (as `20GiB`) and
-    TPU_DYNAMO_CACHE_REMOTE. A value that means nothing is a warning.
+    TPU_DYNAMO_CACHE_REMOTE. Logs a warning for a value that is none of these.
     """
     use = _read("TPU_DYNAMO_CACHE", "").lower()
     if use not in _USES:

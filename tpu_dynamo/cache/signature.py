@@ -1,9 +1,9 @@
 """The guard signature of a graph: named parts that say why its program is what it is, the same in every process.
 
-Two kinds of parts. The keyed ones decide the program: the functional ATen graph with numbers for its sizes, the
-platform, options, settings, versions and the code that lowers. Their digest is the key of level 1: equal keys, equal
-programs. The told ones only explain a miss: inputs and guards under the names that they have in the user's code, so
-that renaming a variable changes no key.
+There are two kinds of parts. The key parts decide the program: the functional ATen graph with numbers for its sizes,
+the platform, options, settings, versions and the code that lowers. Their digest is the key of level 1: equal keys,
+equal programs. The explanation serves only to explain a miss: inputs and guards under the names that they have in the
+user's code, so that renaming a variable changes no key.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ..options import Options
 from ..version import versions
 
 # Raised when a program or its entry is made or read in another way.
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What Dynamo knew of the code that a graph was captured from; it explains and decides nothing.
+    """Dynamo's knowledge of the code that a graph was captured from; it explains misses and is no part of the key.
 
     inputs: the names of the graph's inputs in Python's terms, as `L['x']`. guards: kinds and sources. shape_guards:
     conditions on sizes and their ranges. function: the qualified name of the function, as `Model.forward`.
@@ -46,33 +46,33 @@ class Frame:
 class Signature:
     """The parts of one graph at one set of sizes: values, lists of things, or parts of parts by name.
 
-    text: the graph, one line for each operation. tell: gives the told parts, which only a miss wants. line: gives the
-    user's line of an operation, as `model.py:12`, by its number among the lines of the text.
+    text: the graph, one line for each operation. explain: returns the explanation, which is made only after a miss.
+    line: returns the user's line of an operation, as `model.py:12`, by its number among the lines of the text.
     """
 
-    keyed: Mapping[str, Any]
+    key_parts: Mapping[str, Any]
     text: str = field(repr=False)
-    tell: Callable[[], Mapping[str, Any]] = field(repr=False)
+    explain: Callable[[], Mapping[str, Any]] = field(repr=False)
     line: Callable[[int], str | None] = field(repr=False, default=lambda number: None)
 
     @cached_property
     def key(self) -> str:
-        """The digest of the keyed parts, in hexadecimal."""
-        return key_of(self.keyed)
+        """The digest of the key parts, in hexadecimal."""
+        return key_of(self.key_parts)
 
     @cached_property
-    def told(self) -> Mapping[str, Any]:
-        """The parts that explain."""
-        return self.tell()
+    def explanation(self) -> Mapping[str, Any]:
+        """The parts that explain a miss: role, function, code, inputs and guards."""
+        return self.explain()
 
 
-def key_of(keyed: Mapping[str, Any]) -> str:
-    """The key of a program with these keyed parts."""
-    return hashlib.sha256(json.dumps([_SCHEMA, keyed], sort_keys=True).encode()).hexdigest()
+def key_of(key_parts: Mapping[str, Any]) -> str:
+    """Return the key of a program with these key parts: a SHA-256 digest in hexadecimal."""
+    return hashlib.sha256(json.dumps([_SCHEMA, key_parts], sort_keys=True).encode()).hexdigest()
 
 
 def surroundings() -> dict[str, Any]:
-    """The keyed parts that every program of this installation has alike. Raises Unnameable as tables_digest does."""
+    """Return the key parts that are equal for all programs of this installation. Raises Unnameable as tables_digest."""
     return {
         "versions": {**versions(), "torch build": str(torch.version.git_version)},
         "lowering": {"code": fingerprint.code_digest(), "tables": fingerprint.tables_digest()},
@@ -89,15 +89,15 @@ def signature(
     donates: bool,
     frame: Frame,
 ) -> Signature:
-    """The signature of a graph that `prepare` gave, with `sizes` in the place of its symbols.
+    """Return the signature of a graph that `prepare` returned, with `sizes` in the place of its symbols.
 
     role: `forward`, `backward`, `inference` or `step`. Raises Unnameable for a graph that no other process could
     recognise.
     """
     text = "\n".join(canonical(graph_module, sizes))
-    keyed = {"graph": _digest(text), **conditions(options, platform, donates)}
+    key_parts = {"graph": _digest(text), **conditions(options, platform, donates)}
 
-    def tell() -> Mapping[str, Any]:
+    def explain() -> Mapping[str, Any]:
         # Operators without their numbers: equal for one piece of code on tensors of other sizes.
         code = "\n".join(line.partition(" = ")[2].partition(" ")[0] for line in text.splitlines())
         return {
@@ -113,11 +113,11 @@ def signature(
         found = user_line(written_nodes(graph_module, sizes)[number])
         return f"{found.file}:{found.line}" if found is not None else None
 
-    return Signature(keyed, text, tell, line)
+    return Signature(key_parts, text, explain, line)
 
 
 def conditions(options: Options, platform: str, donates: bool) -> dict[str, Any]:
-    """What decides on a program besides its graph. Raises Unnameable where somebody registered a lowering."""
+    """Return the key parts besides the graph. Raises Unnameable where a lowering was registered from outside."""
     return {
         "platform": platform,
         "matmul precision": torch.get_float32_matmul_precision(),
@@ -129,7 +129,7 @@ def conditions(options: Options, platform: str, donates: bool) -> dict[str, Any]
 
 
 def keyed_options(options: Options) -> dict[str, Any]:
-    """The options that are parts of keys: all that do not say why they are none."""
+    """Return the options that are parts of keys: all whose field does not say why it is none (`unkeyed`)."""
     return {f.name: getattr(options, f.name) for f in fields(options) if "unkeyed" not in f.metadata}
 
 
@@ -145,7 +145,7 @@ def _inputs(
 
 
 def input_names(graph_module: GraphModule, captured: Sequence[str]) -> Sequence[str]:
-    """The names of a graph's inputs: those that Dynamo's graph had, where there are as many."""
+    """Return the names of a graph's inputs: those in Dynamo's graph (`captured`), where there are as many."""
     nodes = graph_module.graph.find_nodes(op="placeholder")
     # AOTAutograd leaves a graph's inputs in their order, but may leave out some and add others.
     return captured if len(captured) == len(nodes) else [node.name for node in nodes]

@@ -1,8 +1,8 @@
-"""Which entries no process of this installation on this machine can find any more, and why.
+"""Stale entries: those that no process of this installation on this machine can find any more, and why.
 
 A program is found by its versions and by the code that lowers, an executable by the versions and the machine that it
 was compiled with. What a process may choose, such as flags or the CPUs that it runs on, makes nothing stale. Nor does
-what cannot be known here: of platforms but the CPU, which are not opened for this, the versions that are installed.
+what is not known here: the versions of platforms other than the CPU, which are not opened for this.
 """
 
 from __future__ import annotations
@@ -26,24 +26,27 @@ _OF_CLIENT = ("platform version", "device")
 
 
 class Present:
-    """What entries would be made with now; PJRT's CPU client is opened when it is first asked for."""
+    """The versions and environments of this process, against which entries are judged.
+
+    PJRT's CPU client is opened when it is first needed.
+    """
 
     def reasons(self, entry: Described) -> list[str] | None:
-        """Why an entry is stale: what was, and what is now. Empty where it is not; None where nothing can be said."""
-        keyed, environment = entry.metadata.get("keyed"), entry.metadata.get("environment")
-        if entry.entry.kind == PROGRAM and isinstance(keyed, Mapping):
-            return self._of_program(entry.entry.key, keyed)
+        """Return why an entry is stale, as differences; empty where it is not, None where that cannot be known."""
+        key_parts, environment = entry.metadata.get("key_parts"), entry.metadata.get("environment")
+        if entry.entry.kind == PROGRAM and isinstance(key_parts, Mapping):
+            return self._of_program(entry.entry.key, key_parts)
         if entry.entry.kind == EXECUTABLE and isinstance(environment, Mapping) and entry.program is not None:
             return self._of_executable(entry.entry.key, entry.program, environment)
         return None
 
-    def _of_program(self, key: str, keyed: Mapping[str, Any]) -> list[str]:
-        was = {name: keyed.get(name) for name in self._surroundings}
+    def _of_program(self, key: str, key_parts: Mapping[str, Any]) -> list[str]:
+        was = {name: key_parts.get(name) for name in self._surroundings}
         found = differences(was, self._surroundings)
-        options = keyed.get("options")
+        options = key_parts.get("options")
         if not isinstance(options, Mapping) or options.keys() != self._options.keys():
             found.append("it was made with other options than there are now")
-        if not found and key_of(keyed) != key:
+        if not found and key_of(key_parts) != key:
             found.append("its key was made in another way")
         return found
 

@@ -1,4 +1,4 @@
-"""A miss in one line: what differs from a near graph, in the words of who wrote the model."""
+"""One-line summaries of misses: the differences from a near graph, in the words of the model's author."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPERATION = re.compile(r"%?\S+ = (?:keyed )?(?P<operator>higher order \S+|\S+) 
 
 
 def graph_name(function: str, role: str) -> str:
-    """Whose a graph is, as `Net, backward` or `scaled`."""
+    """Return the name of a graph's function, and its role unless that is inference, as `Net, backward` or `scaled`."""
     name = function.rpartition("<locals>.")[2].removesuffix(".forward")
     if resumed := _RESUMED.search(name):
         name = f"{name[: resumed.start()]}{resumed[1]}".removesuffix(".forward")
@@ -31,7 +31,7 @@ def graph_name(function: str, role: str) -> str:
 
 
 def input_name(source: str) -> str:
-    """An input of a graph as its function's author calls it: `x` for `L['x']`, `self.a.weight` for a parameter."""
+    """Return an input's name in its author's code: `x` for `L['x']`, `self.a.weight` for a parameter."""
     name = re.sub(r"\._(?:modules|parameters|buffers)\['([^']+)'\]", r".\1", source)
     name = re.sub(r"^[LG]\['(?:kwargs'\]\[')?(\w+)'\]", r"\1", name)
     if name.startswith("___stack"):
@@ -42,13 +42,13 @@ def input_name(source: str) -> str:
 
 
 def is_near(was: Mapping[str, Any], now: Mapping[str, Any], texts: Callable[[], tuple[str | None, str | None]]) -> bool:
-    """Whether two graphs are so much alike that their differences say something: one function's, most of it the same.
+    """Return whether two graphs are alike enough to be compared: of one function, with at least half in common.
 
-    was, now: parts of two programs' signatures, `keyed` and `told`. texts: gives both graphs as text.
+    was, now: parts of two programs' signatures, `key_parts` and `explanation`. texts: returns both graphs as text.
     """
-    if was["keyed"].get("graph") == now["keyed"].get("graph"):
+    if was["key_parts"].get("graph") == now["key_parts"].get("graph"):
         return True
-    before, after = was["told"], now["told"]
+    before, after = was["explanation"], now["explanation"]
     if _function(before) != _function(after) or before["role"] != after["role"]:
         return False
     if before["code"] == after["code"]:
@@ -66,15 +66,15 @@ def summarise(
     texts: Callable[[], tuple[str | None, str | None]],
     line_of: Callable[[int], str | None],
 ) -> str:
-    """What differs from a near graph, in one line.
+    """Return the differences from a near graph, in one line.
 
-    line_of: gives the user's line of the operation with a number, in the graph of now.
+    line_of: returns the user's line of the operation with a number in the present graph, `now`.
     """
-    found = list(_conditions(was["keyed"], now["keyed"]))
-    if was["keyed"].get("graph") != now["keyed"].get("graph"):
-        inputs = list(_inputs(was["told"]["inputs"], now["told"]["inputs"]))
+    found = list(_conditions(was["key_parts"], now["key_parts"]))
+    if was["key_parts"].get("graph") != now["key_parts"].get("graph"):
+        inputs = list(_inputs(was["explanation"]["inputs"], now["explanation"]["inputs"]))
         found += inputs
-        if not inputs or was["told"]["code"] != now["told"]["code"]:
+        if not inputs or was["explanation"]["code"] != now["explanation"]["code"]:
             found += _code(*texts(), line_of, others=bool(inputs))
     if not found:
         return "the entry was removed or could not be read"
@@ -82,8 +82,8 @@ def summarise(
     return "; ".join(found[:_SHOWN]) + (f"; and {rest} more differences" if rest > 0 else "")
 
 
-def _function(told: Mapping[str, Any]) -> str:
-    return _RESUMED.sub(r"\1", str(told.get("function") or ""))
+def _function(explanation: Mapping[str, Any]) -> str:
+    return _RESUMED.sub(r"\1", str(explanation.get("function") or ""))
 
 
 def _conditions(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -142,7 +142,7 @@ def _shape(sizes: Any) -> str:
 
 
 def _operations(text: str) -> list[tuple[str, str]]:
-    """The operators of a graph, and what they are called with but for the numbers of operations."""
+    """Return the operators of a graph and their arguments, in which operations have no numbers."""
     found = []
     for line in text.splitlines():
         if (match := _OPERATION.match(line)) is not None:
@@ -151,9 +151,9 @@ def _operations(text: str) -> list[tuple[str, str]]:
 
 
 def _code(was: str | None, now: str | None, line_of: Callable[[int], str | None], others: bool) -> list[str]:
-    """The first operation that differs in its operator or constants.
+    """Describe the first operation that differs in its operator or constants, in a list of one; empty where none does.
 
-    others: whether other differences are known; then nothing is said where only sizes or results differ.
+    others: whether other differences are known; then one that differs in its arguments alone is skipped.
     """
     if was is None or now is None:
         return [] if others else ["other operations"]

@@ -15,7 +15,7 @@ from .shared_options import CacheDir, DryRun, Json, NoProgress
 from .warmup_cases import Modes, cases_asked_for
 
 if TYPE_CHECKING:
-    from tpu_dynamo.warmup.scheduler import Result, Run
+    from tpu_dynamo.warmup.scheduler import Result, WarmupRun
     from tpu_dynamo.warmup.workers import Workers
 
 
@@ -68,7 +68,7 @@ def warmup(
     Exits with 4 when a case failed to compile, 2 when the manifest or the code that it names is wrong, 6 when cases
     were not finished, and with --check 1 when something is missing. Other cases are done all the same.
     """
-    from tpu_dynamo.warmup.scheduler import Run, as_data
+    from tpu_dynamo.warmup.scheduler import WarmupRun, as_data
     from tpu_dynamo.warmup.workers import Workers
 
     from .warmup_view import show_cases, show_results
@@ -84,7 +84,7 @@ def warmup(
     started = time.monotonic()
     with Workers(jobs, environment, timeout) as workers:
         cases = cases_asked_for(source, target or [], mode, init, only or [], workers)
-        run = Run(cases, directory, jobs, check, resume, not keep_going, push, remote)
+        run = WarmupRun(cases, directory, jobs, check, resume, not keep_going, push, remote)
         if dry_run:
             show_cases(run, json)
             return
@@ -123,13 +123,13 @@ def exit_code(ended: list[Result]) -> ExitCode:
     return ExitCode.FINDINGS if "missing" in states else ExitCode.OK
 
 
-def _go(run: Run, workers: Workers, shown: bool) -> bool:
+def _go(run: WarmupRun, workers: Workers, shown: bool) -> bool:
     """Do the cases; says whether somebody interrupted."""
     from .warmup_view import watching
 
     try:
         with watching(run, shown) as tell:
-            for event in run.through(workers):
+            for event in run.run_cases(workers):
                 tell(event)
     except KeyboardInterrupt:
         return True

@@ -12,7 +12,7 @@ from .console import messages, print_json, results, say, table
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from tpu_dynamo.warmup.scheduler import Result, Run
+    from tpu_dynamo.warmup.scheduler import Result, WarmupRun
     from tpu_dynamo.warmup.workers import Event
 
 _STAGES = ("trace", "lower", "compile", "store")
@@ -22,7 +22,7 @@ _LINES = 12
 
 
 @contextlib.contextmanager
-def watching(run: Run, shown: bool) -> Iterator[Callable[[Event], None]]:
+def watching(run: WarmupRun, shown: bool) -> Iterator[Callable[[Event], None]]:
     """Shows a run while it goes on; gives what is to be told each event.
 
     On a terminal: the latest cases, those that are being done with their stages, and how far it is. Else one line for
@@ -42,7 +42,7 @@ def watching(run: Run, shown: bool) -> Iterator[Callable[[Event], None]]:
 class _Lines:
     """A line for each case that has ended."""
 
-    def __init__(self, run: Run, shown: bool):
+    def __init__(self, run: WarmupRun, shown: bool):
         self._run = run
         self._shown = shown
 
@@ -58,7 +58,7 @@ class _Lines:
 class _View:
     """What a terminal shows."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: WarmupRun):
         from rich.spinner import Spinner
 
         self._run = run
@@ -135,7 +135,7 @@ def _told(result: Result) -> str:
     return result.kind if result.state == "failed" and result.kind != "failed" else result.state
 
 
-def show_cases(run: Run, json: bool) -> None:
+def show_cases(run: WarmupRun, json: bool) -> None:
     """The cases that a run would do, with the seconds that they took before."""
     seconds = {case.name: run.ledger.seconds(case) for case in run.waiting}
     if json:

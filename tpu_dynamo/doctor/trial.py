@@ -1,38 +1,39 @@
-"""What is tried in a process of its own, since it may end it: imports, clients, and small models compiled.
+"""The trial: imports, clients, and small models compiled, in a process of its own, since any of them may end it.
 
-Run as a script, so that nothing is imported before the first stage. Writes a JSON object a line to stdout: {"begins":
-STAGE} before each stage and then {"stage": STAGE, "seconds": …, …} with what it found, or with "error". What others
-write to stdout goes to stderr. Its arguments are stages to leave out.
+Run as a script: as a module of its package it would import torch before the first stage. It sends {"begins": STAGE}
+before each stage and then {"stage": STAGE, "seconds": …, …} with what it found, or with "error". Its arguments are the
+stages to leave out, and the number of its file descriptor.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
+
+from tpu_dynamo_runtime.worker_process import connect_to_parent, send
 
 TOPOLOGY = "v5e:2x2"
 
 
 def import_torch() -> dict[str, Any]:
-    """PyTorch."""
+    """Import PyTorch."""
     import torch
 
     return {"version": torch.__version__}
 
 
 def import_torch_mlir() -> dict[str, Any]:
-    """torch-mlir, through its one door."""
+    """Import torch-mlir, through the one module that does."""
     from tpu_dynamo_lowering import mlir
 
     return {"module": mlir.__name__}
 
 
 def open_cpu() -> dict[str, Any]:
-    """PJRT's CPU client."""
+    """Open PJRT's CPU client."""
     from tpu_dynamo_runtime import client
 
     cpu = client("cpu")
@@ -40,7 +41,7 @@ def open_cpu() -> dict[str, Any]:
 
 
 def find_platforms() -> dict[str, Any]:
-    """What else there is to run on, found without opening it."""
+    """Find what else there is to run on, without opening it."""
     from tpu_dynamo_runtime import plugin_installed, resolve, tpu_chips
 
     chips = tpu_chips()
@@ -49,7 +50,7 @@ def find_platforms() -> dict[str, Any]:
 
 
 def register_device() -> dict[str, Any]:
-    """torch.device("tpu")."""
+    """Register torch.device("tpu"), or find who has taken the place of such devices."""
     from tpu_dynamo.device import DeviceNameTaken, register
 
     try:
@@ -60,7 +61,7 @@ def register_device() -> dict[str, Any]:
 
 
 def find_backend() -> dict[str, Any]:
-    """What Dynamo takes for the backend `tpu`."""
+    """Find the function that Dynamo takes for the backend `tpu`."""
     from torch._dynamo.backends.registry import lookup_backend
 
     found: Any = lookup_backend("tpu")
@@ -68,7 +69,7 @@ def find_backend() -> dict[str, Any]:
 
 
 def compile_and_compare() -> dict[str, Any]:
-    """A small model, forward and backward, compiled and run, against eager PyTorch."""
+    """Compile and run a small model, forward and backward, and compare it with eager PyTorch."""
     import torch
 
     import tpu_dynamo
@@ -95,7 +96,7 @@ def compile_and_compare() -> dict[str, Any]:
 
 
 def compile_for_topology() -> dict[str, Any]:
-    """A small model for a TPU that is not there."""
+    """Compile a small model for a TPU that is not there."""
     import torch
 
     import tpu_dynamo
@@ -118,18 +119,15 @@ STAGES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def main(skipped: list[str]) -> None:
-    """Go through the stages, without those that are `skipped`."""
-    # A copy of stdout for the lines; whatever libraries print goes to stderr.
-    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+def main(connection: Connection, skipped: list[str]) -> None:
+    """Go through the stages, without those that are `skipped`, and send what each found."""
     for stage, attempt in STAGES.items():
         if stage not in skipped:
-            print(json.dumps({"begins": stage}), file=lines, flush=True)
-            print(json.dumps(_tried(stage, attempt)), file=lines, flush=True)
+            send(connection, {"begins": stage})
+            send(connection, _try_stage(stage, attempt))
 
 
-def _tried(stage: str, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _try_stage(stage: str, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         found = attempt()
@@ -139,4 +137,4 @@ def _tried(stage: str, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(connect_to_parent(int(sys.argv[-1])), sys.argv[1:-1])

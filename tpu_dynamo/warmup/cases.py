@@ -1,4 +1,4 @@
-"""Cases: what a manifest asks for, taken apart into pieces of work that one process does one after the other."""
+"""Cases: the units of work that a manifest asks for, which a process does one after the other."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Sizes = dict[str, int]
 class Case:
     """One model in one mode for one target: plain data, which crosses into a worker as JSON.
 
-    name: unique in a run, as `bert/train/batch=8/v5e:2x2`. folders: where modules are looked for first. inputs: as the
-    manifest says them, or None where the factory gives them. walks: sequences of sizes, each as one process of the
-    user's may see them. The other fields are those of manifest.Model and manifest.Common, defaults applied.
+    name: unique in a run, as `bert/train/batch=8/v5e:2x2`. folders: where modules are looked for first. inputs: as in
+    the manifest, or None where the factory returns them. walks: sequences of sizes, each as one process of the user's
+    may see them. The other fields are those of manifest.Model and manifest.Common, defaults applied.
     """
 
     name: str
@@ -55,29 +55,29 @@ class Case:
 
     @property
     def key(self) -> str:
-        """A digest of all that the case says, in hexadecimal: the same for the same work."""
+        """A digest of all fields, in hexadecimal: equal for equal cases."""
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
-        """The case as plain data, ready for JSON."""
+        """Return the case as plain data, ready for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Case:
-        """The case that `as_dict` wrote."""
+        """Return the case that `as_dict` turned into data."""
         tuples = {name: tuple(data[name]) for name in ("folders", "args", "command")}
         return cls(**{**data, **tuples, "walks": tuple(map(tuple, data["walks"]))})
 
 
 def cases_of(manifest: Manifest, path: Path, *, targets: Sequence[str] = (), modes: Sequence[str] = ()) -> list[Case]:
-    """All cases of a manifest in the order of its models; targets, modes: in the place of those that it names."""
+    """Return all cases of a manifest, in the order of its models. targets, modes: used instead of the manifest's."""
     folders = (folder_of(path),)
     found = [case for name, model in manifest.model.items() for case in _of(manifest, name, model, targets, modes)]
     return [dataclasses.replace(case, folders=folders) for case in found]
 
 
 def chosen(cases: Sequence[Case], only: Sequence[str]) -> list[Case]:
-    """The cases whose name, or whose model's name, is one of `only`, which may have `*` and `?`."""
+    """Select the cases whose name, or model's name, matches a pattern of `only` (with `*`, `?`); all if it is empty."""
     return [
         case
         for case in cases
@@ -98,7 +98,7 @@ def _of(manifest: Manifest, name: str, model: Model, targets: Sequence[str], mod
             timeout=common.timeout,
         )
         return
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "factory": model.factory,
         "args": tuple(model.args),
         "kwargs": model.kwargs,
@@ -122,7 +122,7 @@ def _of(manifest: Manifest, name: str, model: Model, targets: Sequence[str], mod
         for fixed, walks in _walks(model, common.dynamic):
             sizes = ",".join(f"{dim}={size}" for dim, size in fixed.items())
             parts = [name, mode, *([sizes] if sizes else []), target]
-            yield Case("/".join(parts), name, target, mode, walks=walks, **said)
+            yield Case("/".join(parts), name, target, mode, walks=walks, **fields)
 
 
 def _plain_inputs(model: Model) -> Any:
@@ -137,7 +137,7 @@ def _plain_inputs(model: Model) -> Any:
 
 
 def _walks(model: Model, dynamic: bool | None) -> Iterator[tuple[dict[str, Any], tuple[tuple[Sizes, ...], ...]]]:
-    """For each choice of the enumerated sizes, with its name, the sequences of sizes to go through."""
+    """Yield, for each choice of the enumerated sizes, the sizes for the case's name and the sequences to go through."""
     listed: dict[str, list[int]] = {}
     changing: dict[str, list[int]] = {}
     for name, dim in model.dims.items():
@@ -155,10 +155,10 @@ def _walks(model: Model, dynamic: bool | None) -> Iterator[tuple[dict[str, Any],
 
 
 def _sequences(changing: Mapping[str, list[int]], dynamic: bool | None) -> list[list[Sizes]]:
-    """What the processes of users may see: each set of sizes first of all, and each set later, when it is symbolic.
+    """Return sequences of sizes in which each set of sizes comes first in one, and later, as symbols, in others.
 
-    Dynamo takes what it sees first as numbers, then what changes as symbols; so for each part of the dimensions that
-    may change while the others stay, there is a walk through all sizes that ends where it began.
+    Dynamo takes the first sizes as numbers, then those that change as symbols. So for each subset of the dimensions
+    that may change while the others stay, there is a walk through all sizes that ends where it began.
     """
     every = [dict(zip(changing, sizes, strict=True)) for sizes in itertools.product(*changing.values())]
     if not changing or dynamic:

@@ -1,11 +1,8 @@
-"""Commands of the user's own, run unchanged: what their processes looked up in the cache, and what was missing."""
+"""Commands of the user's own, run unchanged, with a record of what their processes look up in the cache and miss."""
 
 from __future__ import annotations
 
-import ctypes
-import signal
 import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,12 +12,10 @@ from typing import Any
 
 from ..cache.lookup_log import VARIABLE, read_records
 
-_PR_SET_PDEATHSIG = 1
-
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the processes of a command looked up in the cache.
+    """The look-ups in the cache by a command's processes.
 
     graphs: one for each graph, process and set of sizes: its process, name, role, platform, inputs, whether its program
     and its executable were found (None for one that another graph had loaded), and seconds. operators: how many
@@ -35,17 +30,17 @@ class Recorded:
 
     @property
     def lowerings(self) -> int:
-        """How many graphs were lowered."""
+        """The number of graphs that were lowered."""
         return sum(not graph["program_found"] for graph in self.graphs)
 
     @property
     def xla_compiles(self) -> int:
-        """How many of their programs were compiled."""
+        """The number of their programs that were compiled."""
         return sum(graph["executable_found"] is False for graph in self.graphs)
 
 
 def run_recorded(command: Sequence[str], environment: Mapping[str, str], **output: Any) -> tuple[int, Recorded]:
-    """Run a command to its end; gives its exit status and what was recorded. Raises OSError when it cannot start.
+    """Run a command to its end; return its exit status and the record. Raises OSError when it cannot start.
 
     environment: all of its variables. output: `stdout` and `stderr` as for subprocess.
     """
@@ -58,17 +53,11 @@ def run_recorded(command: Sequence[str], environment: Mapping[str, str], **outpu
             except KeyboardInterrupt:
                 # Ctrl-C goes to the command too, which decides what it does about it.
                 continue
-        return status, recorded(Path(folder))
+        return status, read_recorded(Path(folder))
 
 
-def end_with_parent() -> None:
-    """In a child: end when the process that started it ends, however it does; on Linux alone, which can do that."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def recorded(folder: Path) -> Recorded:
-    """What the files of a record say."""
+def read_recorded(folder: Path) -> Recorded:
+    """Read the files of a record."""
     graphs: dict[tuple[int, str], dict[str, Any]] = {}
     operators: dict[bool, int] = defaultdict(int)
     entries: dict[tuple[str, str], None] = {}

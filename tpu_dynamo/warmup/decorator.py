@@ -1,4 +1,4 @@
-"""`@tpu_dynamo.warmup_case`: cases said in Python, for what a manifest cannot say."""
+"""`@tpu_dynamo.warmup_case`: cases written in Python, where a manifest cannot express them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _Factory = TypeVar("_Factory", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Decoration:
-    """What the decorator was given; see `warmup_case`."""
+    """The arguments of the decorator `warmup_case`. fields: those that become fields of its cases as they are."""
 
     name: str
     modes: tuple[str, ...]
     targets: tuple[str, ...]
     parameters: tuple[Mapping[str, Any], ...]
     loss: Callable[[Any], Any] | None
-    said: Mapping[str, Any]
+    fields: Mapping[str, Any]
 
 
 def warmup_case(
@@ -43,10 +43,10 @@ def warmup_case(
     dynamic: bool | None = None,
     timeout: float | None = None,
 ) -> Callable[[_Factory], _Factory]:
-    """Mark a function that gives (model, args) or (model, args, kwargs) as a case for `tpu-dynamo warmup MODULE`.
+    """Mark a function that returns (model, args) or (model, args, kwargs) as a case for `tpu-dynamo warmup MODULE`.
 
     The function may build anything: the model may be any callable, its arguments any nested tensors. It is called
-    with each of `parameters`, which gives a case each. loss: takes what the model returns and gives the scalar that
+    with each of `parameters`, and each makes a case. loss: takes what the model returns and returns the scalar that
     is differentiated in the mode `train`. The rest is as in a manifest, see docs/warmup.md. Raises ValueError for a
     mode that does not exist. The function itself is returned as it was.
     """
@@ -54,13 +54,15 @@ def warmup_case(
         if mode not in ("inference", "train"):
             why = "needs an optimizer, which a manifest names" if mode in MODES else "does not exist"
             raise ValueError(f"the mode {mode!r} {why}; there are inference and train")
-    said = {
+    fields = {
         "init": init, "device": device, "options": dict(options or {}), "autocast": autocast,
         "module_mode": module_mode, "dynamic": dynamic, "timeout": timeout,
     }  # fmt: skip
 
     def mark(function: _Factory) -> _Factory:
-        decoration = Decoration(name or function.__name__, tuple(modes), tuple(targets), tuple(parameters), loss, said)
+        decoration = Decoration(
+            name or function.__name__, tuple(modes), tuple(targets), tuple(parameters), loss, fields
+        )
         setattr(function, _ATTRIBUTE, decoration)
         return function
 
@@ -68,12 +70,12 @@ def warmup_case(
 
 
 def decoration_of(factory: Any) -> Decoration | None:
-    """What a function was decorated with; None where it was not."""
+    """Return the arguments of a function's decorator; None where it has none."""
     return getattr(factory, _ATTRIBUTE, None)
 
 
 def cases_in(module: ModuleType, folders: Sequence[str], names: Sequence[str] = ()) -> list[Case]:
-    """The cases of a module's decorated functions, or of those with these names, in the order of the file."""
+    """Return the cases of a module's decorated functions, or of those with these names, in the order of the file."""
     functions = [
         (name, value)
         for name, value in vars(module).items()
@@ -93,6 +95,6 @@ def _cases(factory: str, decoration: Decoration, folders: tuple[str, ...]) -> li
         shown = ",".join(f"{name}={value}" for name, value in parameters.items())
         name = "/".join([decoration.name, mode, *([shown] if shown else []), target])
         found.append(
-            Case(name, decoration.name, target, mode, factory, folders, (), dict(parameters), **decoration.said)
+            Case(name, decoration.name, target, mode, factory, folders, (), dict(parameters), **decoration.fields)
         )
     return found

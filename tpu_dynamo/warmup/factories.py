@@ -1,4 +1,4 @@
-"""From the names and shapes of a case to a model and its inputs."""
+"""A case's model and inputs, built from the names and shapes in the case."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any
 import torch
 
 from .cases import Case, Sizes
-from .problems import CaseError, told
+from .problems import CaseError, describe_error
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Built:
-    """A model, and the calls of each walk; all on the meta device, or with values where these are asked for."""
+    """A model, and the arguments of each call of each walk: on the meta device, or with values where `init` says so."""
 
     model: Callable[..., Any]
     walks: list[list[Call]]
 
 
 def load(path: str, folders: Sequence[str]) -> Any:
-    """The object that `module:name` names; modules are looked for in `folders` first. Raises CaseError."""
+    """Import the object that `module:name` names, looking in `folders` first. Raises CaseError."""
     module_name, colon, name = path.partition(":")
     if not (module_name and colon and name):
         raise CaseError(f"{path!r} is not of the form MODULE:NAME, as in models:make_bert")
@@ -40,7 +40,7 @@ def load(path: str, folders: Sequence[str]) -> Any:
 
 
 def load_module(name: str, folders: Sequence[str], why: str) -> Any:
-    """A module by its name. Raises CaseError where there is none, and where its code raises."""
+    """Import a module, looking in `folders` first. why: the name that needs it, for errors. Raises CaseError."""
     for folder in reversed(folders):
         if folder not in sys.path:
             sys.path.insert(0, folder)
@@ -52,11 +52,11 @@ def load_module(name: str, folders: Sequence[str], why: str) -> Any:
             f"no module named {error.name!r}, which {why!r} needs; looked in {looked} and the environment"
         ) from error
     except Exception as error:
-        raise CaseError(f"importing {name!r} raised {told(error)}") from error
+        raise CaseError(f"importing {name!r} raised {describe_error(error)}") from error
 
 
 def build(case: Case) -> Built:
-    """The case's model and calls. Raises CaseError."""
+    """Build the case's model and the arguments of its calls. Raises CaseError."""
     factory = load(case.factory, case.folders)
     where = torch.device("meta") if case.init == "meta" else contextlib.nullcontext()
     try:
@@ -64,7 +64,7 @@ def build(case: Case) -> Built:
             made = factory(*case.args, **case.kwargs)
     except Exception as error:
         hint = '\n  try: init = "random", where the code cannot build on the meta device' if case.init == "meta" else ""
-        raise CaseError(f"the factory {case.factory} raised {told(error)}{hint}") from error
+        raise CaseError(f"the factory {case.factory} raised {describe_error(error)}{hint}") from error
     model, given = _parts(case, made)
     _set_mode(case, model)
     if case.dtype is not None and isinstance(model, torch.nn.Module):

@@ -1,4 +1,4 @@
-"""What earlier runs did, kept beside the cache: which cases are done, and how long each took."""
+"""The ledger of finished cases beside the cache: which are done, and how long each took."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tpu_dynamo.version import versions
+from tpu_dynamo_runtime.store import entry_path
 
 from .cases import Case
 
@@ -29,9 +30,9 @@ class Finished:
 class Ledger:
     """The cases that were finished with one cache, one line of JSON each, in `warmup/cases.jsonl` of its directory.
 
-    A line is written at once and synced, so a kill between two leaves no half of one that counts. A case is another
-    one with other versions of what makes programs. remote: the URL that entries are pushed to; then what was not
-    pushed there is not done.
+    A line is written at once and synced, and one that a kill cut off is ignored. With other versions of torch, jax and
+    the like, a case counts as another one. remote: the URL that entries are pushed to; cases that were not pushed there
+    then count as not done.
     """
 
     def __init__(self, directory: Path, remote: str = ""):
@@ -42,22 +43,22 @@ class Ledger:
         self._known = self._read()
 
     def key(self, case: Case) -> str:
-        """The name of a case in the ledger: a digest of all that it says, and of the versions."""
+        """Return the key of a case in the ledger: a digest of all of its fields, and of the versions."""
         return hashlib.sha256(json.dumps([case.key, self._versions], sort_keys=True).encode()).hexdigest()
 
     def seconds(self, case: Case) -> float | None:
-        """How long the case took when it was made; None where that is not known."""
+        """Return the seconds that the case took when it was made; None where that is not known."""
         found = [each for (state, _), each in self._known.get(self.key(case), {}).items() if state == "made"]
         return found[-1].seconds if found else None
 
     def is_done(self, case: Case) -> bool:
-        """Whether a run finished the case, and all its entries are still in the cache."""
+        """Return whether a run finished the case, and all its entries are still in the cache."""
         found = [
             each
             for (state, remote), each in self._known.get(self.key(case), {}).items()
             if state in _DONE and (not self._remote or remote == self._remote)
         ]
-        return bool(found) and all(self._exists(kind, key) for kind, key in found[-1].entries)
+        return bool(found) and all(entry_path(self._directory, kind, key).is_file() for kind, key in found[-1].entries)
 
     def note(self, case: Case, outcome: Mapping[str, Any], seconds: float) -> None:
         """Add a case that has ended, if it was done. Raises OSError where the ledger cannot be written."""
@@ -71,7 +72,7 @@ class Ledger:
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            # Whatever a kill may have cut off before ends here.
+            # The first line break ends a line that a kill may have cut off before.
             os.write(descriptor, b"\n" + json.dumps(line).encode() + b"\n")
             os.fsync(descriptor)
         finally:
@@ -98,14 +99,11 @@ class Ledger:
         states.pop(state, None)  # the latest comes last
         states[state] = Finished(float(line["seconds"]), entries)
 
-    def _exists(self, kind: str, key: str) -> bool:
-        return (self._directory / "entries" / kind / key[:2] / key).is_file()
-
 
 def remaining(
     ledger: Ledger, waiting: Iterable[Case], running: Mapping[str, float], jobs: int, mean: float | None
 ) -> float | None:
-    """Seconds until the end, from what the cases took before, else from the mean; None where nothing is known.
+    """Estimate the seconds until the end, from each case's earlier time, else from the mean; None without any.
 
     running: names of cases that are being done, with the seconds that they have had.
     """

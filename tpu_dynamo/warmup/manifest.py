@@ -1,4 +1,4 @@
-"""A manifest: which models to compile, with which inputs, for which targets; TOML, checked."""
+"""A manifest's tables: which models to compile, with which inputs, for which targets, with the checks of each."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _FUNCTION = re.compile(r"[\w.]+:[\w.]+")
 
 
 class Common(Table):
-    """What a model may say, and `[defaults]` for all that do not.
+    """Keys of a model that `[defaults]` may have too, for all models that lack them.
 
     targets: platforms of this machine such as `cpu`, topologies such as `v5e:2x2`. modes: `inference` (under
     torch.no_grad), `train` (forward and backward), `step` (tpu_dynamo.train_step). init: `meta` builds the model on the
     meta device, without memory; `random` as the factory builds it, its values unused; `real` also runs it, for code
     that looks at values. device: where the user's run has its tensors; by default `tpu` for TPUs and `cpu` else.
-    module_mode: `train()` or `eval()` before the capture, by default as the mode says. timeout: seconds for a case.
+    module_mode: `train()` or `eval()` before the capture, by default as the mode needs it. timeout: seconds for a case.
     """
 
     targets: list[str] | None = Field(default=None, min_length=1)
@@ -55,8 +55,8 @@ class Common(Table):
 class Model(Common):
     """One model: how it is built, and with what it is called.
 
-    factory: `module:function` that gives the model, or (model, args) or (model, args, kwargs). args, kwargs: for the
-    factory. inputs: what the model takes, a list by position or a table by name. dims: sizes by name. loss:
+    factory: `module:function` that returns the model, or (model, args) or (model, args, kwargs). args, kwargs: for the
+    factory. inputs: the model's, a list by position or a table by name. dims: sizes by name. loss:
     `module:function` from what the model returns to what is differentiated. optimizer: `module:function` from the
     model's parameters to an optimizer, for the mode `step`. targets_of_loss: how many of the last inputs the loss
     takes besides, in that mode. command: a command of the user's own to run instead of a factory. cwd: the folder
@@ -130,12 +130,12 @@ MODES: tuple[str, ...] = get_args(Mode)
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of manifests, for editors."""
+    """Return the JSON schema of manifests, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Manifest.model_json_schema(by_alias=True)}
 
 
 def defaults_applied(manifest: Manifest, model: Model) -> Common:
-    """What holds for a model: its own word, else that of `[defaults]`; options are put together."""
+    """Return a model's common keys: its own, else those of `[defaults]`; `options` are merged."""
     own = {name: getattr(model, name) for name in Common.model_fields}
     both = {name: value if value is not None else getattr(manifest.defaults, name) for name, value in own.items()}
     both["options"] = {**(manifest.defaults.options or {}), **(model.options or {})}
@@ -143,5 +143,5 @@ def defaults_applied(manifest: Manifest, model: Model) -> Common:
 
 
 def folder_of(path: Path) -> str:
-    """The folder that a manifest's modules are looked for in first."""
+    """Return the folder in which a manifest's modules are looked for first: its own."""
     return str(path.resolve().parent)

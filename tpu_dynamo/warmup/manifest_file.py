@@ -1,4 +1,4 @@
-"""Reading a manifest from its file; what is wrong with it is told with its lines, all at once."""
+"""The reader of manifest files; it reports all problems of a file at once, each with its line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from .manifest import Manifest
 from .toml_lines import key_lines, line_of
 
-# Which of several forms a value was read as; no part of a path in the file.
+# Names of the forms that a value may have (shapes.py), which pydantic puts into paths; no part of a path in the file.
 _TAGS = {"number", "list", "table", "tensor", "value"}
 
 
@@ -29,15 +29,15 @@ class Problem:
 
 
 class ManifestError(ValueError):
-    """A manifest that cannot be used: each problem with its line."""
+    """A manifest that cannot be used; the message has each problem with its line."""
 
     def __init__(self, path: Path, problems: list[Problem]):
         self.path, self.problems = path, problems
-        super().__init__("\n".join(_told(path, problem) for problem in problems))
+        super().__init__("\n".join(_format_problem(path, problem) for problem in problems))
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file. Raises ManifestError with every problem, also for a file that cannot be read."""
+    """Read the manifest in a file. Raises ManifestError with every problem, also for a file that cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -72,7 +72,7 @@ def _problems(error: ValidationError, lines: dict[tuple[str | int, ...], int]) -
 
 
 def _in_file(loc: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> tuple[str | int, ...]:
-    """pydantic's path without the names of the forms that it tried; a key of such a name is one where it has a line."""
+    """Return pydantic's path without the names of forms. A key with such a name stays: it has a line in the file."""
     path: tuple[str | int, ...] = ()
     for part in loc:
         is_form = part in _TAGS or (isinstance(part, str) and ("[" in part or part in ("int", "float", "str", "bool")))
@@ -100,6 +100,6 @@ def _dotted(path: tuple[str | int, ...]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
-def _told(path: Path, problem: Problem) -> str:
+def _format_problem(path: Path, problem: Problem) -> str:
     place = f"{path}:{problem.line}" if problem.line else f"{path}"
     return f"{place}: {problem.key}: {problem.why}" if problem.key else f"{place}: {problem.why}"

@@ -1,4 +1,4 @@
-"""What became of a case in its worker, and what it took."""
+"""The outcome of a case in its worker, and the time of its stages."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-class Stages:
-    """The stages of a case with their seconds; tells each when it begins."""
+class StageTimer:
+    """The seconds of each stage of a case. report: called with each stage when it begins."""
 
-    def __init__(self, tell: Callable[[str], None]):
+    def __init__(self, report: Callable[[str], None]):
         self.seconds: dict[str, float] = {}
-        self._tell = tell
+        self._report = report
         self._now = ""
         self._since = time.perf_counter()
 
     def __call__(self, stage: str) -> None:
-        """`stage` begins, and what was before it ends."""
+        """End the stage before, and begin `stage`, or none if it is empty."""
         now = time.perf_counter()
         if self._now:
             self.seconds[self._now] = self.seconds.get(self._now, 0.0) + now - self._since
         self._since = now
         if stage and stage != self._now:
-            self._tell(stage)
+            self._report(stage)
         self._now = stage
 
 
 @dataclass
-class Outcome:
-    """What became of a case: plain data.
+class CaseOutcome:
+    """The outcome of a case, as plain data.
 
     state: `made`, `found` where everything was in the cache already, `missing` where a check found less, `failed`.
-    kind: of a failure: `usage`, `failed` or `environment`. why: of one. entries: kinds and keys. seconds: by stage.
+    kind, why: of a failure, the kind being `usage`, `failed` or `environment`. entries: kinds and keys in the cache.
+    missing: why things were not in the cache. seconds: by stage. pushed: entries written to the remote tier.
     """
 
     state: str = "failed"
@@ -50,5 +51,5 @@ class Outcome:
     pushed: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The outcome as plain data, ready for JSON."""
+        """Return the outcome as a dictionary, ready for JSON."""
         return dataclasses.asdict(self)

@@ -1,4 +1,4 @@
-"""What keeps one case from being compiled, in words for the one who wrote it."""
+"""Errors of a case, in words for the author of its manifest or model."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class CaseError(Exception):
 
 @contextlib.contextmanager
 def called(calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]) -> Iterator[None]:
-    """What the user's model raises when it is called, as a CaseError that shows the inputs. Our own errors pass.
+    """Turn an error of the user's model, called in the block, into a CaseError that shows its inputs.
 
-    calls: the arguments, and the arguments by name, of each.
+    calls: the arguments, and the arguments by name, of each call. Our own errors pass unchanged.
     """
     from tpu_dynamo_lowering import Unsupported, UnsupportedInput, UnsupportedOp
     from tpu_dynamo_runtime import CompileError, DoesNotFit, PlatformUnavailable
@@ -47,16 +47,16 @@ def called(calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]) -> Iterator
         if isinstance(error, ours):
             raise
         shown = dict.fromkeys(_shown(*call) for call in calls)
-        raise CaseError(f"the model raised {told(error)}\n  with {'; '.join(shown)}", "failed") from error
+        raise CaseError(f"the model raised {describe_error(error)}\n  with {'; '.join(shown)}", "failed") from error
 
 
-def told(error: BaseException) -> str:
-    """An error of the user's code, and the innermost line of theirs that it came through."""
+def describe_error(error: BaseException) -> str:
+    """Describe an error of the user's code, with the innermost line of that code that it came through."""
     text = str(error)
     name, message = type(error).__name__, text.partition(_USER_CODE)[0].partition("\n\n")[0].strip()
     if (inner := _WITHIN.search(message)) is not None:
         name, message = inner[1], inner[2]
-    # Dynamo's errors tell the lines of the code that it traced in their text.
+    # Dynamo's errors have the lines of the code that it traced in their text.
     frames = _FRAME.findall(text.partition(_USER_CODE)[2])
     frames += [(f.filename, str(f.lineno), f.name) for f in traceback.extract_tb(error.__traceback__)] * (not frames)
     frames = [frame for frame in frames if _is_users(frame[0])]
@@ -71,7 +71,7 @@ def _is_users(file: str) -> bool:
 
 
 def _shown(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """The shapes of a call's arguments."""
+    """Format the arguments of a call: tensors as their dtypes and shapes."""
     import torch
     from torch.utils import _pytree as pytree
 

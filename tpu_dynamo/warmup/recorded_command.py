@@ -1,4 +1,4 @@
-"""What a recorded command gives besides its own output: a manifest that replays it, and a report."""
+"""The files of a recorded command: a manifest that replays it, and a report."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from .commands import Recorded
 
 
 def as_manifest(command: Sequence[str], found: Recorded, cwd: str = ".") -> str:
-    """A manifest with the command as its one case.
+    """Return a manifest with the command as its one case.
 
-    Graphs come from code that only the command knows how to reach, so it is what warms another cache. What it compiled
-    stands beside it, for who wants to write cases of models instead. cwd: where it ran, from the manifest's folder.
+    Only the command itself is known to reach the code that its graphs come from, so it is run again to fill another
+    cache. Comments list what it compiled, from which cases of models can be written instead. cwd: where it ran,
+    relative to the manifest's folder.
     """
     name = re.sub(r"\W+", "-", Path(command[-1] if len(command) == 1 else _script(command)).stem).strip("-") or "run"
     lines = [
@@ -33,13 +34,13 @@ def as_manifest(command: Sequence[str], found: Recorded, cwd: str = ".") -> str:
     ]
     seen: dict[str, None] = {}
     for graph in found.graphs:
-        inputs = ", ".join(f"{name}: {shown(spec)}" for name, spec in user_inputs(graph["inputs"]).items())
+        inputs = ", ".join(f"{name}: {format_tensor(spec)}" for name, spec in user_inputs(graph["inputs"]).items())
         seen.setdefault(f"#   {graph['role']} on {graph['platform']}" + (f": {inputs}" if inputs else ""))
     return "\n".join([*lines, *seen]) + "\n"
 
 
 def as_data(command: Sequence[str], status: int, found: Recorded, seconds: float) -> dict[str, Any]:
-    """A recorded command as plain data, for `--json` and the report."""
+    """Return a recorded command as plain data, for `--json` and the report."""
     return {
         "schema": 1,
         "command": list(command),
@@ -54,7 +55,7 @@ def as_data(command: Sequence[str], status: int, found: Recorded, seconds: float
 
 
 def as_report(data: Mapping[str, Any]) -> str:
-    """The same for people, as Markdown."""
+    """Return the report for people, as Markdown. data: from `as_data`."""
     graphs, operators = data["graphs"], data["operators"]
     processes = len({graph["process"] for graph in graphs})
     lines = [
@@ -72,7 +73,7 @@ def as_report(data: Mapping[str, Any]) -> str:
     ]
     words = {True: "found", False: "made", None: "loaded already"}
     for graph in graphs:
-        inputs = "; ".join(f"`{name}` {shown(spec)}" for name, spec in user_inputs(graph["inputs"]).items())
+        inputs = "; ".join(f"`{name}` {format_tensor(spec)}" for name, spec in user_inputs(graph["inputs"]).items())
         cells = [
             str(graph["process"]), graph["name"], str(graph["platform"]), words[graph["program_found"]],
             words[graph["executable_found"]], f"{graph['seconds']:.2f}", inputs,
@@ -84,7 +85,10 @@ def as_report(data: Mapping[str, Any]) -> str:
 
 
 def write(folder: Path, command: Sequence[str], data: Mapping[str, Any], found: Recorded) -> list[Path]:
-    """Write manifest.toml, report.md and report.json into a folder, which is made. Raises OSError."""
+    """Write manifest.toml, report.md and report.json into a folder, made if missing; return their paths.
+
+    Raises OSError.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         "manifest.toml": as_manifest(command, found, os.path.relpath(Path.cwd(), folder)),
@@ -97,16 +101,16 @@ def write(folder: Path, command: Sequence[str], data: Mapping[str, Any], found: 
 
 
 def user_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs that are arguments of the user's code, without parameters and what AOTAutograd names."""
+    """Select the inputs that are arguments of the user's code, without parameters and those that AOTAutograd named."""
     return {name: spec for name, spec in inputs.items() if name.startswith("L[") and "._" not in name}
 
 
-def shown(spec: Mapping[str, Any]) -> str:
-    """A tensor's dtype and sizes, as `float32[8, 16]`."""
+def format_tensor(spec: Mapping[str, Any]) -> str:
+    """Format a tensor's dtype and sizes, as `float32[8, 16]`."""
     return f"{spec['dtype']}[{', '.join(map(str, spec['size']))}]"
 
 
 def _script(command: Iterable[str]) -> str:
-    """What of a command line names it: the script, else its first word."""
+    """Return the word of a command line that names it: its first script, else its first word."""
     words = list(command)
     return next((word for word in words if word.endswith(".py")), words[0])

@@ -1,4 +1,4 @@
-"""One case, from its names to its entries in the cache, in the process that this runs in."""
+"""One case, from its names to its entries in the cache, in this process."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from tpu_dynamo_lowering import Unsupported, UnsupportedInput, UnsupportedOp
 from tpu_dynamo_runtime import CompileError, DoesNotFit, PlatformUnavailable, UnknownTarget
 from tpu_dynamo_runtime.store import default_path
+from tpu_dynamo_runtime.worker_process import end_with_parent
 
 from ..ahead_of_time.capture import Loss, capture
 from ..cache.cache import Cache
@@ -24,42 +25,42 @@ from ..errors import CompilationFailed, NeedsValues
 from ..options import OptionError, Options
 from ..session import reset_stats, session, stats
 from .cases import Case
-from .commands import end_with_parent, run_recorded
+from .commands import run_recorded
 from .decorator import decoration_of
 from .factories import Built, build, load
-from .outcome import Outcome, Stages
+from .outcome import CaseOutcome, StageTimer
 from .problems import CaseError, called
 from .target_compilers import Makers
 from .training_steps import warm_step
 from .warming import Warmer
 
-# Options that say where things are kept or run, which is the command's affair.
+# Options that say where things are kept or run, which `tpu-dynamo warmup` decides.
 _NOT_OPTIONS = ("target", "cache", "cache_dir", "dump_dir", "max_executables", "transfer")
 
 
-def do(
+def run_case(
     case: Case,
     maker_for: Makers,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     *,
     checking: bool = False,
     push: bool = False,
     environment: Mapping[str, str] | None = None,
-) -> Outcome:
-    """Warm one case, or check that it is warm; whatever is wrong with it is in the outcome.
+) -> CaseOutcome:
+    """Warm one case, or check that it is warm; errors of the case become its outcome.
 
-    maker_for: what makes executables for a target. tell: told each stage. push: also into the remote tier.
-    environment: the variables for a command.
+    maker_for: returns the compiler for a target. report: called with each stage when it begins. push: write the entries
+    to the remote tier too. environment: all variables for a command.
     """
-    outcome, stages = Outcome(), Stages(tell)
+    outcome, stages = CaseOutcome(), StageTimer(report)
     reset_stats()
     session().close_caches()
     try:
         cache = _cache(checking)
         if case.command:
-            _run(case, stages, outcome, checking, dict(environment or os.environ))
+            _run_command(case, stages, outcome, checking, dict(environment or os.environ))
         else:
-            _do(case, maker_for, stages, outcome, cache, checking)
+            _run_model(case, maker_for, stages, outcome, cache, checking)
         if push:
             stages("push")
             _push(cache, outcome)
@@ -78,7 +79,9 @@ def do(
     return outcome
 
 
-def _run(case: Case, stages: Stages, outcome: Outcome, checking: bool, environment: dict[str, str]) -> None:
+def _run_command(
+    case: Case, stages: StageTimer, outcome: CaseOutcome, checking: bool, environment: dict[str, str]
+) -> None:
     """Run a case that is a command of the user's."""
     stages("run")
     if checking:
@@ -102,14 +105,16 @@ def _run(case: Case, stages: Stages, outcome: Outcome, checking: bool, environme
     outcome.state = "missing" if checking and made else "made" if made else "found"
 
 
-def _push(cache: Cache, outcome: Outcome) -> None:
+def _push(cache: Cache, outcome: CaseOutcome) -> None:
     outcome.pushed = sum(cache.store.push(kind, key) for kind, key in outcome.entries)
     if outcome.pushed < len(outcome.entries):
         lost = len(outcome.entries) - outcome.pushed
         raise CaseError(f"{lost} of {len(outcome.entries)} entries were not pushed to the remote tier", "environment")
 
 
-def _do(case: Case, maker_for: Makers, stages: Stages, outcome: Outcome, cache: Cache, checking: bool) -> None:
+def _run_model(
+    case: Case, maker_for: Makers, stages: StageTimer, outcome: CaseOutcome, cache: Cache, checking: bool
+) -> None:
     stages("build")
     options = _options(case)
     maker = maker_for(case.target)
@@ -140,7 +145,7 @@ def _do(case: Case, maker_for: Makers, stages: Stages, outcome: Outcome, cache: 
 
 @contextlib.contextmanager
 def _settings_kept() -> Iterator[None]:
-    """Undo what a factory sets for the process and signatures know of: the next case is another one's."""
+    """Restore torch's global settings that are parts of signatures: a factory changes them for its own case alone."""
     dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()

@@ -9,7 +9,10 @@ from typing import Any
 
 
 def write_report(folder: Path, data: Mapping[str, Any]) -> list[Path]:
-    """Write both files into a folder, which is made; gives their paths. data: of `run.as_data`. Raises OSError."""
+    """Write both files into a folder, made if missing; return their paths. Raises OSError.
+
+    data: from `scheduler.as_data`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = {"report.json": json.dumps(data, indent=2, ensure_ascii=False) + "\n", "report.md": as_markdown(data)}
     for name, text in files.items():
@@ -18,7 +21,7 @@ def write_report(folder: Path, data: Mapping[str, Any]) -> list[Path]:
 
 
 def as_markdown(data: Mapping[str, Any]) -> str:
-    """A table of the cases, and why those failed that did."""
+    """Return a table of the cases, and the messages of each case that has some, as Markdown."""
     what = "Check" if data["check"] else "Warmup"
     lines = [
         f"# {what} of {len(data['cases'])} cases in {data['seconds']:.1f} s",
@@ -34,8 +37,8 @@ def as_markdown(data: Mapping[str, Any]) -> str:
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     for case in data["cases"]:
-        told = [case["why"] or "", *case["missing"], *case["notes"]]
-        text = "\n".join(each for each in told if each)
+        messages = [case["why"] or "", *case["missing"], *case["notes"]]
+        text = "\n".join(each for each in messages if each)
         if text:
             lines += ["", f"## {case['name']}", "", "```", text, "```"]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""A run: the cases of a manifest given to workers, what comes of them, and what the run is worth."""
+"""A warmup run: the cases of a manifest are given to workers, and their results are collected."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .workers import Event, Workers
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a case.
+    """The result of a case.
 
     state: `made`, `found` (all of it was in the cache), `missing` (a check found less), `failed`, `skipped` (an
-    earlier run did it) or `left` (it was not begun, or not finished). outcome: as the worker told it.
-    peak: the most bytes of memory that the worker has had until then, 0 where it did not tell.
+    earlier run did it) or `left` (it was not begun, or not finished). outcome: a CaseOutcome as the worker sent it.
+    peak: the most bytes of memory that the worker has had until then, 0 where that is not known.
     """
 
     case: Case
@@ -30,7 +30,7 @@ class Result:
 
     @property
     def why(self) -> str:
-        """Why it failed, or what is missing."""
+        """The reason of a failure, or what is missing, one sentence a line."""
         return str(self.outcome.get("why") or "") or "\n".join(self.outcome.get("missing", ()))
 
     @property
@@ -40,12 +40,12 @@ class Result:
 
 
 @dataclass
-class Run:
-    """The cases of one run in order, and what has become of them so far.
+class WarmupRun:
+    """The cases of one run in order, and their results so far.
 
-    checking: nothing is made; what is missing is told. resume: cases that earlier runs finished are left out.
-    fail_fast: the first failure ends it. push: what is made goes into the remote tier too,
-    whose URL is `remote`.
+    checking: nothing is made; what is missing is reported. resume: cases that earlier runs finished are skipped.
+    fail_fast: the first failure ends the run. push: entries that are made go into the remote tier too, whose URL is
+    `remote`.
     """
 
     cases: Sequence[Case]
@@ -71,14 +71,14 @@ class Run:
         return [case for case in self.cases if case.name not in self.results]
 
     def remaining(self) -> float | None:
-        """Seconds until the end, as far as earlier runs and this one tell."""
+        """Estimate the seconds until the end from earlier runs and this one; None where nothing is known."""
         took = [result.seconds for result in self.results.values() if result.state in ("made", "found")]
         mean = sum(took) / len(took) if took else None
         spent = {name: self.clock() - since for name, since in self.running.items()}
         return remaining(self.ledger, self.waiting, spent, self.jobs, mean)
 
-    def through(self, workers: Workers) -> Iterator[Event]:
-        """Do what is waiting, and tell what happens. Raises OSError where the ledger cannot be written."""
+    def run_cases(self, workers: Workers) -> Iterator[Event]:
+        """Run the waiting cases, and yield each event. Raises OSError where the ledger cannot be written."""
         for event in workers.run(self.waiting, checking=self.checking, push=self.push):
             # A worker's own start does not count: it is needed once, and not for each case.
             if event.stage in ("start", "build", "run"):
@@ -96,12 +96,12 @@ class Run:
             self.ledger.note(event.case, outcome, seconds)
 
     def ended(self) -> list[Result]:
-        """A result for each case in their order; those that were not finished are `left`."""
+        """Return a result for each case, in their order; those that were not finished are `left`."""
         return [self.results.get(case.name) or Result(case, "left") for case in self.cases]
 
 
 def as_data(results: Sequence[Result], *, checking: bool, seconds: float) -> dict[str, Any]:
-    """The results of a run as plain data, for `--json` and the report."""
+    """Return the results of a run as plain data, for `--json` and the report."""
     return {
         "schema": 1,
         "check": checking,

@@ -1,4 +1,4 @@
-"""The tables of a manifest that say shapes: dimensions and inputs."""
+"""The tables of a manifest for shapes: dimensions and inputs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ DType = Literal[
 
 
 def wrong(kind: str, why: str) -> PydanticCustomError:
+    """Return an error for a validator to raise, with `why` as its message."""
     # As a value: in the template itself, braces would be places.
     return PydanticCustomError(kind, "{why}", {"why": why})  # pyright: ignore[reportArgumentType]
 
 
 class Table(BaseModel):
-    """A table of the manifest: no keys but those that it has, and each of them said what it may be."""
+    """A table of the manifest; keys that are no field are errors, which list the fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +37,7 @@ class Table(BaseModel):
 
 
 class DimTable(Table):
-    """The sizes that a dimension has, one after the other in one process.
+    """The sizes of a dimension, which it has one after the other in one process.
 
     min, max: its bounds. buckets: the sizes to compile for; without them the powers of two between the bounds, and the
     bounds. dynamic: whether Dynamo may make the dimension symbolic, as it does when it sees a second size; false makes

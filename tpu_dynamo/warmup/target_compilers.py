@@ -1,4 +1,4 @@
-"""What makes executables for the targets of a worker's cases."""
+"""The compilers for the targets of a worker's cases."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .warming import PlatformMaker
 
 
 class Makers:
-    """Gives what makes executables for targets, and keeps the compiler of the topology that was used last.
+    """The compilers by target: clients for platforms, and the compiler of the topology that was used last.
 
-    libtpu takes 3 s to start and 0.7 GiB to run, so there is one at a time. The clients of platforms are the process's.
+    libtpu takes 3 s to start and 0.7 GiB to run, so one compiler runs at a time. A platform's client is that of the
+    process.
     """
 
     def __init__(self) -> None:
@@ -22,7 +23,7 @@ class Makers:
         self._target, self._compiler = "", None
 
     def __call__(self, target: str) -> PlatformMaker:
-        """The maker for a target. Raises UnknownTarget and PlatformUnavailable."""
+        """Return the client or compiler for a target. Raises UnknownTarget and PlatformUnavailable."""
         topology = find_topology(target)
         if topology is None:
             return client(target)
@@ -32,14 +33,14 @@ class Makers:
         return self._compiler
 
     def close(self) -> None:
-        """Let go of the one that is held; also after a crash of it."""
+        """End the compiler that is running, if any; it may have crashed."""
         held, self._held, self._compiler = self._held, contextlib.ExitStack(), None
         held.close()
 
 
 @contextlib.contextmanager
 def makers() -> Iterator[Makers]:
-    """Makers that are closed at the end."""
+    """Yield makers, and close them at the end."""
     opened = Makers()
     try:
         yield opened

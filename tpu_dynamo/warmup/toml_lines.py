@@ -1,4 +1,4 @@
-"""On which line of a TOML text each key stands: tomllib gives values and no lines."""
+"""The lines of a TOML text's keys: tomllib returns values without them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[\w-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[\w-]+))*)\s*=""")
 _PART = re.compile(r""""([^"]*)"|'([^']*)'|([\w-]+)""")
-# What matters within a value: strings, comments, and brackets that carry it on to further lines.
+# The tokens that decide where a value ends: strings, comments, and brackets that carry it on to further lines.
 _TOKEN = re.compile(r"""\"{3}|'{3}|"(?:\\.|[^"\\])*"|'[^']*'|#|[\[{]|[\]}]""")
 
 Path = tuple[str | int, ...]
 
 
 def key_lines(text: str) -> dict[Path, int]:
-    """The line, from 1, of each table and key of a sound TOML text, by its path; `[[x]]` counts, as ("x", 0).
+    """Return the line, from 1, of each table and key of a valid TOML text, by path; `[[x]]` is ("x", 0), then ("x", 1).
 
     Keys within values that span lines have their own lines too, where one begins a line.
     """
@@ -41,7 +41,7 @@ def key_lines(text: str) -> dict[Path, int]:
 
 
 def line_of(lines: dict[Path, int], path: Path) -> int | None:
-    """The line of a path, or of the innermost part of it that has one."""
+    """Return the line of a path, or of the innermost part of it that has one."""
     return next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
 
 
@@ -50,7 +50,7 @@ def _parts(dotted: str) -> Path:
 
 
 def _carried(rest: str, depth: int, quote: str) -> tuple[int, str]:
-    """How many brackets, and which quotes of a long string, are open behind a piece of a value."""
+    """Return the number of brackets, and the quotes of a long string, that are open behind `rest`, part of a value."""
     while rest:
         if quote:
             end = rest.find(quote)

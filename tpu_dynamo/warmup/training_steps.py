@@ -23,7 +23,7 @@ def warm_step(case: Case, built: Built, warmer: Warmer) -> None:
     train_step raises.
     """
     if not isinstance(built.model, torch.nn.Module):
-        raise CaseError('the mode "step" trains a module, and the factory gives none')
+        raise CaseError('the mode "step" trains a module, and the factory returns none')
     if case.optimizer is None:
         raise CaseError('the mode "step" needs an `optimizer`, as models:make_adamw')
     make_optimizer = load(case.optimizer, case.folders)
@@ -45,7 +45,7 @@ def warm_step(case: Case, built: Built, warmer: Warmer) -> None:
 
 
 def _split(args: tuple[Any, ...], kwargs: dict[str, Any], targets: int) -> tuple[Any, list[Any]]:
-    """What the model takes and what the loss takes, as train_step wants them: one argument goes as it is."""
+    """Split arguments into the model's, a single one without its tuple, and the loss's, the last `targets`."""
     if kwargs:
         names = list(kwargs)
         count = len(names) - targets
@@ -57,7 +57,7 @@ def _split(args: tuple[Any, ...], kwargs: dict[str, Any], targets: int) -> tuple
 
 
 def _outputs(step: PreparedGraph) -> list[Any]:
-    """Tensors such as the step gives, in the mode that is switched on."""
+    """Return empty tensors like the step's results, fake ones in a fake mode."""
     values: Any = step.module.graph.output_node().args[0]
     fakes = [value.meta["val"] if isinstance(value, torch.fx.Node) else value for value in values]
     return [

@@ -1,4 +1,4 @@
-"""What capturing a case's graphs found and made."""
+"""The graphs that were captured for a case, and their entries in the cache."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tpu_dynamo_lowering import Unsupported
 
 @dataclass(frozen=True)
 class WarmGraph:
-    """One graph at one set of sizes, and where its entries are in the cache.
+    """One graph at one set of sizes, and its entries in the cache.
 
-    program, executable: the keys of its entries; None for what cannot be kept. found: whether the program, and the
+    program, executable: the keys of its entries; None for one that cannot be kept. found: whether the program, and the
     executable, were there already. lowering, compiling: seconds.
     """
 
@@ -27,7 +27,11 @@ class WarmGraph:
 
 @dataclass
 class Warmed:
-    """What came of one capture after the other. missing: why things were not in the cache, one sentence a miss."""
+    """The graphs of a case's captures, and their problems.
+
+    in_eager: names of graphs that run in eager PyTorch. uncacheable, missing: one sentence for each program that cannot
+    be kept, and for each miss of a check.
+    """
 
     graphs: list[WarmGraph] = field(default_factory=list)
     unsupported: list[Unsupported] = field(default_factory=list)

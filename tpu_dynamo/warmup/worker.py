@@ -1,23 +1,21 @@
-"""A process that warms one case after the other: `python -m tpu_dynamo.warmup.worker FD`.
+"""A process that warms one case after the other: `python -m tpu_dynamo.warmup.worker DESCRIPTOR`.
 
-A crash of XLA, or the system's killing of what takes too much memory, then ends a case and not the run.
+A crash of XLA, or the system's killing of a process that takes too much memory, then ends a case and not the run.
 """
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import warnings
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
 
-from .commands import end_with_parent
+from tpu_dynamo_runtime.worker_process import connect_to_parent, receive, send
 
 
 def serve(connection: Connection) -> None:
-    """Answer requests until the other side hangs up.
+    """Handle requests until the other side hangs up.
 
     A request is `{"case": …, "checking": …, "push": …, "environment": …}`, or `{"module": …, "folders": …, "names": …}`
     for the cases in a module; answers are `{"stage": …}` and at last `{"outcome": …}` or `{"cases": …}`.
@@ -26,14 +24,14 @@ def serve(connection: Connection) -> None:
     from .decorator import cases_in
     from .factories import load_module
     from .problems import CaseError
-    from .run_case import do
+    from .run_case import run_case
     from .target_compilers import makers
 
     send(connection, {"ready": True})
     with makers() as opened:
         while True:
             try:
-                request = json.loads(connection.recv_bytes())
+                request = receive(connection)
             except EOFError:
                 return
             if "module" in request:
@@ -45,11 +43,10 @@ def serve(connection: Connection) -> None:
                     send(connection, {"refused": str(error)})
                 continue
             case = Case.from_dict(request["case"])
-            tell = partial(_tell, connection)
-            outcome = do(
+            outcome = run_case(
                 case,
                 opened,
-                tell,
+                partial(_send_stage, connection),
                 checking=request["checking"],
                 push=request["push"],
                 environment=request["environment"],
@@ -59,27 +56,20 @@ def serve(connection: Connection) -> None:
             send(connection, {"outcome": outcome.as_dict(), "peak": peak_bytes()})
 
 
-def _tell(connection: Connection, stage: str) -> None:
+def _send_stage(connection: Connection, stage: str) -> None:
     send(connection, {"stage": stage})
 
 
-def send(connection: Connection, message: dict[str, Any]) -> None:
-    """Send plain data."""
-    connection.send_bytes(json.dumps(message).encode())
-
-
 def peak_bytes() -> int:
-    """The most resident memory that this process has had."""
+    """Return the most resident memory that this process has had, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def main() -> None:
-    """Serve on an inherited file descriptor."""
-    # Whoever started us may be killed while a case takes minutes.
-    end_with_parent()
-    # Told once for each case they would say nothing of it.
+    """Handle the requests of the process that started this one."""
+    # They would be repeated for each case, and are not about it.
     warnings.simplefilter("ignore")
-    serve(Connection(int(sys.argv[1])))
+    serve(connect_to_parent(int(sys.argv[1])))
 
 
 if __name__ == "__main__":

@@ -1,31 +1,29 @@
-"""The worker processes of a run, as the process sees them that gives out the cases; needs no torch."""
+"""The worker processes of a run, for the process that hands out the cases; needs no torch."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Pipe, wait
-from typing import IO, Any
+from multiprocessing.connection import wait
+from typing import Any
+
+from tpu_dynamo_runtime.worker_process import WorkerEnded, WorkerProcess
 
 from .cases import Case
 
-_LAST_LINES = 12
-_TICK = 0.5
+# Between two looks at the deadlines; nothing waits longer because of it.
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @dataclass
 class Event:
     """Something that happened to a case.
 
-    stage: it entered one; `start` when a worker took it. outcome: it ended. slot: the number of the worker. peak: bytes
-    that the worker has had at most, with the outcome.
+    stage: the one that it entered, `start` when a worker took it. outcome: a CaseOutcome as data, when it ended. slot:
+    the number of the worker. peak: with the outcome, the most bytes of memory that the worker has had.
     """
 
     case: Case
@@ -36,88 +34,26 @@ class Event:
 
 
 class Worker:
-    """One worker process, started at once; it imports torch while something else is done.
+    """One worker process, started at once, and the case that it has; it imports torch while something else is done.
 
-    environment: variables of its own besides the process's.
+    environment: variables of its own besides those of this process.
     """
 
     def __init__(self, environment: Mapping[str, str]):
         self.case: Case | None = None
         self.deadline: float | None = None
         self.ready = False
-        self._said_before = 0
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        self.connection, theirs = Pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tpu_dynamo.warmup.worker", str(theirs.fileno())],
-                env={
-                    **os.environ,
-                    **environment,
-                    # Where this process finds its modules, that one does.
-                    "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-                    "PYTHONUNBUFFERED": "1",
-                },
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                # Ctrl-C is for this process, which ends that one.
-                start_new_session=True,
-            )
-
-    @property
-    def process(self) -> int:
-        """The id of the process."""
-        return self._process.pid
-
-    def ask(self, request: Mapping[str, Any]) -> None:
-        """Send a request; the answer is read by who waits for the connection."""
-        self._said_before = os.fstat(self._log.fileno()).st_size
-        self.connection.send_bytes(json.dumps(request).encode())
-
-    def answer(self) -> dict[str, Any]:
-        """The next answer. Raises EOFError or OSError when the process is gone."""
-        return json.loads(self.connection.recv_bytes())
-
-    def kill(self) -> None:
-        """End the process, whatever it does."""
-        self._process.kill()
-        self._process.wait()
-
-    def close(self) -> None:
-        """End the process, which waits for nothing."""
-        self.connection.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._log.close()
-
-    def obituary(self) -> str:
-        """How the process ended, and what it said last."""
-        status = self._process.wait()
-        how = f"ended with exit status {status}"
-        if status < 0:
-            name = signal.Signals(-status).name
-            how = f"was killed by {name}"
-            how += ", which is what the system does when memory runs out" if name == "SIGKILL" else ""
-        said = "\n".join(f"    {line}" for line in self._said()[-_LAST_LINES:])
-        return f"the worker process {how}" + (f"; its last words:\n{said}" if said else "")
-
-    def _said(self) -> list[str]:
-        """What the process wrote to its outputs since it was last asked, the end of it, line by line."""
-        size = os.fstat(self._log.fileno()).st_size
-        start = max(self._said_before, size - 65536)
-        return os.pread(self._log.fileno(), size - start, start).decode(errors="replace").splitlines()
+        self.process = WorkerProcess(
+            "the worker process", ["-m", "tpu_dynamo.warmup.worker"], {**os.environ, **environment}
+        )
 
 
 @dataclass
 class Workers:
-    """Gives out cases to at most `count` processes; a context manager that ends them.
+    """At most `count` worker processes that cases are handed to; a context manager that ends them.
 
-    environment: variables of the processes besides ours. timeout: seconds for a
-    case that does not say its own. clock: seconds that only go on.
+    environment: variables of the processes besides those of this one. timeout: seconds for a case that has none of its
+    own. clock: seconds that never go back.
     """
 
     count: int
@@ -134,34 +70,34 @@ class Workers:
         for worker in self._workers:
             if worker is not None:
                 if kind is not None or worker.case is not None:
-                    worker.kill()
-                worker.close()
+                    worker.process.kill()
+                worker.process.close()
         self._workers = []
 
     def processes(self) -> list[int]:
-        """The ids of the processes that are alive."""
-        return [worker.process for worker in self._workers if worker is not None]
+        """Return the ids of the worker processes."""
+        return [worker.process.pid for worker in self._workers if worker is not None]
 
     def cases_in(self, module: str, folders: Sequence[str], names: Sequence[str]) -> list[Case]:
-        """The cases that decorated functions of a module say. Raises LookupError where the module cannot be used."""
+        """Return the cases of a module's decorated functions. Raises LookupError where the module cannot be used."""
         worker = self._workers[0] = self._workers[0] or Worker(self.environment)
-        worker.ask({"module": module, "folders": list(folders), "names": list(names)})
         answer: dict[str, Any] = {}
-        while not ("cases" in answer or "refused" in answer):
-            try:
-                answer = worker.answer()
-            except (EOFError, OSError):
-                raise LookupError(f"{module}: {worker.obituary()}") from None
-            worker.ready = worker.ready or "ready" in answer
+        try:
+            worker.process.send({"module": module, "folders": list(folders), "names": list(names)})
+            while not ("cases" in answer or "refused" in answer):
+                answer = worker.process.receive()
+                worker.ready = worker.ready or "ready" in answer
+        except WorkerEnded as ended:
+            raise LookupError(f"{module}: {ended}") from None
         if "refused" in answer:
             raise LookupError(answer["refused"])
         return [Case.from_dict(data) for data in answer["cases"]]
 
     def run(self, cases: Sequence[Case], *, checking: bool = False, push: bool = False) -> Iterator[Event]:
-        """Do the cases, in their order as far as workers are free, and tell what happens; ends when all are done.
+        """Run the cases, in their order as workers become free, and yield events until all have ended.
 
-        A worker that dies, or takes longer than the timeout, fails its case. Nothing is given out any more once the
-        iterator is closed.
+        A worker that dies, or takes longer than the timeout, fails its case. Once the iterator is closed, no further
+        case is handed out.
         """
         waiting = list(reversed(cases))
         while waiting or any(worker is not None and worker.case is not None for worker in self._workers):
@@ -177,37 +113,47 @@ class Workers:
         return worker is None or worker.case is None
 
     def _give(self, slot: int, case: Case, checking: bool, push: bool) -> None:
-        worker = self._workers[slot] = self._workers[slot] or Worker(self.environment)
+        worker = self._workers[slot]
+        if worker is not None and worker.process.has_ended():
+            worker.process.close()
+            worker = None
+        worker = self._workers[slot] = worker or Worker(self.environment)
         worker.case = case
         worker.deadline = None
         if worker.ready:
             self._set_deadline(worker)
         # A command gets the variables as they are: the worker's have been changed for its own sake.
         variables = {**os.environ, **self.environment} if case.command else None
-        worker.ask({"case": case.as_dict(), "checking": checking, "push": push, "environment": variables})
+        # If it ends just now, `_receive_from` finds out and fails the case.
+        with contextlib.suppress(WorkerEnded):
+            worker.process.send({"case": case.as_dict(), "checking": checking, "push": push, "environment": variables})
 
     def _set_deadline(self, worker: Worker) -> None:
         seconds = (worker.case.timeout if worker.case else None) or self.timeout
         worker.deadline = self.clock() + seconds if seconds else None
 
     def _events(self) -> Iterator[Event]:
-        busy = {w.connection: slot for slot, w in enumerate(self._workers) if w is not None and w.case is not None}
-        for connection in wait(list(busy), _TICK):
-            yield from self._heard(busy[connection])  # type: ignore[index]
+        busy = {
+            worker.process.connection: slot
+            for slot, worker in enumerate(self._workers)
+            if worker is not None and worker.case is not None
+        }
+        for connection in wait(list(busy), _SECONDS_BETWEEN_LOOKS):
+            yield from self._receive_from(busy[connection])  # type: ignore[index]
         for slot, worker in enumerate(self._workers):
             if worker is not None and worker.deadline is not None and self.clock() > worker.deadline:
                 seconds = (worker.case.timeout if worker.case else None) or self.timeout
-                worker.kill()
-                yield self._lost(slot, "timeout", f"it took longer than {seconds:g} s")
+                worker.process.kill()
+                yield self._fail_case(slot, "timeout", f"it took longer than {seconds:g} s")
 
-    def _heard(self, slot: int) -> Iterator[Event]:
+    def _receive_from(self, slot: int) -> Iterator[Event]:
         worker = self._workers[slot]
         if worker is None or worker.case is None:
             return
         try:
-            answer = worker.answer()
-        except (EOFError, OSError):
-            yield self._lost(slot, "crashed", worker.obituary())
+            answer = worker.process.receive()
+        except WorkerEnded as ended:
+            yield self._fail_case(slot, "crashed", str(ended))
             return
         if "ready" in answer:
             worker.ready = True
@@ -218,10 +164,10 @@ class Workers:
             case, worker.case, worker.deadline = worker.case, None, None
             yield Event(case, slot, outcome=answer["outcome"], peak=answer["peak"])
 
-    def _lost(self, slot: int, kind: str, why: str) -> Event:
-        """The end of a case whose worker is gone; the next case gets a new one."""
+    def _fail_case(self, slot: int, kind: str, why: str) -> Event:
+        """Give up the case of a worker that is gone; return the event. The next case gets a new worker."""
         worker = self._workers[slot]
         assert worker is not None and worker.case is not None
-        worker.close()
+        worker.process.close()
         self._workers[slot] = None
         return Event(worker.case, slot, outcome={"state": "failed", "kind": kind, "why": why})

@@ -4,8 +4,8 @@ An executable is native code. Whoever can write into a store's directory, or to 
 processes that use it run; checksums find damage, not malice.
 """
 
-from .archive import BadArchive, Member, TakenIn, archive_members, export_archive, import_archive
-from .directory import default_path
+from .archive import BadArchive, ImportedMember, Member, archive_members, export_archive, import_archive
+from .directory import default_path, entry_path
 from .entry import Entry, Header, Section
 from .faults import Fault, Faults
 from .maintenance import (
@@ -33,16 +33,17 @@ __all__ = [
     "Fault",
     "Faults",
     "Header",
+    "ImportedMember",
     "Listed",
     "Member",
     "Section",
     "Store",
-    "TakenIn",
     "archive_members",
     "clear",
     "default_path",
     "discard",
     "entries",
+    "entry_path",
     "export_archive",
     "export_entry",
     "import_archive",

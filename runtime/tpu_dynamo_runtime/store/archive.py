@@ -1,8 +1,8 @@
-"""Entries in one file, to be carried to another machine: a plain tar of the entries' files, under their names.
+"""Archives: entries in one file, to be carried to another machine, as a plain tar of their files under their names.
 
-Whoever made an archive decides what its executables do: take in only what you trust. Nothing in it is believed: of
-its members only plain files with the name of an entry are read, none longer than an entry can be, and each is checked
-as a whole, as an entry of the store is.
+Whoever made an archive decides what its executables do: import only archives that you trust. Its form is not trusted:
+of its members only plain files with the name of an entry are read, none longer than an entry can be, and each is
+checked as a whole, as an entry of the store is.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ class Member:
 
 
 @dataclass(frozen=True)
-class TakenIn:
-    """What became of a member: `new`, `known` where the store had it, `damaged` or `unwritten`; problem: why."""
+class ImportedMember:
+    """A member of an archive after its import.
+
+    outcome: `new`, `known` where the store had it, `damaged` or `unwritten`. problem: why it is damaged.
+    """
 
     name: str
     outcome: str
@@ -48,7 +51,7 @@ class TakenIn:
 def export_archive(
     store: Store, names: Iterable[tuple[str, str]], destination: Path
 ) -> Iterator[tuple[str, str, bool]]:
-    """Write entries to an archive, and give for each its kind, its key and whether it is sound and therefore there.
+    """Write entries to an archive; yield the kind and key of each, and whether it was sound and was written.
 
     The file appears when all are written; equal entries make equal files. Raises OSError where it cannot be written.
     """
@@ -74,25 +77,25 @@ def export_archive(
 
 
 def archive_members(source: Path) -> list[Member]:
-    """What an archive says that it holds; no entry is read. Raises BadArchive and OSError."""
+    """Return the members of an archive, without reading their entries. Raises BadArchive and OSError."""
     with _opened(source) as archive:
         return [Member(*name, member.size) for member in _members(archive) if (name := _entry_name(member))]
 
 
-def import_archive(store: Store, source: Path) -> Iterator[TakenIn]:
-    """Take the entries of an archive into a store, each checked before; gives what became of each.
+def import_archive(store: Store, source: Path) -> Iterator[ImportedMember]:
+    """Check the entries of an archive and write them into a store; yield the outcome of each.
 
     An entry that the store has, sound, stays as it is. Raises BadArchive, after the members before, and OSError.
     """
     with _opened(source) as archive:
         for member in _members(archive):
-            yield _taken(store, archive, member)
+            yield _import_member(store, archive, member)
 
 
-def _taken(store: Store, archive: tarfile.TarFile, member: tarfile.TarInfo) -> TakenIn:
+def _import_member(store: Store, archive: tarfile.TarFile, member: tarfile.TarInfo) -> ImportedMember:
     name = _entry_name(member)
     if name is None:
-        return TakenIn(member.name, "damaged", "it is no entry")
+        return ImportedMember(member.name, "damaged", "it is no entry")
     kind, key = name
     try:
         with archive.extractfile(member) or io.BytesIO() as file:
@@ -100,19 +103,19 @@ def _taken(store: Store, archive: tarfile.TarFile, member: tarfile.TarInfo) -> T
         check_entry(io.BytesIO(data), kind, key)
     except BadEntry as bad:
         store.faults.count(bad.fault, f"{_name(archive)}: {member.name}: {bad}")
-        return TakenIn(member.name, "damaged", str(bad))
+        return ImportedMember(member.name, "damaged", str(bad))
     except MemoryError as error:
         store.faults.count(Fault.UNREADABLE, f"{_name(archive)}: {member.name}: {error}")
-        return TakenIn(member.name, "damaged", "it is larger than memory")
+        return ImportedMember(member.name, "damaged", "it is larger than memory")
     if store.get_file(kind, key) is not None:
-        return TakenIn(member.name, "known")
+        return ImportedMember(member.name, "known")
     if not store.put_file(kind, key, [data]):
-        return TakenIn(member.name, "unwritten")
-    return TakenIn(member.name, "new")
+        return ImportedMember(member.name, "unwritten")
+    return ImportedMember(member.name, "new")
 
 
 def _name(archive: tarfile.TarFile) -> str:
-    """The file of an open archive."""
+    """Return the path of an open archive."""
     return str(archive.name)
 
 
@@ -143,7 +146,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _entry_name(member: tarfile.TarInfo) -> tuple[str, str] | None:
-    """Kind and key of a member that can be an entry."""
+    """Return the kind and key of a member that can be an entry, None for any other."""
     parts = member.name.split("/")
     if member.type != tarfile.REGTYPE or member.issparse() or len(parts) != 4 or member.size > _LIMIT:
         return None

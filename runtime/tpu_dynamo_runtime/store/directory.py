@@ -31,12 +31,17 @@ _TEMPORARY = ".tmp"
 
 
 def default_path() -> Path:
-    """Where the store is when nobody says: `TPU_DYNAMO_CACHE_DIR`, else the user's cache folder.
+    """Return the default directory of the store: `TPU_DYNAMO_CACHE_DIR`, else the user's cache folder.
 
     Raises RuntimeError for a user without a home.
     """
     chosen = os.environ.get("TPU_DYNAMO_CACHE_DIR")
     return Path(chosen) if chosen else platformdirs.user_cache_path("tpu_dynamo", appauthor=False)
+
+
+def entry_path(root: Path, kind: str, key: str) -> Path:
+    """Return the path of an entry's file in the store at `root`, whether or not there is one."""
+    return root / "entries" / kind / key[:2] / key
 
 
 @dataclass(frozen=True)
@@ -57,24 +62,24 @@ class File:
 
     @property
     def temporary(self) -> bool:
-        """Whether this is no entry but a file that a writer has not finished."""
+        """True for a file that a writer has not finished, which is no entry."""
         return self.path.suffix == _TEMPORARY
 
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory that was found fit. writable: whether anything in it is changed."""
+    """A directory that can be trusted. writable: whether this process may change anything in it."""
 
     root: Path
     writable: bool
     faults: Faults
 
     def path(self, kind: str, key: str) -> Path:
-        """The file of an entry."""
-        return self.root / "entries" / kind / key[:2] / key
+        """Return the path of an entry's file."""
+        return entry_path(self.root, kind, key)
 
     def prepare(self) -> bool:
-        """Make the directory anew if it is gone, and say whether it was. Raises OSError when it cannot be used."""
+        """Make the directory anew if it is gone; return whether it was. Raises OSError when it cannot be used."""
         try:
             status = os.stat(self.root)
         except FileNotFoundError:
@@ -103,13 +108,13 @@ class Directory:
             raise
 
     def acquire(self, kind: str, key: str, timeout: float) -> Lock:
-        """The lock of an entry. Raises as `locks.acquire` does."""
+        """Take the lock of an entry once it is free. Raises the errors of `locks.acquire`."""
         path = self.root / "locks" / kind / key
         _make(path.parent)
         return acquire(path, timeout)
 
     def files(self) -> Iterator[File]:
-        """The entries' files and unfinished ones; what vanishes meanwhile, or is neither, is left out."""
+        """Yield the entries' files and unfinished ones; other files, and those that vanish meanwhile, are left out."""
         for kind in self._folders(self.root / "entries"):
             for shard in self._folders(kind):
                 for file in self._files(shard):
@@ -118,19 +123,19 @@ class Directory:
                         yield file
 
     def lock_files(self) -> Iterator[File]:
-        """The locks' files."""
+        """Yield the locks' files."""
         for kind in self._folders(self.root / "locks"):
             yield from self._files(kind)
 
     def quarantined(self) -> list[File]:
-        """The files in quarantine."""
+        """Return the files in quarantine."""
         return self._files(self.root / "quarantine")
 
     def quarantine(self, kind: str, key: str, bad: os.stat_result | None = None) -> None:
         """Take an entry out of use. Raises OSError.
 
         bad: the file that was found unfit; another one that has taken its place since is left alone. (One that takes
-        it in the very moment between is quarantined too: a miss, no more.)
+        its place between that check and the move is quarantined too, which costs a miss.)
         """
         path = self.path(kind, key)
         if bad is None or os.path.samestat(bad, os.lstat(path)):
@@ -159,7 +164,7 @@ class Directory:
 
 
 def open_directory(path: Path | None, read_only: bool, faults: Faults) -> Directory | None:
-    """The directory at `path`, or at the default place, made if it is missing; None, counted, where it is unfit."""
+    """Return the directory at `path`, or the default one, made if it is missing; None, counted, where it is unfit."""
     try:
         root = _resolved(path)
         if not read_only:
@@ -176,7 +181,7 @@ def open_directory(path: Path | None, read_only: bool, faults: Faults) -> Direct
 
 
 def _resolved(path: Path | None) -> Path:
-    """The path, or the default one, without `~` and links. Raises OSError."""
+    """Return the path, or the default one, without `~` and links. Raises OSError."""
     try:
         return (path or default_path()).expanduser().resolve()
     except RuntimeError as error:  # a circle of links, no home
@@ -184,7 +189,7 @@ def _resolved(path: Path | None) -> Path:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """A file opened for reading. Raises OSError, and BadEntry where somebody else could have written it."""
+    """Open a file for reading. Raises OSError, and BadEntry where somebody else could have written it."""
     try:
         # Without O_NONBLOCK the opening of a named pipe would wait for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -201,7 +206,7 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def _distrust(status: os.stat_result) -> str | None:
-    """Why a file or directory of this owner and mode cannot be trusted, None where it can."""
+    """Return why a file or directory of this owner and mode cannot be trusted, None where it can."""
     if status.st_uid not in (os.geteuid(), 0):
         return f"it belongs to the user {status.st_uid}"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -1,4 +1,4 @@
-"""What is removed so that a directory keeps to its size: least recently used entries, and leftovers."""
+"""Eviction: least recently used entries, and leftovers, are removed so that a directory keeps to its size."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class Eviction:
         self._added_entries = 0
 
     def added(self, size: int) -> None:
-        """Take note of an entry that was written, and evict when it is time to look."""
+        """Note that an entry of `size` bytes was written; list the directory, and evict, when enough was added."""
         self._added_bytes += size
         self._added_entries += 1
         if self._added_bytes > self._max_bytes * _LISTED_EACH or self._added_entries >= _LISTED_EACH_ENTRIES:
             self._added_bytes = self._added_entries = 0
             files = self.settle()
             if sum(file.size for file in files) > self._max_bytes:
-                # Never the entry that was just written, which may be larger than what is kept else.
+                # Never evict the entry that was just written, which may be larger than what would be left.
                 self.evict(files, max(self._max_bytes * _KEPT, size))
 
     def settle(self) -> list[File]:
-        """The entries' files, after leftovers were removed and last uses in the future set to now.
+        """Remove leftovers, set last uses that lie in the future to now, and return the entries' files.
 
         A last use in the future would keep its entry until the future comes; set to now, it ages like any other.
         """
@@ -66,9 +66,9 @@ class Eviction:
         return entries
 
     def evict(self, files: Iterable[File], max_bytes: float, used_since: float = float("-inf")) -> int:
-        """Remove the least recently used until at most `max_bytes` are left, none of them unused since `used_since`.
+        """Remove the least recently used until at most `max_bytes` are left, all of them used since `used_since`.
 
-        Gives the number of entries removed. An entry that a reader has open stays readable for it. One that was used
+        Returns the number of entries removed. An entry that a reader has open stays readable for it. One that was used
         after it was listed is spared.
         """
         files = sorted(files, key=lambda file: file.last_use)
@@ -93,7 +93,7 @@ class Eviction:
     def _sweep_locks(self, now: float) -> None:
         for file in self._directory.lock_files():
             if file.last_use < now - _ABANDONED:
-                # Who acquires a lock and releases it removes its file. Where it cannot be had, it is in use.
+                # To acquire a lock and release it removes its file. A lock that cannot be acquired is in use.
                 with suppress(OSError, NotImplementedError):
                     acquire(file.path, timeout=0).release()
 
@@ -108,7 +108,7 @@ class Eviction:
             return replace(file, last_use=now)
 
     def remove(self, file: File) -> bool:
-        """Remove a file unless it was used, or replaced, since it was listed; says whether it is gone."""
+        """Remove a file unless it was used, or replaced, since it was listed; return whether it is gone."""
         try:
             if os.lstat(file.path).st_mtime != file.last_use:
                 return False

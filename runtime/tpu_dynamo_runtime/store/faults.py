@@ -1,4 +1,4 @@
-"""Faults: what can go wrong with a store, counted by name and told once; none of it reaches the user as an error."""
+"""Faults: what can go wrong with a store, counted by name and logged once; none of it reaches the user as an error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Fault(StrEnum):
 class Faults:
     """Counts of faults, with the last detail of each; many threads may count.
 
-    logged: False for one who tells of them himself.
+    logged: False where the caller reports them itself.
     """
 
     def __init__(self, logged: bool = True):
@@ -56,8 +56,8 @@ class Faults:
             log.log(logging.WARNING if first else logging.DEBUG, "store: %s: %s", fault, detail)
 
     def count_unwritten(self, error: OSError | MemoryError, detail: str) -> None:
-        """Count a write that failed: for want of room, or because it is refused."""
-        # A limit on the size of files is told as EFBIG.
+        """Count a write that failed, as DISK_FULL or UNWRITABLE according to its error."""
+        # A limit on the size of files is reported as EFBIG.
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         self.count(Fault.DISK_FULL if full else Fault.UNWRITABLE, f"{detail}: {error}")
 
@@ -65,11 +65,11 @@ class Faults:
         return self._counts[fault]
 
     def counts(self) -> dict[str, int]:
-        """How often each fault has happened; those that never did are left out."""
+        """Return how often each fault has happened; those that never did are left out."""
         with self._lock:
             return {str(fault): count for fault, count in sorted(self._counts.items())}
 
     def details(self) -> dict[str, str]:
-        """What was last said of each fault that has happened."""
+        """Return the last detail of each fault that has happened."""
         with self._lock:
             return {str(fault): detail for fault, detail in sorted(self._details.items())}

@@ -1,4 +1,4 @@
-"""One holder of a name among all processes and threads of a machine."""
+"""Locks: at most one holder of a name among all processes and threads of a machine."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ log = logging.getLogger("tpu_dynamo.runtime")
 class Lock:
     """A lock that is held, as a file that goes when the lock is released.
 
-    A lock on a file that is no longer at its path excludes nobody, since the next comer locks a new one. So two rules
-    make removal safe. Only the holder removes the file, while holding. And who has acquired looks whether the file at
-    the path is still the one that was there before: if so, it was locked, and no other than the holder will remove it;
-    if not, the holder before removed it in between, and acquiring begins anew.
+    A lock on a file that is no longer at its path excludes nobody, since the next process locks a new file. Two rules
+    make removal safe. Only the holder removes the file, while it holds the lock. And a process that has acquired the
+    lock checks that the file at the path is still the one that was there before: if so, that file is locked, and only
+    the holder will remove it; if not, the holder before removed it in between, and acquiring begins anew.
     """
 
     def __init__(self, path: Path, lock: FileLock):
@@ -30,7 +30,7 @@ class Lock:
         self._process = os.getpid()
 
     def release(self) -> None:
-        """Remove the file, then let go; nothing in a forked child, which does not hold it. Raises OSError."""
+        """Remove the file and release the lock; do nothing in a forked child, which holds none. Raises OSError."""
         if os.getpid() != self._process:
             return
         try:
@@ -41,7 +41,7 @@ class Lock:
 
 
 def acquire(path: Path, timeout: float) -> Lock:
-    """The lock at `path`, whose folder exists; a holder that dies lets go of it.
+    """Take the lock at `path`, whose folder exists, once it is free; the death of a holder releases it.
 
     Raises filelock's Timeout when another holds it for `timeout` seconds, and OSError or NotImplementedError when the
     file system refuses.
@@ -66,12 +66,12 @@ def acquire(path: Path, timeout: float) -> Lock:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[os.stat_result]:
-    """The file at a path, made if it is missing, and kept open: its inode number cannot be given to another file."""
+    """Hold the file at a path open, made if it is missing, so that no other file can get its inode number."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
-            # Changes nothing, and raises where the file system has no locks. There, filelock would take the file itself
-            # for a lock that somebody holds.
+            # Changes nothing, and raises where the file system has no locks. There, filelock would take the file's mere
+            # existence for a lock that somebody holds.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         except OSError:
             os.unlink(path)

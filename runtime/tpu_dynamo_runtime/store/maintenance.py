@@ -1,4 +1,4 @@
-"""What people do with a store as a whole: list, check, prune, empty, and carry entries away and in."""
+"""Maintenance of a store as a whole: list, check, prune and empty it, and export and import entries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Listed:
 
 
 def entries(store: Store, kind: str | None = None) -> Iterator[Listed]:
-    """The entries of a store, or those of one kind, with their headers; sections are not read, no use is noted."""
+    """Yield the entries of a store, or of one kind, with their headers; their last uses stay as they are."""
     for file in _files(store):
         if kind is None or file.kind == kind:
             header, problem = None, None
@@ -41,7 +41,7 @@ def entries(store: Store, kind: str | None = None) -> Iterator[Listed]:
 
 
 def latest(store: Store, kind: str, count: int) -> list[Header]:
-    """The headers of the sound entries of one kind that were used last, at most so many, the latest first."""
+    """Return the headers of the `count` most recently used entries of a kind, the latest first, without bad ones."""
     files = sorted((file for file in _files(store) if file.kind == kind), key=lambda file: -file.last_use)
     found = []
     for file in files[:count]:
@@ -54,12 +54,15 @@ def latest(store: Store, kind: str, count: int) -> list[Header]:
 
 
 def total_bytes(store: Store) -> int:
-    """What the entries take on the disk."""
+    """Return the size of all entries' files, in bytes."""
     return sum(file.size for file in _files(store))
 
 
 def verify(store: Store, kind: str, key: str, *, repair: bool = False) -> str | None:
-    """What is wrong with an entry, None where it is sound or missing. repair: count it, and move it to quarantine."""
+    """Return what is wrong with an entry, None where it is sound or missing.
+
+    repair: count the fault, and move the entry to quarantine.
+    """
     check_name(kind, key)
     if store.directory is None:
         return None
@@ -76,14 +79,14 @@ def verify(store: Store, kind: str, key: str, *, repair: bool = False) -> str | 
 
 
 def verify_all(store: Store, *, repair: bool = False) -> Iterator[tuple[str, str, str]]:
-    """Kind, key and problem of each entry that is not sound."""
+    """Yield the kind, key and problem of each entry that is not sound."""
     for file in _files(store):
         if problem := verify(store, file.kind, file.key, repair=repair):
             yield file.kind, file.key, problem
 
 
 def remove(store: Store, kind: str, key: str) -> bool:
-    """Remove an entry; says whether there was one and it is gone."""
+    """Remove an entry; return whether there was one and it is gone."""
     check_name(kind, key)
     if store.directory is None or not store.may_write():
         return False
@@ -98,7 +101,7 @@ def remove(store: Store, kind: str, key: str) -> bool:
 
 
 def discard(store: Store, listed: Listed) -> bool:
-    """Remove an entry unless it was used, or replaced, since it was listed; says whether it is gone."""
+    """Remove an entry unless it was used, or replaced, since it was listed; return whether it is gone."""
     if store.directory is None or store.eviction is None or not store.may_write():
         return False
     path = store.directory.path(listed.kind, listed.key)
@@ -108,7 +111,7 @@ def discard(store: Store, listed: Listed) -> bool:
 def to_prune(
     listed: Iterable[Listed], now: float, *, max_bytes: int | None = None, max_age: float | None = None
 ) -> list[Listed]:
-    """Those unused for `max_age` seconds, and the least recently used until at most `max_bytes` are left.
+    """Select entries unused for `max_age` seconds, and the least recently used beyond `max_bytes` in all.
 
     now: seconds since 1970. The longest unused comes first.
     """
@@ -125,7 +128,7 @@ def to_prune(
 def prune(store: Store, *, max_bytes: int | None = None, max_age: float | None = None) -> int:
     """Remove entries unused for `max_age` seconds, then the least recently used until at most `max_bytes` are left.
 
-    Gives the number of entries removed. Leftovers of writers that died long ago go too.
+    Returns the number of entries removed. Leftovers of writers that died long ago go too.
     """
     if store.eviction is None or not store.may_write():
         return 0
@@ -137,7 +140,7 @@ def prune(store: Store, *, max_bytes: int | None = None, max_age: float | None =
 
 
 def clear(store: Store) -> int:
-    """Remove all entries and what is in quarantine; gives the number of entries removed.
+    """Remove all entries, and the files in quarantine; return the number of entries removed.
 
     Files that are being written and locks stay: they belong to processes at work.
     """
@@ -148,7 +151,7 @@ def clear(store: Store) -> int:
 
 
 def export_entry(store: Store, kind: str, key: str, destination: Path) -> bool:
-    """Write an entry's file to `destination`, checked before; says whether that is done."""
+    """Check an entry and write its file to `destination`; return whether that is done."""
     data = store.get_file(kind, key)
     if data is None:
         return False
@@ -161,7 +164,7 @@ def export_entry(store: Store, kind: str, key: str, destination: Path) -> bool:
 
 
 def import_entry(store: Store, source: Path) -> Header | None:
-    """Take an entry's file, checked before, into the store; None where it is unfit or cannot be written.
+    """Check an entry's file and write it into the store; return its header, None where it is bad or not written.
 
     Whoever made the file decides what its executable does: import only what you trust.
     """
@@ -174,7 +177,10 @@ def import_entry(store: Store, source: Path) -> Header | None:
 
 
 def import_data(store: Store, data: bytes, source: str) -> Header | None:
-    """The same for an entry's file that was read already. source: where from, for the log."""
+    """Check the bytes of an entry's file and write them into the store; return the header, None as `import_entry` does.
+
+    source: where the bytes are from, for the log.
+    """
     try:
         file = io.BytesIO(data)
         header = read_header(file)

@@ -1,4 +1,4 @@
-"""A tier of entries elsewhere, that several machines read: any file system that fsspec knows, at arm's length."""
+"""The remote tier: entries that several machines read, on any file system that fsspec knows."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _INSTALL = 'pip install "tpu-dynamo[remote]", and what fsspec needs for this URL
 
 
 class Remote:
-    """Files `<url>/<kind>/<two digits>/<key>`, read, and written only by `push`. Nothing raises; faults are counted.
+    """Files `<url>/<kind>/<two digits>/<key>`, written only by `push`. Nothing raises; faults are counted.
 
-    The `entries` folder of a store is such a tier too. Nothing here checks what is read.
+    The `entries` folder of a store is such a tier too. The content of files is not checked here.
     """
 
     def __init__(self, url: str, timeout: float, faults: Faults, clock: Callable[[], float] = time.monotonic):
@@ -29,7 +29,7 @@ class Remote:
         self._paused_until = float("-inf")
 
     def fetch(self, kind: str, key: str) -> bytes | None:
-        """The file of an entry; None where there is none, or no answer in time."""
+        """Return the bytes of an entry's file; None where there is none, or no answer in time."""
 
         def read() -> bytes:
             system, root = _open(self._url)
@@ -37,7 +37,7 @@ class Remote:
             size = system.info(path)["size"]
             if size > CONTENT_LIMIT + HEADER_LIMIT:
                 raise ValueError(f"{size} bytes are more than an entry can have")
-            # Never more than was said, whatever has become of the file since.
+            # Never more than its size was, should the file have grown since.
             return system.cat_file(path, start=0, end=size)
 
         if self._clock() < self._paused_until:
@@ -46,7 +46,7 @@ class Remote:
         return answer if isinstance(answer, bytes) else None
 
     def push(self, kind: str, key: str, data: bytes, timeout: float) -> bool:
-        """Write the file of an entry; says whether that is done."""
+        """Write the file of an entry; return whether that is done."""
 
         def write() -> bool:
             system, root = _open(self._url)
@@ -61,7 +61,7 @@ class Remote:
         return self._ask(write, timeout) is True
 
     def names(self, timeout: float) -> list[tuple[str, str, int]] | None:
-        """Kind, key and size of the file of each entry that is there; None where that cannot be found out."""
+        """Return the kind, key and file size of each entry; None where the tier cannot be listed."""
 
         def read() -> list[tuple[str, str, int]]:
             system, root = _open(self._url)
@@ -78,7 +78,7 @@ class Remote:
         return answer if isinstance(answer, list) else None
 
     def _ask(self, function: Callable[[], Any], timeout: float) -> Any:
-        """What `function` gives within `timeout` seconds, else None."""
+        """Return the result of `function`; None, counted, if it fails or takes longer than `timeout` seconds."""
         answers: list[Any] = []
 
         def ask() -> None:
@@ -106,7 +106,7 @@ class Remote:
 
 
 def _open(url: str) -> tuple[Any, str]:
-    """The file system of a URL, which fsspec keeps, and the path on it."""
+    """Return the file system of a URL, which fsspec caches, and the path on it."""
     # Imported only where there is a remote: it is an extra.
     import fsspec.core
 

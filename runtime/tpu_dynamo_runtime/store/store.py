@@ -1,4 +1,4 @@
-"""The store: entries found, written, locked and rejected; what goes wrong is counted and never raised."""
+"""The store: entries are found, written, locked and rejected; faults are counted and never raised."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def open_store(
     faults: Faults | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Store:
-    """The store in the directory `path`, or at `TPU_DYNAMO_CACHE_DIR`, or in the user's cache folder.
+    """Open the store in the directory `path`, or at `TPU_DYNAMO_CACHE_DIR`, or in the user's cache folder.
 
     It is off, and holds nothing, where the directory cannot be trusted or made. An executable is native code: whoever
     can write into the directory, or to the URL `remote`, decides what this process runs.
@@ -58,9 +58,9 @@ def open_store(
 
 
 class Store:
-    """Entries by kind and key, shared by processes. Only names and values that no entry can have raise.
+    """Entries by kind and key, shared by processes. Raises only for names and values that no entry can have.
 
-    directory: None for a store that is off: every look is a miss and nothing is written.
+    directory: None for a store that is off: every look-up is a miss and nothing is written.
     """
 
     def __init__(
@@ -79,18 +79,18 @@ class Store:
         self.eviction = Eviction(directory, max_bytes, clock) if directory else None
         self._remote = remote
         self._lock_timeout = lock_timeout
-        self._told_read_only = False
+        self._counted_read_only = False
 
     @property
     def has_remote(self) -> bool:
-        """Whether there is a remote tier to look into."""
+        """True if there is a remote tier to look into."""
         return self._remote is not None and self.directory is not None
 
     def get(self, kind: str, key: str, only: Collection[str] | None = None, *, remote: bool = True) -> Entry | None:
-        """An entry, checked; None where there is none that is sound.
+        """Read and check an entry; None where there is none that is sound.
 
-        only: the sections to read, if not all. remote: whether to look into the remote tier after a miss; what is
-        found there is checked, stored here and given.
+        only: the sections to read, if not all. remote: whether to look into the remote tier after a miss; an entry
+        that is found there is checked, stored here and returned.
         """
         check_name(kind, key)
 
@@ -101,13 +101,13 @@ class Store:
 
         entry = self.examine(kind, key, read)
         if entry is None and remote and self._remote is not None and self.directory is not None:
-            entry = self._fetched(self._remote, kind, key, only)
+            entry = self._fetch(self._remote, kind, key, only)
         return entry
 
     def put(self, kind: str, key: str, sections: Mapping[str, bytes], metadata: Mapping[str, Any]) -> bool:
-        """Write an entry, in the place of an earlier one; says whether that is done.
+        """Write an entry, in the place of an earlier one; return whether that is done.
 
-        Raises ValueError or TypeError for names that are none and for metadata that JSON cannot hold.
+        Raises ValueError or TypeError for invalid names and for metadata that JSON cannot hold.
         """
         check_name(kind, key)
         if not self.may_write():
@@ -121,7 +121,7 @@ class Store:
         return False
 
     def reject(self, kind: str, key: str, why: str) -> None:
-        """Quarantine an entry that is sound and yet of no use, as one whose executable PJRT refuses."""
+        """Move an entry to quarantine that is sound and yet of no use, such as one whose executable PJRT refuses."""
         check_name(kind, key)
         self._quarantine(kind, key, BadEntry(Fault.REJECTED, why))
 
@@ -129,9 +129,9 @@ class Store:
     def exclusive(self, kind: str, key: str) -> Iterator[bool]:
         """Hold the right to make an entry, among all processes of this machine and all threads.
 
-        Look again once inside, `get(..., remote=False)`: who held it before may have made the entry. Gives False where
+        Look again once inside, `get(..., remote=False)`: the holder before may have made the entry. Yields False where
         the holder takes longer than the store's timeout, where locks fail (both counted) and where nothing can be
-        written: then the entry is made twice, which is harmless. Not for an entry within itself.
+        written: then the entry is made twice, which is harmless. It cannot be nested for one entry.
         """
         check_name(kind, key)
         lock = self._acquired(kind, key)
@@ -145,20 +145,20 @@ class Store:
                     self.faults.count(Fault.LOCK_FAILED, f"{kind} {key}: {error}")
 
     def push(self, kind: str, key: str) -> bool:
-        """Write an entry to the remote tier, checked before; says whether that is done."""
+        """Check an entry and write it to the remote tier; return whether that is done."""
         if self._remote is None:
             raise ValueError("this store has no remote tier to push to")
         data = self.get_file(kind, key)
         return data is not None and self._remote.push(kind, key, data, _PUSH_TIMEOUT)
 
     def remote_names(self) -> list[tuple[str, str, int]] | None:
-        """Kind, key and size of the entries of the remote tier; None where that cannot be found out."""
+        """Return the kind, key and size of the remote tier's entries; None where it cannot be listed."""
         if self._remote is None:
             raise ValueError("this store has no remote tier")
         return self._remote.names(_PUSH_TIMEOUT)
 
     def get_file(self, kind: str, key: str) -> bytes | None:
-        """An entry's file as it is, checked; None where there is none that is sound."""
+        """Check an entry and return the bytes of its file; None where there is none that is sound."""
 
         def read(file: BinaryIO) -> bytes:
             check_entry(file, kind, key)
@@ -168,7 +168,7 @@ class Store:
         return self.examine(kind, key, read)
 
     def put_file(self, kind: str, key: str, pieces: Sequence[bytes]) -> bool:
-        """Write an entry's file, which was checked or just made; says whether that is done."""
+        """Write an entry's file, which was checked or just made; return whether that is done."""
         if self.directory is None or self.eviction is None or not self.may_write():
             return False
         if (size := sum(map(len, pieces))) > self.max_bytes:
@@ -184,14 +184,14 @@ class Store:
         return True
 
     def may_write(self) -> bool:
-        """Whether anything can be written; that it cannot is told once."""
-        if self.directory is not None and not self.directory.writable and not self._told_read_only:
-            self._told_read_only = True
+        """Return whether entries can be written; count the fault READ_ONLY once where they cannot."""
+        if self.directory is not None and not self.directory.writable and not self._counted_read_only:
+            self._counted_read_only = True
             self.faults.count(Fault.READ_ONLY, f"{self.directory.root} is only read: nothing new is kept")
         return self.directory is not None and self.directory.writable
 
     def examine(self, kind: str, key: str, read: Callable[[BinaryIO], _T]) -> _T | None:
-        """What `read` gives for an entry's file; None where that is missing, or unfit and then quarantined.
+        """Return the result of `read` on an entry's file; None where that is missing, or unfit and then quarantined.
 
         read: may raise BadEntry and OSError.
         """
@@ -212,7 +212,7 @@ class Store:
             self.faults.count(Fault.UNREADABLE, f"{kind} {key}: {error}")
         return None
 
-    def _fetched(self, remote: Remote, kind: str, key: str, only: Collection[str] | None) -> Entry | None:
+    def _fetch(self, remote: Remote, kind: str, key: str, only: Collection[str] | None) -> Entry | None:
         data = remote.fetch(kind, key)
         if data is None:
             return None

@@ -36,12 +36,12 @@ def parts_of(item: Described) -> list[tuple[str, str]]:
     if item.program:
         found.append(("digest", item.program))
     metadata = item.metadata
-    if isinstance(keyed := metadata.get("keyed"), Mapping):
-        found += [(name, _value(value)) for name, value in keyed.items() if name not in ("graph", "lowering")]
-        if isinstance(keyed.get("lowering"), Mapping):
-            found.append(("lowering", ", ".join(f"{k} {str(v)[:12]}" for k, v in keyed["lowering"].items())))
-    if isinstance(told := metadata.get("told"), Mapping):
-        found += [(name, _value(told[name])) for name in ("guards", "shape guards") if told.get(name)]
+    if isinstance(key_parts := metadata.get("key_parts"), Mapping):
+        found += [(name, _value(value)) for name, value in key_parts.items() if name not in ("graph", "lowering")]
+        if isinstance(key_parts.get("lowering"), Mapping):
+            found.append(("lowering", ", ".join(f"{k} {str(v)[:12]}" for k, v in key_parts["lowering"].items())))
+    if isinstance(explanation := metadata.get("explanation"), Mapping):
+        found += [(name, _value(explanation[name])) for name in ("guards", "shape guards") if explanation.get(name)]
     if isinstance(environment := metadata.get("environment"), Mapping):
         found += [(name, _value(value)) for name, value in environment.items()]
     if isinstance(seconds := metadata.get("compile_seconds"), int | float):
@@ -51,8 +51,8 @@ def parts_of(item: Described) -> list[tuple[str, str]]:
 
 def input_rows(metadata: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
     """Name, dtype, size, stride and device of each of a program's inputs, a module's own after the others."""
-    told = metadata.get("told")
-    inputs = told.get("inputs") if isinstance(told, Mapping) else None
+    explanation = metadata.get("explanation")
+    inputs = explanation.get("inputs") if isinstance(explanation, Mapping) else None
     if not isinstance(inputs, Mapping):
         return []
     tensors = [(str(name), tensor) for name, tensor in inputs.items() if isinstance(tensor, Mapping)]
