@@ -75,7 +75,7 @@ def tpu(
             **compilers,
             partitioner=chosen.partitioner,
             activation_memory_budget=chosen.activation_memory_budget,
-            kept=kept,
+            cache_use=kept,
         )
 
 

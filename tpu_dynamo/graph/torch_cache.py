@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 from tpu_dynamo_lowering import Unnameable, UnsupportedOp
 from tpu_dynamo_runtime import Client, client
 
-from .._torch_compat import Kept, forms_are_read, usable
+from .._torch_compat import CacheUse, forms_are_read, usable
 from ..cache.settings import cache_settings
 from ..cache.signature import conditions
 from ..errors import CompilationFailed
@@ -29,7 +29,7 @@ from .torch_entry import GraphRecord, StoredGraph, reviving
 Compile = Callable[[GraphModule, Sequence[Any]], CompiledGraph | EagerGraph | FrozenGraph]
 
 
-def kept_by_torch(options: Options, device: Client, on_device: bool) -> Kept | None:
+def kept_by_torch(options: Options, device: Client, on_device: bool) -> CacheUse | None:
     """How torch's cache is to be used with these options; None where it is not.
 
     Its entries name programs of our store and are useless without them, so they are kept where programs are. A frozen
@@ -46,7 +46,7 @@ def kept_by_torch(options: Options, device: Client, on_device: bool) -> Kept | N
         statistics.count("autograd_cache", str(why))
         return None
     tag = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return Kept(tag, lambda outcome: statistics.count("autograd_cache", outcome))
+    return CacheUse(tag, lambda outcome: statistics.count("autograd_cache", outcome))
 
 
 def storable(role: str, compile_graph: Compile) -> Callable[[GraphModule, Sequence[Any]], StoredGraph]:
