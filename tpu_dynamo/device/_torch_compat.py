@@ -12,7 +12,7 @@ from torch.utils import backend_registration
 
 NAME = "tpu"
 
-# What tracing raises for an operator whose result's size or value depends on data.
+# Errors of tracing for an operator whose result's size or value depends on data.
 DATA_DEPENDENT = (DynamicOutputShapeException, DataDependentOutputException)
 
 _acc = torch._C._acc

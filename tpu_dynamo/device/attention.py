@@ -1,4 +1,4 @@
-"""Attention on the device as one operator, forward and backward: PyTorch takes it apart for devices from outside."""
+"""Attention on the device as one operator, forward and backward: PyTorch decomposes it for devices from outside."""
 
 from __future__ import annotations
 

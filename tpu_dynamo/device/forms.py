@@ -33,8 +33,8 @@ def _div(self: Values, other: Values, rounding_mode: str | None = None) -> Value
     return torch.div(self, other, rounding_mode=rounding_mode)
 
 
-# By the operator's name without namespace, overload and underscore; parameters as in the schema, numbers as tensors
-# without dimensions.
+# By the operator's name without namespace, overload and underscore; the parameters are the schema's, with numbers as
+# tensors without dimensions.
 FORMS: dict[str, Callable[..., Values]] = {
     "add": _add,
     "sub": _sub,

@@ -10,7 +10,7 @@ from typing import Any
 def reference_count(objects: Sequence[Any], index: int) -> int:
     """Return the number of references to an item of a list or tuple, those of this call among them.
 
-    How many a call adds depends on the version of Python. Compare the number only with one that this function gives
-    for an object whose holders are known; a call takes 0.1 us.
+    How many a call adds depends on the version of Python: compare the number only with the one that this function
+    returns for an object whose holders are known. A call takes 0.1 us.
     """
     return getrefcount(objects[index])

@@ -1,4 +1,4 @@
-"""Calls taken apart by their schema: tensors and numbers that are operands, and what a call writes to and returns."""
+"""Calls in terms of their schema: tensors and numbers that are operands, arguments written to, and results."""
 
 from __future__ import annotations
 

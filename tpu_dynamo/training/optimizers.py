@@ -89,7 +89,7 @@ def initialise(optimizer: Optimizer, parameters: Sequence[torch.nn.Parameter]) -
 
 def _initialise(optimizer: Optimizer, group: dict[str, Any], fresh: Sequence[torch.nn.Parameter]) -> None:
     if isinstance(optimizer, torch.optim.SGD) and group["momentum"] and not group["dampening"]:
-        for parameter in fresh:  # the first step makes the gradient the momentum: what zeros give
+        for parameter in fresh:  # the first step makes the gradient the momentum, as zeros do
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return
     make = getattr(optimizer, "_init_group", None)
@@ -192,7 +192,7 @@ def _copy(optimizer: Optimizer, tensors: Mapping[torch.nn.Parameter, torch.Tenso
         own = {**group, "params": [tensors[p] for p in group["params"] if p in tensors]}
         if "capturable" in group:
             own["capturable"] = True  # counts of steps are operands
-        for form in ("foreach", "fused"):  # of one program, all the same
+        for form in ("foreach", "fused"):  # alike in one program
             if form in group:
                 own[form] = False
         copy.param_groups.append(own)

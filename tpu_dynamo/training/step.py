@@ -74,8 +74,8 @@ def train_step(
 
     It computes loss_fn(model(inputs), *targets), its gradients, their clipping to `max_grad_norm` if given, and the
     optimizer's update, whose rule is traced from PyTorch's own code. Parameters and the optimizer's state are donated:
-    their buffers are written anew and never copied. `.grad` is neither read nor written. Learning rates are operands,
-    so schedulers compile nothing anew; eager steps, `state_dict` and `load_state_dict` may come in between.
+    their buffers are overwritten and never copied. `.grad` is neither read nor written. Learning rates are operands,
+    so schedulers cause no recompilation; eager steps, `state_dict` and `load_state_dict` may come in between.
 
     model: on torch.device("tpu"). loss_fn: returns the loss, or a tuple that begins with it; without one the model's
     output is the loss, or has it as `.loss`. options: as for torch.compile(backend="tpu"). Raises
