@@ -5,8 +5,6 @@ of JAX. The public names are imported when they are first asked for.
 """
 
 import sys
-from itertools import pairwise
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from tpu_dynamo_runtime.lazy import lazy_names
@@ -81,21 +79,10 @@ _PLACES = {
 if not TYPE_CHECKING:
     __getattr__, __dir__, __all__ = lazy_names(__name__, _PLACES)
 
-
-def _is_command_line() -> bool:
-    """Whether this process is `tpu-dynamo`, which answers without torch where it can.
-
-    Its verbs that run a user's code register the device before (tpu_dynamo/cli/user_code.py).
-    """
-    program = sys.argv[0] if getattr(sys, "argv", None) else ""
-    # `-m` stands for the module while its packages are imported.
-    as_module = program == "-m" and ("-m", "tpu_dynamo.cli") in pairwise(sys.orig_argv)
-    return as_module or PurePath(program).stem == "tpu-dynamo"
-
-
 # Not by the entry point group `torch.backends`, which `import torch` loads in every program of the environment: a
 # package that is merely installed would add an accelerator to programs that do not know of it.
-if not _is_command_line():
+# The script `tpu-dynamo` imports its entry point first, and registers the device before it runs a user's code.
+if "tpu_dynamo_cli" not in sys.modules:
     from .device import register_if_free
 
     register_if_free()

@@ -1,4 +1,4 @@
-"""The forms that a graph passes through, kept for people: dump folders, structured traces and repro folders."""
+"""The forms of a graph from FX to XLA, written for people: to dump folders, structured traces and repro folders."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ _numbers = itertools.count()
 
 
 def next_name(role: str) -> str:
-    """A folder name for a graph, unique in this process and sorted by age, as `0003-inference`."""
+    """Return a folder name for a graph, unique in this process and sorted by age, as `0003-inference`."""
     return f"{next(_numbers):04d}-{role}"
 
 
-def record_event(kind: str, tell: Callable[[], Any]) -> None:
-    """Write what a stage did into the structured trace, for the report; `tell` runs only where somebody reads it."""
-    trace_event(f"tpu_dynamo/event/{kind}", lambda: json.dumps(tell()))
+def record_event(kind: str, describe: Callable[[], Any]) -> None:
+    """Write an event of a stage into the structured trace, for the report, as JSON of what `describe` returns.
+
+    `describe` is called only if somebody reads the trace.
+    """
+    trace_event(f"tpu_dynamo/event/{kind}", lambda: json.dumps(describe()))
 
 
 @dataclass
@@ -43,7 +46,7 @@ class Artifacts:
         self.observe("versions.json", lambda: json.dumps(versions(), indent=2))
 
     def observe(self, file: str, write: Callable[[], str]) -> None:
-        """Keep one form; `write` runs only where someone will read it."""
+        """Write one form to the dump folder and the trace; `write` is called only if either is there."""
         trace_artifact(f"tpu_dynamo/{self.name}/{file}", write)
         if self.dump_dir is not None:
             folder = self.dump_dir / self.name
@@ -51,7 +54,7 @@ class Artifacts:
             (folder / file).write_text(write(), encoding="utf-8")
 
     def write_repro(self, forms: Mapping[str, str]) -> Path:
-        """A folder with everything about a failed graph: the early forms, `forms` and the versions."""
+        """Write the early forms, `forms` and the versions of a failed graph to a folder, and return that."""
         if self.dump_dir is not None:
             folder = self.dump_dir / self.name
             folder.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,7 @@ def tpu(
             inference=partial(compile_role, "inference"),
             partitioner=chosen.partitioner,
             activation_memory_budget=chosen.activation_memory_budget,
-            kept=kept,
+            cache_use=kept,
         )
 
 

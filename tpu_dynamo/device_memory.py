@@ -1,9 +1,8 @@
-"""Whose the device's memory is: live bytes by what holds them."""
+"""Device memory in use, by owner."""
 
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,16 +11,17 @@ import torch
 
 from .device import NAME as DEVICE
 from .device.cells import cell_of
+from .device.references import reference_count
 from .session import session
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Live bytes of the device's memory by owner; memory that the CPU client shares with the host is none.
+    """Live bytes of the device's memory by owner, without memory that the CPU client shares with the host.
 
     parameters: of modules on the device, and copies of CPU models' parameters and buffers. gradients: their `.grad`.
     optimizer_state: tensors in the state of optimizers. tensors: other tensors that Python code holds: buffers,
-    inputs, outputs. activations: what only autograd holds, saved for a backward. constants: of compiled graphs.
+    inputs, outputs. activations: tensors that only autograd holds, saved for a backward. constants: of compiled graphs.
     """
 
     parameters: int = 0
@@ -33,7 +33,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of them together."""
+        """The sum of all."""
         return sum(asdict(self).values())
 
     def __str__(self) -> str:
@@ -41,20 +41,20 @@ class Memory:
 
 
 def memory() -> Memory:
-    """Who holds the device's memory now.
+    """Return the device memory in use now, by owner.
 
-    Looks at every Python object, which takes a while: for people, not for loops. A buffer that several tensors share
-    is counted once, for the first of the owners in the order of `Memory`'s fields.
+    It looks at every Python object, which takes a while: it is for people, not for loops. A buffer that several tensors
+    share is counted once, for the first of its owners in the order of `Memory`'s fields.
     """
     gc.collect()
-    everything = gc.get_objects()
+    found, optimizers = _device_tensors_and_optimizers()
+    # Reference counts, since no search for referrers sees the local variables of functions that run. A tensor that only
+    # autograd saved has one reference beside the list's, which is C++'s, and more than one use there.
+    saved_count = reference_count([object()], 0) + 1
+    counts = [reference_count(found, i) for i in range(len(found))]
     tensors, saved = [], []
-    for each in everything:
-        if type(each) in (torch.Tensor, torch.nn.Parameter) and each.device.type == DEVICE:
-            # Held here by the list, the loop and the call; one reference more with other uses is C++'s, as autograd's.
-            only_saved = sys.getrefcount(each) == 4 and each._use_count() > 1
-            (saved if only_saved else tensors).append(each)
-    optimizers = [o for o in everything if issubclass(type(o), torch.optim.Optimizer)]
+    for tensor, count in zip(found, counts, strict=True):
+        (saved if count == saved_count and tensor._use_count() > 1 else tensors).append(tensor)
     states = [v for o in optimizers for state in o.state.values() for v in state.values()]
     parameters = [t for t in tensors if isinstance(t, torch.nn.Parameter)]
     counted: set[int] = set()
@@ -67,6 +67,13 @@ def memory() -> Memory:
         activations=_claim(saved, counted),
         constants=sum(executable.constant_bytes for executable in executables),
     )
+
+
+def _device_tensors_and_optimizers() -> tuple[list[torch.Tensor], list[torch.optim.Optimizer]]:
+    """Return the live tensors of the device and the live optimizers, held by the lists alone."""
+    everything = gc.get_objects()
+    tensors = [t for t in everything if type(t) in (torch.Tensor, torch.nn.Parameter) and t.device.type == DEVICE]
+    return tensors, [o for o in everything if issubclass(type(o), torch.optim.Optimizer)]
 
 
 def _claim(tensors: Iterable[Any], counted: set[int]) -> int:

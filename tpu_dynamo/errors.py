@@ -1,4 +1,4 @@
-"""What the front door raises besides lowering's and the runtime's own errors."""
+"""Errors of the front door; lowering and the runtime have their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tpu_dynamo_lowering import SourceLine, Unsupported, UnsupportedOp, named_op
 class CompilationFailed(RuntimeError):
     """A stage broke on a graph that should compile: a bug of ours or of a library beneath.
 
-    stage: where. line: the user's line, if known. repro: a folder with the graph in every form it reached.
+    stage: the one that broke. line: the user's line, if known. repro: a folder with the graph in every form it reached.
     """
 
     code = "TPU103"
@@ -29,9 +29,10 @@ class CompilationFailed(RuntimeError):
 
 
 def refusal_of_xla(platform: str, message: str, repro: Callable[[], Path]) -> UnsupportedOp | CompilationFailed:
-    """The error for a program that XLA refused, with the operation and the user's line where `message` names them.
+    """Return the error for a program that XLA refused, with the operation and the user's line if `message` names them.
 
-    What XLA has not implemented on the platform is unsupported; all else should compile, and leaves a folder.
+    An operation that XLA has not implemented on the platform is an UnsupportedOp; all else should compile, so it is a
+    CompilationFailed with a repro folder.
     """
     named = named_operation(message)
     if named is None or not message.startswith("UNIMPLEMENTED"):

@@ -28,22 +28,23 @@ class Options:
     """Every knob of the backend, given as `torch.compile(..., backend="tpu", options={...})`.
 
     target: the platform to run on: `auto` (a TPU where there is one, else the CPU client), `cpu`, `cuda`, `tpu`.
-    fallback: what becomes of a graph with an operator that has no lowering: `error` raises UnsupportedOp, `eager`
-    runs that graph in eager PyTorch, counted and named in `stats()`.
+    fallback: for a graph with an operator that has no lowering, `error` raises UnsupportedOp, `eager` runs that graph
+    in eager PyTorch, counted and named in `stats()`.
     dump_dir: a folder that receives every form of every graph, one folder a graph.
-    transfer: how CPU tensors reach the CPU client: `shared` without a copy where alignment allows, `copy` as a
-    device with its own memory needs it.
+    transfer: how CPU tensors reach the CPU client: `shared` without a copy where alignment allows, `copy` as for a
+    device with its own memory.
     max_executables: how many executables stay loaded in the process; beyond, the least recently used is unloaded, and
     loaded again when it is called.
-    partitioner: how AOTAutograd cuts training graphs: `min_cut` saves what is dear to compute again and recomputes the
-    rest, `default` saves whatever the backward needs.
-    freeze: for inference: parameters and buffers are constants of the program, what follows from them alone is computed
-    once, and batch norms become part of their convolutions; changing one afterwards is an error at the next call.
+    partitioner: how AOTAutograd cuts training graphs: `min_cut` saves values that are expensive to recompute and
+    recomputes the rest, `default` saves all values that the backward needs.
+    freeze: for inference: parameters and buffers are constants of the program, values that depend on them alone are
+    computed once, and batch norms become part of their convolutions; changing one afterwards is an error at the next
+    call.
     cache: whether executables are kept on disk and found there by later processes: `True`, `False`, or `read_only`.
-    cache_dir: the folder for that, in the place of `TPU_DYNAMO_CACHE_DIR`; see docs/caching.md.
-    autograd_cache: whether torch's AOTAutogradCache keeps what AOTAutograd makes of a graph, for later processes.
-    activation_memory_budget: the share, from 0 to 1, of what `min_cut` would save that may be saved; below 1 the
-    backward recomputes more.
+    cache_dir: their folder, instead of `TPU_DYNAMO_CACHE_DIR`; see docs/caching.md.
+    autograd_cache: whether torch's AOTAutogradCache stores AOTAutograd's results, for later processes.
+    activation_memory_budget: the share, from 0 to 1, of the values that `min_cut` would save that may be saved; below 1
+    the backward recomputes more.
     """
 
     # Fields are part of an executable's identity unless they say why not.
@@ -61,7 +62,7 @@ class Options:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any] | None, mode: str | None = None) -> Options:
-        """Options from what `torch.compile` was given.
+        """Return the options that `torch.compile` was given.
 
         Raises OptionError for an unknown key, naming the closest, for a value of the wrong kind, and for a `mode`
         other than `default`: modes are Inductor's bundles of settings.

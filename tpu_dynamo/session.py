@@ -1,4 +1,4 @@
-"""What one process holds: the counts, the executables that are loaded, and the caches on disk that are open."""
+"""The state of a process: its counts, loaded executables and open caches on disk."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .cache.settings import CacheSettings, cache_settings
 from .statistics import Snapshot, Statistics
 
 
-class Holder(Protocol):
-    """A graph's executable as one that holds memory of the device."""
+class HoldsConstants(Protocol):
+    """A graph's executable, which holds its constants in the device's memory."""
 
     @property
     def constant_bytes(self) -> int:
@@ -38,25 +38,25 @@ class Session:
         self._caches: dict[CacheSettings, Cache] = {}
         self.last_miss: Miss | None = None
         self._watching = False
-        self._executables: WeakSet[Holder] = WeakSet()
+        self._executables: WeakSet[HoldsConstants] = WeakSet()
         self._residents: WeakKeyDictionary[Client, Residents] = WeakKeyDictionary()
 
     def load(self, client: Client, program: Program, limit: int, cache: Cache | None = None, graph: str = "") -> Entry:
-        """A graph's executable on a client: the one loaded already, one from the cache, or a fresh one.
+        """Return a graph's executable on a client: the one loaded already, one from the cache, or a newly compiled one.
 
-        limit: how many executables of graphs may stay loaded. Raises what XLA raises.
+        limit: how many executables of graphs may stay loaded. Raises XLA's errors.
         """
         self._graphs.limit = limit
         obtain = partial(cache.executable, graph=graph) if cache is not None else None
         return self._load(self._graphs, client, program, obtain)
 
     def load_operator(self, client: Client, program: Program) -> Entry:
-        """The same for an eager operator on the device, with the cache that the environment names."""
+        """Return an eager operator's executable on a client; the cache is the one that the environment names."""
         cache = self.cache(cache_settings())
         return self._load(self._operators, client, program, cache.executable if cache is not None else None)
 
     def cache(self, settings: CacheSettings) -> Cache | None:
-        """The cache of these settings, opened once; None where they say that there is none."""
+        """Return the cache of these settings, opened once; None if they switch it off."""
         if not settings.enabled:
             return None
         if settings not in self._caches:
@@ -92,24 +92,24 @@ class Session:
         self.statistics.count("xla_compiles")
         return executable
 
-    def note(self, executable: Holder) -> None:
-        """Remember a graph's executable, weakly, as one that holds memory."""
+    def note(self, executable: HoldsConstants) -> None:
+        """Remember a graph's executable, by a weak reference, as one that holds constants."""
         self._executables.add(executable)
 
-    def executables(self) -> list[Holder]:
-        """Those that are still in use."""
+    def executables(self) -> list[HoldsConstants]:
+        """Return the executables that hold constants and are still in use."""
         return list(self._executables)
 
     def residents(self, client: Client) -> Residents:
-        """The copies of CPU models' parameters on a client's device."""
+        """Return the copies of CPU models' parameters on a client's device."""
         return self._residents.setdefault(client, Residents())
 
     def resident_bytes(self) -> int:
-        """Bytes of all copies of CPU models' parameters."""
+        """Return the bytes of all copies of CPU models' parameters."""
         return sum(residents.nbytes for residents in self._residents.values())
 
     def release_graphs(self) -> None:
-        """Unload the executables of graphs; what is still held is loaded anew when it is called."""
+        """Unload the executables of graphs; each is loaded again if it is called."""
         self._graphs.clear()
 
     def release(self) -> None:
@@ -118,13 +118,13 @@ class Session:
         self._operators.clear()
 
     def close_caches(self) -> None:
-        """Forget the caches; what the environment names is opened anew when it is needed."""
+        """Forget the open caches; each is opened again when it is needed."""
         self._caches.clear()
         self.last_miss = None
 
     @property
     def loaded(self) -> int:
-        """How many executables of graphs are loaded."""
+        """The number of loaded executables of graphs."""
         return len(self._graphs)
 
 
@@ -132,12 +132,12 @@ _session = Session()
 
 
 def session() -> Session:
-    """The process's session."""
+    """Return the process's session."""
     return _session
 
 
 def stats() -> Snapshot:
-    """The counts of this process so far."""
+    """Return the counts of this process so far."""
     return _session.statistics.snapshot()
 
 
@@ -147,7 +147,7 @@ def reset_stats() -> None:
 
 
 def explain_last_miss() -> Miss | None:
-    """Why the latest graph that was not in the cache was not there; None where every graph was."""
+    """Return the reason why the latest graph that was not in the cache was not there; None if every graph was."""
     return _session.last_miss
 
 

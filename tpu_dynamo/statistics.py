@@ -15,18 +15,18 @@ from tpu_dynamo_runtime.store import Faults
 class Snapshot:
     """The counts at one moment.
 
-    graphs: FX graphs that came to be compiled, by role: `forward`, `backward` and `inference` from AOTAutograd, `step`
-    from `train_step`.
+    graphs: FX graphs that were compiled, by role: `forward`, `backward`, `inference`, and `step` of train_step.
     lowerings: graphs taken to StableHLO, one for each set of concrete sizes. xla_compiles: programs compiled.
     cache_hits, cache_misses: by level. At level `signature` a graph's program is found, at `memory` a program's
-    executable in this process, at `disk` and `remote` one that was kept. cache_faults: what went wrong with the cache,
-    by the names of docs/caching.md.
-    autograd_cache: graphs of Dynamo's of which torch's cache had what AOTAutograd makes of them, `hit`, had not,
-    `miss`, or can have nothing, by the reason.
-    precompile: models of tpu_dynamo.precompile whose frame was kept, `hit`, was not, `miss`, or why it cannot be used.
+    executable in this process, at `disk` and `remote` a stored one. cache_faults: faults of the cache, by the names of
+    docs/caching.md.
+    autograd_cache: graphs of Dynamo's for which torch's cache had AOTAutograd's result, `hit`, had none, `miss`, or can
+    have none, by the reason.
+    precompile: models of tpu_dynamo.precompile whose frame was stored, `hit`, was not, `miss`, or cannot be used, by
+    the reason.
     executions: runs of executables. bytes_to_device, bytes_to_host: bytes copied; memory that host and device
-    share is not counted. donations: buffers of inputs that new values took over. donations_refused: why new values
-    needed memory of their own, with how often. fallbacks: why graphs ran in eager PyTorch, with how many did.
+    share is not counted. donations: buffers of inputs whose memory new values took over. donations_refused: how often
+    new values needed memory of their own, by the reason. fallbacks: graphs that ran in eager PyTorch, by the reason.
     """
 
     graphs: dict[str, int] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Snapshot:
     fallbacks: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
-        """The counts as plain data, ready for JSON."""
+        """Return the counts as plain data, ready for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Statistics:
         self._by_key: dict[str, Counter[str]] = {}
 
     def count(self, what: str, key: str | None = None) -> None:
-        """One more of `what`, a field of Snapshot; `key` is the entry where that field is a dict."""
+        """Add one to `what`, a field of Snapshot; `key` is the entry where that field is a dict."""
         with self._lock:
             if key is None:
                 self._totals[what] += 1
@@ -72,7 +72,7 @@ class Statistics:
                 self._by_key.setdefault(what, Counter())[key] += 1
 
     def snapshot(self) -> Snapshot:
-        """The counts now."""
+        """Return the counts at this moment."""
         with self._lock:
             counts: dict[str, Any] = {**asdict(self.traffic), **self._totals}
             counts |= {what: dict(counter) for what, counter in self._by_key.items()}
@@ -80,7 +80,7 @@ class Statistics:
             return Snapshot(**counts)
 
     def reset(self) -> None:
-        """Start again from zero; executables go on counting into the same object."""
+        """Set every count to zero; executables go on counting into the same object."""
         with self._lock:
             self._totals.clear()
             self._by_key.clear()

@@ -1,4 +1,4 @@
-"""The version of tpu-dynamo that is installed, and those of what it is made of."""
+"""The version of tpu-dynamo that is installed, and those of the packages that it depends on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGES = ("torch", "torch-mlir", "jax", "jaxlib", "libtpu", "numpy", "tpu-dyn
 
 
 def versions() -> dict[str, str]:
-    """The versions that decide what a graph becomes."""
+    """Return the versions that decide how a graph is compiled, by package, with Python's and the machine's type."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for package in _PACKAGES:
         try:

@@ -23,8 +23,8 @@ _PROGRAM = "tpu-dynamo"
 _HEAD = """\
 # The command line
 
-`tpu-dynamo VERB`, or `python -m tpu_dynamo.cli VERB`. This page is written from the command line itself
-(`python -m tests.cli.page`); each verb tells the same under `--help`.
+`tpu-dynamo VERB`, or `python -m tpu_dynamo.cli VERB`, which begins slower since it imports torch. This page is written
+from the command line itself (`python -m tests.cli.page`); each verb tells the same under `--help`.
 
 * Results go to stdout; progress, and what is told besides, to stderr. `--json` prints the result as one JSON document.
 * Progress is shown on a terminal alone, and not with `--no-progress`. Where the output is no terminal lines are as long

@@ -57,20 +57,33 @@ def test_operators_on_constants_of_functions_compiled_ahead_of_time(name):
 
 
 @pytest.mark.parametrize(
-    "bias", [pytest.param(True, id="bias"), pytest.param(False, marks=pytest.mark.slow, id="plain")]
+    ("kind", "bias"),
+    [
+        pytest.param("GRUCell", True, id="gru"),
+        pytest.param("GRUCell", False, marks=pytest.mark.slow, id="gru-without-biases"),
+        pytest.param("LSTMCell", True, marks=pytest.mark.slow, id="lstm"),
+        pytest.param("LSTMCell", False, id="lstm-without-biases"),
+    ],
 )
-def test_a_gru_cell_on_the_device_and_its_gradients(bias):
-    cell, there = torch.nn.GRUCell(3, 4, bias=bias), torch.nn.GRUCell(3, 4, bias=bias)
+def test_a_recurrent_cell_on_the_device_and_its_gradients(kind, bias):
+    kind = getattr(torch.nn, kind)
+    cell, there = kind(3, 4, bias=bias), kind(3, 4, bias=bias)
     there.load_state_dict(cell.state_dict())
     compiled = torch.compile(there.to("tpu"), backend="tpu", fullgraph=True)
+
+    def states(run, x, *given):
+        result = run(x, given if kind is torch.nn.LSTMCell else given[0])
+        return result if isinstance(result, tuple) else (result,)
+
     for batch in (2, 5):  # the second time its size is symbolic
-        x, hidden = torch.randn(batch, 3), torch.randn(batch, 4)
-        cell(x, hidden).square().sum().backward()
+        given = torch.randn(batch, 3), torch.randn(batch, 4), torch.randn(batch, 4)
+        expected = states(cell, *given)
+        sum(state.square().sum() for state in expected).backward()
         for run in (there, compiled):
             there.zero_grad()
-            result = run(x.to("tpu"), hidden.to("tpu"))
-            result.square().sum().backward()
-            torch.testing.assert_close(result.cpu(), cell(x, hidden))
+            found = states(run, *(tensor.to("tpu") for tensor in given))
+            sum(state.square().sum() for state in found).backward()
+            torch.testing.assert_close([state.cpu() for state in found], list(expected))
             for ours, theirs in zip(there.parameters(), cell.parameters(), strict=True):
                 torch.testing.assert_close(ours.grad.cpu(), theirs.grad)
         cell.zero_grad()

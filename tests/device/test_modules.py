@@ -84,7 +84,9 @@ WRAPPED = {
     "weight norm": lambda: torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 3)),
     "spectral norm": lambda: torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(3, 3)).eval(),
     "lstm": lambda: torch.nn.LSTM(3, 3, num_layers=2),
+    "lstm without biases": lambda: torch.nn.LSTM(3, 3, bias=False),
     "gru": lambda: torch.nn.GRU(3, 3),
+    "gru without biases": lambda: torch.nn.GRU(3, 3, bias=False),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 import tpu_dynamo
+from tpu_dynamo.device import references
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +95,29 @@ def test_many_threads_call_the_same_and_different_functions():
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("more", [0, -1, 2])
+def test_what_python_holds_is_no_activation_however_this_python_counts(nothing_before, monkeypatch, more):
+    if more:
+        monkeypatch.setattr(references, "getrefcount", lambda held: sys.getrefcount(held) + more)
+    weight = torch.ones(100).to("tpu").requires_grad_()
+
+    def grown():
+        now = tpu_dynamo.memory()
+        return now.activations - nothing_before.activations, now.tensors - nothing_before.tensors
+
+    def nested(local):  # a variable of a function that runs, which no search for referrers finds
+        product = (weight * local).sum()
+        held = grown()
+        return product, held
+
+    def factor():
+        return torch.full((100,), 2.0).to("tpu")
+
+    product, held = nested(factor())
+    assert held == (0, weight.nbytes * 2 + product.nbytes)
+    assert grown() == (weight.nbytes, weight.nbytes + product.nbytes)
+    product.backward()
+    del product
+    assert grown()[0] == 0

@@ -13,7 +13,7 @@ from torch.compiler._cache import CacheArtifact, CacheArtifactFactory, CacheArti
 
 from .apart import compiled_apart, fake_copies, modules_of
 from .autograd import compile_with_aot_autograd, forward_returns, static_inputs
-from .autograd_cache import BypassAOTAutogradCache, FXGraphCacheMiss, Kept, OutputCode, usable
+from .autograd_cache import BypassAOTAutogradCache, CacheUse, FXGraphCacheMiss, OutputCode, usable
 from .frames import frame_function, graph_tensors, guards, input_name, shape_guards, size_hint
 from .joint import JointPlaces, export_joint
 from .optimizer_steps import mark_stepped, traced_as_compiled
@@ -26,12 +26,12 @@ __all__ = [
     "CacheArtifact",
     "CacheArtifactFactory",
     "CacheArtifactRecorder",
+    "CacheUse",
     "DataDependentOutputException",
     "DynamicOutputShapeException",
     "FXGraphCacheMiss",
     "FakeTensorMode",
     "JointPlaces",
-    "Kept",
     "OutputCode",
     "compile_with_aot_autograd",
     "compiled_apart",

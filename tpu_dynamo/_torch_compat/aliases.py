@@ -1,4 +1,4 @@
-"""Inputs of one memory that a graph writes to, where AOTAutograd would compute something else."""
+"""Inputs that share memory to which a graph writes, in the cases that AOTAutograd computes wrongly."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from tpu_dynamo_lowering import UnsupportedInput
 def refuse_reread_aliases(
     inputs: Sequence[Any], names: Sequence[str], config: AOTConfig, metadata: ViewAndMutationMeta
 ) -> None:
-    """Refuse inputs that read another input's memory otherwise, where the graph writes to that memory.
+    """Raise UnsupportedInput for inputs that reinterpret memory of another input to which the graph writes.
 
-    Conjugated and negated views do, and views as another dtype. AOTAutograd takes inputs of one memory as one, and
-    makes views of that by sizes and strides alone: silently, they would have other values. inputs: fake tensors, and
-    what is no tensor; names: as the user's code has them; metadata: what AOTAutograd knows of them. Raises
-    UnsupportedInput.
+    Conjugated and negated views do, and views as another dtype. AOTAutograd makes one input of those that share memory,
+    and views of it by sizes and strides alone: silently, they would have other values. inputs: fake tensors, and values
+    that are no tensors; names: theirs in the user's code; metadata: AOTAutograd's of the graph.
     """
     memory: dict[int, list[int]] = defaultdict(list)
     for i, value in enumerate(inputs):
@@ -47,7 +46,7 @@ def _is_lazy(tensor: torch.Tensor) -> bool:
 
 
 def _overlap(inputs: Sequence[Any], sharing: Sequence[int], config: AOTConfig) -> bool:
-    """Whether some of these inputs have bytes in common; of several dtypes, whether one begins before another ends."""
+    """Return True if some of these inputs share bytes; of several dtypes, if one begins before another ends."""
     if len({inputs[i].dtype for i in sharing}) == 1:
         return len(compute_overlapping_inputs(config, list(inputs), list(sharing))) > 1
     spans = sorted(_span(inputs[i]) for i in sharing if inputs[i].numel())

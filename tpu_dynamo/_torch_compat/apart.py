@@ -1,4 +1,4 @@
-"""Compiling so that nobody notices: models with fake tensors, and Dynamo without a trace of them."""
+"""Compilation that leaves no trace: models with fake tensors, and Dynamo as it was before."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .frames import size_hint
 def compiled_apart(
     function: Callable[..., Any], backend: Callable[..., Any], dynamic: bool | None = None
 ) -> Iterator[Callable[..., Any]]:
-    """`function` under torch.compile, such that Dynamo afterwards knows nothing of it.
+    """Give `function` under torch.compile, and afterwards make Dynamo forget it.
 
-    Neither its cached code, nor the sizes it has seen, nor its counts; other threads compile before or after. Raises
-    RuntimeError where Dynamo is switched off.
+    Dynamo forgets its cached code, the sizes it has seen and its counts; other threads compile before or after. Raises
+    RuntimeError if Dynamo is switched off.
     """
     if config.disable:
         raise RuntimeError(
@@ -61,17 +61,18 @@ def _forget_region(region: int) -> None:
 
 
 def modules_of(model: Any) -> list[torch.nn.Module]:
-    """A module and those within it, also of a method of one; of other functions none are known."""
+    """Return a module, or the module of a method, with those within it; for other functions an empty list."""
     owner = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
     return list(owner.modules()) if isinstance(owner, torch.nn.Module) else []
 
 
 @contextlib.contextmanager
 def fake_copies(model: Any, inputs: Any, device: str) -> Iterator[Any]:
-    """`inputs` as fake tensors on `device`, while `model`'s tensors are fake too; nothing then computes.
+    """Give `inputs` as fake tensors on `device`, while `model`'s tensors are fake too; nothing then computes.
 
-    Tensors that are one stay one. Afterwards the modules have their own tensors and attributes again, whatever the
-    model's code did to them. The model is a module, a method of one, or a function of its inputs alone.
+    A tensor that occurs several times becomes one fake tensor. Afterwards the modules have their own tensors and
+    attributes again, whatever the model's code did to them. The model is a module, a method of one, or a function of
+    its inputs alone.
     """
     fakes: dict[int, torch.Tensor] = {}
 

@@ -1,4 +1,4 @@
-"""AOTAutograd: functional ATen graphs out of those that Dynamo captured."""
+"""AOTAutograd, which makes functional ATen graphs of those that Dynamo captured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import own_definitions
 
-from .autograd_cache import Kept
+from .autograd_cache import CacheUse
 from .stages import Compilers, compile_in_stages
 
 _PARTITIONERS = {"min_cut": min_cut_rematerialization_partition, "default": default_partition}
@@ -33,14 +33,13 @@ def compile_with_aot_autograd(
     inference: GraphCompiler,
     partitioner: str = "min_cut",
     activation_memory_budget: float = 1.0,
-    kept: Kept | None = None,
+    cache_use: CacheUse | None = None,
 ) -> Callable[..., Any]:
-    """AOTAutograd around three graph compilers: functional ATen graphs in, a callable for Dynamo out.
+    """Compile a graph of Dynamo's by AOTAutograd and three compilers of its graphs; return a callable for Dynamo.
 
-    partitioner, activation_memory_budget: as in tpu_dynamo.Options. kept: how torch's cache may have what comes out;
-    the compilers then give OutputCodes.
-    Mutations of inputs are `copy_`s at the end of the graphs. Composite operators come apart, no others: lowering
-    decides on the rest, when sizes are numbers.
+    partitioner, activation_memory_budget: as in tpu_dynamo.Options. cache_use: if torch's cache is used; the compilers
+    then return OutputCodes. In the functional ATen graphs mutations of inputs are `copy_`s at the end. Composite
+    operators are decomposed, no others: lowering decides on the rest, when sizes are numbers.
     """
     if any(isinstance(value, list | tuple | dict) for value in example_inputs):
 
@@ -65,7 +64,7 @@ def compile_with_aot_autograd(
     compilers = Compilers(forward, backward_undisturbed, inference, _PARTITIONERS[partitioner])
     budget = functorch_config.patch(activation_memory_budget=activation_memory_budget)
     with budget, _aot_logging(), own_definitions():
-        compiled = compile_in_stages(graph_module, list(example_inputs), compilers, kept)
+        compiled = compile_in_stages(graph_module, list(example_inputs), compilers, cache_use)
     counters["aot_autograd"]["ok"] += 1
     return disable(compiled, reason="it is compiled")
 
@@ -80,9 +79,9 @@ def _aot_logging() -> contextlib.AbstractContextManager[Any]:
 
 
 def static_inputs(graph_module: GraphModule, backward: bool) -> set[int]:
-    """Positions of the graph's inputs that are a model's parameters and buffers, the same at every call.
+    """Return the positions of a graph's inputs that are a model's parameters and buffers, the same at every call.
 
-    In a backward graph: those of them that the forward graph saved.
+    For a backward graph, of those that the forward graph saved.
     """
     context = TracingContext.try_get()
     metadata = context.fw_metadata if context is not None else None
@@ -95,7 +94,7 @@ def static_inputs(graph_module: GraphModule, backward: bool) -> set[int]:
 
 
 def forward_returns() -> int:
-    """How many outputs of the forward graph that AOTAutograd compiles now are the caller's; the others are saved."""
+    """Return how many outputs of the forward graph being compiled go to the caller; the others are saved."""
     metadata = TracingContext.get().fw_metadata
     assert metadata is not None
     return metadata.num_forward

@@ -1,8 +1,8 @@
-"""The one door to PyTorch's AOTAutogradCache: what AOTAutograd made of a graph of Dynamo's, kept by torch for later.
+"""The one door to PyTorch's AOTAutogradCache, in which torch stores AOTAutograd's results for graphs of Dynamo's.
 
 torch's own way into that cache makes a key for Inductor: it imports Inductor's code generation and reads all of
-torch's sources, 1.5 s in each process. So the key is made here, from what AOTAutograd depends on, by torch's pickler
-for such keys; the entries, how they are written, found and unwrapped, and the guards on their sizes are torch's.
+torch's sources, 1.5 s in each process. So the key is made here, from everything that AOTAutograd depends on, by
+torch's pickler for such keys; torch itself writes, finds and unwraps the entries and checks the guards on their sizes.
 """
 
 from __future__ import annotations
@@ -32,31 +32,40 @@ from torch._inductor.codecache import BypassFxGraphCache, FxGraphCache
 from torch._inductor.output_code import OutputCode
 from torch.fx import GraphModule
 
-__all__ = ["BypassAOTAutogradCache", "FXGraphCacheMiss", "Kept", "OutputCode", "for_entry", "found", "key_of", "usable"]
+__all__ = [
+    "BypassAOTAutogradCache",
+    "CacheUse",
+    "FXGraphCacheMiss",
+    "OutputCode",
+    "cache_info",
+    "found",
+    "key_of",
+    "usable",
+]
 
-# Raised when what is in a key, or in an OutputCode of ours, changes.
+# Increased when the contents of a key, or of an OutputCode of ours, change.
 _SCHEMA = "2"
 
 
 @dataclass(frozen=True)
-class Kept:
-    """How torch's cache is used.
+class CacheUse:
+    """The use of torch's cache for one graph of Dynamo's.
 
-    tag: a digest of everything of ours that decides what a graph becomes. told: is told `hit`, `miss`, or why a graph
-    can have no entry.
+    tag: a digest of everything of ours that decides what a graph becomes. report: called with `hit`, `miss`, or the
+    reason why a graph can have no entry.
     """
 
     tag: str
-    told: Callable[[str], None]
+    report: Callable[[str], None]
 
 
 def usable() -> bool:
-    """Whether torch's settings allow its cache of AOTAutograd's results on this machine."""
+    """Return True if torch's settings allow its cache of AOTAutograd's results on this machine."""
     return should_use_local_autograd_cache()
 
 
-def key_of(graph_module: GraphModule, inputs: Sequence[Any], config: Any, kept: Kept) -> str | None:
-    """The entry's name for a graph of Dynamo's on fake inputs; None for one that no key could tell from others."""
+def key_of(graph_module: GraphModule, inputs: Sequence[Any], config: Any, cache_use: CacheUse) -> str | None:
+    """Return the entry's key for a graph of Dynamo's on fake inputs; None if no key could tell it from others."""
     with sanitize_gm_for_cache(graph_module):
         try:
             for module in graph_module.modules():
@@ -66,7 +75,7 @@ def key_of(graph_module: GraphModule, inputs: Sequence[Any], config: Any, kept: 
                     _refuse_libraries(module)
             FxGraphCache._check_for_hop(graph_module)
             details = _Details(graph_module, inputs, config, create_fx_config())
-            details.ours = (_SCHEMA, kept.tag)
+            details.ours = (_SCHEMA, cache_use.tag)
             details.memories = _memories(inputs)
             return "a" + AOTAutogradCachePickler(graph_module).get_hash(details)
         except (BypassAOTAutogradCache, BypassFxGraphCache) as why:
@@ -74,20 +83,20 @@ def key_of(graph_module: GraphModule, inputs: Sequence[Any], config: Any, kept: 
         except (pickle.PicklingError, AttributeError, TypeError, NotImplementedError) as why:
             reason = f"the graph cannot be written down: {' '.join(str(why).split())}"
     counters["aot_autograd"]["autograd_cache_bypass"] += 1
-    kept.told(reason)
+    cache_use.report(reason)
     return None
 
 
-def for_entry(key: str, inputs: list[Any]) -> AOTAutogradCacheInfo:
-    """What AOTAutograd's configuration has for what comes out to become the entry `key`."""
+def cache_info(key: str, inputs: list[Any]) -> AOTAutogradCacheInfo:
+    """Return the AOTAutogradCacheInfo that makes torch store AOTAutograd's result under `key`."""
     return AOTAutogradCacheInfo(key, time.time_ns(), AOTAutogradCache._filter_backed_symints(inputs))
 
 
 def _memories(inputs: Sequence[Any]) -> list[tuple[int, bool]]:
-    """For each input tensor the first that has the same memory, and whether it is a view of another tensor.
+    """Return for each input tensor the index of the first with the same memory, and True if it is a view.
 
-    What AOTAutograd makes of inputs that a graph writes to depends on it; torch's own key, which has only each tensor's
-    shape, strides and dtype, takes a pair of views and a pair of separate tensors for the same.
+    AOTAutograd's treatment of inputs that a graph writes to depends on it; torch's own key, which has only each
+    tensor's shape, strides and dtype, does not tell a pair of views from a pair of separate tensors.
     """
     tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
     first: dict[int, int] = {}
@@ -95,7 +104,7 @@ def _memories(inputs: Sequence[Any]) -> list[tuple[int, bool]]:
 
 
 def _refuse_constants(module: GraphModule) -> None:
-    # torch's pickler tells of a tensor its shape, not its values.
+    # torch's pickler writes a tensor's shape, not its values.
     for name, _ in (*module.named_parameters(), *module.named_buffers()):
         raise BypassAOTAutogradCache(f"the graph holds the tensor {name}")
     for node in module.graph.find_nodes(op="get_attr"):
@@ -104,7 +113,7 @@ def _refuse_constants(module: GraphModule) -> None:
 
 
 def _refuse_libraries(module: GraphModule) -> None:
-    # What such an operator and its gradient are is code that no key knows.
+    # The code of such an operator and of its gradient is in no key.
     for node in module.graph.nodes:
         operator = getattr(node.target, "overloadpacket", node.target)
         name = getattr(operator, "_qualified_op_name", "aten::")
@@ -113,7 +122,7 @@ def _refuse_libraries(module: GraphModule) -> None:
 
 
 class _Details(AOTAutogradCacheDetails):
-    """What AOTAutograd depends on; of Inductor nothing."""
+    """The contents of a key: everything that AOTAutograd depends on, and nothing of Inductor."""
 
     ours: tuple[str, str]
     memories: list[tuple[int, bool]]
@@ -137,9 +146,9 @@ class _Details(AOTAutogradCacheDetails):
 
 
 def found(
-    key: str, inputs: list[Any], config: Any, kept: Kept
+    key: str, inputs: list[Any], config: Any, cache_use: CacheUse
 ) -> tuple[Callable[..., Any], ViewAndMutationMeta] | None:
-    """What an entry holds, ready to be called with a list of inputs; and what AOTAutograd knew of the graph."""
+    """Return the callable of an entry, which takes a list of inputs, and AOTAutograd's metadata; None without entry."""
     remote = should_use_remote_autograd_cache()
     entry = AOTAutogradCache._lookup(key, True, remote, inputs, {}, config)
     compiled: Any = None
@@ -149,8 +158,8 @@ def found(
     except FXGraphCacheMiss:
         pass  # the entry's programs are no longer there
     except Exception as why:  # noqa: BLE001  (what torch unpickled and its wrappers can raise anything)
-        kept.told(f"an entry cannot be used: {type(why).__name__}: {' '.join(str(why).split())[:200]}")
+        cache_use.report(f"an entry cannot be used: {type(why).__name__}: {' '.join(str(why).split())[:200]}")
     outcome = "miss" if compiled is None else "hit"
     counters["aot_autograd"][f"autograd_cache_{outcome}"] += 1
-    kept.told(outcome)
+    cache_use.report(outcome)
     return compiled

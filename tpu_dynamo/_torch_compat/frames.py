@@ -1,4 +1,4 @@
-"""What Dynamo and AOTAutograd know of the code that is being compiled: names, guards, sizes."""
+"""Names, guards and sizes of the code that Dynamo and AOTAutograd are compiling."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ _OWN_FOLDER = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 def frame_function() -> str:
-    """The qualified name of the function that Dynamo compiles, as `Model.forward`; empty where it compiles none."""
+    """Return the qualified name of the function that Dynamo compiles, as `Model.forward`; "" if it compiles none."""
     context = TracingContext.try_get()
     traced = context.traced_code if context is not None else []
     if traced and _wraps(traced[0]):
-        # Behind it is what was inlined, each function after those that it calls.
+        # The functions that it inlined follow, each after those that it calls.
         inlined = [code for code in reversed(traced) if not _wraps(code)]
         traced = [code for code in inlined if code.co_name == "forward"] or inlined
     return traced[0].co_qualname if traced else ""
 
 
 def _wraps(code: CodeType) -> bool:
-    """Whether a function is Dynamo's own, as around nn.Sequential, ours, or a decorator's, which takes anything."""
+    """Return True for a wrapper: Dynamo's, as around nn.Sequential, ours, or a decorator's, which takes anything."""
     takes_anything = CO_VARARGS | CO_VARKEYWORDS
     own = "/torch/_dynamo/" in code.co_filename or code.co_filename.startswith(_OWN_FOLDER)
     return own or code.co_flags & takes_anything == takes_anything
 
 
 def guards() -> list[str]:
-    """The guards of the frame that Dynamo compiles: kind and source, without values, which are not yet known."""
+    """Return the guards of the frame that Dynamo compiles: kind and source, without values, which are not yet known."""
     context = TracingContext.try_get()
     if context is None:
         return []
     everything = ((guard.create_fn_name(), guard.name) for guard in context.guards_context.dynamo_guards)
-    # What is inside of modules are hundreds in a model, and says little; it differs where the graph does.
+    # There are hundreds of guards inside of modules, which say little: they differ where the graph does.
     found = {f"{kind} {name}" for kind, name in everything if name.startswith("L[") and "._" not in name}
-    # Names that Dynamo makes up can have addresses in them.
+    # Names that Dynamo invents can have addresses in them.
     return sorted({re.sub(r"\d{6,}", "#", guard) for guard in found})
 
 
 def shape_guards() -> list[str]:
-    """Conditions on the sizes of the frame that Dynamo compiles, and their ranges, in terms of its variables."""
+    """Return conditions on the sizes of the frame that Dynamo compiles, and their ranges, in terms of its variables."""
     context = TracingContext.try_get()
     shapes = context.fake_mode.shape_env if context is not None and context.fake_mode is not None else None
     if shapes is None:
@@ -61,18 +61,18 @@ def shape_guards() -> list[str]:
 
 
 def graph_tensors(graph_module: GraphModule) -> list[torch.Tensor]:
-    """The fake tensors that a graph takes and gives."""
+    """Return the fake tensors among a graph's inputs and outputs."""
     graph = graph_module.graph
     nodes = [*graph.find_nodes(op="placeholder"), *graph.output_node().all_input_nodes]
     return [node.meta["val"] for node in nodes if isinstance(node.meta.get("val"), torch.Tensor)]
 
 
 def size_hint(value: Any) -> int | float:
-    """The number that a size had when its graph was traced; reading it adds no guard."""
+    """Return the number that a size had when its graph was traced; reading it adds no guard."""
     return value.node.hint if isinstance(value, torch.SymInt | torch.SymFloat) else value
 
 
 def input_name(placeholder: torch.fx.Node) -> str:
-    """A graph input as Dynamo names it in Python's terms, such as `L['x']`."""
+    """Return Dynamo's Python expression for a graph input, such as `L['x']`."""
     name = getattr(getattr(placeholder, "_dynamo_source", None), "name", None)
     return name if isinstance(name, str) else placeholder.name

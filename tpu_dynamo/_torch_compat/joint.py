@@ -1,4 +1,4 @@
-"""AOTAutograd: forward and backward of a captured graph as one."""
+"""AOTAutograd, which makes one graph of the forward and backward of a captured graph."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _TOKEN_OUTPUTS = ForwardTokenAOTOutput, BackwardTokenAOTOutput
 
 @dataclass(frozen=True)
 class JointPlaces:
-    """What the inputs and outputs of a joint graph are.
+    """The inputs and outputs of a joint graph, in terms of the traced graph's.
 
-    inputs: for each the position among the traced graph's inputs, None for the gradient of an output. outputs: for
-    each output of the traced graph the number of the joint graph's. gradients: the same for inputs that have one.
+    inputs: for each its position among the traced graph's inputs, None for the gradient of an output. outputs: for each
+    output of the traced graph its position among the joint graph's. gradients: for each input of the traced graph that
+    has a gradient, by position, that gradient's position among the joint graph's outputs.
     """
 
     inputs: list[int | None]
@@ -40,10 +41,10 @@ class JointPlaces:
 
 
 def export_joint(graph_module: GraphModule, inputs: Sequence[Any]) -> tuple[GraphModule, JointPlaces]:
-    """Forward and backward of a graph of Dynamo's as one functional ATen graph.
+    """Return the forward and backward of a graph of Dynamo's as one functional ATen graph.
 
-    inputs: fake tensors that say what requires a gradient, and numbers. Writes to inputs are `copy_`s at the end.
-    Composite operators come apart, no others.
+    inputs: numbers, and fake tensors, of which those that require gradients are differentiated for. Writes to inputs
+    are `copy_`s at the end. Composite operators are decomposed, no others.
     """
     with contextlib.ExitStack() as stack, torch.enable_grad(), own_definitions():
         exported = aot_export_joint_with_descriptors(

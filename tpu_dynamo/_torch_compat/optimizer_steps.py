@@ -1,4 +1,4 @@
-"""Optimizers, in a trace and after a step."""
+"""States of optimizers that PyTorch sets while it traces a step, and after it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import torch
 
 
 def traced_as_compiled() -> contextlib.AbstractContextManager[None]:
-    """A context in which torch.compiler.is_compiling() is true, as while Dynamo traces: optimizers then keep numbers
-    in tensors."""
+    """Return a context in which torch.compiler.is_compiling() is true, so that optimizers keep numbers in tensors."""
     return torch.compiler._compile_session_context()
 
 

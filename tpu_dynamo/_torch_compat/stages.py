@@ -1,4 +1,4 @@
-"""AOTAutograd in its stages, as torch's aot_module_simplified goes through them, with what it keeps asked first."""
+"""The stages of AOTAutograd, as in torch's aot_module_simplified, after a look into its cache under a key of ours."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch._functorch.aot_autograd import create_aot_state, prepare_aot_module_s
 from torch.fx import GraphModule
 
 from .aliases import refuse_reread_aliases
-from .autograd_cache import Kept, OutputCode, for_entry, found, key_of
+from .autograd_cache import CacheUse, OutputCode, cache_info, found, key_of
 from .frames import input_name
 
 
 @dataclass(frozen=True)
 class Compilers:
-    """What AOTAutograd calls with its graphs, and how it cuts a training graph in two."""
+    """The compilers that AOTAutograd calls with its graphs, and the function that cuts a training graph in two."""
 
     forward: Callable[[GraphModule, Sequence[Any]], Any]
     backward: Callable[[GraphModule, Sequence[Any]], Any]
@@ -32,17 +32,18 @@ class Compilers:
 
 
 def compile_in_stages(
-    graph_module: GraphModule, inputs: Sequence[Any], compilers: Compilers, kept: Kept | None
+    graph_module: GraphModule, inputs: Sequence[Any], compilers: Compilers, cache_use: CacheUse | None
 ) -> Callable[..., Any]:
-    """A graph of Dynamo's as a function of its inputs; of a list of them, which it empties, where Dynamo's were nested.
+    """Compile a graph of Dynamo's; return a function of its inputs.
 
-    kept: how torch's cache is asked, under a key of ours, and filled; the compilers then give OutputCodes, and backward
-    graphs are compiled together with their forward graphs, since both are one entry. Raises what the compilers raise.
+    If Dynamo's inputs were nested, the function takes a list of the flat ones, which it empties. cache_use: if torch's
+    cache is used; the compilers then return OutputCodes, and backward graphs are compiled together with their forward
+    graphs, since both are one entry. Raises the errors of the compilers.
     """
-    eager_backward = kept is not None or functorch_config.force_non_lazy_backward_lowering
+    eager_backward = cache_use is not None or functorch_config.force_non_lazy_backward_lowering
     # The tokens of operators with effects stay inside the graphs: torch calls what its cache gives without any.
     patches: dict[str, Any] = {"unlift_effect_tokens": True}
-    if kept:
+    if cache_use:
         patches |= {"bundled_autograd_cache": True, "force_non_lazy_backward_lowering": eager_backward}
     with contextlib.ExitStack() as stack:
         stack.enter_context(functorch_config.patch(patches))
@@ -58,13 +59,13 @@ def compile_in_stages(
                 force_non_lazy_backward_lowering=eager_backward,
             )
         )
-        key = key_of(graph_module, fakes, config, kept) if kept else None
-        entry = found(key, fakes, config, kept) if kept and key else None
+        key = key_of(graph_module, fakes, config, cache_use) if cache_use else None
+        entry = found(key, fakes, config, cache_use) if cache_use and key else None
         if entry is not None:
             compiled, metadata = entry
         else:
             if key:
-                config = replace(config, cache_info=for_entry(key, fakes))
+                config = replace(config, cache_info=cache_info(key, fakes))
             stack.enter_context(compiled_autograd._disable())
             state = create_aot_state(stack, call, fakes, described, config, mode, shapes)
             state.fw_metadata.act_input_indices = activations
@@ -72,36 +73,36 @@ def compile_in_stages(
             refuse_reread_aliases(fakes, names, config, state.fw_metadata)
             captured = aot_stage1_graph_capture(state, call)
             roles: list[Any] = [compilers.forward, compilers.backward, compilers.inference]
-            if kept:
+            if cache_use:
                 roles = [SerializableAOTDispatchCompiler(OutputCode, compiler) for compiler in roles]
             compiled, _ = aot_stage2_compile(state, captured, compilers.partition, *roles)
             metadata = state.fw_metadata
     # No backward graph takes the memory of what was saved for it, so it may run again: retain_graph=True.
     metadata.bw_donated_idxs = []
-    function = _direct(compiled, metadata) or compiled
+    function = _without_wrapper(compiled, metadata) or compiled
     if isinstance(graph_module, GmWrapper):
-        return lambda given: function([*parameters, *_emptied(given)])
+        return lambda given: function([*parameters, *_take_all(given)])
     return lambda *given: function([*parameters, *given])
 
 
 def _names(graph_module: GraphModule | GmWrapper, count: int) -> list[str]:
-    """The graph's inputs as the user's code names them; by their numbers where lists of them were taken apart."""
+    """Return the names of the graph's inputs in the user's code; their numbers if lists of them were flattened."""
     if isinstance(graph_module, GmWrapper):
         return [f"number {i}" for i in range(count)]
     return [input_name(node) for node in graph_module.graph.find_nodes(op="placeholder")]
 
 
-def _emptied(values: list[Any]) -> list[Any]:
+def _take_all(values: list[Any]) -> list[Any]:
     taken = values.copy()
     values.clear()
     return taken
 
 
-def _direct(compiled: Any, metadata: ViewAndMutationMeta) -> Callable[[list[Any]], Any] | None:
-    """What a graph is `direct`ly, without AOTAutograd's wrapper, which takes 1.6 us a call, where that does nothing.
+def _without_wrapper(compiled: Any, metadata: ViewAndMutationMeta) -> Callable[[list[Any]], Any] | None:
+    """Return a compiled graph's `direct` callable if AOTAutograd's wrapper, 1.6 us a call, does nothing; else None.
 
-    Such is a graph without gradients that writes to no input and gives tensors of its own. For it the wrapper
-    (`_create_runtime_wrapper`) only switches gradients and autocast off, which no program looks at.
+    It does nothing for a graph without gradients that writes to no input and returns tensors of its own: there the
+    wrapper (`_create_runtime_wrapper`) only switches gradients and autocast off, which no program depends on.
     """
     layers = [compiled]
     while (inner := getattr(layers[-1], "__wrapped__", None)) is not None:

@@ -12,7 +12,7 @@ from torch.utils import backend_registration
 
 NAME = "tpu"
 
-# What tracing raises for an operator whose result's size or value depends on data.
+# Errors of tracing for an operator whose result's size or value depends on data.
 DATA_DEPENDENT = (DynamicOutputShapeException, DataDependentOutputException)
 
 _acc = torch._C._acc
@@ -21,18 +21,18 @@ _set = torch.ops.aten.set_.source_Storage_storage_offset
 
 
 class Hooks(_acc.PrivateUse1Hooks):
-    """What PyTorch asks of an accelerator, before anything of it is used."""
+    """The answers that PyTorch needs from an accelerator before it uses it."""
 
     def is_available(self) -> bool:
-        """Whether there is a device: there always is one, XLA's CPU client if nothing else."""
+        """Return True: there always is a device, XLA's CPU client if nothing else."""
         return True
 
     def has_primary_context(self, dev_id: int) -> bool:
-        """Whether device `dev_id` is in use already."""
+        """Return True for device 0, the only one, which needs no context to be made."""
         return dev_id == 0
 
     def is_built(self) -> bool:
-        """Whether PyTorch has been built for it."""
+        """Return True: PyTorch needs no build of its own for the device."""
         return True
 
 
@@ -45,7 +45,7 @@ class Guard(_acc.DeviceGuard):
 
 
 def owner_of_private_use() -> str:
-    """The name that PrivateUse1 has in this process; `privateuseone` if nobody took it."""
+    """Return the name that PrivateUse1 has in this process; `privateuseone` if no package took it."""
     return torch._C._get_privateuse1_backend_name()
 
 
@@ -62,23 +62,37 @@ def take_private_use(module: object) -> None:
 def answer(functions: Mapping[str, Callable[..., Any]]) -> None:
     """Put functions, by their names in torch._C, in the place of those that ask a device in C++ and raise for ours.
 
-    There is one accelerator in a process, so nobody else's answers go. PyTorch has no hook for them: a guard made in
-    Python can say its device's type alone.
+    There is one accelerator in a process, so no other device loses its answers. PyTorch has no hook for them: a guard
+    made in Python can say its device's type alone.
     """
     for name, function in functions.items():
-        getattr(torch._C, name)  # a new name upstream is to be noticed
+        getattr(torch._C, name)  # raises if PyTorch has renamed it
         setattr(torch._C, name, function)
 
 
 def library(namespace: str, key: str = "PrivateUse1") -> torch.library.Library:
-    """A library of kernels for one dispatch key, the device's."""
+    """Return an empty library of kernels for one dispatch key, by default the device's."""
     return torch.library.Library(namespace, "IMPL", key)
+
+
+def wrap_meta_kernel(
+    library: torch.library.Library,
+    operator: torch._ops.OpOverload,
+    wrap: Callable[[Callable[..., Any]], Callable[..., Any]],
+) -> None:
+    """Replace PyTorch's kernel of an operator for meta tensors, one written in Python, by what `wrap` makes of it.
+
+    It is in two tables: that of the dispatcher in C++, and that of the one in Python, which is on while Dynamo traces.
+    """
+    kernel = operator.py_kernels[torch._C.DispatchKey.Meta] = wrap(operator.py_kernels[torch._C.DispatchKey.Meta])
+    operator._dispatch_cache.clear()
+    library.impl(operator, kernel)
 
 
 def empty_tensor(
     size: Sequence[int], stride: Sequence[int] | None, dtype: torch.dtype, storage_class: type[torch.UntypedStorage]
 ) -> torch.Tensor:
-    """A tensor on the device, with a storage of its own of the right size and no memory behind it.
+    """Return a tensor on the device, with a storage of its own of the right size and no memory behind it.
 
     stride: contiguous if None. storage_class: the class of the storage's Python object, which lives as long as it.
     """
@@ -90,7 +104,7 @@ def empty_tensor(
 
 
 def contiguous_stride(size: Sequence[int]) -> tuple[int, ...]:
-    """The strides of a row-major tensor, counted in elements."""
+    """Return the strides of a row-major tensor, counted in elements."""
     stride, step = [], 1
     for extent in reversed(size):
         stride.append(step)
@@ -106,17 +120,17 @@ def reset_tensor(
 
 
 def as_view(operator: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> torch.Tensor:
-    """What a view operator gives, by its kernel for meta tensors: sizes, strides, and the same storage."""
+    """Call a view operator by its kernel for meta tensors; the result has the same storage, and sizes and strides."""
     return operator.redispatch(_META, *args, **kwargs)
 
 
 def without_autocast() -> Any:
-    """A context in which the device's autocast does nothing."""
+    """Return a context in which the device's autocast does nothing."""
     return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1))
 
 
 def overloads_with_prefix(prefix: str) -> list[str]:
-    """The names of ATen's operators that begin with `prefix`, with their overloads, as in `_foreach_add.Scalar`."""
+    """Return the names of ATen's operators that begin with `prefix`, with overloads, as in `_foreach_add.Scalar`."""
     names = []
     for name in torch._C._dispatch_get_all_op_names():
         short = name.removeprefix("aten::")

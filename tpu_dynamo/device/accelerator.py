@@ -1,4 +1,4 @@
-"""torch.accelerator for the device: what PyTorch asks of guards and allocators in C++, which Python devices lack."""
+"""torch.accelerator for the device: PyTorch asks guards and allocators in C++, which Python devices lack."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .operator_programs import in_use
 
 
 def _device_stats(device_index: int) -> dict[str, Any]:
-    """Bytes in use and held, as PyTorch's allocators tell them; their peaks where PJRT tells them."""
-    told = torch_module.memory_stats()
+    """Return bytes in use and held, in the form of PyTorch's allocators; their peaks where PJRT reports them."""
+    reported = torch_module.memory_stats()
     allocated = {"current": torch_module.memory_allocated()}
     reserved = {"current": torch_module.memory_reserved()}
     for counts, name in ((allocated, "peak_bytes_in_use"), (reserved, "peak_pool_bytes")):
-        if name in told:
-            counts["peak"] = told[name]
+        if name in reported:
+            counts["peak"] = reported[name]
     return {"allocated_bytes": {"all": allocated}, "reserved_bytes": {"all": reserved}}
 
 

@@ -39,7 +39,7 @@ def empty(
     pin_memory: bool | None = None,
     memory_format: torch.memory_format | None = None,
 ) -> torch.Tensor:
-    """A tensor without values; its memory is taken when something is written."""
+    """Return a tensor without values; memory is allocated when something is written to it."""
     _check_index(device)
     dtype = dtype or torch.get_default_dtype()
     if memory_format in (None, torch.contiguous_format, torch.preserve_format):
@@ -58,7 +58,7 @@ def empty_strided(
     device: torch.device | None = None,
     pin_memory: bool | None = None,
 ) -> torch.Tensor:
-    """A tensor of given strides without values."""
+    """Return a tensor of given strides without values."""
     _check_index(device)
     return new_tensor(size, stride, dtype or torch.get_default_dtype())
 
@@ -77,9 +77,9 @@ for _name in _VIEWS:
 
 @_kernel("_copy_from")
 def copy_from(self: torch.Tensor, dst: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-    """`self`'s values into `dst`, on the device or to and from it; between whole tensors nothing is copied.
+    """Write `self`'s values into `dst`, on the device or to and from it; whole tensors then share a buffer.
 
-    Lazily conjugated and negated tensors come as they are, see `registration.py`.
+    Lazily conjugated and negated tensors come unresolved, see `registration.py`.
     """
     if dst.device.type != NAME:
         dst.copy_(to_host(self))
@@ -97,7 +97,7 @@ def copy_from(self: torch.Tensor, dst: torch.Tensor, non_blocking: bool = False)
 
 @_kernel("_copy_from_and_resize")
 def copy_from_and_resize(self: torch.Tensor, dst: torch.Tensor) -> torch.Tensor:
-    """`self`'s values into `dst`, which takes its size."""
+    """Write `self`'s values into `dst`, after resizing it to `self`'s size."""
     if self.shape != dst.shape:
         dst.resize_(self.shape)
     return copy_from(self, dst)
@@ -105,13 +105,13 @@ def copy_from_and_resize(self: torch.Tensor, dst: torch.Tensor) -> torch.Tensor:
 
 @_kernel("_local_scalar_dense")
 def local_scalar_dense(self: torch.Tensor) -> bool | int | float | complex:
-    """The value of a tensor of one element; waits for it."""
+    """Return the value of a tensor of one element; waits until it is computed."""
     return to_host(self).item()
 
 
 @_kernel("equal")
 def equal(self: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors have the same size and values."""
+    """Return True if two tensors have the same size and values."""
     return self.shape == other.shape and bool((self == other).all())
 
 
@@ -119,7 +119,7 @@ def equal(self: torch.Tensor, other: torch.Tensor) -> bool:
 def resize(
     self: torch.Tensor, size: Sequence[int], *, memory_format: torch.memory_format | None = None
 ) -> torch.Tensor:
-    """A tensor of another size over the same storage, which grows where it must; new elements are zero."""
+    """Resize `self` in place over its storage, which grows if it is too small; new elements are zero."""
     grown = new_tensor(size, None, self.dtype)
     storage, offset = self.untyped_storage(), int(self.storage_offset())
     needed = (offset + grown.numel()) * self.dtype.itemsize
@@ -134,35 +134,35 @@ def resize(
 
 @_kernel("_has_compatible_shallow_copy_type")
 def has_compatible_shallow_copy_type(self: torch.Tensor, from_: torch.Tensor) -> bool:
-    """Whether `self.data = from_` works, by which Module.to moves a parameter and keeps it the same object.
+    """Return True: `self.data = from_` works, by which Module.to moves a parameter and keeps it the same object.
 
-    It does between plain dense tensors of any two devices, of which one is ours where this is asked; PyTorch's own
-    answer knows its own devices only. Sparse, quantized and meta tensors do not come here.
+    It works between plain dense tensors of any two devices, and one of the two is ours whenever PyTorch asks here;
+    PyTorch's own answer knows its own devices only. Sparse, quantized and meta tensors do not come here.
     """
     return True
 
 
-def _ours(storage: Any) -> Any:
+def _as_device_storage(storage: Any) -> Any:
     storage.__class__ = DeviceStorage
     return storage
 
 
 @_kernel("set_.source_Storage")
 def set_storage(self: torch.Tensor, source: Any) -> torch.Tensor:
-    """A vector over the whole of a storage."""
+    """Make `self` a vector over the whole of a storage."""
     count = source.nbytes() // self.dtype.itemsize
-    return reset_tensor(self, _ours(source), 0, (count,), (1,))
+    return reset_tensor(self, _as_device_storage(source), 0, (count,), (1,))
 
 
 @_kernel("set_.source_Storage_storage_offset")
 def set_storage_offset(
     self: torch.Tensor, source: Any, storage_offset: int, size: Sequence[int], stride: Sequence[int] = ()
 ) -> torch.Tensor:
-    """A view of a storage."""
-    return reset_tensor(self, _ours(source), storage_offset, size, stride or contiguous_stride(size))
+    """Make `self` a view of a storage; contiguous without `stride`."""
+    return reset_tensor(self, _as_device_storage(source), storage_offset, size, stride or contiguous_stride(size))
 
 
 @_kernel("set_.source_Tensor")
 def set_tensor(self: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    """The same view of the same storage as `source`."""
+    """Make `self` a view of `source`'s storage, with its size, strides and offset."""
     return reset_tensor(self, source.untyped_storage(), int(source.storage_offset()), source.shape, source.stride())

@@ -1,4 +1,4 @@
-"""Attention on the device as one operator, forward and backward: PyTorch takes it apart for devices from outside."""
+"""Attention on the device as one operator, forward and backward: PyTorch decomposes it for devices from outside."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _fake_backward(
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
     query, key, value, mask, ctx.is_causal, ctx.scale = inputs
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(query, key, value, *output, mask)
@@ -59,11 +59,15 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """torch.nn.functional.scaled_dot_product_attention; with dropout, or a mask that wants a gradient, taken apart."""
+    """Compute scaled_dot_product_attention by one operator, or by ATen's composite where that one cannot.
+
+    It cannot drop out, differentiate the mask, or take operands that are not [batch, heads, length, features] with
+    equal batches. Source: torch.nn.functional.scaled_dot_product_attention.
+    """
     same_batch = query.shape[:-3] == key.shape[:-3] == value.shape[:-3]
     same_heads = query.shape[-3:-2] == key.shape[-3:-2] == value.shape[-3:-2]
-    apart = dropout_p > 0 or query.ndim != 4 or not (same_batch and (same_heads or enable_gqa))
-    if apart or (attn_mask is not None and attn_mask.requires_grad):
+    composite = dropout_p > 0 or query.ndim != 4 or not (same_batch and (same_heads or enable_gqa))
+    if composite or (attn_mask is not None and attn_mask.requires_grad):
         math = torch.ops.aten._scaled_dot_product_attention_math.default
         return math(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)[0]
     return torch.ops.tpu_dynamo.attention(query, key, value, attn_mask, is_causal, scale)[0]
@@ -75,7 +79,7 @@ def register_attention(definition: torch.library.Library) -> list[torch.library.
     definition.define(_BACKWARD)
     torch.library.register_fake("tpu_dynamo::attention", _fake, lib=definition)
     torch.library.register_fake("tpu_dynamo::attention_backward", _fake_backward, lib=definition)
-    torch.library.register_autograd("tpu_dynamo::attention", _backward, setup_context=_remember, lib=definition)
+    torch.library.register_autograd("tpu_dynamo::attention", _backward, setup_context=_save_inputs, lib=definition)
     libraries = []
     for key in ("AutogradPrivateUse1", "PrivateUse1"):
         ours = torch.library.Library("aten", "IMPL", key)

@@ -31,7 +31,7 @@ SINGLE = (
 
 
 def _casting(name: str, dtype: torch.dtype | None) -> Callable[..., Any]:
-    """The operator with its floating tensors in `dtype`, or, for None, in the dtype that autocast is set to."""
+    """Return an ATen operator that first casts its floating tensors to `dtype`; for None, to autocast's dtype."""
     base, _, overload = name.partition(".")
     operator = getattr(getattr(torch.ops.aten, base), overload or "default")
 

@@ -10,6 +10,6 @@ def _fake(values: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def register_barriers(definition: torch.library.Library) -> None:
-    """Define the operator in `definition`: it gives the same values, which are computed nowhere else."""
+    """Define the operator in `definition`: it returns its operands, and XLA moves no computation across it."""
     definition.define("optimization_barrier(Tensor[] values) -> Tensor[]")
     torch.library.register_fake("tpu_dynamo::optimization_barrier", _fake, lib=definition)

@@ -1,4 +1,4 @@
-"""What lies behind a storage of the device: a PJRT buffer, shared by all tensors that view the storage."""
+"""The memory behind storages of the device: a PJRT buffer, shared by all tensors that view the storage."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ._torch_compat import contiguous_stride, empty_tensor
 
 
 class Cell:
-    """The memory of one storage: a dense row-major array of `shape` and `dtype` from the storage's first byte.
+    """The memory of one storage: a dense row-major array of `shape` and `dtype` that begins at its first byte.
 
     Held by the storage's Python object, which lives and dies with the storage. Buffers never change: an in-place
-    operation puts another buffer here, so two cells may hold one buffer.
+    operation puts another buffer into the cell, so two cells may hold one buffer.
     """
 
     __slots__ = ("buffer", "dtype", "shape")
@@ -38,12 +38,12 @@ class DeviceStorage(torch.UntypedStorage):
     cell: Cell | None = None
 
     def data_ptr(self) -> int:
-        """A number that no other live storage has."""
+        """Return a number that no other live storage has."""
         return self._cdata
 
 
 def cell_of(tensor: torch.Tensor) -> Cell | None:
-    """The memory behind a tensor of the device; None while nothing was written to it."""
+    """Return the memory behind a tensor of the device; None while nothing was written to it."""
     return tensor.untyped_storage().cell  # type: ignore[attr-defined]
 
 
@@ -53,14 +53,14 @@ def set_cell(tensor: torch.Tensor, cell: Cell) -> None:
 
 
 def new_tensor(size: Sequence[int], stride: Sequence[int] | None, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor of the device without values; contiguous if `stride` is None."""
+    """Return a tensor of the device without values; contiguous if `stride` is None."""
     return empty_tensor(size, stride, dtype, DeviceStorage)
 
 
 def wrap(
     buffer: Buffer, shape: tuple[int, ...], dtype: torch.dtype, order: tuple[int, ...] | None = None
 ) -> torch.Tensor:
-    """A buffer as a tensor of the device.
+    """Return a tensor of the device whose memory is `buffer`.
 
     shape: the tensor's own; the buffer's is that permuted by `order`, the tensor's dimensions from the outermost in
     memory to the innermost; None for row-major.
@@ -76,6 +76,6 @@ def wrap(
 
 
 def strides_of(physical: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
-    """The strides of a tensor whose dimensions lie in memory in this order."""
+    """Return the strides of a tensor of which memory has the dimensions in `order`, with the sizes `physical`."""
     dense = contiguous_stride(physical)
     return tuple(dense[order.index(d)] for d in range(len(order)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Sequence
 from itertools import repeat
@@ -16,17 +15,29 @@ from ..session import session
 from ._torch_compat import NAME
 from .cells import Cell, strides_of, wrap
 from .operator_programs import launch, transfer
+from .references import reference_count
 from .tensor_memory import duplicate, is_lazy, put_host, read, write
 
-# What `sys.getrefcount` says of a buffer that one cell and the list of operands hold.
-_HELD_ONCE = 3
+
+def _count_with_one_cell() -> int:
+    """Return `reference_count` of a buffer that one cell and the list of operands hold.
+
+    A count of the cells that share a buffer would not do: the operands of an execution that another thread prepares
+    hold it too.
+    """
+    cell = Cell(object(), (), torch.bool)
+    return reference_count([cell.buffer], 0)
+
+
+_COUNT_WITH_ONE_CELL = _count_with_one_cell()
 
 
 class DeviceExecutable:
-    """A program, called with a graph's inputs on the device and giving its tensor outputs there.
+    """A program that is called with a graph's inputs on the device and returns its tensor outputs there.
 
-    Tensors of the CPU among the inputs, which PyTorch allows without dimensions, are uploaded; outputs that the graph
-    has on the CPU are fetched. Inputs that the graph writes to get new buffers, and give up their old ones to them.
+    Inputs on the CPU, where PyTorch allows tensors without dimensions, are uploaded; outputs that the graph has on the
+    CPU are fetched. An input that the graph writes to gets a new buffer, which takes over the memory of its old one
+    (donation) unless another tensor holds that.
     """
 
     def __init__(self, entry: Entry, program: Program):
@@ -52,7 +63,7 @@ class DeviceExecutable:
         return sum(buffer.nbytes for buffer in self._constants)
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
-        """Run; the results are fresh tensors, None for those that only go to inputs."""
+        """Run; return the results as new tensors, with None in the places of those that only update inputs."""
         operands: list[Buffer] = []
         cells: list[Cell | None] = []  # those whose buffers are operands as they are
         for position, physical, stride, order in self._operands:
@@ -67,21 +78,21 @@ class DeviceExecutable:
                 cells.append(None)
         operands += self._constants
         for argument, spec in self._donated:
-            if sys.getrefcount(operands[argument]) > _HELD_ONCE:
+            if reference_count(operands, argument) > _COUNT_WITH_ONE_CELL:
                 session().statistics.count("donations_refused", "another tensor holds the buffer, as a copy does")
                 operands[argument] = duplicate(operands[argument], spec.physical_shape, spec.dtype)
             else:
                 self._traffic.donations += 1
         buffers: list[Buffer] = []
-        renewed = [(cells[a], r) for _, r, a, _ in self._updates if a is not None and cells[a] is not None]
+        donors = [(cells[a], r) for _, r, a, _ in self._updates if a is not None and cells[a] is not None]
         exchange = map(
-            setattr, [cell for cell, _ in renewed], repeat("buffer"), map(buffers.__getitem__, [r for _, r in renewed])
+            setattr, [cell for cell, _ in donors], repeat("buffer"), map(buffers.__getitem__, [r for _, r in donors])
         )
         try:
             self._launch.into(buffers, operands)
         finally:
-            # What gave up its memory gets the new, also when a signal that came while the program ran raises now, as
-            # Ctrl-C does; in one call of C's, after which the next signal may come.
+            # Cells whose memory was donated get the new buffers, also if a signal that came while the program ran
+            # raises now, as Ctrl-C does. It is one call of C's, so that no other signal is handled in between.
             if buffers:
                 deque(exchange, maxlen=0)
         for position, result, argument, spec in self._updates:

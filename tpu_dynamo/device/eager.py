@@ -1,4 +1,4 @@
-"""Eager operators on device tensors: any ATen call as a program of one operator, compiled once and found again."""
+"""Eager operators on device tensors: each kind of ATen call is a program, compiled at the first call."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ _INDICES = (torch.int64, torch.int32, torch.bool, torch.uint8)
 
 @dataclass
 class _Plan:
-    """How one kind of call runs: its program, and the structure of the results that are new tensors."""
+    """The program of one kind of call, and the structure of those of its results that are new tensors."""
 
     program: DeviceProgram
     fresh: pytree.TreeSpec
 
 
 class Eager:
-    """The boxed kernel of every operator that has none of its own on the device."""
+    """The boxed kernel of every operator that has no kernel of its own on the device."""
 
     def __init__(self) -> None:
         self._plans: dict[Any, _Plan] = {}
-        self._named: set[str] = set()  # operators that ran on the CPU and were logged
+        self._logged: set[str] = set()  # operators that ran on the CPU and were logged
 
     def __call__(self, operator: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
-        """Run one call. Tensors are the device's; numbers, and indices on the CPU, are uploaded.
+        """Run one call. Tensors are on the device; numbers, and indices on the CPU, are uploaded.
 
         An operator without a lowering, or with a result whose size depends on values, runs on the CPU, which is
         counted and logged. Raises RuntimeError for a tensor of another device, as PyTorch does.
@@ -73,8 +73,8 @@ class Eager:
 
     def _on_host(self, operator: torch._ops.OpOverload, schema: Schema, args: Any, kwargs: Any, why: str) -> Any:
         session().statistics.count("fallbacks", f"{operator} on the CPU: {why}")
-        if str(operator) not in self._named:
-            self._named.add(str(operator))
+        if str(operator) not in self._logged:
+            self._logged.add(str(operator))
             log.warning("%s runs on the CPU each time, and its tensors cross: %s", operator, why)
         return _on_host(operator, schema, args, kwargs)
 

@@ -1,4 +1,4 @@
-"""Operators said in others, with numbers as operands, so that a number that changes compiles nothing anew."""
+"""Operators in terms of others, with numbers as operands, so that another number compiles nothing anew."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Values = Any
 
 
 def _scaled(factor: Values, values: Values, beside: Values) -> Values:
-    """A factor times the values, in the dtype that the values have beside others."""
+    """Return `values * factor` in the dtype that promotion with `beside` gives `values`."""
     if isinstance(factor, int) and factor == 1:
         return values
     if isinstance(values, torch.Tensor):
@@ -33,8 +33,8 @@ def _div(self: Values, other: Values, rounding_mode: str | None = None) -> Value
     return torch.div(self, other, rounding_mode=rounding_mode)
 
 
-# By the operator's name without namespace, overload and underscore; parameters as in the schema, numbers as tensors
-# without dimensions.
+# By the operator's name without namespace, overload and underscore; the parameters are the schema's, with numbers as
+# tensors without dimensions.
 FORMS: dict[str, Callable[..., Values]] = {
     "add": _add,
     "sub": _sub,

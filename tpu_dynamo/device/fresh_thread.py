@@ -10,11 +10,11 @@ T = TypeVar("T")
 
 
 def in_fresh_thread(function: Callable[[], T]) -> T:
-    """Call `function` in a thread of its own; give what it returns, and raise what it raises.
+    """Call `function` in a thread of its own; return what it returns, and raise what it raises.
 
-    What a caller may have switched on belongs to its thread: fake tensors, tracing, functionalization, the layers of
-    torch.func, autocast, inference mode, default devices, the keys that the dispatcher leaves out below a kernel. A new
-    thread has none of it, also of what later versions of PyTorch add.
+    The modes that a caller may have switched on belong to its thread: fake tensors, tracing, functionalization, the
+    layers of torch.func, autocast, inference mode, default devices, the keys that the dispatcher leaves out below a
+    kernel. A new thread has none of them, nor of those that later versions of PyTorch add.
     """
     outcome: list[tuple[Any, BaseException | None]] = []
 

@@ -12,23 +12,20 @@ _generator.manual_seed(torch.initial_seed())
 
 
 def generator() -> torch.Generator:
-    """The generator that the device's keys come from."""
+    """Return the generator that the device's keys come from."""
     return _generator
 
 
 def draw_keys(count: int, chosen: torch.Generator | None = None) -> torch.Tensor:
-    """Draw as many keys as a program wants, from the device's generator or from one that the caller chose.
-
-    Returns an int64 vector on the CPU.
-    """
+    """Return `count` random keys, an int64 vector on the CPU, from `chosen` or else the device's generator."""
     return torch.empty(count, dtype=torch.int64, device="cpu").random_(generator=chosen or _generator)
 
 
 def check_draw(operator: torch._ops.OpOverload, named: dict[str, Any]) -> None:
-    """Raise what PyTorch raises for the numbers and the dtype of an in-place draw, as `x.random_(0, 300)`.
+    """Raise PyTorch's own error if an in-place draw has wrong numbers for the dtype, as `x.random_(0, 300)` for uint8.
 
-    named: the call's arguments. It is asked by a draw into a CPU tensor without elements; calls with other tensors,
-    and operators that draw nothing, pass.
+    named: the call's arguments. The check is the same draw into a CPU tensor without elements. Operators that draw
+    nothing, and calls with other tensors than `self`, are not checked.
     """
     arguments = operator._schema.arguments
     tensors = [argument.name for argument in arguments if "Tensor" in str(argument.type)]

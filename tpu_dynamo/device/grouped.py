@@ -27,7 +27,7 @@ def _fake(
     return self.new_empty(size, dtype=out_dtype or self.dtype)
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     self, mat2, offs, ctx.bias, _ = inputs
     ctx.save_for_backward(self, mat2, offs)
 
@@ -45,10 +45,10 @@ def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
 
 
 def register_grouped_mm(definition: torch.library.Library) -> list[torch.library.Library]:
-    """Define the operator in `definition`, and make torch._grouped_mm on the device that."""
+    """Define the operator in `definition`, and make torch._grouped_mm call it for tensors of the device."""
     definition.define(_SCHEMA)
     torch.library.register_fake("tpu_dynamo::grouped_mm", _fake, lib=definition)
-    torch.library.register_autograd("tpu_dynamo::grouped_mm", _backward, setup_context=_remember, lib=definition)
+    torch.library.register_autograd("tpu_dynamo::grouped_mm", _backward, setup_context=_save_inputs, lib=definition)
     ours = torch.library.Library("aten", "IMPL", "AutogradPrivateUse1")
     ours.impl("_grouped_mm", lambda *args, **kwargs: torch.ops.tpu_dynamo.grouped_mm(*args, **kwargs))
     return [ours]

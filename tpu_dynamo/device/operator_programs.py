@@ -1,4 +1,4 @@
-"""Small programs that run on device tensors: traced from a Python function, compiled once, called with buffers."""
+"""Small programs on device tensors: traced from a Python function, compiled once, called with buffers."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ Spec = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 
 @once
 def device_client() -> Client:
-    """The PJRT client behind torch.device("tpu"): a TPU where there is one, else XLA's CPU client.
+    """Return the PJRT client behind torch.device("tpu"): of a TPU where there is one, else XLA's CPU client.
 
-    The same as long as the process lives, since tensors hold its buffers.
+    It stays the same as long as the process lives, since tensors hold its buffers.
     """
     return client("auto", lasting=True)
 
 
 def in_use() -> bool:
-    """Whether something was asked of the device, so that its client runs."""
+    """Return True once the device's client was started, which its first use does."""
     return device_client.cache_info().currsize > 0
 
 
 @once
 def transfer() -> Copying:
-    """What moves tensors between the host and the device."""
+    """Return the object that copies tensors between the host and the device."""
     return Copying(device_client(), session().statistics.traffic)
 
 
 def launch(entry: Entry, program: Program) -> Launch:
-    """What runs a program's executable."""
+    """Return the Launch that runs a program's executable and gives buffers of its results."""
     results = [Result(spec.shape, spec.dtype, spec.order) for spec in program.results]
     return Launch(entry, results, session().statistics.traffic)
 
@@ -52,8 +52,9 @@ def launch(entry: Entry, program: Program) -> Launch:
 class DeviceProgram:
     """A compiled function of tensors.
 
-    operands: for each parameter the position of its tensor and the memory order in which it is taken. results: what
-    the program gives; outputs: how the function's outputs are made of it. random_keys: int64 keys that each call draws.
+    operands: for each parameter of the program the position of its tensor, and the memory order in which it is read.
+    results: the program's; outputs: how the function's outputs are made of them. random_keys: how many int64 keys each
+    call draws.
     """
 
     launch: Launch

@@ -1,4 +1,4 @@
-"""Operators that PyTorch asks a device for under names of their own."""
+"""Operators that PyTorch calls by other names on devices from outside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Boxed = Callable[..., Any]
 
 
 def overrides(eager: Boxed) -> dict[str, Callable[..., Any]]:
-    """The kernels of those operators, in terms of the plain ones."""
+    """Return their kernels by name, each a call of the plain operator through `eager`."""
 
     def convolution(*args: Any) -> torch.Tensor:
         return eager(aten.convolution.default, *args)

@@ -1,4 +1,4 @@
-"""Making torch.device("tpu") exist, once in a process."""
+"""Registration of torch.device("tpu"), once in a process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DeviceNameTaken(RuntimeError):
         super().__init__(with_code(message, self.code))
 
 
-# Fused operators that are no optimizer's.
+# Prefixes of fused operators that belong to no optimizer.
 _NO_OPTIMIZERS = ("_fused_sdp", "_fused_moving", "_fused_dropout", "_fused_rms")
 
 # The libraries, whose kernels are registered as long as they live.
@@ -60,12 +60,12 @@ def register() -> None:
         register_storages()
         # Dynamo looks at every Python frame below a compiled function, and these are the device itself.
         eager = torch.compiler.disable(Eager().__call__)
-        everything = library("_")
-        everything.fallback(eager, "PrivateUse1")
+        all_operators = library("_")
+        all_operators.fallback(eager, "PrivateUse1")
         own = library("aten")
         for name, kernel in {**aten.KERNELS, **overrides(eager)}.items():
             own.impl(name, torch.compiler.disable(kernel))
-        # ATen takes these apart into single tensors; one program for the whole list is what they are for.
+        # ATen would split these into calls on single tensors; here the whole list is one program.
         for name in overloads_with_prefix("_foreach_") + overloads_with_prefix("_fused_"):
             if not name.endswith("out") and not name.startswith(_NO_OPTIMIZERS):
                 own.impl(name, _call_of(eager, name))
@@ -73,7 +73,7 @@ def register() -> None:
         register_barriers(definition)
         operators = register_grouped_mm(definition) + register_attention(definition)
         operators += register_autocast() + register_recurrent()
-        _libraries.extend((everything, own, definition, *operators))
+        _libraries.extend((all_operators, own, definition, *operators))
         # PJRT has no page-locked memory: pinning for this accelerator, as loaders do, is a copy.
         host = library("aten", "CPU")
         host.impl("_pin_memory", lambda self, device=None: self.clone())

@@ -1,4 +1,4 @@
-"""Calls taken apart by their schema: tensors and numbers that are operands, and what a call writes to and returns."""
+"""Calls in terms of their schema: tensors and numbers that are operands, arguments written to, and results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBER_TYPES = ("number", "List[number]")
 
 
 def _category(dtype: torch.dtype) -> int:
-    """The place in `_KINDS` of the numbers that a dtype holds."""
+    """Return the index in `_KINDS` of the kind of number that a dtype holds."""
     kind = complex if dtype.is_complex else float if dtype.is_floating_point else bool if dtype == torch.bool else int
     return _KINDS.index(kind)
 
@@ -34,13 +34,13 @@ def _tensors_in(value: Any) -> list[torch.Tensor]:
 
 @dataclass(frozen=True)
 class Schema:
-    """What a call needs to know of an overload.
+    """An overload's schema, in the terms that a call needs.
 
-    defaults: for each argument, by name and in their order, what it is where a call leaves it out.
-    written: those that the call writes to; outs: those among them that it only writes to.
-    returned: for each result the argument that it is, None for a new tensor. numbers: arguments whose numbers are
-    operands. form: the operator as a function of tensors only, numbers included, if it has such a form. functional:
-    the overload that writes to nothing; typed: whether that must be told the dtype which its `out` has.
+    defaults: the default of each argument, by name and in order. written: names of the arguments that the call writes
+    to; outs: those among them that it does not read. returned: for each result the name of the argument that it is,
+    None for a new tensor. numbers: names of arguments whose numbers are operands. form: the operator as a function of
+    tensors alone, with numbers as tensors, if it has such a form. functional: the overload that writes to nothing;
+    typed: True if that overload must be given the dtype of `out`.
     """
 
     defaults: dict[str, Any]
@@ -53,7 +53,7 @@ class Schema:
     typed: bool
 
     def returns(self, named: dict[str, Any], fresh: Sequence[Any]) -> Any:
-        """A call's results: the arguments that it returns and the new tensors, in their order."""
+        """Return a call's results: the arguments that it returns and the new tensors, in their order."""
         new = iter(fresh)
         results = [next(new) if name is None else named[name] for name in self.returned]
         return results[0] if len(results) == 1 else tuple(results) if results else None
@@ -61,7 +61,7 @@ class Schema:
 
 @cache
 def schema_of(operator: torch._ops.OpOverload) -> Schema:
-    """The schema of an overload. Raises NotImplementedError for one that gives a view."""
+    """Return the schema of an overload. Raises NotImplementedError for one that returns a view."""
     schema = operator._schema
     infos = {a.name: a.alias_info for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write}
     returned: list[str | None] = []
@@ -102,7 +102,7 @@ def _form(base: str, names: Sequence[str]) -> Callable[..., Any] | None:
 
 
 def _each(single: Callable[..., Any]) -> Callable[..., Any]:
-    """A form on lists: one call for each place; what is no list goes to every call."""
+    """Return a form on lists: one call of `single` for each index; arguments that are no lists go to every call."""
 
     def each(*args: Any) -> list[Any]:
         rows = [
@@ -115,7 +115,7 @@ def _each(single: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _functional_overload(operator: torch._ops.OpOverload, outs: Sequence[str]) -> torch._ops.OpOverload | None:
-    """The overload with the same arguments that writes to none of them; of several the one with the fewest others."""
+    """Return the overload with the same arguments that writes to none; of several that with the fewest others."""
     schema = operator._schema
     packet = getattr(torch.ops.aten, schema.name.removeprefix("aten::").rstrip("_"), None)
     if packet is None or not schema.name.startswith("aten::"):
@@ -133,11 +133,11 @@ def _functional_overload(operator: torch._ops.OpOverload, outs: Sequence[str]) -
 
 
 class Arguments:
-    """A call's arguments by name, with its tensors and numbers taken out.
+    """A call's arguments by name, separated into tensors, numbers among them, and the rest.
 
     Dispatch leaves out arguments that equal their defaults: here each has its value. tensors: in the order of the
-    arguments; key: everything else, hashable. written: the tensors that the call writes to. generator: what the call
-    wants to draw from, None for the device's own.
+    arguments; key: everything else, hashable. written: the tensors that the call writes to. generator: the one that
+    the call draws from, None for the device's own.
     """
 
     def __init__(self, schema: Schema, args: Sequence[Any], kwargs: dict[str, Any]):
@@ -154,7 +154,7 @@ class Arguments:
             self.key += (("dtype", (torch.dtype, self.written[0].dtype)),)
 
     def is_number(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor stands for numbers of the call."""
+        """Return True if a tensor stands for numbers of the call."""
         return id(tensor) in self._numbers
 
     def _take(self, value: Any, number: bool) -> Any:
@@ -178,10 +178,10 @@ class Arguments:
         return (float, value.hex()) if type(value) is float else (type(value), value)
 
     def _dtype_of(self, numbers: Sequence[Any]) -> torch.dtype | None:
-        """The dtype in which tensors without dimensions are promoted as numbers are; None where these do not fit.
+        """Return the dtype for these numbers as 0-d tensors that promotes as they do; None if they do not fit it.
 
-        A 0-d tensor gives way to one with dimensions of its category or a higher one, so that its dtype is the widest.
-        To any other it gives way in the dtype that the result has.
+        Beside a tensor with dimensions of their category or a higher one, a 0-d tensor's dtype has no effect, so it is
+        the widest of its category; otherwise it is the dtype of the result.
         """
         kind = max((type(n) for n in numbers), key=_KINDS.index)
         whole = torch.iinfo(torch.int64)
@@ -202,7 +202,7 @@ class Arguments:
         return TENSOR
 
     def rebuilt(self, tensors: Sequence[torch.Tensor]) -> dict[str, Any]:
-        """The arguments with other tensors in the places of their own, on the CPU, without `out`s."""
+        """Return the arguments by name, without `out`s, with `tensors` in the places of their own and on the CPU."""
         given = iter(tensors)
 
         def build(value: Any) -> Any:
@@ -218,7 +218,7 @@ class Arguments:
 
 
 def functional(operator: torch._ops.OpOverload, schema: Schema, named: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """A call without side effects: its new results, and the values that the written arguments have afterwards."""
+    """Call an operator without side effects; return its new results, and new values of the arguments it writes to."""
     if schema.form is not None or schema.functional is not None:
         if schema.form is not None:
             results = schema.form(*named.values())

@@ -1,4 +1,4 @@
-"""Storages of the device: what PyTorch does with memory as bytes, as for saving and deep copies."""
+"""Storages of the device as bytes, which PyTorch needs for saving, loading and deep copies."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .cells import Cell, DeviceStorage, new_tensor, set_cell
 from .tensor_memory import put_host, to_host
 
 
-def bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
-    """A storage's memory as a CPU tensor of bytes."""
+def read_bytes(storage: torch.UntypedStorage) -> torch.Tensor:
+    """Return a storage's memory as a uint8 vector on the CPU."""
     whole = new_tensor((0,), None, torch.uint8)
     return to_host(whole.set_(storage))
 
 
 def storage_of(data: torch.Tensor) -> torch.UntypedStorage:
-    """A storage of the device with the values of a vector of bytes on the CPU."""
+    """Return a storage of the device with the values of a uint8 vector on the CPU."""
     tensor = new_tensor(tuple(data.shape), None, torch.uint8)
     set_cell(tensor, Cell(put_host(data, (0,)), tuple(data.shape), torch.uint8))
     return tensor.untyped_storage()
@@ -40,7 +40,7 @@ def _deepcopy(self: DeviceStorage, memo: dict[int, Any]) -> torch.UntypedStorage
 
 
 def _cpu(self: DeviceStorage) -> torch.UntypedStorage:
-    return bytes_of(self).untyped_storage()
+    return read_bytes(self).untyped_storage()
 
 
 def _write_file(self: DeviceStorage, *args: Any) -> None:
@@ -68,7 +68,7 @@ def _restore(storage: Any, location: str) -> Any:
 
 
 def register_storages() -> None:
-    """Teach torch.save, torch.load and copy.deepcopy the device's storages."""
+    """Make torch.save, torch.load and copy.deepcopy work with the device's storages."""
     methods = {
         "clone": _clone,
         "__deepcopy__": _deepcopy,

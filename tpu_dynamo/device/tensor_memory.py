@@ -17,27 +17,27 @@ from .operator_programs import DeviceProgram, compile_program, transfer
 
 aten = torch.ops.aten
 
-Order = tuple[int, ...]
+MemoryOrder = tuple[int, ...]
 
 
-def order_of(tensor: torch.Tensor) -> Order:
-    """The memory order of a tensor: its own if it is dense, else row-major."""
+def order_of(tensor: torch.Tensor) -> MemoryOrder:
+    """Return the memory order of a tensor: its own if it is dense, else row-major."""
     return dense_order(tensor.shape, tensor.stride()) or tuple(range(tensor.ndim))
 
 
 def is_lazy(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is a conjugated or negated view, whose values are not those in its memory."""
+    """Return True for a conjugated or negated view, whose values are not those in its memory."""
     return tensor.is_conj() or tensor.is_neg()
 
 
-def read(tensor: torch.Tensor, order: Order) -> Buffer:
-    """The values of a device tensor as a dense buffer, its dimensions permuted by `order`."""
+def read(tensor: torch.Tensor, order: MemoryOrder) -> Buffer:
+    """Return the values of a device tensor as a dense buffer, its dimensions permuted by `order`."""
     buffer = _read_memory(tensor, order)
-    return _turned(tensor, buffer, order) if is_lazy(tensor) else buffer
+    return _conjugate_or_negate(tensor, buffer, order) if is_lazy(tensor) else buffer
 
 
-def _read_memory(tensor: torch.Tensor, order: Order) -> Buffer:
-    cell = _cell(tensor)
+def _read_memory(tensor: torch.Tensor, order: MemoryOrder) -> Buffer:
+    cell = _allocated_cell(tensor)
     physical = tuple(tensor.shape[d] for d in order)
     if _is_whole(tensor, cell) and cell.dtype == tensor.dtype and dense_order(tensor.shape, tensor.stride()) == order:
         if cell.shape == physical:
@@ -49,11 +49,11 @@ def _read_memory(tensor: torch.Tensor, order: Order) -> Buffer:
     return program([cell.buffer])[0]
 
 
-def write(tensor: torch.Tensor, buffer: Buffer, order: Order) -> None:
+def write(tensor: torch.Tensor, buffer: Buffer, order: MemoryOrder) -> None:
     """Put values into a device tensor; `buffer` has its dtype, and its dimensions permuted by `order`."""
     physical = tuple(tensor.shape[d] for d in order)
     if is_lazy(tensor):
-        buffer = _turned(tensor, buffer, order)
+        buffer = _conjugate_or_negate(tensor, buffer, order)
     dense = dense_order(tensor.shape, tensor.stride())
     if dense is not None and tensor.storage_offset() == 0 and tensor.nbytes == tensor.untyped_storage().nbytes():
         if dense != order:
@@ -61,27 +61,27 @@ def write(tensor: torch.Tensor, buffer: Buffer, order: Order) -> None:
             physical = tuple(tensor.shape[d] for d in dense)
         set_cell(tensor, Cell(buffer, physical, tensor.dtype))
         return
-    cell = _cell(tensor)
+    cell = _allocated_cell(tensor)
     view = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.dtype
     written = _writer(cell.shape, cell.dtype, view, order)([cell.buffer, buffer])[0]
     set_cell(tensor, Cell(written, cell.shape, cell.dtype))
 
 
 def to_host(tensor: torch.Tensor) -> torch.Tensor:
-    """The values of a device tensor as a CPU tensor of the same strides, where it is dense."""
+    """Return the values of a device tensor as a CPU tensor, of the same strides if the tensor is dense."""
     order = order_of(tensor)
     (values,) = transfer().take([read(tensor, order)], [tensor.dtype])
     return values.permute([order.index(d) for d in range(len(order))])
 
 
-def put_host(tensor: torch.Tensor, order: Order) -> Buffer:
-    """A CPU tensor's values as a dense buffer on the device, its dimensions permuted by `order`."""
+def put_host(tensor: torch.Tensor, order: MemoryOrder) -> Buffer:
+    """Upload a CPU tensor; return a dense buffer with its dimensions permuted by `order`."""
     dense = tensor.detach().resolve_conj().resolve_neg().permute(order).contiguous()
     return transfer().put(dense)
 
 
 def duplicate(buffer: Buffer, shape: tuple[int, ...], dtype: torch.dtype) -> Buffer:
-    """Another buffer with the values of one of `shape`, as it lies in memory."""
+    """Return a new buffer with the values of `buffer`, whose array has this shape and dtype."""
     return _reshape(shape, shape, dtype)([buffer])[0]
 
 
@@ -94,13 +94,14 @@ def convert(source: torch.Tensor, tensor: torch.Tensor) -> None:
     write(tensor, values, wanted[1])
 
 
-def _turned(tensor: torch.Tensor, buffer: Buffer, order: Order) -> Buffer:
-    """The values of a lazy view from what is in its memory, or the other way round: both are the same function."""
-    return _turn(tuple(tensor.shape[d] for d in order), tensor.dtype, tensor.is_conj(), tensor.is_neg())([buffer])[0]
+def _conjugate_or_negate(tensor: torch.Tensor, buffer: Buffer, order: MemoryOrder) -> Buffer:
+    """Return a lazy view's values from those in its memory, or these from its values: each inverts itself."""
+    physical = tuple(tensor.shape[d] for d in order)
+    return _conjugator(physical, tensor.dtype, tensor.is_conj(), tensor.is_neg())([buffer])[0]
 
 
-def _cell(tensor: torch.Tensor) -> Cell:
-    """The memory behind a tensor; what nothing wrote is zero."""
+def _allocated_cell(tensor: torch.Tensor) -> Cell:
+    """Return the memory behind a tensor; zeros, now allocated, if nothing was written to it."""
     cell = cell_of(tensor)
     if cell is None:
         count = tensor.untyped_storage().nbytes() // tensor.dtype.itemsize
@@ -119,7 +120,7 @@ def _vector(memory: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 @lru_cache(maxsize=4096)
-def _reader(base: tuple[int, ...], dtype: torch.dtype, view: Any, order: Order) -> DeviceProgram:
+def _reader(base: tuple[int, ...], dtype: torch.dtype, view: Any, order: MemoryOrder) -> DeviceProgram:
     size, stride, offset, wanted = view
 
     def gather(memory: torch.Tensor) -> torch.Tensor:
@@ -129,7 +130,7 @@ def _reader(base: tuple[int, ...], dtype: torch.dtype, view: Any, order: Order) 
 
 
 @lru_cache(maxsize=4096)
-def _writer(base: tuple[int, ...], dtype: torch.dtype, view: Any, order: Order) -> DeviceProgram:
+def _writer(base: tuple[int, ...], dtype: torch.dtype, view: Any, order: MemoryOrder) -> DeviceProgram:
     size, stride, offset, wanted = view
     physical = tuple(size[d] for d in order)
 
@@ -145,10 +146,10 @@ def _writer(base: tuple[int, ...], dtype: torch.dtype, view: Any, order: Order) 
 @lru_cache(maxsize=4096)
 def _converter(
     physical: tuple[int, ...],
-    order: Order,
+    order: MemoryOrder,
     dtype: torch.dtype,
     size: tuple[int, ...],
-    wanted: Order,
+    wanted: MemoryOrder,
     wanted_dtype: torch.dtype,
 ) -> DeviceProgram:
     def converted(values: torch.Tensor) -> torch.Tensor:
@@ -159,12 +160,12 @@ def _converter(
 
 
 @lru_cache(maxsize=4096)
-def _turn(physical: tuple[int, ...], dtype: torch.dtype, conjugated: bool, negated: bool) -> DeviceProgram:
-    def turn(values: torch.Tensor) -> torch.Tensor:
+def _conjugator(physical: tuple[int, ...], dtype: torch.dtype, conjugated: bool, negated: bool) -> DeviceProgram:
+    def conjugate_or_negate(values: torch.Tensor) -> torch.Tensor:
         values = torch.conj_physical(values) if conjugated else values
         return torch.neg(values) if negated else values
 
-    return compile_program(turn, [(physical, contiguous_stride(physical), dtype)])
+    return compile_program(conjugate_or_negate, [(physical, contiguous_stride(physical), dtype)])
 
 
 @lru_cache(maxsize=4096)
@@ -173,7 +174,7 @@ def _reshape(base: tuple[int, ...], shape: tuple[int, ...], dtype: torch.dtype) 
 
 
 @lru_cache(maxsize=4096)
-def _transpose(physical: tuple[int, ...], order: Order, wanted: Order, dtype: torch.dtype) -> DeviceProgram:
+def _transpose(physical: tuple[int, ...], order: MemoryOrder, wanted: MemoryOrder, dtype: torch.dtype) -> DeviceProgram:
     def transpose(values: torch.Tensor) -> torch.Tensor:
         return values.permute([order.index(d) for d in wanted]).contiguous()
 

@@ -1,4 +1,4 @@
-"""torch.tpu: what torch.cuda is for CUDA."""
+"""torch.tpu: the counterpart of torch.cuda."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from .operator_programs import device_client, in_use
 
 
 def is_available() -> bool:
-    """Whether there is a device: there always is one, XLA's CPU client if nothing else."""
+    """Return True: there always is a device, XLA's CPU client if nothing else."""
     return True
 
 
 def is_initialized() -> bool:
-    """Whether the device can be used."""
+    """Return True: the device can always be used."""
     return True
 
 
 def init() -> None:
-    """Nothing: the device is initialised when it is first used."""
+    """Do nothing: the device is initialised when it is first used."""
 
 
 def device_count() -> int:
-    """How many devices have an index: PyTorch gives a device made in Python one."""
+    """Return 1: PyTorch gives a device made in Python one index."""
     return 1
 
 
 def current_device() -> int:
-    """The index of the current device."""
+    """Return the index of the current device, 0."""
     return 0
 
 
@@ -44,12 +44,12 @@ def set_device(device: Any) -> None:
 
 
 def get_device_name(device: Any = None) -> str:
-    """What PJRT calls the chip, as `TPU v5e` or `cpu`."""
+    """Return PJRT's name of the chip, as `TPU v5e` or `cpu`."""
     return str(device_client().device.device_kind)
 
 
 def synchronize(device: Any = None) -> None:
-    """Wait until everything that was asked of the device is done; nothing where nothing was."""
+    """Wait until everything that was asked of the device is done."""
     if in_use():
         device_client().synchronise()
 
@@ -70,12 +70,12 @@ def seed() -> None:
 
 
 def initial_seed() -> int:
-    """The seed of the device's generator."""
+    """Return the seed of the device's generator."""
     return generator().initial_seed()
 
 
 def get_rng_state(device: Any = "tpu") -> torch.Tensor:
-    """The state of the device's generator, a uint8 CPU tensor."""
+    """Return the state of the device's generator, a uint8 CPU tensor."""
     return generator().get_state()
 
 
@@ -85,57 +85,57 @@ def set_rng_state(new_state: torch.Tensor, device: Any = "tpu") -> None:
 
 
 def memory_allocated(device: Any = None) -> int:
-    """Bytes of the device's memory in live buffers."""
+    """Return the bytes of the device's memory in live buffers."""
     return device_client().live_bytes() if in_use() else 0
 
 
 def memory_reserved(device: Any = None) -> int:
-    """Bytes that the platform holds for buffers; as allocated, where PJRT does not tell."""
+    """Return the bytes that the platform holds for buffers; those allocated, if PJRT does not report them."""
     return int(memory_stats().get("bytes_reserved", memory_allocated()))
 
 
 def memory_stats(device: Any = None) -> dict[str, int]:
-    """What PJRT tells of the device's memory; empty for XLA's CPU client."""
+    """Return PJRT's statistics of the device's memory; empty for XLA's CPU client."""
     return device_client().memory_stats()
 
 
 def empty_cache() -> None:
-    """Nothing: PJRT keeps no cache of freed buffers."""
+    """Do nothing: PJRT keeps no cache of freed buffers."""
 
 
 def get_amp_supported_dtype() -> list[torch.dtype]:
-    """The dtypes that autocast may compute in."""
+    """Return the dtypes that autocast may compute in."""
     return [torch.bfloat16, torch.float16]
 
 
 def is_bf16_supported(including_emulation: bool = True) -> bool:
-    """Whether bfloat16 can be computed with; TPUs do it best."""
+    """Return True: every platform computes in bfloat16."""
     return True
 
 
 class Stream:
-    """The order of executions. PJRT has one, given by the data, so every stream is it."""
+    """The order of executions. PJRT has only one, which follows from the data, so all streams are that one."""
 
     def __init__(self, device: Any = None, priority: int = 0):
         self.device = torch.device("tpu", 0)
 
     def synchronize(self) -> None:
-        """Wait for everything."""
+        """Wait until everything that was asked of the device is done."""
         synchronize()
 
     def query(self) -> bool:
-        """Whether everything is done; waits for it."""
+        """Wait until everything is done, and return True."""
         synchronize()
         return True
 
     def wait_stream(self, stream: Stream) -> None:
-        """Nothing: there is one order."""
+        """Do nothing: there is one order of executions."""
 
     def wait_event(self, event: Event) -> None:
-        """Nothing: there is one order."""
+        """Do nothing: there is one order of executions."""
 
     def record_event(self, event: Event | None = None) -> Event:
-        """An event at this point."""
+        """Record an event at this point, a new one if none is given; return it."""
         event = event or Event()
         event.record(self)
         return event
@@ -154,34 +154,34 @@ class Event:
         self._time: float | None = None
 
     def record(self, stream: Stream | None = None) -> None:
-        """Set the point here; waits for what comes before it."""
+        """Set the point to here; waits for everything before it."""
         synchronize()
         self._time = time.perf_counter()
 
     def synchronize(self) -> None:
-        """Nothing more: recording waited."""
+        """Do nothing: `record` has waited."""
 
     def query(self) -> bool:
-        """Whether the point was reached."""
+        """Return True: `record` has waited for the point."""
         return True
 
     def wait(self, stream: Stream | None = None) -> None:
-        """Nothing: there is one order."""
+        """Do nothing: there is one order of executions."""
 
     def elapsed_time(self, end_event: Event) -> float:
-        """Milliseconds from this event to another. Raises RuntimeError for one that was not recorded."""
+        """Return the milliseconds from this event to another. Raises RuntimeError if either was not recorded."""
         if self._time is None or end_event._time is None:
             raise RuntimeError("both events must be recorded before their distance in time is asked for")
         return (end_event._time - self._time) * 1000
 
 
 def current_stream(device: Any = None) -> Stream:
-    """The one order of executions."""
+    """Return a Stream, which stands for the one order of executions."""
     return Stream()
 
 
 def stream(stream: Stream | None) -> Stream:
-    """A context that changes nothing: there is one order."""
+    """Return a context that changes nothing: there is one order of executions."""
     return stream or Stream()
 
 
@@ -190,7 +190,7 @@ def _is_in_bad_fork() -> bool:
 
 
 def module() -> types.ModuleType:
-    """The module that becomes torch.tpu."""
+    """Return the module that becomes torch.tpu."""
     made = types.ModuleType("torch.tpu", __doc__)
     for name, value in globals().items():
         if isinstance(value, types.FunctionType | type) and value.__module__ == __name__ and name != "module":

@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import Unnameable, UnsupportedOp
 
-from .._torch_compat import Kept, forms_are_read, usable
+from .._torch_compat import CacheUse, forms_are_read, usable
 from ..cache.settings import cache_settings
 from ..cache.signature import Frame, conditions
 from ..errors import CompilationFailed
@@ -25,7 +25,7 @@ from .specialise import revive
 from .torch_entry import GraphRecord, TorchEntry, reviving
 
 
-def kept_by_torch(options: Options, platform: str, on_device: bool) -> Kept | None:
+def kept_by_torch(options: Options, platform: str, on_device: bool) -> CacheUse | None:
     """Return how torch's cache is to be used with these options; None where it is not.
 
     Its entries name programs of our store and are useless without them, so they are kept where programs are. A frozen
@@ -42,7 +42,7 @@ def kept_by_torch(options: Options, platform: str, on_device: bool) -> Kept | No
         statistics.count("autograd_cache", str(why))
         return None
     tag = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return Kept(tag, lambda outcome: statistics.count("autograd_cache", outcome))
+    return CacheUse(tag, lambda outcome: statistics.count("autograd_cache", outcome))
 
 
 def compile_entry(

@@ -1,4 +1,4 @@
-"""tpu_dynamo.precompile: a model whose compiled frame is kept, so that a later process does not trace it."""
+"""tpu_dynamo.precompile: models whose compiled frames are stored, so that later processes do not trace them."""
 
 from .precompile import Precompiled, precompile
 

@@ -36,8 +36,8 @@ __all__ = [
 
 GuardEntry = Any
 
-# Names of globals that Dynamo makes up.
-_MADE_UP = re.compile(r"___module_|__import_|_\d+_c\d+$")
+# Names that Dynamo invents for globals.
+_INVENTED = re.compile(r"___module_|__import_|_\d+_c\d+$")
 
 _NUMBERED = re.compile(r"__\w*_(\d{1,6})$")
 
@@ -45,13 +45,13 @@ _BY_ADDRESS = frozenset(CheckFunctionManager.UNSUPPORTED_SERIALIZATION_GUARD_TYP
 
 
 def cannot_be_serialised(guard: GuardEntry) -> bool:
-    """Whether torch refuses to write a guard into a package."""
+    """Return True if torch refuses to write a guard into a package."""
     by_type = guard.guard_type in ("TYPE_MATCH", "BUILTIN_MATCH") and guard.orig_guard._unserializable
     return by_type or guard.guard_type in _BY_ADDRESS or not _BY_ADDRESS.isdisjoint(guard.derived_guard_types)
 
 
 def dynamo_settings() -> str:
-    """Dynamo's settings, but for those that hold objects."""
+    """Return Dynamo's settings as text; those that are objects appear by the name of their type."""
     # Dynamo's own digest of them pickles sets, which differ from process to process.
     found = sorted((name, _plain(value)) for name, value in config.get_config_copy().items())
     return repr(found)
@@ -66,17 +66,17 @@ def _plain(value: object) -> str:
 
 
 def function_of(model: Callable[..., Any]) -> Any:
-    """The function whose frame Dynamo compiles: a module's forward, or the function itself."""
+    """Return the function whose frame Dynamo compiles: a module's forward, or the function itself."""
     return model.forward if isinstance(model, torch.nn.Module) else model
 
 
 def module_scope(function: Any) -> dict[str, Any]:
-    """The globals of a function's frame. A decorator may say another module in `__module__`."""
+    """Return the globals of a function's frame; `__module__` may name another module, if a decorator set it."""
     return innermost_fn(function).__globals__
 
 
 def new_package(function: Any, entry: PrecompileCacheEntry | None) -> CompilePackage:
-    """A package for a function's frame: with what an entry holds, or empty.
+    """Return a package for a function's frame, with the contents of an entry or empty.
 
     Raises RuntimeError where versions, or the sources of the code that was traced, are no longer those of the entry.
     """
@@ -93,29 +93,29 @@ def optimize(
     guard_filter: Callable[..., Any],
     dynamic: bool | None,
 ) -> Any:
-    """torch.compile(fullgraph=True) that takes from a package, and adds to it, what it compiles."""
+    """Return torch.compile(model, fullgraph=True) that takes compiled frames from a package and adds new ones to it."""
     return torch._dynamo.optimize(
         backend=backend, nopython=True, dynamic=dynamic, package=package, guard_filter_fn=guard_filter
     )(model)
 
 
 class Contents(NamedTuple):
-    """How many frames with their guards a package holds, and how many graphs."""
+    """Counts of a package: compiled frames, each with its guards, and graphs."""
 
     frames: int
     graphs: int
 
 
 def contents(package: CompilePackage) -> Contents:
-    """What a package holds."""
+    """Count the frames and graphs in a package."""
     codes = package._codes.values()
     return Contents(sum(len(code.guarded_codes) for code in codes), sum(len(code.backend_ids) for code in codes))
 
 
 def encode(package: CompilePackage, backends: Mapping[str, Any]) -> bytes:
-    """A package as bytes, pickled. backends: those that the package was loaded with.
+    """Return a package as pickled bytes. backends: those that the package was loaded with.
 
-    Raises LookupError where torch's cache of AOTAutograd's results has no entry of a graph, and what pickle raises.
+    Raises LookupError if torch's cache of AOTAutograd's results has no entry of a graph, and pickle's errors.
     """
     held = dict(backends)
     entry = package.cache_entry()
@@ -129,15 +129,15 @@ def encode(package: CompilePackage, backends: Mapping[str, Any]) -> bytes:
 
 
 def _note_modules(code: Any) -> None:
-    # Dynamo puts some modules into the globals under names of its own, and does not tell the package.
+    # Dynamo puts some modules into the globals under names of its own, and leaves them out of the package.
     scope = vars(sys.modules[code.python_module])
     for name, value in scope.items():
-        if _MADE_UP.match(name) and isinstance(value, types.ModuleType):
+        if _INVENTED.match(name) and isinstance(value, types.ModuleType):
             code.import_sources.setdefault(name, value.__name__)
 
 
 def decode(data: bytes) -> PrecompileCacheEntry:
-    """The entry that `encode` wrote. Unpickling runs code: only bytes of a trusted store come here."""
+    """Return the entry that `encode` wrote. Unpickling runs code: pass bytes of a trusted store only."""
     with _no_collections():
         entry = pickle.loads(data)
     if not isinstance(entry, PrecompileCacheEntry):
@@ -146,14 +146,14 @@ def decode(data: bytes) -> PrecompileCacheEntry:
 
 
 def install(package: CompilePackage, entry: PrecompileCacheEntry) -> None:
-    """Make a loaded package's code what Dynamo runs. Raises what torch raises; then nothing is installed."""
+    """Make Dynamo run a loaded package's code. Raises torch's errors, and then nothing is installed."""
     try:
         with _no_collections():
             package.install(entry.backends)
     except BaseException:
         package.uninstall()
         raise
-    # The package's globals have numbers of another process, which Dynamo would give again, and then fails.
+    # The package's globals carry numbers of another process; Dynamo fails if it gives out the same numbers again.
     scopes = {code.python_module for code in entry.dynamo.codes}
     names = (name for scope in scopes for name in vars(sys.modules[scope]))
     taken = [int(match[1]) for name in names if (match := _NUMBERED.match(name))]

@@ -1,4 +1,4 @@
-"""Guards that cannot leave their process, and the checks that take their place."""
+"""Guards that cannot be written to disk, and the checks that replace them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from ._torch_compat import GuardEntry, cannot_be_serialised
 from .identity import Description, describe, find
 
-# A guard's name, and what it must lead to.
+# A guard's name, and the description of the object that it must lead to.
 Check = tuple[str, Description]
 
 
 class GuardFilter:
-    """Tells Dynamo which guards to keep in a package, and notes the others as checks.
+    """The guard filter of a compilation: it chooses the guards for the package, and turns the others into checks.
 
-    problem: why the package would not be sound: a guard that is neither kept nor can be checked. Dynamo calls the
-    filter once for each compilation of a frame.
+    checks: for each name the description of its object. problem: a guard that can be neither kept nor checked, so that
+    the package would not be sound. Dynamo calls the filter once for each compilation of a frame.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class GuardFilter:
 
     def __call__(self, guards: Sequence[GuardEntry]) -> list[bool]:
         left_out = {guard.orig_guard.name for guard in guards if cannot_be_serialised(guard)}
-        # What hangs from a local object that is not written into the package cannot be guarded there either.
+        # A guard on a part of a local object that is not in the package cannot be kept either.
         roots = tuple(name for name in left_out if name.startswith("L["))
         kept = []
         for guard in guards:
@@ -51,7 +51,7 @@ class GuardFilter:
 
 
 def first_difference(checks: Mapping[str, Description], scopes: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The first check that does not hold, in words; None where all do."""
+    """Return the first check that does not hold, in words; None if all do."""
     for name, expected in checks.items():
         try:
             now = describe(find(name, scopes))

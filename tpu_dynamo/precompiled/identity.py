@@ -1,4 +1,4 @@
-"""What a Python object is in the terms of any process, and how a guard's name leads to an object.
+"""Descriptions of Python objects that are equal in every process, and look-up of objects by the names of guards.
 
 Dynamo guards functions, classes and modules by their addresses, which mean nothing in another process. Their names and
 a digest of their code do.
@@ -17,9 +17,9 @@ Description = list[str]
 
 
 def describe(value: object) -> Description | None:
-    """What an object is, in words that are equal in every process in which it is the same; None where there are none.
+    """Return words for an object that are equal in every process with the same object; None if there are none.
 
-    Known are modules, classes, functions, code, enumerations' members and plain constants.
+    There are words for modules, classes, functions, code, enumerations' members and plain constants.
     """
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return ["value", type(value).__name__, repr(value)]
@@ -37,7 +37,7 @@ def describe(value: object) -> Description | None:
 
 
 def code_digest(code: types.CodeType) -> str:
-    """A digest of what code does; where it stands in which file does not count."""
+    """Return a digest of a code object without its file and line numbers."""
     found = hashlib.sha256(code.co_code)
     constants = [code_digest(c) if inspect.iscode(c) else _constant(c) for c in code.co_consts]
     names = (code.co_names, code.co_varnames, code.co_freevars)
@@ -50,7 +50,7 @@ def _constant(value: object) -> str:
     return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
-# What the names of guards call.
+# Functions that names of guards may call.
 _CALLS: Mapping[str, Callable[..., Any]] = {
     "type": type, "dict": dict, "list": list, "tuple": tuple, "len": len,
     "dict.__getitem__": dict.__getitem__, "dict.keys": dict.keys, "dict.values": dict.values,
@@ -58,9 +58,9 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
 
 
 def find(name: str, scopes: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The object that a guard names, as `L['self'].layers[0].act`.
+    """Return the object that a guard names, as `L['self'].layers[0].act`.
 
-    scopes: what `L` and `G` are. Nothing is evaluated but attributes, items, and calls of a few builtins. Raises
+    scopes: the values of `L` and `G`. Nothing is evaluated but attributes, items, and calls of a few builtins. Raises
     LookupError for any other name, and for one that leads nowhere.
     """
     try:

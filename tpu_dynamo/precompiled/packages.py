@@ -1,4 +1,4 @@
-"""Packages on disk: in a folder of their own, found by what the model is, believed only where every check holds."""
+"""Packages on disk: in a folder of their own, found by a digest of the model, used only if every check holds."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from .guard_checks import first_difference
 from .identity import Description, code_digest
 
 KIND = "package"
-# Raised when what is in a key or an entry changes.
+# Increased when the contents of a key or an entry change.
 _SCHEMA = 2
 
 
 class Refused(Exception):
-    """There is a package, and it is not used, or there can be none; the message says why."""
+    """A package cannot be used, or none can be made; the message says why."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A package from disk that is installed, and what it came with."""
+    """A package from disk that is installed, with its backends and checks."""
 
     package: CompilePackage
     backends: Mapping[Any, Any]
@@ -47,7 +47,7 @@ class Loaded:
 
 
 def store_of(options: Options) -> Store | None:
-    """The store for packages: the folder `precompiled` within that of the cache; None where there is no cache."""
+    """Return the store for packages, the folder `precompiled` in that of the cache; None if the cache is off."""
     settings = cache_settings(options)
     folder = (settings.directory or Path(default_path())) / "precompiled"
     cache = session().cache(replace(settings, directory=folder, remote=None))
@@ -55,7 +55,10 @@ def store_of(options: Options) -> Store | None:
 
 
 def key_of(model: Callable[..., Any], function: Any, options: Options) -> str:
-    """A digest of the function's name, the model's structure, options, settings and versions. Raises Refused."""
+    """Return a digest of the function's name, the model's structure, options, settings and versions.
+
+    Raises Refused for a model that no digest can tell from others.
+    """
     structure, on_device = _structure(model)
     try:
         ours = conditions(options, client(options.target).platform, donates=on_device)
@@ -82,7 +85,7 @@ def _structure(model: Callable[..., Any]) -> tuple[list[Any], bool]:
 
 
 def load(store: Store, key: str, model: Callable[..., Any], function: Any, options: Options) -> Loaded | None:
-    """The package under a key, installed; None where there is none. Raises Refused."""
+    """Install and return the package under a key; None if there is none. Raises Refused if it cannot be used."""
     found = store.get(KIND, key)
     if found is None:
         return None
@@ -105,7 +108,7 @@ def load(store: Store, key: str, model: Callable[..., Any], function: Any, optio
 def keep(
     store: Store, key: str, package: CompilePackage, backends: Mapping[str, Any], checks: Mapping[str, Description]
 ) -> None:
-    """Write a package. Raises Refused."""
+    """Write a package to the store. Raises Refused if it cannot be pickled."""
     try:
         data = encode(package, backends)
     except Exception as why:
@@ -117,7 +120,7 @@ def keep(
 def _scopes(
     model: Callable[..., Any], function: Any, entry: Any, checks: Mapping[str, Description]
 ) -> dict[str, dict[str, Any]]:
-    """What is known of a frame before it is called: its globals, its closure, and whose method it is."""
+    """Return the scopes of a frame that is not called yet: its globals as `G`, its closure and its object as `L`."""
     aliases = {alias: module for code in entry.dynamo.codes for alias, module in code.import_sources.items()}
     scope = {**module_scope(function), **{alias: importlib.import_module(name) for alias, name in aliases.items()}}
     for name in set(re.findall(r"G\['(__builtins_dict__\w*)'\]", " ".join(checks))):

@@ -1,4 +1,4 @@
-"""Compiling a model as one graph, and keeping the frame for later processes."""
+"""Models compiled as one graph, whose frame is stored for later processes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ log = logging.getLogger("tpu_dynamo")
 def precompile(
     model: Callable[..., Any], *, options: Mapping[str, Any] | None = None, dynamic: bool | None = None
 ) -> Precompiled:
-    """`torch.compile(model, backend="tpu", fullgraph=True)` that later processes need not trace. Experimental.
+    """Return `torch.compile(model, backend="tpu", fullgraph=True)` that later processes need not trace. Experimental.
 
-    model: a module, or a function. options, dynamic: as of torch.compile. The first process compiles and keeps the
-    compiled frame; in a later one Dynamo and AOTAutograd do not run, where the model, the sources of all code that was
-    traced, options, settings and versions are the same. See docs/caching.md for what is checked when. Where nothing
-    can be kept or found, the model is compiled as ever; `tpu_dynamo.stats().precompile` says why.
+    model: a module, or a function. options, dynamic: as of torch.compile. The first process compiles, and stores the
+    compiled frame; in a later one Dynamo and AOTAutograd do not run if the model, the sources of all code that was
+    traced, options, settings and versions are the same. docs/caching.md says what is checked and when. If nothing can
+    be stored or found, the model is compiled as without this; `tpu_dynamo.stats().precompile` has the reason.
 
-    Raises what torch.compile and the backend raise.
+    Raises the errors of torch.compile and of the backend.
     """
     return Precompiled(model, options, dynamic)
 
@@ -91,7 +91,7 @@ class Precompiled:
         try:
             result = self._compiled(*args, **kwargs)
         except Exception as error:
-            # torch raises when a frame cannot be put into a package. Of a single graph nothing has run by then.
+            # torch raises if a frame cannot be put into a package, which is before its single graph runs.
             if self._began == began or contents(self._package).frames != before.frames:
                 raise
             self._give_up(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")

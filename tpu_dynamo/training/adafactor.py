@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 
 def adafactor_step(optimizer: Optimizer) -> None:
-    """One step of torch.optim.Adafactor, its minima and maxima in tensors.
+    """Make one step of torch.optim.Adafactor, with its minima and maxima in tensors.
 
     Source: Shazeer and Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", 2018, with the
     constants and the order of torch.optim.Adafactor.

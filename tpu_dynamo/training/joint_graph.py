@@ -15,7 +15,7 @@ from .._torch_compat import FakeTensorMode, JointPlaces, export_joint
 
 
 class NotALoss(ValueError):
-    """What the loss function returned cannot be differentiated."""
+    """The loss function returned something that cannot be differentiated."""
 
     code = "TPU107"
 
@@ -32,8 +32,8 @@ class Joint:
     """Forward and backward of a captured loss.
 
     graph_module: ATen, functional but for `copy_`s to inputs at its end; forward nodes that are to be computed again
-    for the backward carry `recompute` in their metadata. places: what its inputs and outputs are in terms of the
-    captured graph's.
+    for the backward carry `recompute` in their metadata. places: its inputs and outputs in terms of the captured
+    graph's.
     """
 
     graph_module: GraphModule
@@ -41,10 +41,10 @@ class Joint:
 
 
 def joint(graph_module: GraphModule, inputs: Sequence[Any], parameters: Collection[int], mode: FakeTensorMode) -> Joint:
-    """The joint graph of a graph that Dynamo captured, for inputs like these.
+    """Return the joint graph of a graph that Dynamo captured, for inputs of these shapes, dtypes and devices.
 
-    inputs: tensors of which only the metadata counts, and numbers. parameters: positions of those to differentiate
-    for.
+    inputs: tensors, of which only the metadata is read, and numbers. parameters: positions of the inputs to
+    differentiate for.
     """
     fakes = [_fake(value, i in parameters, mode) for i, value in enumerate(inputs)]
     return Joint(*export_joint(graph_module, fakes))
@@ -59,7 +59,7 @@ def _fake(value: Any, differentiated: bool, mode: FakeTensorMode) -> Any:
 
 
 def check_loss(graph_module: GraphModule) -> None:
-    """The one output of Dynamo's graph that requires a gradient must be a loss. Raises NotALoss."""
+    """Raise NotALoss unless just one output of Dynamo's graph requires a gradient, and that is one float."""
     outputs: Any = graph_module.graph.output_node().args[0]
     fakes = [output.meta["example_value"] for output in outputs if isinstance(output, Node)]
     wanting = [fake for fake in fakes if isinstance(fake, torch.Tensor) and fake.requires_grad]

@@ -15,7 +15,7 @@ from tpu_dynamo_lowering import with_code
 
 from .._torch_compat import traced_as_compiled
 from .adafactor import adafactor_step
-from .numbers import Place, is_nonzero
+from .numbers import NumberPath, is_nonzero
 from .tensor_numbers import TensorNumbers
 
 
@@ -29,51 +29,51 @@ class UnsupportedOptimizer(NotImplementedError):
         super().__init__(with_code(message, self.code))
 
 
-_APART = 'compile the model alone, torch.compile(model, backend="tpu"), and call the optimizer in eager'
+_HINT = 'compile the model alone, torch.compile(model, backend="tpu"), and call the optimizer in eager'
 
 
 @dataclass(frozen=True)
-class Slot:
-    """A tensor of an optimizer's state: of the parameter with this number, under this name."""
+class StateKey:
+    """The key of a tensor in an optimizer's state: the parameter's number, and the tensor's name."""
 
     parameter: int
     name: str
 
 
 def is_torchs(optimizer: Optimizer) -> bool:
-    """Whether the optimizer is one of torch.optim, which treat each parameter by itself."""
+    """Return True for an optimizer of torch.optim; these treat each parameter by itself."""
     return type(optimizer).__module__.startswith("torch.optim.")
 
 
 def check(optimizer: Optimizer) -> None:
-    """Raises UnsupportedOptimizer for what no program can do: closures, sparse gradients, hooks in Python."""
+    """Raise UnsupportedOptimizer for an optimizer that no program can run: with closures, sparse gradients or hooks."""
     if isinstance(optimizer, torch.optim.LBFGS):
-        raise UnsupportedOptimizer(optimizer, "it evaluates the loss as often as the values ask for", _APART)
+        raise UnsupportedOptimizer(optimizer, "it evaluates the loss as often as the values ask for", _HINT)
     if isinstance(optimizer, torch.optim.SparseAdam):
-        raise UnsupportedOptimizer(optimizer, "it takes sparse gradients, and XLA has dense tensors only", _APART)
+        raise UnsupportedOptimizer(optimizer, "it takes sparse gradients, and XLA has dense tensors only", _HINT)
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
-        raise UnsupportedOptimizer(optimizer, "its step has hooks, which run in Python", _APART)
+        raise UnsupportedOptimizer(optimizer, "its step has hooks, which run in Python", _HINT)
     for group in optimizer.param_groups:
         if group.get("differentiable"):
-            raise UnsupportedOptimizer(optimizer, "with differentiable=True its step is differentiated itself", _APART)
+            raise UnsupportedOptimizer(optimizer, "with differentiable=True its step is differentiated itself", _HINT)
         for name, value in group.items():
             if isinstance(value, torch.Tensor) and value.numel() != 1:
                 why = (
                     f"{name} of a group is a tensor of {value.numel()} elements, which would be frozen into the program"
                 )
-                raise UnsupportedOptimizer(optimizer, why, _APART)
+                raise UnsupportedOptimizer(optimizer, why, _HINT)
         if any(map(has_hooks, group["params"])):
             why = "gradients of its parameters have hooks, which run in Python"
-            raise UnsupportedOptimizer(optimizer, why, _APART)
+            raise UnsupportedOptimizer(optimizer, why, _HINT)
 
 
 def has_hooks(parameter: torch.Tensor) -> bool:
-    """Whether Python looks at the parameter's gradient, by register_hook or register_post_accumulate_grad_hook."""
+    """Return True if Python code sees the parameter's gradient, by a hook on it or on its accumulation."""
     return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
 
 
 def initialise(optimizer: Optimizer, parameters: Sequence[torch.nn.Parameter]) -> None:
-    """Give the parameters that have none the state that their first step would begin with, on their device."""
+    """Make the state that a first step begins with, on the device, for the parameters that have none."""
     own = set(parameters)
     for group in optimizer.param_groups:
         fresh = [p for p in group["params"] if p in own and not optimizer.state.get(p)]
@@ -89,13 +89,13 @@ def initialise(optimizer: Optimizer, parameters: Sequence[torch.nn.Parameter]) -
 
 def _initialise(optimizer: Optimizer, group: dict[str, Any], fresh: Sequence[torch.nn.Parameter]) -> None:
     if isinstance(optimizer, torch.optim.SGD) and group["momentum"] and not group["dampening"]:
-        for parameter in fresh:  # the first step makes the gradient the momentum: what zeros give
+        for parameter in fresh:  # the first step makes the gradient the momentum, as zeros do
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return
     make = getattr(optimizer, "_init_group", None)
     if make is None:
         return
-    # It makes state for parameters that have gradients, and lists what it found.
+    # It makes state for the parameters that have gradients, and appends to the lists that it is given.
     gradients, new = [(p, p.grad) for p in group["params"]], set(fresh)
     try:
         for parameter, _ in gradients:
@@ -106,67 +106,67 @@ def _initialise(optimizer: Optimizer, group: dict[str, Any], fresh: Sequence[tor
             parameter.grad = gradient
 
 
-def slots_of(optimizer: Optimizer, parameters: Sequence[torch.nn.Parameter]) -> list[Slot]:
-    """The tensors of the parameters' state, in a fixed order.
+def state_keys_of(optimizer: Optimizer, parameters: Sequence[torch.nn.Parameter]) -> list[StateKey]:
+    """Return the keys of the tensors in the parameters' state, in a fixed order.
 
     Raises UnsupportedOptimizer for numbers in the state, which change from step to step.
     """
-    slots = []
+    state_keys = []
     for number, parameter in enumerate(parameters):
         for name, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
-                slots.append(Slot(number, name))
+                state_keys.append(StateKey(number, name))
             elif isinstance(value, int | float) and not isinstance(value, bool):
                 why = f"its state has the number {name}={value!r}, which would be frozen into the program"
-                raise UnsupportedOptimizer(optimizer, why, f"keep {name} in a tensor, or {_APART}")
-    return slots
+                raise UnsupportedOptimizer(optimizer, why, f"keep {name} in a tensor, or {_HINT}")
+    return state_keys
 
 
 def step_function(
     optimizer: Optimizer,
     parameters: Sequence[torch.nn.Parameter],
-    slots: Sequence[Slot],
-    numbers: Sequence[Place],
-) -> tuple[Callable[..., list[torch.Tensor]], list[Slot]]:
-    """The step as a function of tensors: parameters, their gradients, state, and numbers of groups.
+    state_keys: Sequence[StateKey],
+    numbers: Sequence[NumberPath],
+) -> tuple[Callable[..., list[torch.Tensor]], list[StateKey]]:
+    """Return the step as a function of tensors: parameters, their gradients, state, and numbers of groups.
 
-    numbers: which they are. The function gives the new parameters and the new state; the list
-    names that state, once the function was called: a step may add to it.
+    state_keys, numbers: which state and which numbers these are. The function returns the new parameters and the new
+    state. Once it was called, the list has the keys of that state, to which a step may add.
     """
-    written: list[Slot] = []
+    written: list[StateKey] = []
 
     def step(*tensors: torch.Tensor) -> list[torch.Tensor]:
         count = len(parameters)
         own, gradients = tensors[:count], tensors[count : 2 * count]
-        state, values = tensors[2 * count : 2 * count + len(slots)], tensors[2 * count + len(slots) :]
+        state, values = tensors[2 * count : 2 * count + len(state_keys)], tensors[2 * count + len(state_keys) :]
         for parameter, gradient in zip(own, gradients, strict=True):
             parameter.grad = gradient
         given: dict[torch.Tensor, dict[str, Any]] = defaultdict(dict)
-        for slot, value in zip(slots, state, strict=True):
-            given[own[slot.parameter]][slot.name] = _wide(value)
+        for state_key, value in zip(state_keys, state, strict=True):
+            given[own[state_key.parameter]][state_key.name] = _wide(value)
         copy = _copy(optimizer, dict(zip(parameters, own, strict=True)), given)
-        for place, value in zip(numbers, values, strict=True):
-            _set(copy, place, value)
+        for path, value in zip(numbers, values, strict=True):
+            _set(copy, path, value)
         nonzero = {id(v): is_nonzero(_get(optimizer, p)) for p, v in zip(numbers, values, strict=True) if p[1] != "lr"}
         with torch.no_grad(), TensorNumbers(nonzero), traced_as_compiled():
             _plain_step(optimizer)(copy)
-        found = {Slot(i, n): v for i, p in enumerate(own) for n, v in copy.state.get(p, {}).items()}
-        found = {slot: value for slot, value in found.items() if isinstance(value, torch.Tensor)}
-        dtypes = {slot: value.dtype for slot, value in zip(slots, state, strict=True)}
+        found = {StateKey(i, n): v for i, p in enumerate(own) for n, v in copy.state.get(p, {}).items()}
+        found = {state_key: value for state_key, value in found.items() if isinstance(value, torch.Tensor)}
+        dtypes = {state_key: value.dtype for state_key, value in zip(state_keys, state, strict=True)}
         written[:] = found
-        return [*own, *(value.to(dtypes.get(slot, value.dtype)) for slot, value in found.items())]
+        return [*own, *(value.to(dtypes.get(state_key, value.dtype)) for state_key, value in found.items())]
 
     return step, written
 
 
-def _get(optimizer: Optimizer, place: Place) -> Any:
-    group, name, index = place
+def _get(optimizer: Optimizer, path: NumberPath) -> Any:
+    group, name, index = path
     value = optimizer.param_groups[group][name]
     return value if index is None else value[index]
 
 
-def _set(optimizer: Optimizer, place: Place, value: torch.Tensor) -> None:
-    group, name, index = place
+def _set(optimizer: Optimizer, path: NumberPath, value: torch.Tensor) -> None:
+    group, name, index = path
     values = optimizer.param_groups[group]
     values[name] = value if index is None else (*values[name][:index], value, *values[name][index + 1 :])
 
@@ -178,12 +178,12 @@ def _plain_step(optimizer: Optimizer) -> Callable[[Optimizer], Any]:
 
 
 def _wide(value: torch.Tensor) -> torch.Tensor:
-    """Counts and products of numbers in float64, as Python computes with them in an eager step."""
+    """Return a copy, of counts and products of numbers in float64, as Python computes them in an eager step."""
     return value.double() if value.ndim == 0 and value.is_floating_point() else value.clone()
 
 
 def _copy(optimizer: Optimizer, tensors: Mapping[torch.nn.Parameter, torch.Tensor], state: Any) -> Optimizer:
-    """An optimizer of the same kind and settings over other parameters; those without a gradient are left out."""
+    """Return an optimizer of the same kind and settings over other parameters, those that `tensors` has."""
     copy = object.__new__(type(optimizer))
     copy.__dict__.update(optimizer.__dict__)
     copy.state = state
@@ -192,7 +192,7 @@ def _copy(optimizer: Optimizer, tensors: Mapping[torch.nn.Parameter, torch.Tenso
         own = {**group, "params": [tensors[p] for p in group["params"] if p in tensors]}
         if "capturable" in group:
             own["capturable"] = True  # counts of steps are operands
-        for form in ("foreach", "fused"):  # of one program, all the same
+        for form in ("foreach", "fused"):  # alike in one program
             if form in group:
                 own[form] = False
         copy.param_groups.append(own)

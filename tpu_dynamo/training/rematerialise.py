@@ -1,4 +1,4 @@
-"""Activation checkpointing inside one program: what a checkpoint does not save is computed again for the backward."""
+"""Activation checkpointing inside one program: the backward recomputes the values that a checkpoint does not save."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from tpu_dynamo_lowering import repeat_draw
 
-_AGAIN = (CheckpointPolicy.MUST_RECOMPUTE, CheckpointPolicy.PREFER_RECOMPUTE)
+_RECOMPUTE = (CheckpointPolicy.MUST_RECOMPUTE, CheckpointPolicy.PREFER_RECOMPUTE)
 
 
 def rematerialise(graph: Graph) -> None:
     """Give backward nodes copies of the forward nodes that checkpoints recompute, in place.
 
-    What the copies start from passes an `optimization_barrier` together with a gradient: XLA would otherwise find the
-    copies equal to the originals and keep these alive, or compute them early.
+    The values that the copies start from pass an `optimization_barrier` together with a gradient: otherwise XLA would
+    find the copies equal to the originals and keep these alive, or compute the copies early.
     Source: StableHLO `optimization_barrier`; JAX's remat does the same.
     """
     copies: dict[Node, Node] = {}
-    held: dict[Node, Node] = {}  # what copies start from, behind their barriers
+    held: dict[Node, Node] = {}  # the values that copies start from -> the same behind a barrier
     for node in list(graph.nodes):
         if node.meta.get("partitioner_tag") != "is_backward" or not any(map(_is_recomputed, node.all_input_nodes)):
             continue
-        wanted = _wanted(node, copies)
+        needed = _recomputed_for(node, copies)
         with graph.inserting_before(node):
-            _hold(graph, node, [n for n in _starts(wanted) if n not in held], held)
-            for original in wanted:
+            _hold(graph, node, [n for n in _starts(needed) if n not in held], held)
+            for original in needed:
                 copies[original] = copy = graph.node_copy(original, lambda n: copies.get(n) or held.get(n) or n)
                 copy.meta["partitioner_tag"] = "is_backward"
                 repeat_draw(original, copy)
@@ -36,8 +36,11 @@ def rematerialise(graph: Graph) -> None:
 
 
 def _is_recomputed(node: Node) -> bool:
-    """Whether a checkpoint recomputes a forward node; what leaves its region is saved, the next region starts there."""
-    if node.meta.get("recompute") not in _AGAIN or not _is_forward(node):
+    """Return True if a checkpoint recomputes a forward node: one that no node outside of the region reads.
+
+    Values that leave the region are saved, and the next region starts from them.
+    """
+    if node.meta.get("recompute") not in _RECOMPUTE or not _is_forward(node):
         return False
     region = node.meta.get("ac_graph_id")
     return all(user.meta.get("ac_graph_id") == region for user in node.users if _is_forward(user))
@@ -47,8 +50,8 @@ def _is_forward(node: Node) -> bool:
     return node.meta.get("partitioner_tag") == "is_forward"
 
 
-def _wanted(node: Node, copies: dict[Node, Node]) -> list[Node]:
-    """The recomputed nodes that a node depends on through recomputed nodes, in order, but for those with copies."""
+def _recomputed_for(node: Node, copies: dict[Node, Node]) -> list[Node]:
+    """Return the recomputed nodes without copies that a node reads, itself or through others of them, in order."""
     found: dict[Node, None] = {}
 
     def visit(one: Node) -> None:

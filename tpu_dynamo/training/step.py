@@ -31,7 +31,7 @@ class TrainStep:
         options: Mapping[str, Any] | None,
         compile_step: CompileStep | None = None,
     ):
-        """compile_step: what compiles the step's graph; by default for the client of the device's tensors."""
+        """compile_step: compiles the step's graph; by default for the client of the device's tensors."""
         optimizers.check(optimizer)
         _check_device(optimizer)
         self.optimizer = optimizer
@@ -49,10 +49,10 @@ class TrainStep:
         self._run = torch.compile(_loss_of(model, loss_fn), backend=tpu_dynamo, fullgraph=True)
 
     def __call__(self, inputs: Any, *targets: Any) -> Any:
-        """Train on one batch; gives what the loss function gave, detached, on the device.
+        """Train on one batch; return the loss function's result, detached, on the device.
 
-        inputs: what the model takes: one argument, a tuple or list of arguments, or a dict of keyword arguments.
-        targets: what the loss function takes after the model's output.
+        inputs: the model's: one argument, a tuple or list of arguments, or a dict of keyword arguments.
+        targets: the loss function's arguments after the model's output.
         """
         with torch.enable_grad():
             return self._run(inputs, *targets)
@@ -70,23 +70,23 @@ def train_step(
     max_grad_norm: float | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> TrainStep:
-    """A function that trains `model` on one batch, in one executable: `loss = step(inputs, *targets)`.
+    """Return a function that trains `model` on one batch, in one executable: `loss = step(inputs, *targets)`.
 
     It computes loss_fn(model(inputs), *targets), its gradients, their clipping to `max_grad_norm` if given, and the
     optimizer's update, whose rule is traced from PyTorch's own code. Parameters and the optimizer's state are donated:
-    their buffers are written anew and never copied. `.grad` is neither read nor written. Learning rates are operands,
-    so schedulers compile nothing anew; eager steps, `state_dict` and `load_state_dict` may come in between.
+    their buffers are overwritten and never copied. `.grad` is neither read nor written. Learning rates are operands,
+    so schedulers cause no recompilation; eager steps, `state_dict` and `load_state_dict` may come in between.
 
-    model: on torch.device("tpu"). loss_fn: gives the loss, or a tuple that begins with it; without one the model's
+    model: on torch.device("tpu"). loss_fn: returns the loss, or a tuple that begins with it; without one the model's
     output is the loss, or has it as `.loss`. options: as for torch.compile(backend="tpu"). Raises
-    UnsupportedOptimizer, and OptionError for an option without a meaning here; a graph break in the loss is an error
-    of Dynamo's, since a step is one executable.
+    UnsupportedOptimizer, and OptionError for an option that a step does not support; for a graph break in the loss
+    Dynamo raises its own error, since a step is one executable.
     """
     return TrainStep(model, optimizer, loss_fn, max_grad_norm, options)
 
 
-# Options of torch.compile that have no meaning here, and why.
-_WITHOUT_MEANING = {
+# Options of torch.compile that a step does not support, and why.
+UNSUPPORTED_OPTIONS = {
     "fallback": "a step is one executable, so an operator that has no lowering is an error",
     "partitioner": "forward and backward are one program, and nothing is cut",
     "activation_memory_budget": "forward and backward are one program; use torch.utils.checkpoint in the model",
@@ -96,9 +96,9 @@ _WITHOUT_MEANING = {
 
 
 def options_of(given: Mapping[str, Any] | None) -> Options:
-    """The options of a step. Raises OptionError, also for those that have no meaning here."""
+    """Return the options of a step. Raises OptionError, also for one in UNSUPPORTED_OPTIONS."""
     chosen, default = Options.parse(given), Options()
-    for name, why in _WITHOUT_MEANING.items():
+    for name, why in UNSUPPORTED_OPTIONS.items():
         if getattr(chosen, name) != getattr(default, name):
             raise OptionError(f"option {name}={getattr(chosen, name)!r} has no meaning for train_step: {why}")
     return chosen
@@ -130,6 +130,6 @@ def _loss_of(model: torch.nn.Module, loss_fn: Callable[..., Any] | None) -> Call
             return output[0], *pytree.tree_map_only(torch.Tensor, torch.detach, output[1:])
         return output
 
-    # Dynamo keeps what it compiled, and counts it, by code object: each step has one of its own.
+    # Dynamo keeps and counts its compilations by code object: each step has one of its own.
     code = loss.__code__.replace()
     return types.FunctionType(code, loss.__globals__, loss.__name__, None, loss.__closure__)

@@ -1,4 +1,4 @@
-"""A captured loss as what Dynamo calls: the whole step, compiled for the batch and the optimizer's state at hand."""
+"""The callable that Dynamo gets for a captured loss: a whole step, compiled for the batch and the state at hand."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ..session import session
 from . import optimizers
 from .joint_graph import Joint, check_loss, joint
 from .numbers import Numbers
-from .optimizers import Slot
+from .optimizers import StateKey
 from .whole import Trained, whole_step
 
-# What compiles a step's graph; that takes inputs, state and numbers and gives outputs and new state.
+# Compiles a step's graph into a callable from inputs, state and numbers to outputs and new state.
 CompileStep = Callable[[PreparedGraph], BoxedCallable]
 
 
@@ -31,8 +31,8 @@ CompileStep = Callable[[PreparedGraph], BoxedCallable]
 class _Bound:
     """A compiled step with the tensors that it works on.
 
-    held: state by dictionary, name and tensor; while the dictionaries hold these, nothing needs to be looked up.
-    fresh: where state goes that the step makes.
+    outputs: how many of its results are the captured graph's. held: its state as (dictionary, name, tensor); while the
+    dictionaries hold these tensors the step fits. fresh: keys of the state that the step makes.
     """
 
     run: BoxedCallable
@@ -40,10 +40,10 @@ class _Bound:
     trained: Trained
     held: list[tuple[dict[str, Any], str, torch.Tensor]]
     settings: tuple[Any, ...]
-    fresh: list[Slot]
+    fresh: list[StateKey]
 
     def fits(self, inputs: Sequence[Any], settings: tuple[Any, ...]) -> bool:
-        """Whether parameters, state and settings are still those that it was bound to."""
+        """Return True if parameters, state and settings are still those that the step was bound to."""
         return (
             settings == self.settings
             and all(inputs[position] is p for position, p in self.trained.parameters.items())
@@ -53,10 +53,10 @@ class _Bound:
 
 
 class StepGraph:
-    """One graph of Dynamo's, as a training step.
+    """A training step for one graph that Dynamo captured.
 
-    Compiled when it is first called, since only then its inputs are known to be this or that parameter; and again for
-    other sizes, other settings of the optimizer and other state.
+    It is compiled at its first call, since only then it is known which inputs are parameters; and again for other
+    sizes, other settings of the optimizer and other state.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class StepGraph:
         placeholders = graph_module.graph.find_nodes(op="placeholder")
         self._sizes = [i for i, node in enumerate(placeholders) if not _is_tensor(node.meta["example_value"])]
         self._joints: dict[Any, Joint] = {}
-        self._programs: dict[Any, tuple[BoxedCallable, list[Slot]]] = {}
+        self._programs: dict[Any, tuple[BoxedCallable, list[StateKey]]] = {}
         self._bound: dict[tuple[Any, ...], _Bound] = {}  # by sizes, as last used
 
     def __call__(self, *inputs: Any) -> list[Any]:
-        """Train on a call's inputs; gives the captured graph's outputs."""
+        """Train on a call's inputs; return the captured graph's outputs."""
         sizes = tuple(inputs[i] for i in self._sizes)
         settings = self._numbers.settings()
         bound = self._bound.get(sizes)
@@ -89,8 +89,8 @@ class StepGraph:
         state = [tensor for _, _, tensor in bound.held]
         outputs = bound.run([*inputs, *state, *self._numbers.tensors(bound.trained.numbers)])
         parameters = list(bound.trained.parameters.values())
-        for slot, tensor in zip(bound.fresh, outputs[bound.outputs :], strict=True):
-            self._optimizer.state[parameters[slot.parameter]][slot.name] = tensor
+        for state_key, tensor in zip(bound.fresh, outputs[bound.outputs :], strict=True):
+            self._optimizer.state[parameters[state_key.parameter]][state_key.name] = tensor
         if bound.fresh:
             del self._bound[sizes]  # the next step has more state to take
         torch.autograd.graph.increment_version(parameters)
@@ -103,12 +103,12 @@ class StepGraph:
         parameters = {position: inputs[position] for position in both.places.gradients}
         own = list(parameters.values())
         optimizers.initialise(self._optimizer, own)
-        slots = optimizers.slots_of(self._optimizer, own)
-        trained = Trained(self._optimizer, parameters, slots, self._numbers.operands(), self._max_grad_norm)
+        state_keys = optimizers.state_keys_of(self._optimizer, own)
+        trained = Trained(self._optimizer, parameters, state_keys, self._numbers.operands(), self._max_grad_norm)
         settings = self._numbers.settings()
-        held = [(self._optimizer.state[own[s.parameter]], s.name, trained.state(s)) for s in slots]
+        held = [(self._optimizer.state[own[s.parameter]], s.name, trained.state(s)) for s in state_keys]
         specs = tuple((tuple(t.shape), t.stride(), t.dtype) for _, _, t in held)
-        key = sizes, tuple(parameters), tuple(slots), specs, settings, tuple(trained.numbers)
+        key = sizes, tuple(parameters), tuple(state_keys), specs, settings, tuple(trained.numbers)
         if key not in self._programs:
             self._programs[key] = self._compile(both, trained, inputs)
         run, fresh = self._programs[key]
@@ -124,7 +124,7 @@ class StepGraph:
                 self._joints[sizes, positions] = joint(self._graph_module, inputs, positions, mode)
         return self._joints[sizes, positions]
 
-    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[BoxedCallable, list[Slot]]:
+    def _compile(self, both: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[BoxedCallable, list[StateKey]]:
         session().statistics.count("graphs", "step")
         with unset_fake_temporarily():
             graph_module, fresh = whole_step(both, trained, inputs)

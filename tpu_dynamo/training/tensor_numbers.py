@@ -1,4 +1,4 @@
-"""Factors that PyTorch takes as Python numbers, given as tensors: what Dynamo does to optimizers, for one trace."""
+"""Factors that PyTorch takes as Python numbers, given as tensors: for one trace, as Dynamo does for optimizers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tensors = Any
 class TensorNumbers(TorchFunctionMode):
     """Within it `alpha`, `value`, `scalars` and `weight` of in-place operators may be tensors without dimensions.
 
-    nonzero: for numbers that are tensors, by id, whether they are other than zero: what code asks of them.
+    nonzero: by the id of a tensor that is a number, the answer to a comparison with zero, on which optimizers branch.
     """
 
     def __init__(self, nonzero: Mapping[int, bool]):
@@ -24,14 +24,14 @@ class TensorNumbers(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """The call, said without the factor where that is a tensor."""
+        """Make the call; one whose factor is a tensor is made in terms of operators that take tensors."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name in ("__eq__", "__ne__", "eq", "ne") and id(args[0]) in self._nonzero and args[1] == 0:
             return self._nonzero[id(args[0])] == ("ne" in name)
-        said = _SAID.get(name)
-        if said is not None and _has_tensor_number(name, args, kwargs):
-            return said(*args, **kwargs)
+        rewritten = _WITHOUT_FACTOR.get(name)
+        if rewritten is not None and _has_tensor_number(name, args, kwargs):
+            return rewritten(*args, **kwargs)
         return func(*args, **kwargs)
 
 
@@ -75,7 +75,7 @@ def _is_vector(value: Any, length: int) -> bool:
     return isinstance(value, torch.Tensor) and value.ndim == 1 and len(value) == length
 
 
-_SAID: dict[str, Callable[..., Any]] = {
+_WITHOUT_FACTOR: dict[str, Callable[..., Any]] = {
     "lerp_": _lerp,
     "add_": _add,
     "sub_": _sub,

@@ -14,8 +14,8 @@ from tpu_dynamo_lowering import inline, prepare, trace
 
 from ..device import NAME as DEVICE
 from .joint_graph import Joint
-from .numbers import Place
-from .optimizers import Slot, is_torchs, step_function
+from .numbers import NumberPath
+from .optimizers import StateKey, is_torchs, step_function
 from .rematerialise import rematerialise
 
 copy = torch.ops.aten.copy_.default
@@ -23,28 +23,28 @@ copy = torch.ops.aten.copy_.default
 
 @dataclass(frozen=True)
 class Trained:
-    """What is trained: the parameters that have gradients, by their positions among the captured graph's inputs.
+    """The parameters that have gradients, by their positions among the captured graph's inputs, and their optimizer.
 
-    slots: their state, numbered as they are here. numbers: those of the optimizer's groups that are operands.
-    max_grad_norm: to which the gradients' norm is clipped.
+    state_keys: those of their state, where parameters are numbered in the order of `parameters`. numbers: those of the
+    optimizer's groups that are operands. max_grad_norm: the norm that the gradients are clipped to.
     """
 
     optimizer: Optimizer
     parameters: dict[int, torch.nn.Parameter]
-    slots: list[Slot]
-    numbers: list[Place]
+    state_keys: list[StateKey]
+    numbers: list[NumberPath]
     max_grad_norm: float | None = None
 
-    def state(self, slot: Slot) -> torch.Tensor:
-        """The tensor in a slot."""
-        return self.optimizer.state[list(self.parameters.values())[slot.parameter]][slot.name]
+    def state(self, state_key: StateKey) -> torch.Tensor:
+        """Return the tensor of the state under a key."""
+        return self.optimizer.state[list(self.parameters.values())[state_key.parameter]][state_key.name]
 
 
-def whole_step(joint: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[GraphModule, list[Slot]]:
-    """The step's graph, ready for lowering, and the slots that it adds to the state.
+def whole_step(joint: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[GraphModule, list[StateKey]]:
+    """Return the step's graph, ready for lowering, and the keys that it adds to the state.
 
     inputs: the captured graph's. The step takes these, then the state, then the numbers; it writes to inputs and state
-    with `copy_`, and gives the captured graph's outputs and then the new slots.
+    with `copy_`, and returns the captured graph's outputs and then the new state.
     """
     owner = GraphModule(joint.graph_module, Graph())
     graph, places = owner.graph, joint.places
@@ -52,7 +52,7 @@ def whole_step(joint: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[G
     known = {position: fake for position, fake in zip(places.inputs, fakes, strict=True) if position is not None}
     like = next(fake for fake in fakes if isinstance(fake, torch.Tensor))
     given = [_placeholder(graph, f"input_{i}", known.get(i)) for i in range(len(inputs))]
-    state = [_placeholder(graph, f"state_{i}", _like(like, trained.state(s))) for i, s in enumerate(trained.slots)]
+    state = [_placeholder(graph, f"state_{i}", _like(like, trained.state(s))) for i, s in enumerate(trained.state_keys)]
     numbers = [
         _placeholder(graph, f"number_{i}", like.new_empty((), dtype=torch.float64)) for i in range(len(trained.numbers))
     ]
@@ -85,20 +85,27 @@ def _update(
     gradients: Sequence[Node],
     state: Sequence[Node],
     numbers: Sequence[Node],
-) -> tuple[dict[Node, Node], dict[Slot, Node]]:
-    """The optimizer's update: new values of parameters and state, and new state."""
+) -> tuple[dict[Node, Node], dict[StateKey, Node]]:
+    """Add the optimizer's update to the graph; return the new values of parameters and state, and new state by key."""
     own = list(trained.parameters.values())
     # PyTorch's optimizers treat each parameter alone, so that equal ones share a trace; others may not.
     alone = is_torchs(trained.optimizer)
     shares = [[i] for i in range(len(own))] if alone else [list(range(len(own)))]
     group_of = {p: number for number, group in enumerate(trained.optimizer.param_groups) for p in group["params"]}
-    bodies: dict[Any, tuple[GraphModule, list[Slot]]] = {}
+    bodies: dict[Any, tuple[GraphModule, list[StateKey]]] = {}
     new: dict[Node, Node] = {}
-    fresh: dict[Slot, Node] = {}
+    fresh: dict[StateKey, Node] = {}
     for share in shares:
-        slots = [(number, slot) for number, slot in enumerate(trained.slots) if slot.parameter in share]
-        inside = [Slot(share.index(slot.parameter), slot.name) for _, slot in slots]
-        operands = [parameters[i] for i in share], [gradients[i] for i in share], [state[n] for n, _ in slots], numbers
+        state_keys = [
+            (number, state_key) for number, state_key in enumerate(trained.state_keys) if state_key.parameter in share
+        ]
+        inside = [StateKey(share.index(state_key.parameter), state_key.name) for _, state_key in state_keys]
+        operands = (
+            [parameters[i] for i in share],
+            [gradients[i] for i in share],
+            [state[n] for n, _ in state_keys],
+            numbers,
+        )
         nodes = [node for group in operands for node in group]
         groups = [group_of[own[i]] for i in share]
         key = tuple(groups), tuple(inside), tuple(_spec(node) for node in nodes)
@@ -108,12 +115,12 @@ def _update(
         body, written = bodies[key]
         results = inline(graph, body, nodes)
         new |= zip(operands[0], results, strict=False)
-        places = {slot: state[number] for (number, _), slot in zip(slots, inside, strict=True)}
-        for slot, result in zip(written, results[len(share) :], strict=True):
-            if slot in places:
-                new[places[slot]] = result
+        places = {state_key: state[number] for (number, _), state_key in zip(state_keys, inside, strict=True)}
+        for state_key, result in zip(written, results[len(share) :], strict=True):
+            if state_key in places:
+                new[places[state_key]] = result
             else:
-                fresh[Slot(share[slot.parameter], slot.name)] = result
+                fresh[StateKey(share[state_key.parameter], state_key.name)] = result
     return new, fresh
 
 
