@@ -26,7 +26,7 @@ from ._torch_compat import (
     static_inputs,
     unset_fake_temporarily,
 )
-from .artifacts import next_name, record_event
+from .artifacts import next_name, record_unsupported, recording_unsupported_input
 from .cache.signature import Frame, input_names
 from .device import NAME as DEVICE
 from .graph.compiled import CompiledGraph, EagerGraph, Run, Sizes
@@ -42,6 +42,7 @@ from .session import session
 log = logging.getLogger("tpu_dynamo")
 
 
+@recording_unsupported_input()
 def tpu(
     graph_module: GraphModule,
     example_inputs: Sequence[Any],
@@ -153,10 +154,11 @@ def callable_of(
 def fall_back(options: Options, name: str, graph_module: GraphModule, unsupported: UnsupportedOp) -> EagerGraph:
     """The graph in eager PyTorch, counted and logged, where the options allow it; else raises `unsupported`."""
     if options.fallback == "error":
+        record_unsupported("unsupported", name, unsupported)
         raise unsupported
     for problem in unsupported.problems:
         session().statistics.count("fallbacks", f"{problem.operation}: {problem.why}")
-    record_event("fallback", lambda: {"graph": name, "problems": [p.as_dict() for p in unsupported.problems]})
+    record_unsupported("fallback", name, unsupported)
     log.warning("graph %s runs in eager PyTorch: %s", name, unsupported)
     return EagerGraph(graph_module)
 

@@ -45,7 +45,6 @@ class Attempts:
     backward: list[Mapping[str, Any]] = field(default_factory=list)
     graphs: int = 0
     met: list[Met] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     guards: str = ""
     symbols: dict[str, str] = field(default_factory=dict)
@@ -125,7 +124,6 @@ def _add(found: Attempts, record: Record) -> None:
         if message := break_message(text, record.positions):
             found.met.append(Met(message, record.attempt))
     elif kind == "dynamo_error":
-        found.errors.append(text)
         if message := error_message(text, record.positions):
             found.met.append(Met(message, record.attempt))
     elif kind.startswith(EVENTS):
