@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tpu_dynamo.formatting import counted
+from tpu_dynamo.formatting import format_count
 
 from .console import cut, print_json, results, say, table, waiting
 from .exit_codes import ExitCode, end
@@ -54,7 +54,7 @@ def ops(
             typer.echo(f"\n{problem}")
     lowered = sum(found.operators.values())
     unsupported = f"{len(found.unsupported)} that cannot be lowered"
-    say(f"{counted(found.graphs, 'graph')}, {counted(lowered, 'call')}, {unsupported}")
+    say(f"{format_count(found.graphs, 'graph')}, {format_count(lowered, 'call')}, {unsupported}")
     if found.unsupported:
         end(ExitCode.FINDINGS)
 

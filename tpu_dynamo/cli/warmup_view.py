@@ -7,6 +7,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tpu_dynamo.formatting import format_count, format_duration
+
 from .console import messages, print_json, results, say, table
 
 if TYPE_CHECKING:
@@ -50,9 +52,8 @@ class _Lines:
         if event.outcome is not None and self._shown:
             result = self._run.results[event.case.name]
             done, count = len(self._run.results), len(self._run.cases)
-            say(
-                f"[{done}/{count}] {event.case.name}: {result.state} in {duration(result.seconds)}{_first_line(result)}"
-            )
+            ended = f"{result.state} in {format_duration(result.seconds)}{_first_line(result)}"
+            say(f"[{done}/{count}] {event.case.name}: {ended}")
 
 
 class _View:
@@ -91,10 +92,12 @@ class _View:
                 Text(_MARKS[result.state], style=colour),
                 result.case.name,
                 Text(_told(result), style=colour),
-                duration(result.seconds),
+                format_duration(result.seconds),
             )
         for name, since in self._run.running.items():
-            grid.add_row(self._spinner, name, _path(self._stages.get(name, "")), duration(self._run.clock() - since))
+            grid.add_row(
+                self._spinner, name, _path(self._stages.get(name, "")), format_duration(self._run.clock() - since)
+            )
         yield grid
         yield self._sum()
 
@@ -107,7 +110,7 @@ class _View:
             text.append(f"   {count} {state}", style=_COLOURS[state])
         left = self._run.remaining()
         if left is not None and self._run.waiting:
-            text.append(f"   about {duration(left)} to go", style="dim")
+            text.append(f"   about {format_duration(left)} to go", style="dim")
         return text
 
 
@@ -129,7 +132,7 @@ def _path(stage: str) -> RenderableType:
 def _told(result: Result) -> str:
     graphs = len(result.outcome.get("graphs", ()))
     if result.state in ("made", "found"):
-        return f"{result.state}, {graphs} program{'s' * (graphs != 1)}"
+        return f"{result.state}, {format_count(graphs, 'program')}"
     if result.state == "missing":
         return f"{len(result.outcome.get('missing', ()))} missing"
     return result.kind if result.state == "failed" and result.kind != "failed" else result.state
@@ -144,13 +147,13 @@ def show_cases(run: Run, json: bool) -> None:
     shown = table("CASE", "FACTORY", "TOOK BEFORE", right=("TOOK BEFORE",))
     for case in run.waiting:
         took = seconds[case.name]
-        shown.add_row(case.name, case.factory or " ".join(case.command), "" if took is None else duration(took))
+        shown.add_row(case.name, case.factory or " ".join(case.command), "" if took is None else format_duration(took))
     results().print(shown)
     left = run.remaining()
     skipped = len(run.cases) - len(run.waiting)
     say(
-        _cases(len(run.waiting)) + (f", {skipped} done by earlier runs" if skipped else "")
-        + (f"; about {duration(left)}" if left is not None else "")
+        format_count(len(run.waiting), "case") + (f", {skipped} done by earlier runs" if skipped else "")
+        + (f"; about {format_duration(left)}" if left is not None else "")
     )  # fmt: skip
 
 
@@ -207,13 +210,9 @@ def _summary(ended: Sequence[Result], checking: bool, seconds: float) -> str:
     if checking:
         missing = sum(len(result.outcome.get("missing", ())) for result in ended)
         what = f"{missing} programs or executables are missing"
-        return f"{_cases(len(ended))} checked in {duration(seconds)}: {parts}; {what}"
+        return f"{format_count(len(ended), 'case')} checked in {format_duration(seconds)}: {parts}; {what}"
     what = f"{lowered} graphs lowered, {compiled} programs compiled"
-    return f"{_cases(len(ended))} in {duration(seconds)}: {parts}; {what}"
-
-
-def _cases(count: int) -> str:
-    return "1 case" if count == 1 else f"{count} cases"
+    return f"{format_count(len(ended), 'case')} in {format_duration(seconds)}: {parts}; {what}"
 
 
 def _first_line(result: Result) -> str:
@@ -221,14 +220,4 @@ def _first_line(result: Result) -> str:
 
 
 def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f} s"
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: 3.2 s, 4 min 05 s, 2 h 03 min."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 100:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return "" if value is None else format_duration(value)

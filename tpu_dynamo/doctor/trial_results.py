@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from tpu_dynamo.formatting import format_duration
+
 from . import trial
 from .check import Check
 from .trial_process import stages
@@ -71,7 +73,7 @@ def _platforms(found: Found) -> Iterator[Check]:
 
 
 def _topology(found: Found) -> Iterator[Check]:
-    text = f"libtpu compiles for it, here in {found['seconds']:.1f} s; nothing runs on it"
+    text = f"libtpu compiles for it, here in {format_duration(found['seconds'])}; nothing runs on it"
     yield Check(PLATFORMS, trial.TOPOLOGY, "ok", text, facts=found)
 
 
@@ -93,7 +95,7 @@ def _backend(found: Found) -> Iterator[Check]:
 
 def _compared(found: Found) -> Iterator[Check]:
     graphs = sum(found["graphs"].values())
-    text = f"{graphs} graphs in {found['seconds']:.1f} s"
+    text = f"{graphs} graphs in {format_duration(found['seconds'])}"
     if not graphs or not found["executions"]:
         advice = "look at TORCH_COMPILE_DISABLE and TORCHDYNAMO_DISABLE; else report it"
         yield Check(WORKING, "torch.compile", "error", "nothing was compiled", advice, found)

@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Iterator
 
-from tpu_dynamo.formatting import bytes_of
+from tpu_dynamo.formatting import parse_bytes
 
 from .check import Check
 
@@ -75,7 +75,7 @@ def _ours(name: str, value: str, facts: dict[str, str]) -> Check:
         )
     if name == "TPU_DYNAMO_CACHE_MAX_BYTES" and value.strip():
         try:
-            bytes_of(value)
+            parse_bytes(value)
         except ValueError as error:
             return Check(GROUP, name, "warning", f"{error}, so that it is 10 GiB", "a size such as 20GiB", facts)
     return Check(GROUP, name, "note", value, facts=facts)

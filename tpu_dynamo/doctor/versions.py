@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from tpu_dynamo.formatting import shown_path
+from tpu_dynamo.formatting import format_path
 
 from .check import Check
 
@@ -28,7 +28,7 @@ def checks() -> Iterator[Check]:
         "python",
         "ok",
         here,
-        facts={"version": platform.python_version(), "executable": shown_path(Path(sys.executable))},
+        facts={"version": platform.python_version(), "executable": format_path(Path(sys.executable))},
     )
     own = _version(_OURS)
     if own is None:

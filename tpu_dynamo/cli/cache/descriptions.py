@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tpu_dynamo.cache.entries import EXECUTABLE, PROGRAM, Described, sizes
-from tpu_dynamo.formatting import counted
+from tpu_dynamo.formatting import format_count, format_duration
 
 # Of long values, as the CPU's features and JAX's settings, no more than this is shown.
 _SHOWN = 100
@@ -21,7 +21,7 @@ def sentence(item: Described) -> str:
     key, graph = item.entry.key[:12], f" of `{item.graph}`" if item.graph else ""
     platform = f" for {item.platform}" if item.platform else ""
     if item.entry.kind == PROGRAM:
-        inputs = counted(len(input_rows(item.metadata)), "input")
+        inputs = format_count(len(input_rows(item.metadata)), "input")
         return f"{key} is the program{graph}{platform}, with {inputs}."
     if item.entry.kind == EXECUTABLE:
         return f"{key} is the executable{graph}{platform}, of program {(item.program or 'unknown')[:12]}."
@@ -45,7 +45,7 @@ def parts_of(item: Described) -> list[tuple[str, str]]:
     if isinstance(environment := metadata.get("environment"), Mapping):
         found += [(name, _value(value)) for name, value in environment.items()]
     if isinstance(seconds := metadata.get("compile_seconds"), int | float):
-        found.append(("compiled in", f"{seconds:.2f} s"))
+        found.append(("compiled in", format_duration(seconds)))
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tpu_dynamo.cache.entries import Described
-from tpu_dynamo.formatting import bytes_of, seconds_of
+from tpu_dynamo.formatting import parse_bytes, parse_duration
 
 from ..console import waiting
 from ..exit_codes import refuse
@@ -20,7 +20,7 @@ from .open_store import open_to_read
 def size(text: str) -> int:
     """A size on the command line."""
     try:
-        return bytes_of(text)
+        return parse_bytes(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -28,7 +28,7 @@ def size(text: str) -> int:
 def age(text: str) -> float:
     """A time on the command line."""
     try:
-        return seconds_of(text)
+        return parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

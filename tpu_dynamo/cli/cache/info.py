@@ -11,7 +11,7 @@ import typer
 
 from tpu_dynamo.cache.differences import differences, program_differences
 from tpu_dynamo.cache.entries import EXECUTABLE, PROGRAM, Described, explains
-from tpu_dynamo.formatting import shown_age, shown_bytes
+from tpu_dynamo.formatting import format_age, format_bytes
 
 from ..console import cut, print_json, results, table, waiting
 from ..exit_codes import ExitCode, end, refuse
@@ -140,9 +140,9 @@ def _show(item: Described, related: Sequence[Described]) -> None:
         grid.add_row("made", f"{datetime.fromtimestamp(entry.header.created):%Y-%m-%d %H:%M}")
     else:
         grid.add_row("problem", cut(entry.problem or "it cannot be read"), style="red")
-    grid.add_row("last used", shown_age(max(0.0, time.time() - entry.last_use)))
-    plain = f", {shown_bytes(item.plain_size)} plain" if item.plain_size is not None else ""
-    grid.add_row("size", f"{shown_bytes(entry.size)} on disk{plain}")
+    grid.add_row("last used", format_age(max(0.0, time.time() - entry.last_use)))
+    plain = f", {format_bytes(item.plain_size)} plain" if item.plain_size is not None else ""
+    grid.add_row("size", f"{format_bytes(entry.size)} on disk{plain}")
     console.print(grid)
     if rows := input_rows(item.metadata):
         inputs = table("INPUT", "DTYPE", "SIZE", "STRIDE", "DEVICE", flexible="INPUT")
@@ -154,12 +154,12 @@ def _show(item: Described, related: Sequence[Described]) -> None:
     if sections := _sections(item):
         stored = table("SECTION", "ON DISK", "PLAIN", right=("ON DISK", "PLAIN"))
         for section in sections:
-            stored.add_row(section["name"], shown_bytes(section["stored"]), shown_bytes(section["plain_size"]))
+            stored.add_row(section["name"], format_bytes(section["stored"]), format_bytes(section["plain_size"]))
         console.print("", stored)
     if related:
         belonging = table("BELONGS TO IT", "KIND", "PLATFORM", "SIZE", right=("SIZE",))
         for other in related:
-            size = shown_bytes(other.entry.size)
+            size = format_bytes(other.entry.size)
             belonging.add_row(other.entry.key[:12], other.entry.kind, other.platform or "-", size)
         console.print("", belonging)
 

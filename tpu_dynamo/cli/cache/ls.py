@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tpu_dynamo.cache.entries import Described
-from tpu_dynamo.formatting import counted, shown_age, shown_bytes, shown_path
+from tpu_dynamo.formatting import format_age, format_bytes, format_count, format_path
 
 from ..console import cut, print_json, results, say, table
 from ..shared_options import CacheDir, Json
@@ -65,9 +65,9 @@ def ls(
     if not quiet:
         plain = sum(item.plain_size or 0 for item in found)
         stored = sum(item.entry.size for item in found)
-        of = "" if conditions else f", of at most {shown_bytes(opened.store.max_bytes)}"
-        what = f"{shown_bytes(stored)} on disk{of if opened.store.max_bytes else ''}, {shown_bytes(plain)} plain"
-        say(f"{counted(len(found), 'entry')} in {shown_path(opened.directory)}" + (f": {what}" if found else ""))
+        of = "" if conditions else f", of at most {format_bytes(opened.store.max_bytes)}"
+        what = f"{format_bytes(stored)} on disk{of if opened.store.max_bytes else ''}, {format_bytes(plain)} plain"
+        say(f"{format_count(len(found), 'entry')} in {format_path(opened.directory)}" + (f": {what}" if found else ""))
     opened.end()
 
 
@@ -99,9 +99,9 @@ def _show(found: list[Described], full: bool) -> None:
             "KEY": item.entry.key if full else item.entry.key[:_KEY],
             "KIND": item.entry.kind,
             "PLATFORM": item.platform or "-",
-            "SIZE": shown_bytes(item.entry.size),
-            "PLAIN": shown_bytes(item.plain_size) if item.plain_size is not None else "-",
-            "LAST USED": shown_age(max(0.0, now - item.entry.last_use)),
+            "SIZE": format_bytes(item.entry.size),
+            "PLAIN": format_bytes(item.plain_size) if item.plain_size is not None else "-",
+            "LAST USED": format_age(max(0.0, now - item.entry.last_use)),
             "GRAPH": f"damaged: {problem}" if problem else item.graph or "-",
         }
         shown_table.add_row(*(cut(cells[name]) for name in columns), style="red" if problem else None)

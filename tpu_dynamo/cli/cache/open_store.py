@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpu_dynamo.cache.entries import Described, describe
-from tpu_dynamo.formatting import counted, shown_path
+from tpu_dynamo.formatting import format_count, format_path
 
 from ..console import say
 from ..exit_codes import ExitCode, end, refuse
@@ -51,7 +52,7 @@ def open_to_write(directory: Path | None, *, remote: str | None = None) -> Opene
         from tpu_dynamo.cache.settings import cache_settings
 
         why = "TPU_DYNAMO_CACHE says so" if cache_settings().read_only else "this user may not write to it"
-        refuse(f"{shown_path(opened.directory)} can only be read: {why}", ExitCode.CACHE)
+        refuse(f"{format_path(opened.directory)} can only be read: {why}", ExitCode.CACHE)
     return opened
 
 
@@ -65,14 +66,15 @@ def remote_url(given: str | None) -> str:
     return url
 
 
-def named(chosen: Sequence[Described]) -> str:
-    """How many entries of which kind these are, as `3 programs and 2 executables`."""
-    kinds: dict[str, int] = {}
-    for item in chosen:
-        kinds[item.entry.kind] = kinds.get(item.entry.kind, 0) + 1
-    if not kinds:
-        return "no entries"
-    return " and ".join(counted(number, kind) for kind, number in sorted(kinds.items(), reverse=True))
+def count_by_kind(kinds: Iterable[str]) -> str:
+    """Return how many entries there are of each kind, as `3 programs and 2 executables`; kinds: of each entry."""
+    counts = sorted(Counter(kinds).items(), reverse=True)
+    return " and ".join(format_count(number, kind) for kind, number in counts) or "no entries"
+
+
+def count_entries(entries: Iterable[Described]) -> str:
+    """Return how many of these entries are of each kind, as count_by_kind does."""
+    return count_by_kind(item.entry.kind for item in entries)
 
 
 def _open(directory: Path | None, read_only: bool, remote: str | None) -> Opened:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tpu_dynamo.cache.entries import Described
-from tpu_dynamo.formatting import shown_bytes, shown_path
+from tpu_dynamo.formatting import format_bytes, format_path
 
 from ..confirmation import confirm
 from ..console import print_json, say
@@ -30,7 +30,7 @@ from .filters import (
     stale_ones,
 )
 from .ls import as_dict
-from .open_store import Opened, named, open_to_read, open_to_write
+from .open_store import Opened, count_entries, open_to_read, open_to_write
 
 
 def prune(
@@ -103,17 +103,18 @@ def clear(dry_run: DryRun = False, yes: Yes = False, cache_dir: CacheDir = None,
 def _remove(opened: Opened, gone: Sequence[Described], dry_run: bool, yes: bool, json: bool) -> None:
     from tpu_dynamo_runtime.store import discard
 
-    total = shown_bytes(sum(item.entry.size for item in gone))
+    total = format_bytes(sum(item.entry.size for item in gone))
     if gone and not dry_run:
-        confirm(f"Remove {named(gone)} ({total}) from {shown_path(opened.directory)}?", yes)
+        confirm(f"Remove {count_entries(gone)} ({total}) from {format_path(opened.directory)}?", yes)
     removed = list(gone) if dry_run else [item for item in gone if discard(opened.store, item.entry)]
     if json:
         print_json({"dry_run": dry_run, "removed": [as_dict(item) for item in removed]})
     else:
         for item in removed:
             typer.echo(f"{item.entry.key}  {item.entry.kind}  {item.graph or '-'}")
-    freed = shown_bytes(sum(item.entry.size for item in removed))
-    say(f"{'would remove' if dry_run else 'removed'} {named(removed)}, {freed}, in {shown_path(opened.directory)}")
+    freed = format_bytes(sum(item.entry.size for item in removed))
+    verb = "would remove" if dry_run else "removed"
+    say(f"{verb} {count_entries(removed)}, {freed}, in {format_path(opened.directory)}")
     if len(removed) < len(gone):
         say(f"{len(gone) - len(removed)} were used meanwhile, and stay")
         if not opened.store.faults.counts():

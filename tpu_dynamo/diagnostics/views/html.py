@@ -16,8 +16,9 @@ from tpu_dynamo.diagnostics.codes import own_codes
 from tpu_dynamo.diagnostics.model import Excerpt, Place, Report
 from tpu_dynamo.diagnostics.printable import visible
 from tpu_dynamo.diagnostics.source_locations import shortened
-from tpu_dynamo.diagnostics.summary import changes, counted, duration, sentence, shown_path, size, totals, where
+from tpu_dynamo.diagnostics.summary import changes, sentence, totals, where
 from tpu_dynamo.diagnostics.views.cuts import cut_frames
+from tpu_dynamo.formatting import format_bytes, format_count, format_duration, format_relative_path
 
 
 def as_html(report: Report) -> str:
@@ -47,11 +48,11 @@ def _environment() -> Environment:
         finalize=_finalise,
     )
     environment.filters |= {
-        "duration": duration,
-        "size": size,
+        "format_duration": format_duration,
+        "format_bytes": format_bytes,
+        "format_relative_path": format_relative_path,
+        "format_count": format_count,
         "where": where,
-        "path": shown_path,
-        "counted": counted,
         "code": _code,
         "snippet": _snippet,
     }

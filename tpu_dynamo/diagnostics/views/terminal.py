@@ -12,7 +12,8 @@ from rich.text import Text
 from tpu_dynamo.diagnostics.model import CacheLookup, CacheMiss, Place, Report
 from tpu_dynamo.diagnostics.printable import one_line, visible
 from tpu_dynamo.diagnostics.source_locations import shortened
-from tpu_dynamo.diagnostics.summary import Change, changes, counted, duration, place_of, sentence, size, where
+from tpu_dynamo.diagnostics.summary import Change, changes, place_of, sentence, where
+from tpu_dynamo.formatting import format_bytes, format_count, format_duration
 
 _SHOWN = 8
 _OWNERS = 8
@@ -43,9 +44,9 @@ def as_text(report: Report, width: int = 110) -> str:
 
 
 def _show_change(number: int, change: Change, console: Console) -> None:
-    cost = [f"saves {'about ' if change.what == 'break' else ''}{duration(change.seconds)}"]
+    cost = [f"saves {'about ' if change.what == 'break' else ''}{format_duration(change.seconds)}"]
     if change.graphs:
-        cost.append(counted(change.graphs, "more graph" if change.what == "break" else "recompile"))
+        cost.append(format_count(change.graphs, "more graph" if change.what == "break" else "recompile"))
     if change.caused:
         cost.append("follows from an earlier break")
     head = Text(f"\n{number}. ", style="bold")
@@ -84,17 +85,17 @@ def _show_rest(report: Report, console: Console) -> None:
     lines += [
         f"failed  {f.compile}: {f.kind}: {f.message.splitlines()[0] if f.message else ''}" for f in report.failures
     ]
-    lines += [f"ran in eager  {f.reason} ({counted(f.count, 'graph')})" for f in report.fallbacks]
+    lines += [f"ran in eager  {f.reason} ({format_count(f.count, 'graph')})" for f in report.fallbacks]
     for found in report.unrecorded:
         lines.append(f"Dynamo also counted {found.count} x '{found.gb_type}' without a record of where")
     crossing = sum(b.cost.bytes_crossing.value for b in report.breaks if b.cost.bytes_crossing)
     if crossing:
-        lines.append(f"estimate: {size(crossing)} leave and enter graphs at the breaks in each call")
+        lines.append(f"estimate: {format_bytes(crossing)} leave and enter graphs at the breaks in each call")
     unknown = report.run.unknown_records
     if unknown:
         lines.append("record kinds this version does not know: " + ", ".join(f"{k} ({n})" for k, n in unknown.items()))
     if report.run.damaged:
-        lines.append(f"{counted(report.run.damaged, 'line')} of the trace could not be read")
+        lines.append(f"{format_count(report.run.damaged, 'line')} of the trace could not be read")
     if lines:
         console.print()
     for line in lines:
@@ -106,7 +107,7 @@ def _show_cache(levels: Sequence[CacheLookup], console: Console, verbose: bool) 
     hits, misses = counts.get(("signature", "hit"), 0), counts.get(("signature", "miss"), 0)
     if not levels:
         return
-    console.print(Text(f"\ncache: {counted(hits, 'program')} found, {misses} lowered and compiled anew"))
+    console.print(Text(f"\ncache: {format_count(hits, 'program')} found, {misses} lowered and compiled anew"))
     for level in levels:
         if level.misses and level.level != "signature":
             console.print(
