@@ -10,6 +10,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 import tpu_dynamo
 from tests.diagnostics.runs import watch
+from tpu_dynamo.diagnostics._torch_compat import words_of
 from tpu_dynamo.diagnostics.codes import UnknownCode, explanation, own_codes
 from tpu_dynamo.diagnostics.report_sources import read_report
 from tpu_dynamo_lowering import Unsupported, UnsupportedInput, UnsupportedOp
@@ -51,6 +52,31 @@ def test_torchs_codes_are_explained_with_our_fix():
     assert text.startswith("# GB0124: Unsupported Tensor.item() call")
     assert "scale = x.sum()" in text
     assert "gb0124.html" in text
+
+
+def test_what_torchs_registry_has_as_python_source_is_shown_as_text():
+    text = explanation("GB0170")
+    assert text.startswith(
+        "# GB0170: Data-dependent branching\n\nDetected data-dependent branching (e.g. `if my_tensor.sum() > 0:`). "
+        "Dynamo does not support tracing dynamic control flow.\n\n* Use `torch.cond`"
+    )
+    assert "trace_info" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("Move it out of the graph.", "Move it out of the graph.", id="words"),
+        pytest.param("tensor.is_inference() is not supported", "tensor.is_inference() is not supported", id="operator"),
+        pytest.param("_explanation", "", id="name"),
+        pytest.param(
+            '"Failed to trace: " + f"{self.fn} is no function"', "Failed to trace: {self.fn} is no function", id="sum"
+        ),
+        pytest.param('make_error_message("no such attribute")', "no such attribute", id="call"),
+    ],
+)
+def test_the_words_of_a_registered_text(text, words):
+    assert words_of(text) == words
 
 
 def test_a_code_that_is_none_says_so():

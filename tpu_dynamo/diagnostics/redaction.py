@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from ._torch_compat import break_registry
+from ._torch_compat import registered_break
 from .model import Advice, Break, Compile, FailedGuard, Figure, Place, Recompile, Report, Run, SkippedFrame
 
 _INSTALLED = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
@@ -59,7 +59,7 @@ def redact(report: Report) -> Report:
 
 
 def _break(found: Break, names: Redaction) -> Break:
-    known = break_registry().get(found.code, ({},))[0]
+    known = registered_break(found.code)
     return replace(
         found,
         place=names.place(found.place),
@@ -68,8 +68,8 @@ def _break(found: Break, names: Redaction) -> Break:
         stack=tuple(map(names.place, found.stack)),
         gb_type=found.gb_type if known else "a kind that torch's registry does not know",
         # The registry's words for this kind hold no names of the user's; those of the message do.
-        explanation=str(known.get("Explanation", "")),
-        hints=tuple(map(str, known.get("Hints", ()))),
+        explanation=known.explanation if known else "",
+        hints=known.hints if known else (),
         context="",
         cost=replace(found.cost, bytes_crossing=_unnamed(found.cost.bytes_crossing)),
     )
