@@ -11,7 +11,7 @@ from tpu_dynamo.formatting import format_count
 from .console import cut, print_json, results, say, table, waiting
 from .exit_codes import ExitCode, end
 from .shared_options import Json, NoProgress
-from .user_code import load, made
+from .user_code import call_factory, load
 
 _WHY = "WHAT IT GIVES, OR WHY THIS WAY"
 
@@ -35,7 +35,7 @@ def ops(
         _show_all(coverage.operator_rows(), json)
         return
     with waiting(f"tracing {factory}", not no_progress):
-        found = coverage.cover(*made(load(factory)), training=training)
+        found = coverage.cover(*call_factory(load(factory)), training=training)
     rows = [(name, way, count) for (name, way), count in sorted(found.operators.items())]
     if json:
         print_json(

@@ -1,4 +1,4 @@
-"""How `tpu-dynamo warmup` looks: what is going on, on stderr, and what came of it, on stdout."""
+"""The output of `tpu-dynamo warmup`: progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _LINES = 12
 
 @contextlib.contextmanager
 def watching(run: Run, shown: bool) -> Iterator[Callable[[Event], None]]:
-    """Shows a run while it goes on; gives what is to be told each event.
+    """Show a run's progress within the block; yields a function that is to be called with each event.
 
-    On a terminal: the latest cases, those that are being done with their stages, and how far it is. Else one line for
-    each case that has ended; with `shown` false nothing.
+    On a terminal: the latest cases, those that are running with their stages, and the counts so far. Else one line for
+    each case that has ended; nothing with `shown` false.
     """
     console = messages()
     if not shown or not console.is_terminal:
-        yield _Lines(run, shown)
+        yield _PlainProgress(run, shown)
         return
     from rich.live import Live
 
-    view = _View(run)
+    view = _LiveProgress(run)
     with Live(view, console=console, transient=True, refresh_per_second=8):
         yield view
 
 
-class _Lines:
-    """A line for each case that has ended."""
+class _PlainProgress:
+    """Prints a line for each case that has ended."""
 
     def __init__(self, run: Run, shown: bool):
         self._run = run
@@ -56,8 +56,8 @@ class _Lines:
             say(f"[{done}/{count}] {event.case.name}: {ended}")
 
 
-class _View:
-    """What a terminal shows."""
+class _LiveProgress:
+    """The part of a terminal that shows the progress, as rich renders it."""
 
     def __init__(self, run: Run):
         from rich.spinner import Spinner
@@ -78,7 +78,7 @@ class _View:
         from rich.table import Table
         from rich.text import Text
 
-        # Three lines are for those that are being done and for the sum.
+        # Below stand the running cases and the counts.
         room = max(1, min(_LINES, console.size.height - len(self._stages) - 3))
         width = max((len(case.name) for case in self._run.cases), default=0)
         grid = Table.grid(padding=(0, 1, 0, 0))
@@ -91,7 +91,7 @@ class _View:
             grid.add_row(
                 Text(_MARKS[result.state], style=colour),
                 result.case.name,
-                Text(_told(result), style=colour),
+                Text(_describe_result(result), style=colour),
                 format_duration(result.seconds),
             )
         for name, since in self._run.running.items():
@@ -99,9 +99,9 @@ class _View:
                 self._spinner, name, _path(self._stages.get(name, "")), format_duration(self._run.clock() - since)
             )
         yield grid
-        yield self._sum()
+        yield self._counts()
 
-    def _sum(self) -> RenderableType:
+    def _counts(self) -> RenderableType:
         from rich.text import Text
 
         states = Counter(result.state for result in self._run.results.values())
@@ -115,21 +115,21 @@ class _View:
 
 
 def _path(stage: str) -> RenderableType:
-    """trace > lower > compile > store, as far as it is."""
+    """Return the stages up to this one, as `trace > lower`."""
     from rich.text import Text
 
     if stage not in _STAGES:
         return Text({"start": "starting", "build": "building the model"}.get(stage, stage), style="dim")
     text = Text()
     at = _STAGES.index(stage)
-    # What is to come is left out, since not every terminal shows what is dim.
+    # Later stages are left out, since not every terminal shows dim text.
     for number, each in enumerate(_STAGES[: at + 1]):
         text.append(" > " if number else "", style="dim")
         text.append(each, style="bold cyan" if number == at else "default")
     return text
 
 
-def _told(result: Result) -> str:
+def _describe_result(result: Result) -> str:
     graphs = len(result.outcome.get("graphs", ()))
     if result.state in ("made", "found"):
         return f"{result.state}, {format_count(graphs, 'program')}"
@@ -139,7 +139,7 @@ def _told(result: Result) -> str:
 
 
 def show_cases(run: Run, json: bool) -> None:
-    """The cases that a run would do, with the seconds that they took before."""
+    """Print the cases that a run would do, with the time that each took before."""
     seconds = {case.name: run.ledger.seconds(case) for case in run.waiting}
     if json:
         print_json([{**case.as_dict(), "seconds": seconds[case.name]} for case in run.waiting])
@@ -158,7 +158,7 @@ def show_cases(run: Run, json: bool) -> None:
 
 
 def show_results(ended: Sequence[Result], *, checking: bool, seconds: float, console: Console) -> None:
-    """What became of each case, the reasons of what went wrong, and the sum."""
+    """Print the result of each case, the messages of those that failed, and a summary."""
     from rich.text import Text
 
     shown = table(
@@ -184,7 +184,7 @@ def show_results(ended: Sequence[Result], *, checking: bool, seconds: float, con
             ),
         )
     console.print(shown)
-    for (state, why), names in _told_of(ended).items():
+    for (state, why), names in _grouped_messages(ended).items():
         console.print()
         for name in names:
             console.print(Text(name, style=f"bold {_COLOURS[state]}"))
@@ -192,8 +192,8 @@ def show_results(ended: Sequence[Result], *, checking: bool, seconds: float, con
     say(_summary(ended, checking, seconds))
 
 
-def _told_of(ended: Sequence[Result]) -> dict[tuple[str, str], list[str]]:
-    """What is to be told, with the cases that it is to be told of."""
+def _grouped_messages(ended: Sequence[Result]) -> dict[tuple[str, str], list[str]]:
+    """Return the messages of all cases by state and text, each with the names of its cases."""
     found: dict[tuple[str, str], list[str]] = {}
     for result in ended:
         whys = [result.why] if result.state in ("failed", "missing") else []

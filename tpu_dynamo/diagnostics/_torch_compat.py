@@ -21,7 +21,7 @@ RESUMED = r"torch_dynamo_resume_in_(?P<function>.+)_at_(?P<line>\d+)"
 
 @lru_cache(maxsize=1)
 def break_registry() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
-    """Torch's kinds of graph breaks: code -> entries with `Gb_type`, `Explanation` and `Hints`, the newest first."""
+    """Return torch's kinds of graph breaks: code -> entries with `Gb_type`, `Explanation` and `Hints`, newest first."""
     path = Path(torch.__file__).parent / "_dynamo" / "graph_break_registry.json"
     return {code: tuple(entries) for code, entries in json.loads(path.read_text(encoding="utf-8")).items()}
 
@@ -80,27 +80,27 @@ def _codes() -> Mapping[str, str]:
 
 
 def break_code(gb_type: str) -> str | None:
-    """The code of a kind of break, as `GB0170`, or None where torch's registry has none."""
+    """Return the code of a kind of break, as `GB0170`, or None where torch's registry has none."""
     return _codes().get(gb_type)
 
 
 def break_page(code: str) -> str:
-    """Torch's page about a code."""
+    """Return the address of torch's page about a code."""
     return _PAGES.format(number=code.removeprefix("GB"))
 
 
 def torch_folder() -> str:
-    """The folder that torch's own files are in."""
+    """Return the folder that torch's own files are in."""
     return str(Path(torch.__file__).parent)
 
 
 def recompile_limit() -> int:
-    """How many entries Dynamo keeps for one function before it gives up on it."""
+    """Return the number of compiled versions of one function at which Dynamo stops compiling it."""
     return torch._dynamo.config.recompile_limit
 
 
 def break_counts() -> dict[str, int]:
-    """Dynamo's own counts of breaks so far: the message of each, and how often."""
+    """Return how often Dynamo has counted each break in this process, by the break's message."""
     counters = torch._dynamo.utils.counters
     totals: dict[str, int] = {}
     for category in ("graph_break", "unimplemented"):
@@ -110,7 +110,10 @@ def break_counts() -> dict[str, int]:
 
 
 def position_of(error: BaseException | None) -> tuple[tuple[str, int, int | None, int | None], ...]:
-    """The user's stack that a Dynamo exception carries: file, line, and the columns in UTF-8 bytes from 0."""
+    """Return the user's stack that a Dynamo exception carries, outermost frame first; empty for another exception.
+
+    Of each frame: file, line, and the first and last column in UTF-8 bytes, counted from 0.
+    """
     frames: Iterable[Any] = getattr(error, "real_stack", None) or ()
     return tuple(
         (frame.filename, frame.lineno, getattr(frame, "colno", None), getattr(frame, "end_colno", None))

@@ -1,4 +1,4 @@
-"""What this backend's own stages tell: times, operations refused, fallbacks, lookups in the cache."""
+"""Events that this backend writes into the trace: times, refused operations, fallbacks, cache lookups."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .attempts import Attempts
-from .model import CacheLookup, CacheMiss, Failure, Fallback, Stage, UnsupportedOperation
-from .source_locations import place
+from .model import CacheLookup, CacheMiss, Failure, Fallback, StageTime, UnsupportedOperation
+from .source_locations import source_span
 
 # As torch words a BackendCompilerFailed.
 _BACKEND_ERROR = re.compile(r"backend=.*? raised:\n(?P<kind>\w+): (?P<message>.*)", re.DOTALL)
@@ -23,8 +23,8 @@ _TIMES = {
 }
 
 
-def stages_of(compiled: Attempts) -> tuple[Stage, ...]:
-    """The time in each stage of a compile: what each spent by itself, without the stages that it called."""
+def stages_of(compiled: Attempts) -> tuple[StageTime, ...]:
+    """Return the seconds of each stage of a compile, without those of the stages that it called."""
     spent = {name: (compiled.metrics.get(field) or 0) / 1e6 for name, field in _TIMES.items()}
     ours: Counter[str] = Counter()
     for kind, data in compiled.events:
@@ -35,11 +35,11 @@ def stages_of(compiled: Attempts) -> tuple[Stage, ...]:
     spent["aot_autograd"] = max(0.0, inner - spent["inductor"] - sum(ours.values()))
     spent |= ours
     spent["backward"] = sum((metrics.get("duration_us") or 0) / 1e6 for metrics in compiled.backward)
-    return tuple(Stage(name, seconds) for name, seconds in spent.items() if seconds)
+    return tuple(StageTime(name, seconds) for name, seconds in spent.items() if seconds)
 
 
 def unsupported_operations(compiles: Iterable[Attempts]) -> tuple[UnsupportedOperation, ...]:
-    """The operations and inputs that the backend refused, each once."""
+    """Return the operations and inputs that the backend refused, each once with its count."""
     found: dict[tuple[Any, ...], UnsupportedOperation] = {}
     counts: Counter[tuple[Any, ...]] = Counter()
     for compiled in compiles:
@@ -63,12 +63,16 @@ def _unsupported_operation(problem: Mapping[str, Any]) -> UnsupportedOperation:
     code, operation, why, hint = (str(problem.get(name)) for name in ("code", "operation", "why", "hint"))
     file, line = problem.get("file"), problem.get("line")
     text = str(problem.get("text") or "").strip()
-    where = place(str(file), line, str(problem.get("function") or ""), text) if file and isinstance(line, int) else None
+    where = (
+        source_span(str(file), line, str(problem.get("function") or ""), text)
+        if file and isinstance(line, int)
+        else None
+    )
     return UnsupportedOperation(code, operation, why, hint, where)
 
 
 def failures_of(compiles: Iterable[Attempts]) -> tuple[Failure, ...]:
-    """The compiles that ended in an error which was neither a break nor a refusal of ours."""
+    """Return the compiles that failed for another reason than a break or a refusal of this backend."""
     found = []
     for compiled in compiles:
         if compiled.failed in (None, "Unsupported", "UserError") or any(_problems(compiled, ("unsupported",))):
@@ -77,38 +81,37 @@ def failures_of(compiles: Iterable[Attempts]) -> tuple[Failure, ...]:
         if error := _BACKEND_ERROR.fullmatch(message):
             kind, message = error["kind"], error["message"]
         file, line = (compiled.metrics.get(f"fail_user_frame_{part}") for part in ("filename", "lineno"))
-        found.append(Failure(compiled.id, kind, message, place(file, line) if file and line else None))
+        found.append(Failure(compiled.id, kind, message, source_span(file, line) if file and line else None))
     return tuple(found)
 
 
 def cache_lookups(
     compiles: Sequence[Attempts], hits: Mapping[str, int], misses: Mapping[str, int]
 ) -> tuple[CacheLookup, ...]:
-    """Hits and misses by level, with the reasons of the misses.
+    """Return hits and misses by level of the cache, with the reasons of the misses.
 
-    hits, misses: what `tpu_dynamo.stats()` counted during the run. Records of a cache that knows why it missed come
-    in here: events `tpu_dynamo/event/cache` with `level`, `outcome` (`hit` or `miss`), `reason`, and `owner` and
-    `summary` for a graph of which more is known.
+    hits, misses: what `tpu_dynamo.stats()` counted during the run. The reasons are in events `tpu_dynamo/event/cache`,
+    which have `level`, `outcome` (`hit` or `miss`) and `reason`, and for a graph its `owner` and a `summary`.
     """
     counts: Counter[tuple[str, str]] = Counter()
     counts.update({(level, "hit"): count for level, count in hits.items()})
     counts.update({(level, "miss"): count for level, count in misses.items()})
-    told: Counter[tuple[str, str]] = Counter()
+    recorded: Counter[tuple[str, str]] = Counter()
     reasons: dict[tuple[str, str], dict[str, None]] = {}
     graphs: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
     for compiled in compiles:
         for kind, data in compiled.events:
             if kind == "cache" and isinstance(data, Mapping) and data.get("outcome") in ("hit", "miss"):
                 key = (str(data.get("level")), str(data["outcome"]))
-                told[key] += 1
+                recorded[key] += 1
                 if data.get("reason"):
                     reasons.setdefault(key, {})[str(data["reason"])] = None
                 if data.get("summary"):
                     graphs.setdefault(key, {}).setdefault(str(data["summary"]), []).append(data)
     found = []
-    for level, outcome in sorted({*counts, *told}):
+    for level, outcome in sorted({*counts, *recorded}):
         key = (level, outcome)
-        count = max(counts[key], told[key])
+        count = max(counts[key], recorded[key])
         grouped = tuple(_miss(summary, alike) for summary, alike in graphs.get(key, {}).items())
         exact = tuple(reasons.get(key, ()))
         found.append(CacheLookup(level, "hit" if outcome == "hit" else "miss", count, exact, grouped))
@@ -121,7 +124,10 @@ def _miss(summary: str, alike: Sequence[Mapping[str, Any]]) -> CacheMiss:
 
 
 def fallbacks_of(compiles: Iterable[Attempts], counted: Mapping[str, int]) -> tuple[Fallback, ...]:
-    """Why graphs ran in eager: what `stats()` counted, or where it is another process's run, what was recorded."""
+    """Return why graphs ran in eager PyTorch, and how many.
+
+    counted: what `tpu_dynamo.stats()` counted during the run; empty for a run of another process, whose events count.
+    """
     if counted:
         return tuple(Fallback(reason, count) for reason, count in counted.items() if count)
     recorded: Counter[str] = Counter()

@@ -42,12 +42,12 @@ class UnknownCode(ValueError):
 
 
 def own_codes() -> Mapping[str, str]:
-    """Our codes, each with its title."""
+    """Return our codes, each with its title."""
     return _TITLES
 
 
 def explanation(code: str) -> str:
-    """All that is known of a code, as Markdown. Raises UnknownCode."""
+    """Return the page that explains one of our codes or of torch's, as Markdown. Raises UnknownCode."""
     wanted = code.strip().upper()
     if wanted in _TITLES:
         return _page(wanted)

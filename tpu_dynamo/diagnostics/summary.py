@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tpu_dynamo.formatting import format_count, format_duration, format_relative_path
 
-from .model import Advice, Break, Excerpt, Place, Recompile, Report, UnsupportedOperation
+from .model import Advice, Break, Excerpt, Recompile, Report, SourceSpan, UnsupportedOperation
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Change:
     what: str
     code: str
     title: str
-    place: Place
-    own_place: Place | None
+    place: SourceSpan
+    own_place: SourceSpan | None
     excerpt: Excerpt | None
     advice: Advice | None
     seconds: float
@@ -44,7 +44,7 @@ class Totals:
 
 
 def totals(report: Report) -> Totals:
-    """The numbers of a run."""
+    """Return the numbers of a run."""
     again = {c.id for c in report.compiles if c.recompile}
     lost = sum(c.seconds for c in report.compiles if c.recompile)
     lost += sum(b.cost.saving.value for b in report.breaks)
@@ -60,7 +60,7 @@ def totals(report: Report) -> Totals:
 
 
 def sentence(report: Report) -> str:
-    """What happened, in one sentence."""
+    """Summarise a run in one sentence."""
     sums = totals(report)
     if not report.compiles:
         return "Nothing was compiled."
@@ -83,7 +83,7 @@ def _unsupported(count: int) -> str:
 
 
 def changes(report: Report) -> list[Change]:
-    """What to change, first what saves the most time; what follows from something else comes last."""
+    """Return the changes to make, first those that save the most time; those that follow from another come last."""
     found = [_of_break(b) for b in report.breaks] + [_of_recompile(r) for r in report.recompiles]
     return sorted(found, key=lambda change: (change.caused, -change.seconds, -change.graphs))
 
@@ -104,11 +104,11 @@ def _of_recompile(found: Recompile) -> Change:
     )  # fmt: skip
 
 
-def place_of(found: UnsupportedOperation) -> str:
-    """Where an operation is, in words."""
-    return where(found.place) if found.place else "a line that the trace does not know"
+def format_location_of(found: UnsupportedOperation) -> str:
+    """Return the location of an operation, as format_location does, or words for an unknown one."""
+    return format_location(found.place) if found.place else "a line that the trace does not know"
 
 
-def where(found: Place) -> str:
-    """A place as `train.py:12:5`, from the current folder if it is below it."""
+def format_location(found: SourceSpan) -> str:
+    """Return a place as `train.py:12:5`, relative to the current folder if it is below it."""
     return f"{format_relative_path(found.file)}:{found.line}" + (f":{found.column}" if found.column else "")

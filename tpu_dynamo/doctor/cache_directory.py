@@ -20,7 +20,7 @@ _ROOM = 1 << 30
 
 
 def checks(directory: Path | None = None) -> Iterator[Check]:
-    """The cache in `directory`, or the one that the environment names."""
+    """Check the cache in `directory`, or the one that the environment names."""
     settings = cache_settings()
     try:
         path = (directory or settings.directory or default_path()).expanduser()

@@ -1,4 +1,4 @@
-"""What works: the trial's stages, judged."""
+"""Judges what the stages of the trial found: which platforms there are, and whether compiling works."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Found = Mapping[str, Any]
 
 
 def checks(*, quick: bool = False) -> Iterator[Check]:
-    """The platforms, the device's owner, and models compiled. quick: without compiling."""
+    """Check the platforms, the device's owner, and compiled models. quick: compile none."""
     compiling = ("compile and compare", f"compile for {trial.TOPOLOGY}")
     plugins: dict[str, bool] = {}
     for found in stages(compiling if quick else ()):
@@ -45,11 +45,11 @@ def _broken(found: Found, plugins: Mapping[str, bool]) -> Check:
     if stage == f"compile for {trial.TOPOLOGY}" and not plugins.get("tpu"):
         return Check(PLATFORMS, trial.TOPOLOGY, "note", "libtpu is not installed", _INSTALL["tpu"], facts)
     group = NAMES if stage in ('torch.device("tpu")', "the backend") else WORKING
-    said = f"\n{found['log']}" if found.get("log") else ""
+    log = f"\n{found['log']}" if found.get("log") else ""
     advice = _ADVICE.get(stage)
     if advice is None and found.get("code"):
         advice = f"`tpu-dynamo explain {found['code']}`"
-    return Check(group, stage, "error", f"{error}{said}", advice or "report it, with `tpu-dynamo doctor --json`", facts)
+    return Check(group, stage, "error", f"{error}{log}", advice or "report it, with `tpu-dynamo doctor --json`", facts)
 
 
 def _cpu(found: Found) -> Iterator[Check]:

@@ -17,7 +17,7 @@ _LOCAL = re.compile(r"^L\['(\w+)'\]")
 
 
 def sentence(item: Described) -> str:
-    """One sentence on what an entry is."""
+    """Describe an entry in one sentence."""
     key, graph = item.entry.key[:12], f" of `{item.graph}`" if item.graph else ""
     platform = f" for {item.platform}" if item.platform else ""
     if item.entry.kind == PROGRAM:
@@ -29,7 +29,7 @@ def sentence(item: Described) -> str:
 
 
 def parts_of(item: Described) -> list[tuple[str, str]]:
-    """The parts of an entry's metadata by name, in words."""
+    """Return the parts of an entry's metadata by name, in words."""
     found = [("kind", item.entry.kind)]
     if item.graph:
         found.append(("graph", item.graph))
@@ -64,7 +64,7 @@ def input_rows(metadata: Mapping[str, Any]) -> list[tuple[str, str, str, str, st
 
 
 def _readable(name: str) -> str:
-    """A name as code has it: `self.layer.0.weight` for `L['self']._modules['layer']._modules['0']._parameters[…`."""
+    """Write a name as code has it: `self.layer.weight` for `L['self']._modules['layer']._parameters['weight']`."""
     return _LOCAL.sub(r"\1", _OF_MODULE.sub(r".\1", name))
 
 
@@ -80,7 +80,7 @@ def _value(value: Any) -> str:
 
 
 def _items(items: list[str]) -> str:
-    """As many items as there is room for, and how many there are."""
+    """Join as many items as there is room for; if some are left out, say how many there are."""
     between = ", " if any(" " in item for item in items) else " "
     shown = list(items)
     while len(between.join(shown)) > _SHOWN and len(shown) > 1:

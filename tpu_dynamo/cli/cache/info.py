@@ -17,7 +17,7 @@ from ..console import cut, print_json, results, table, waiting
 from ..exit_codes import ExitCode, end, refuse
 from ..shared_options import CacheDir, Json, NoProgress
 from .descriptions import input_rows, parts_of, sentence
-from .filters import completions, one
+from .filters import completions, entry_of
 from .ls import as_dict
 from .open_store import open_to_read
 
@@ -41,11 +41,11 @@ def info(key: Key, cache_dir: CacheDir = None, json: Json = False) -> None:
     """Show what an entry holds: its graph, inputs, sizes and sections, and the entries that belong to it."""
     opened = open_to_read(cache_dir)
     everything = opened.entries()
-    item = one(everything, key)
+    item = entry_of(everything, key)
     related = [other for other in everything if item.program and other.program == item.program and other != item]
     if json:
-        told = as_dict(item) | {"sections": _sections(item), "metadata": dict(item.metadata)}
-        print_json(told | {"related": [as_dict(other) for other in related]})
+        data = as_dict(item) | {"sections": _sections(item), "metadata": dict(item.metadata)}
+        print_json(data | {"related": [as_dict(other) for other in related]})
     else:
         _show(item, related)
     opened.end()
@@ -69,9 +69,9 @@ def explain(
     """
     opened = open_to_read(cache_dir)
     everything = opened.entries()
-    item = one(everything, key)
+    item = entry_of(everything, key)
     if other is not None:
-        second = one(everything, other)
+        second = entry_of(everything, other)
         found = _between(opened.store, item, second)
         if json:
             print_json({"entry": as_dict(item), "other": as_dict(second), "differences": found})
@@ -92,13 +92,13 @@ def explain(
         console.print(f"{sentence(item)}\n", markup=False)
         grid = _grid(parts_of(item))
         console.print(grid)
-        console.print(f"\n{_verdict(reasons)}", markup=False)
+        console.print(f"\n{_staleness(reasons)}", markup=False)
     opened.end()
     if reasons:
         end(ExitCode.FINDINGS)
 
 
-def _verdict(reasons: list[str] | None) -> str:
+def _staleness(reasons: list[str] | None) -> str:
     if reasons is None:
         return "Nothing can be said of whether it is found here: it does not tell what it was made with."
     if not reasons:
@@ -107,7 +107,7 @@ def _verdict(reasons: list[str] | None) -> str:
 
 
 def _between(store: Store, was: Described, now: Described) -> list[str]:
-    """What differs between two entries of one kind, in words."""
+    """Return what differs between two entries of one kind, in words."""
     if was.entry.kind != now.entry.kind:
         refuse(f"a {was.entry.kind} and a {now.entry.kind} have nothing that could be compared")
     if was.entry.kind == PROGRAM and explains(was.metadata) and explains(now.metadata):

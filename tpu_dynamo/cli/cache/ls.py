@@ -12,7 +12,7 @@ from tpu_dynamo.formatting import format_age, format_bytes, format_count, format
 
 from ..console import cut, print_json, results, say, table
 from ..shared_options import CacheDir, Json
-from .filters import Filter, Graph, Kind, LargerThan, Platform, Stale, UnusedFor
+from .filters import EVERYTHING, Filter, filtering
 from .open_store import open_to_read
 
 _KEY = 12
@@ -36,13 +36,9 @@ def directory(cache_dir: CacheDir = None, json: Json = False) -> None:
         typer.echo(path)
 
 
+@filtering
 def ls(
-    kind: Kind = None,
-    platform: Platform = None,
-    graph: Graph = None,
-    unused_for: UnusedFor = None,
-    larger_than: LargerThan = None,
-    stale: Stale = False,
+    conditions: Filter = EVERYTHING,
     sort: Annotated[str, typer.Option(metavar="used|size|graph|key", help="In which order.")] = "used",
     full: Annotated[bool, typer.Option("--full", help="Show keys in full.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print keys alone, one a line.")] = False,
@@ -53,7 +49,6 @@ def ls(
     if sort not in _ORDERS:
         raise typer.BadParameter(f"{sort!r} is no order: there are {', '.join(_ORDERS)}", param_hint="--sort")
     opened = open_to_read(cache_dir)
-    conditions = Filter(kind, platform, graph, unused_for, larger_than, stale)
     found = sorted(conditions.of(opened.entries()), key=_ORDERS[sort])
     if json:
         print_json([as_dict(item) for item in found])
@@ -72,7 +67,7 @@ def ls(
 
 
 def as_dict(item: Described) -> dict[str, Any]:
-    """An entry as `--json` tells it."""
+    """Return an entry as `--json` prints it."""
     header = item.entry.header
     return {
         "kind": item.entry.kind,

@@ -26,13 +26,13 @@ class Opened:
     directory: Path
 
     def entries(self) -> list[Described]:
-        """All entries, the latest used first."""
+        """Return all entries, the latest used first."""
         from tpu_dynamo_runtime.store import entries
 
         return sorted(describe(entries(self.store)), key=lambda item: -item.entry.last_use)
 
     def end(self) -> None:
-        """Tell what went wrong with the store, and exit with 5 where something did."""
+        """Print what went wrong with the store, and exit with 5 if something did."""
         details = self.store.faults.details()
         for fault, detail in details.items():
             say(f"tpu-dynamo: {fault}: {detail}")
@@ -41,12 +41,12 @@ class Opened:
 
 
 def open_to_read(directory: Path | None, *, remote: str | None = None) -> Opened:
-    """The store, of which nothing is changed: no last use, no quarantine. Refuses one that cannot be trusted."""
+    """Open the store without changing anything: no last use, no quarantine. Refuses one that cannot be trusted."""
     return _open(directory, read_only=True, remote=remote)
 
 
 def open_to_write(directory: Path | None, *, remote: str | None = None) -> Opened:
-    """The store, to be changed. Refuses one that cannot be trusted or not be written to."""
+    """Open the store to change it. Refuses one that cannot be trusted or cannot be written to."""
     opened = _open(directory, read_only=False, remote=remote)
     if opened.store.directory is None or not opened.store.directory.writable:
         from tpu_dynamo.cache.settings import cache_settings
@@ -57,7 +57,7 @@ def open_to_write(directory: Path | None, *, remote: str | None = None) -> Opene
 
 
 def remote_url(given: str | None) -> str:
-    """The URL of the remote tier: as given, else TPU_DYNAMO_CACHE_REMOTE. Refuses where there is neither."""
+    """Return the remote tier's URL: the given one, else TPU_DYNAMO_CACHE_REMOTE. Refuses where there is neither."""
     from tpu_dynamo.cache.settings import cache_settings
 
     url = given or cache_settings().remote
@@ -93,12 +93,12 @@ def _open(directory: Path | None, read_only: bool, remote: str | None) -> Opened
         refuse(f"the cache cannot be used: {faults.details()['directory_refused']}", ExitCode.CACHE)
     if store.directory is None:
         # It was never made, which is no fault.
-        return Opened(_nowhere(), path)
+        return Opened(_empty_store(), path)
     return Opened(store, path)
 
 
-def _nowhere() -> Store:
-    """A store without a directory, which holds nothing."""
+def _empty_store() -> Store:
+    """Make a store without a directory, which holds nothing."""
     from tpu_dynamo_runtime.store import Faults, Store
 
     return Store(None, None, 0, 0.0, Faults(logged=False), lambda: 0.0)

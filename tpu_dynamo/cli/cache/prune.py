@@ -15,20 +15,7 @@ from ..confirmation import confirm
 from ..console import print_json, say
 from ..exit_codes import ExitCode, end, refuse
 from ..shared_options import CacheDir, DryRun, Json, Yes
-from .filters import (
-    Filter,
-    Graph,
-    Keys,
-    Kind,
-    LargerThan,
-    Platform,
-    Stale,
-    UnusedFor,
-    age,
-    chosen,
-    size,
-    stale_ones,
-)
+from .filters import EVERYTHING, Filter, Keys, age, chosen, filtering, size, stale_entries
 from .ls import as_dict
 from .open_store import Opened, count_entries, open_to_read, open_to_write
 
@@ -56,7 +43,7 @@ def prune(
 
     opened = (open_to_read if dry_run else open_to_write)(cache_dir)
     everything = opened.entries()
-    gone = stale_ones(everything) if stale else []
+    gone = stale_entries(everything) if stale else []
     rest = [item for item in everything if item not in gone]
     pruned = to_prune((item.entry for item in rest), time.time(), max_bytes=max_size, max_age=max_age)
     names = {(entry.kind, entry.key) for entry in pruned}
@@ -67,21 +54,16 @@ def prune(
     opened.end()
 
 
+@filtering
 def rm(
     keys: Keys = None,
-    kind: Kind = None,
-    platform: Platform = None,
-    graph: Graph = None,
-    unused_for: UnusedFor = None,
-    larger_than: LargerThan = None,
-    stale: Stale = False,
+    conditions: Filter = EVERYTHING,
     dry_run: DryRun = False,
     yes: Yes = False,
     cache_dir: CacheDir = None,
     json: Json = False,
 ) -> None:
     """Remove the entries of these keys, or those that the options choose."""
-    conditions = Filter(kind, platform, graph, unused_for, larger_than, stale)
     if not keys and not conditions:
         refuse("say which: keys, or options that choose; `tpu-dynamo cache clear` removes all")
     opened = (open_to_read if dry_run else open_to_write)(cache_dir)

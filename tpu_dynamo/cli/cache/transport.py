@@ -15,7 +15,7 @@ from ..confirmation import confirm
 from ..console import print_json, progress, say
 from ..exit_codes import ExitCode, end, refuse
 from ..shared_options import CacheDir, DryRun, Json, NoProgress, Yes
-from .filters import Filter, Graph, Keys, Kind, LargerThan, Platform, Stale, UnusedFor, chosen
+from .filters import EVERYTHING, Filter, Keys, Kind, chosen, filtering
 from .open_store import Opened, count_by_kind, count_entries, open_to_read, open_to_write, remote_url
 
 TRUST = (
@@ -29,6 +29,7 @@ Remote = Annotated[
 ]
 
 
+@filtering
 def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The archive to write, a tar file.")],
     keys: Keys = None,
@@ -40,12 +41,7 @@ def export(
             "all entries.",
         ),
     ] = False,
-    kind: Kind = None,
-    platform: Platform = None,
-    graph: Graph = None,
-    unused_for: UnusedFor = None,
-    larger_than: LargerThan = None,
-    stale: Stale = False,
+    conditions: Filter = EVERYTHING,
     dry_run: DryRun = False,
     yes: Yes = False,
     no_progress: NoProgress = False,
@@ -59,7 +55,6 @@ def export(
     from tpu_dynamo_runtime.store import export_archive
 
     opened = open_to_read(cache_dir)
-    conditions = Filter(kind, platform, graph, unused_for, larger_than, stale)
     entries = chosen(opened.entries(), keys, conditions)
     if portable:
         entries = [item for item in entries if item.entry.kind in PORTABLE]
@@ -125,22 +120,18 @@ def import_(
                     say(f"refused {each.name}: {each.problem}")
     except BadArchive as error:
         say(f"tpu-dynamo: {error}; what came before is taken in")
-        _tell(taken, opened, json)
+        _show_imported(taken, opened, json)
         end(ExitCode.CACHE)
-    _tell(taken, opened, json)
+    _show_imported(taken, opened, json)
     if any(each.outcome in ("damaged", "unwritten") for each in taken):
         end(ExitCode.CACHE)
 
 
+@filtering
 def push(
     keys: Keys = None,
     remote: Remote = None,
-    kind: Kind = None,
-    platform: Platform = None,
-    graph: Graph = None,
-    unused_for: UnusedFor = None,
-    larger_than: LargerThan = None,
-    stale: Stale = False,
+    conditions: Filter = EVERYTHING,
     dry_run: DryRun = False,
     no_progress: NoProgress = False,
     cache_dir: CacheDir = None,
@@ -149,7 +140,7 @@ def push(
     """Write entries to the remote tier, where they are not there already."""
     url = remote_url(remote)
     opened = open_to_read(cache_dir, remote=url)
-    entries = chosen(opened.entries(), keys, Filter(kind, platform, graph, unused_for, larger_than, stale))
+    entries = chosen(opened.entries(), keys, conditions)
     there = _remote_names(opened) if entries else {}
     missing = [item for item in entries if (item.entry.kind, item.entry.key) not in there]
     done = missing
@@ -231,7 +222,7 @@ def _check_room(opened: Opened, coming: list[tuple[str, str, int]]) -> None:
         )
 
 
-def _tell(taken: list[Any], opened: Opened, json: bool) -> None:
+def _show_imported(taken: list[Any], opened: Opened, json: bool) -> None:
     outcomes = Counter(each.outcome for each in taken)
     if json:
         rows = [{"name": each.name, "outcome": each.outcome, "problem": each.problem} for each in taken]
