@@ -99,8 +99,8 @@ def _show(graphs: Sequence[TargetGraph], fitting: Sequence[TargetGraph], top: in
         for kind, count in graph.cost.unestimated.items():
             unestimated[kind] += count
     if unestimated:
-        told = ", ".join(f"{count} {kind}" for kind, count in sorted(unestimated.items(), key=lambda item: -item[1]))
-        say(f"without an estimate, and in no cycles: {told}")
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(unestimated.items(), key=lambda item: -item[1]))
+        say(f"without an estimate, and in no cycles: {counts}")
 
 
 def _show_graphs(graphs: Sequence[TargetGraph]) -> None:

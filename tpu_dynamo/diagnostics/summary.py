@@ -74,8 +74,8 @@ def sentence(report: Report) -> str:
     if sums.recompiles:
         parts.append(format_count(sums.recompiles, "recompile"))
     times = f"about {format_duration(sums.lost)} of {format_duration(sums.seconds)} compile time would go with them"
-    told = f"{' and '.join(parts)}, {graphs}: {times}."
-    return told if not sums.unsupported else f"{told} {_unsupported(sums.unsupported)}"
+    summary = f"{' and '.join(parts)}, {graphs}: {times}."
+    return summary if not sums.unsupported else f"{summary} {_unsupported(sums.unsupported)}"
 
 
 def _unsupported(count: int) -> str:
