@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from tpu_dynamo_lowering import UnsupportedInput, UnsupportedOp
 
 from ._torch_compat import trace_artifact, trace_event
 from .version import versions
@@ -27,6 +30,27 @@ def record_event(kind: str, describe: Callable[[], Any]) -> None:
     `describe` is called only if somebody reads the trace.
     """
     trace_event(f"tpu_dynamo/event/{kind}", lambda: json.dumps(describe()))
+
+
+def record_unsupported(
+    kind: Literal["unsupported", "fallback"], graph: str | None, error: UnsupportedOp | UnsupportedInput
+) -> None:
+    """Write into the structured trace which operations or inputs of a graph the backend refused.
+
+    kind: `unsupported` where that is an error of the user's program, `fallback` where the graph runs in eager.
+    graph: its name; None where it was refused before it had one.
+    """
+    record_event(kind, lambda: {"graph": graph, "problems": [problem.as_dict() for problem in error.problems]})
+
+
+@contextmanager
+def recording_unsupported_input() -> Iterator[None]:
+    """Write an event for an UnsupportedInput that leaves the block. The error goes on to the caller."""
+    try:
+        yield
+    except UnsupportedInput as unsupported:
+        record_unsupported("unsupported", None, unsupported)
+        raise
 
 
 @dataclass

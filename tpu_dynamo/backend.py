@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 from tpu_dynamo_lowering import readable
 
 from ._torch_compat import compile_with_aot_autograd, leave_out_streams
+from .artifacts import recording_unsupported_input
 from .graph.clients import client_of
 from .graph.compile import compile_graph
 from .graph.inputs import check_inputs
@@ -20,6 +21,7 @@ from .options import Options
 from .session import session
 
 
+@recording_unsupported_input()
 def tpu(
     graph_module: GraphModule,
     example_inputs: Sequence[Any],

@@ -36,12 +36,13 @@ def describe_call(node: Node) -> str:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """One operation that cannot be lowered."""
+    """One operation that cannot be lowered, or one input that no program can take; code: the page that explains it."""
 
     operation: str
     why: str
     hint: str
     line: SourceLine | None
+    code: str = "TPU101"
 
     @classmethod
     def at(cls, node: Node, why: str, hint: str) -> Unsupported:
@@ -52,7 +53,7 @@ class Unsupported:
         """The refusal as plain data."""
         line = self.line
         return {
-            "code": UnsupportedOp.code, "operation": self.operation, "why": self.why, "hint": self.hint,
+            "code": self.code, "operation": self.operation, "why": self.why, "hint": self.hint,
             "file": line and line.file, "line": line and line.line, "function": line and line.function,
             "text": line and line.text,
         }  # fmt: skip
@@ -84,14 +85,16 @@ class UnsupportedOp(NotImplementedError):
 
 
 class UnsupportedInput(TypeError):
-    """A graph input of a kind that a StableHLO program cannot take.
+    """An input or output of a graph that a StableHLO program cannot take or give.
 
-    code: which page explains it.
+    named: the input as the user's code names it, the beginning of the message. why: the rest of that sentence.
+    hint: what to do, if anything is known. code: the page that explains it. `problems` holds the refusal as data.
     """
 
-    def __init__(self, message: str, code: str = "TPU102"):
+    def __init__(self, named: str, why: str, hint: str = "", code: str = "TPU102"):
         self.code = code
-        super().__init__(message)
+        self.problems = (Unsupported(named, f"{named} {why}", hint, None, code),)
+        super().__init__(f"{named} {why}\n  try: {hint}" if hint else f"{named} {why}")
 
     def __str__(self) -> str:
         return with_code(super().__str__(), self.code)

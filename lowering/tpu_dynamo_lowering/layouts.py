@@ -70,7 +70,7 @@ def expose_arguments(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[l
             _enter_permuted(node, spec, mode)
             arguments.append(Argument(position, spec))
         elif node.users:
-            raise UnsupportedInput(f"input {node.name} of the graph is a {type(value).__name__}: {value!r}")
+            raise UnsupportedInput(f"input {node.name} of the graph", f"is a {type(value).__name__}: {value!r}")
         else:
             graph.erase_node(node)
     position = len(placeholders)
@@ -170,7 +170,8 @@ def _with_bases(output: Node) -> list[tuple[Any, Node | None]]:
     for value in bases:
         fake = value.meta["val"]
         if not isinstance(fake, torch.Tensor):
-            raise UnsupportedInput(f"output {value} of the graph is a {type(fake).__name__} (at {user_line(value)})")
+            why = f"is a {type(fake).__name__} (at {user_line(value)})"
+            raise UnsupportedInput(f"output {value} of the graph", why)
     shared = Counter(bases.values())
 
     def base(value: Any) -> Node | None:

@@ -91,7 +91,9 @@ class Client:
     @property
     def version(self) -> str:
         """What PJRT says of itself: platform, versions and build."""
-        return f"{self.platform} {self._client.platform_version}"
+        version = self._client.platform_version
+        # The CPU client's is its name alone.
+        return version if version == self.platform else f"{self.platform} {version}"
 
     def compile(self, stablehlo: bytes) -> LoadedExecutable:
         """Compile MLIR bytecode with one `@main`, for this device. Raises XlaRuntimeError as XLA words it."""

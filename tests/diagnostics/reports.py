@@ -8,20 +8,20 @@ from tpu_dynamo.diagnostics.breaks import digest
 from tpu_dynamo.diagnostics.model import (
     Advice,
     Break,
+    BreakCost,
     CacheLookup,
     CacheMiss,
-    Compile,
-    Cost,
     FailedGuard,
     Failure,
     Fallback,
-    Figure,
-    Place,
+    FrameCompile,
+    Quantity,
     Recompile,
     Report,
-    Run,
+    ReportedRun,
     SkippedFrame,
-    Stage,
+    SourceSpan,
+    StageTime,
     Unrecorded,
     UnsupportedOperation,
 )
@@ -33,14 +33,14 @@ HOSTILE = (
 )
 
 
-def seconds(value: float, measured: bool = True) -> Figure:
-    return Figure(value, "s", measured, f"a basis {HOSTILE}" if not measured else "measured")
+def seconds(value: float, measured: bool = True) -> Quantity:
+    return Quantity(value, "s", measured, f"a basis {HOSTILE}" if not measured else "measured")
 
 
-def a_break(number: int, place: Place, text: str = "", **changes: object) -> Break:
-    cost = Cost(
-        Figure(1, "graphs", True, "graphs"), seconds(0.5), seconds(0.01), seconds(0.02 + number / 1e4, False),
-        Figure(4096, "B", False, "shapes"),
+def a_break(number: int, place: SourceSpan, text: str = "", **changes: object) -> Break:
+    cost = BreakCost(
+        Quantity(1, "graphs", True, "graphs"), seconds(0.5), seconds(0.01), seconds(0.02 + number / 1e4, False),
+        Quantity(4096, "B", False, "shapes"),
     )  # fmt: skip
     values = {
         "fingerprint": digest(("break", str(number))), "code": "GB0124", "gb_type": f"Unsupported Tensor.item(){text}",
@@ -65,11 +65,11 @@ def large(folder: Path, breaks: int) -> Report:
         start = line.index("weights")
         end = line.index(") +")
         mark = (start - 4, end - 4)
-        place = Place(str(file), i + 2, "forward", line.strip(), mark, start + 1, end + 1)
+        place = SourceSpan(str(file), i + 2, "forward", line.strip(), mark, start + 1, end + 1)
         found.append(a_break(i, place))
     compiles = tuple(
-        Compile(f"{i}/0", "forward", str(file), 1, 0, i + 1 if i else None, False, "compiled", 1, 12, 30, 100.0 + i, 0.5,
-                (Stage("dynamo", 0.3), Stage("xla", 0.2)), found[i - 1].fingerprint if i else None)
+        FrameCompile(f"{i}/0", "forward", str(file), 1, 0, i + 1 if i else None, False, "compiled", 1, 12, 30, 100.0 + i, 0.5,
+                (StageTime("dynamo", 0.3), StageTime("xla", 0.2)), found[i - 1].fingerprint if i else None)
         for i in range(breaks)
     )  # fmt: skip
     guard = FailedGuard("tensor 'x' size mismatch at index 0. expected 3, actual 4", "size", "x", 0, "3", "4", "0/0")
@@ -79,7 +79,7 @@ def large(folder: Path, breaks: int) -> Report:
                   seconds(0.4))
         for i in range(breaks // 10)
     )  # fmt: skip
-    return Report(Run("this process"), tuple(found), recompiles, compiles=compiles)
+    return Report(ReportedRun("this process"), tuple(found), recompiles, compiles=compiles)
 
 
 def hostile(folder: Path) -> Report:
@@ -87,11 +87,11 @@ def hostile(folder: Path) -> Report:
     file = folder / "mödel <b>.py"
     line = f"x = f({HOSTILE!r})  # " + "a" * 5000 + HOSTILE
     file.write_text("# " + HOSTILE.replace("\x1b", "") + "\n    " + line + "\n", encoding="utf-8")
-    place = Place(str(file), 2, f"f{HOSTILE}", line, (4, 40), 9, 45)
-    other = Place("<stdin>\udcff", 1, HOSTILE, HOSTILE, (0, len(HOSTILE)))
+    place = SourceSpan(str(file), 2, f"f{HOSTILE}", line, (4, 40), 9, 45)
+    other = SourceSpan("<stdin>\udcff", 1, HOSTILE, HOSTILE, (0, len(HOSTILE)))
     guard = FailedGuard(HOSTILE, "other", HOSTILE, None, HOSTILE, HOSTILE)
     return Report(
-        Run(f"trace{HOSTILE}", {"torch": HOSTILE}, (HOSTILE,), unknown_records={HOSTILE: 1}, damaged=1),
+        ReportedRun(f"trace{HOSTILE}", {"torch": HOSTILE}, (HOSTILE,), unknown_records={HOSTILE: 1}, damaged=1),
         (a_break(0, place, HOSTILE, stack=(other, place), own_place=other), a_break(1, other, HOSTILE)),
         (
             Recompile("r1", "TPU203", HOSTILE, other, None, "other", HOSTILE, None, (HOSTILE,), (guard,), ("0/1",), (),
@@ -103,5 +103,5 @@ def hostile(folder: Path) -> Report:
         (CacheLookup(HOSTILE, "miss", 1, (HOSTILE,), (CacheMiss((HOSTILE,), HOSTILE, (HOSTILE,)),)),),
         (Fallback(HOSTILE, 1),),
         (Unrecorded(HOSTILE, 1),),
-        (Compile("0/0", HOSTILE, str(file), 1, None, None, False, "compiled", 1, 1, 1, 1.0, 1.0, (Stage(HOSTILE, 1.0),)),),
+        (FrameCompile("0/0", HOSTILE, str(file), 1, None, None, False, "compiled", 1, 1, 1, 1.0, 1.0, (StageTime(HOSTILE, 1.0),)),),
     )  # fmt: skip

@@ -9,15 +9,18 @@ import torch
 from torch._dynamo.exc import BackendCompilerFailed
 
 import tpu_dynamo
+from tests.diagnostics.runs import watch
+from tpu_dynamo.diagnostics._torch_compat import words_of
 from tpu_dynamo.diagnostics.codes import UnknownCode, explanation, own_codes
+from tpu_dynamo.diagnostics.report_sources import read_report
 from tpu_dynamo_lowering import Unsupported, UnsupportedInput, UnsupportedOp
 
 PAGES = Path(__file__).parents[2] / "docs" / "errors"
 
 RAISED = [
     UnsupportedOp([Unsupported("op", "why", "hint", None)]),
-    UnsupportedInput("why"),
-    UnsupportedInput("why", code="TPU301"),
+    UnsupportedInput("input x", "why"),
+    UnsupportedInput("input x", "why", code="TPU301"),
     tpu_dynamo.CompilationFailed("XLA", "why", None, Path("repro")),
     tpu_dynamo.DoesNotFit("v5e:2x2", 2**35, 2**34, "why"),
     tpu_dynamo.NeedsValues("aten.item", None),
@@ -49,6 +52,31 @@ def test_torchs_codes_are_explained_with_our_fix():
     assert text.startswith("# GB0124: Unsupported Tensor.item() call")
     assert "scale = x.sum()" in text
     assert "gb0124.html" in text
+
+
+def test_what_torchs_registry_has_as_python_source_is_shown_as_text():
+    text = explanation("GB0170")
+    assert text.startswith(
+        "# GB0170: Data-dependent branching\n\nDetected data-dependent branching (e.g. `if my_tensor.sum() > 0:`). "
+        "Dynamo does not support tracing dynamic control flow.\n\n* Use `torch.cond`"
+    )
+    assert "trace_info" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("Move it out of the graph.", "Move it out of the graph.", id="words"),
+        pytest.param("tensor.is_inference() is not supported", "tensor.is_inference() is not supported", id="operator"),
+        pytest.param("_explanation", "", id="name"),
+        pytest.param(
+            '"Failed to trace: " + f"{self.fn} is no function"', "Failed to trace: {self.fn} is no function", id="sum"
+        ),
+        pytest.param('make_error_message("no such attribute")', "no such attribute", id="call"),
+    ],
+)
+def test_the_words_of_a_registered_text(text, words):
+    assert words_of(text) == words
 
 
 def test_a_code_that_is_none_says_so():
@@ -102,6 +130,39 @@ def test_an_input_that_is_refused_is_in_the_report():
     assert found.code == "TPU102"
     assert "L['weight']" in found.operation
     assert "to_empty" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "wanted"),
+    [
+        pytest.param(model, (torch.ones(3),), ("TPU101", "tpu_dynamo_tests.reported.default(float32[3])"), id="op"),
+        pytest.param(lambda w: w + 1, (torch.empty(2, device="meta"),), ("TPU102", "input L['w']"), id="input"),
+    ],
+)
+def test_a_trace_of_another_process_tells_what_the_backend_refuses(function, args, wanted, tmp_path):
+    def refused():
+        with pytest.raises(BackendCompilerFailed):
+            torch.compile(function, backend="tpu")(*args)
+
+    watched = watch(refused)
+    (tmp_path / "trace.log").write_text(watched.trace)
+    read = read_report(tmp_path)
+    (found,) = read.unsupported
+    assert (found.code, found.operation, found.count) == (*wanted, 1)
+    assert not read.failures
+    assert read.unsupported == watched.report.unsupported
+
+
+def test_another_error_of_a_backend_is_a_failure_in_its_own_words():
+    def broken(graph_module, example_inputs):
+        raise KeyError("of the backend")
+
+    def work():
+        with pytest.raises(BackendCompilerFailed):
+            torch.compile(lambda x: x + 1, backend=broken)(torch.ones(3))
+
+    (found,) = watch(work).report.failures
+    assert (found.kind, found.message) == ("KeyError", "'of the backend'")
 
 
 def test_stages_of_the_backend_and_lookups_in_the_cache_are_in_the_report():

@@ -9,7 +9,7 @@ import html5lib
 import pytest
 
 from tests.diagnostics.reports import hostile, large
-from tpu_dynamo.diagnostics.model import Report, Run
+from tpu_dynamo.diagnostics.model import Report, ReportedRun
 from tpu_dynamo.diagnostics.report_files import write
 from tpu_dynamo.diagnostics.views.html import as_html
 
@@ -36,7 +36,7 @@ def test_the_page_is_valid_html_without_network(made, tmp_path):
 
 
 def empty():
-    return Report(Run("this process"))
+    return Report(ReportedRun("this process"))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.diagnostics.breaking_models import CASES, Branch, Item, Print
 from tests.diagnostics.reports import HOSTILE, hostile, large
 from tests.diagnostics.runs import watch
 from tpu_dynamo.diagnostics.baseline import compare, failing
-from tpu_dynamo.diagnostics.model import CacheLookup, CacheMiss, Report, Run
+from tpu_dynamo.diagnostics.model import CacheLookup, CacheMiss, Report, ReportedRun
 from tpu_dynamo.diagnostics.redaction import redact
 from tpu_dynamo.diagnostics.report_files import write
 from tpu_dynamo.diagnostics.views.github import as_annotations
@@ -148,7 +148,7 @@ def test_redaction_leaves_no_code_name_path_or_value(report, tmp_path):
 
 def test_redaction_leaves_no_names_in_what_the_cache_missed():
     miss = CacheMiss(("Secret, forward",), "secret has shape (3,), was (2,)", ("guard L['secret'] ...",))
-    found = Report(Run("this process"), cache=(CacheLookup("signature", "miss", 1, miss.reasons, (miss,)),))
+    found = Report(ReportedRun("this process"), cache=(CacheLookup("signature", "miss", 1, miss.reasons, (miss,)),))
     assert "secret" in as_json(found)
     assert "secret" not in (as_json(redact(found)) + as_text(redact(found))).lower()
     assert redact(found).cache[0].count == 1

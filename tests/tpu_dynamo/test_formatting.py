@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tpu_dynamo.formatting import bytes_of, counted, seconds_of, shown_age, shown_bytes, shown_path
+from tpu_dynamo.formatting import (
+    format_age,
+    format_bytes,
+    format_count,
+    format_duration,
+    format_path,
+    format_relative_path,
+    parse_bytes,
+    parse_duration,
+)
 
 
 @pytest.mark.parametrize(
@@ -15,24 +24,24 @@ from tpu_dynamo.formatting import bytes_of, counted, seconds_of, shown_age, show
     ids=str,
 )
 def test_sizes_are_read(text, size):
-    assert bytes_of(text) == size
+    assert parse_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1", "1PiB", "1e9", "GiB"])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(ValueError, match="is no size such as"):
-        bytes_of(text)
+        parse_bytes(text)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5h", 5400), ("7d", 604800), ("2w", 1209600)], ids=str)
 def test_times_are_read(text, seconds):
-    assert seconds_of(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "5", "5y", "-1d", "d"])
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(ValueError, match="is no time such as"):
-        seconds_of(text)
+        parse_duration(text)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +50,7 @@ def test_what_is_no_time_is_refused(text):
     ids=str,
 )
 def test_sizes_are_shown_in_the_unit_that_suits_them(size, text):
-    assert shown_bytes(size) == text
+    assert format_bytes(size) == text
 
 
 @pytest.mark.parametrize(
@@ -50,14 +59,31 @@ def test_sizes_are_shown_in_the_unit_that_suits_them(size, text):
     ids=str,
 )
 def test_ages_are_shown(seconds, text):
-    assert shown_age(seconds) == text
+    assert format_age(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 ms"), (0.012, "12 ms"), (0.1, "0.1 s"), (3.24, "3.2 s"), (245, "4 min 05 s"), (7380, "2 h 03 min")],
+    ids=str,
+)
+def test_durations_are_shown_in_the_unit_that_suits_them(seconds, text):
+    assert format_duration(seconds) == text
 
 
 def test_things_are_counted():
-    assert [counted(n, "entry") for n in (0, 1, 2)] == ["0 entries", "1 entry", "2 entries"]
-    assert counted(1234, "program") == "1,234 programs"
+    assert [format_count(n, "entry") for n in (0, 1, 2)] == ["0 entries", "1 entry", "2 entries"]
+    assert format_count(1234, "program") == "1,234 programs"
+    assert format_count(2, "process") == "2 processes"
 
 
 def test_the_home_is_a_tilde():
-    assert shown_path(Path.home() / ".cache" / "x") == "~/.cache/x"
-    assert shown_path(Path("/nowhere/x")) == "/nowhere/x"
+    assert format_path(Path.home() / ".cache" / "x") == "~/.cache/x"
+    assert format_path(Path("/nowhere/x")) == "/nowhere/x"
+
+
+def test_a_file_below_the_current_folder_is_relative_and_another_is_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert format_relative_path(str(tmp_path / "src" / "train.py")) == str(Path("src", "train.py"))
+    assert format_relative_path("/nowhere/x.py") == "/nowhere/x.py"
+    assert format_relative_path("<stdin>") == "<stdin>"

@@ -47,6 +47,7 @@ torch.compile(lambda x: x + 1, backend="tpu")(torch.ones(3))
 """
     logged = run(code, TORCH_LOGS="+tpu_dynamo").stderr
     assert "target 'auto' runs on the PJRT platform cpu" in logged
+    assert "platform cpu cpu" not in logged
     assert "-inference: program in" in logged
     assert "tpu_dynamo" not in run(code).stderr
 

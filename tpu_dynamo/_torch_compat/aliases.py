@@ -34,10 +34,11 @@ def refuse_reread_aliases(
         if written and reread and len(sharing) > 1 and _overlap(inputs, sharing, config):
             other = next(i for i in sharing if i != reread[0])
             raise UnsupportedInput(
-                f"inputs {names[reread[0]]} and {names[other]} have one memory, which one of them reads conjugated, "
-                f"negated or as another dtype, and the function writes to {names[written[0]]}\n"
-                "  try: pass one of them and take the other view inside of the compiled function, or pass a copy, as\n"
-                "  .clone() makes one"
+                f"inputs {names[reread[0]]} and {names[other]}",
+                "have one memory, which one of them reads conjugated, negated or as another dtype, and the function "
+                f"writes to {names[written[0]]}",
+                "pass one of them and take the other view inside of the compiled function, or pass a copy, as\n"
+                "  .clone() makes one",
             )
 
 

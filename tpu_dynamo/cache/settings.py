@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tpu_dynamo_runtime.store import DEFAULT_MAX_BYTES
 
-from ..formatting import bytes_of
+from ..formatting import parse_bytes
 
 if TYPE_CHECKING:
     from ..options import Options
@@ -68,7 +68,7 @@ def _bytes(text: str) -> int:
     if not text:
         return DEFAULT_MAX_BYTES
     try:
-        return bytes_of(text)
+        return parse_bytes(text)
     except ValueError as error:
         log.warning("TPU_DYNAMO_CACHE_MAX_BYTES: %s; 10 GiB it is", error)
         return DEFAULT_MAX_BYTES

@@ -45,7 +45,7 @@ def root(
         bool, typer.Option("--debug", help="Log everything, and show the traceback of an unexpected error.")
     ] = False,
 ) -> None:
-    """Tools around torch.compile(model, backend="tpu")."""
+    """Run one of the tools around torch.compile(model, backend="tpu")."""
     if debug:
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         logging.getLogger("tpu_dynamo").setLevel(logging.DEBUG)

@@ -39,7 +39,7 @@ _FILES = {
     Form.cost: "cost.json",
     Form.exe: "executable",
 }
-# Those that lowering gives, under the names of its dumps; XLA is not needed for them.
+# The forms that lowering makes, under the names of its dumps; XLA is not needed for them.
 _LOWERED = {Form.fx: "aot.fx.py", Form.torch: "torch.mlir", Form.stablehlo: "stablehlo.mlir"}
 
 
@@ -96,7 +96,10 @@ def _graphs(
     forms: list[Form],
     dumps: str,
 ) -> tuple[list[str], list[TargetGraph]]:
-    """The names of the graphs, and the graphs if a form needs XLA; StableHLO is then among the dumps else."""
+    """Return the names of the graphs, and the compiled graphs if a form needs XLA.
+
+    Without XLA there are no compiled graphs, and StableHLO is among the dumps.
+    """
     from tpu_dynamo.ahead_of_time.target_graphs import compile_for, lower_model
     from tpu_dynamo.options import Options
     from tpu_dynamo_runtime import find_topology, resolve
@@ -124,13 +127,13 @@ def _contents(
                 yield name, form, (Path(dumps) / target.replace(":", "-") / name / _LOWERED[form]).read_bytes()
             elif graph is not None:
                 try:
-                    yield name, form, _of_xla(graph, form)
+                    yield name, form, _form_of_xla(graph, form)
                 except DoesNotFit as too_large:
                     if not any(why.startswith(name) for why in unfit):
                         unfit.append(f"{name}: {too_large}")
 
 
-def _of_xla(graph: TargetGraph, form: Form) -> bytes:
+def _form_of_xla(graph: TargetGraph, form: Form) -> bytes:
     if form is Form.hlo:
         return graph.optimized_hlo.encode()
     if form is Form.exe:
@@ -139,7 +142,7 @@ def _of_xla(graph: TargetGraph, form: Form) -> bytes:
 
 
 def cost_data(graph: TargetGraph) -> dict[str, Any]:
-    """What a graph costs as plain data. Raises DoesNotFit."""
+    """Return the costs of a graph as plain data. Raises DoesNotFit."""
     cost, memory = graph.cost, graph.memory
     return {
         "graph": graph.name,
@@ -159,7 +162,7 @@ def cost_data(graph: TargetGraph) -> dict[str, Any]:
 
 
 def memory_data(graph: TargetGraph) -> dict[str, Any]:
-    """What memory a graph needs as plain data, in bytes."""
+    """Return the memory that a graph needs as plain data, in bytes."""
     import dataclasses
 
     return {**dataclasses.asdict(graph.memory), "fits": graph.memory.fits}

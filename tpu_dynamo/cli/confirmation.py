@@ -11,7 +11,7 @@ from .exit_codes import ExitCode, end, refuse
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Go on if `yes`, or if the person at the terminal says so, else end; refuses where nobody can be asked."""
+    """Return if `yes`, or if the person at the terminal agrees, else exit. Refuses where nobody can be asked."""
     if yes:
         return
     if not sys.stdin.isatty():

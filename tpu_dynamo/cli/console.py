@@ -1,4 +1,4 @@
-"""Where the command line writes: results to stdout, and to stderr whatever people are told while they wait.
+"""The outputs of the command line: results go to stdout, messages and progress to stderr.
 
 rich decides on colours: none where the output is no terminal, where NO_COLOR is set or TERM is `dumb`.
 """
@@ -24,27 +24,27 @@ _UNBOUNDED = 4096
 
 
 def results() -> Console:
-    """stdout, for what was asked for."""
+    """Return the console on stdout, for results."""
     return _console(stderr=False)
 
 
 def messages() -> Console:
-    """stderr, for what is told besides."""
+    """Return the console on stderr, for messages and progress."""
     return _console(stderr=True)
 
 
 def say(text: str) -> None:
-    """Tell something besides the result."""
+    """Print a message to stderr."""
     typer.echo(text, err=True)
 
 
 def print_json(data: Any) -> None:
-    """The result of a verb under `--json`: one JSON document on stdout."""
+    """Print the result of a verb under `--json`: one JSON document on stdout."""
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def table(*columns: str, right: tuple[str, ...] = (), flexible: str | None = None) -> Table:
-    """An empty table with these columns and no lines; those in `right` are aligned to the right.
+    """Make an empty table with these columns and without borders; those in `right` are aligned to the right.
 
     flexible: the column that becomes narrower where a terminal is too narrow; its cells are made by `cut`.
     """
@@ -58,7 +58,7 @@ def table(*columns: str, right: tuple[str, ...] = (), flexible: str | None = Non
 
 
 def cut(text: str) -> Text:
-    """A cell on one line, which ends with an ellipsis where there is no room for all of it."""
+    """Make a cell of one line, which ends with an ellipsis where there is no room for all of it."""
     from rich.text import Text
 
     return Text(text, no_wrap=True, overflow="ellipsis")
@@ -66,7 +66,7 @@ def cut(text: str) -> Text:
 
 @contextlib.contextmanager
 def progress(shown: bool = True) -> Iterator[Progress]:
-    """Bars on stderr while something takes its time; none with `--no-progress` and where stderr is no terminal."""
+    """Show progress bars on stderr within the block, if `shown` and if stderr is a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = messages()
@@ -79,7 +79,7 @@ def progress(shown: bool = True) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def waiting(text: str, shown: bool = True) -> Iterator[Callable[[str], None]]:
-    """A line on stderr while something takes its time of which no share is known; gives what changes its text."""
+    """Show a line on stderr within the block, on a terminal and if `shown`; yields a function that changes its text."""
     console = messages()
     if not (shown and console.is_terminal):
         yield lambda text: None

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tpu_dynamo.formatting import format_bytes
+
 from .compile import cost_data, memory_data
 from .console import print_json, results, say, table, waiting
 from .exit_codes import ExitCode, end
@@ -87,7 +89,7 @@ def _show(graphs: Sequence[TargetGraph], fitting: Sequence[TargetGraph], top: in
             place = f"{os.path.basename(file)}:{number}" if file else ""
             source = linecache.getline(file, number or 0).strip() if file else "(what belongs to no line)"
             cycles = f"{line.cycles:,}" if estimated else ""
-            shown.add_row(cycles, f"{share:.1%}", amount(line.nbytes), place, source)
+            shown.add_row(cycles, f"{share:.1%}", format_bytes(line.nbytes), place, source)
         results().print(shown)
         if len(ranked) > top:
             say(f"{len(ranked) - top} more lines: --top {len(ranked)}")
@@ -97,8 +99,8 @@ def _show(graphs: Sequence[TargetGraph], fitting: Sequence[TargetGraph], top: in
         for kind, count in graph.cost.unestimated.items():
             unestimated[kind] += count
     if unestimated:
-        told = ", ".join(f"{count} {kind}" for kind, count in sorted(unestimated.items(), key=lambda item: -item[1]))
-        say(f"without an estimate, and in no cycles: {told}")
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(unestimated.items(), key=lambda item: -item[1]))
+        say(f"without an estimate, and in no cycles: {counts}")
 
 
 def _show_graphs(graphs: Sequence[TargetGraph]) -> None:
@@ -112,19 +114,9 @@ def _show_graphs(graphs: Sequence[TargetGraph]) -> None:
         if memory.fits is not False:
             cost = graph.cost
             cycles = "" if cost.cycles is None else f"{cost.cycles:,}"
-            figures = [cycles, amount(cost.bytes_accessed), f"{cost.flops:,}"]
-        available = "" if memory.available is None else amount(memory.available)
-        shown.add_row(graph.name, *figures, amount(memory.total), available, words[memory.fits])
+            figures = [cycles, format_bytes(cost.bytes_accessed), f"{cost.flops:,}"]
+        available = "" if memory.available is None else format_bytes(memory.available)
+        shown.add_row(graph.name, *figures, format_bytes(memory.total), available, words[memory.fits])
     console = results()
     console.print()
     console.print(shown)
-
-
-def amount(nbytes: int) -> str:
-    """Bytes as people say them, as 4.7 GiB."""
-    size = float(nbytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            return f"{size:,.0f} B" if unit == "B" else f"{size:,.1f} {unit}"
-        size /= 1024
-    raise AssertionError

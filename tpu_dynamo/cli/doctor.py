@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tpu_dynamo.formatting import format_count
+
 from .console import print_json, results, waiting
 from .exit_codes import ExitCode, end
 from .shared_options import CacheDir, Json, NoProgress
@@ -76,7 +78,7 @@ def _show(found: Sequence[Check], counts: dict[str, int]) -> None:
     console.print()
     if problems:
         must = f", {counts['error']} of which must be mended" if counts["error"] else ""
-        console.print(f"{problems} finding{'s' if problems > 1 else ''}{must}.")
+        console.print(f"{format_count(problems, 'finding')}{must}.")
     else:
         console.print("Everything that must work does.")
     console.print(_ATTACH, markup=False)

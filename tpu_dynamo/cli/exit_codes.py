@@ -1,4 +1,4 @@
-"""How a verb ends: the exit codes, refusals, and what becomes of errors."""
+"""Exit codes, refusals, and the exit codes of errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .console import say
 
 
 class ExitCode(IntEnum):
-    """What the command line's exit status means."""
+    """The exit codes of the command line, with their meanings."""
 
     OK = 0, "everything was done, and nothing was found"
     FINDINGS = 1, "there are findings: damaged entries, operators without a lowering, problems of the environment"
@@ -32,14 +32,14 @@ class ExitCode(IntEnum):
     meaning: str
 
     def __new__(cls, code: int, meaning: str) -> ExitCode:
-        """A code with its meaning."""
+        """Make a code with its meaning."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.meaning = meaning
         return member
 
 
-# How errors of ours with a page (docs/errors) end a verb; the others mean that something did not compile.
+# The exit codes of our errors that have a page in docs/errors. The others of them mean that something did not compile.
 _CODES = {
     "TPU501": ExitCode.ENVIRONMENT,
     "TPU502": ExitCode.USAGE,
@@ -68,9 +68,9 @@ def end(code: ExitCode) -> NoReturn:
 
 
 class Root(TyperGroup):
-    """The group of all verbs, which says in a line what an error means and ends with its exit code.
+    """The group of all verbs, which prints errors as messages and exits with their codes.
 
-    `--debug` lets unexpected errors through, with their tracebacks.
+    Under `--debug` unexpected errors are raised, with their tracebacks.
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -106,13 +106,13 @@ def _errors_as_exits(debug: bool) -> Iterator[None]:
             raise typer.Exit(_CODES.get(code, ExitCode.FAILED)) from None
         say(
             f"tpu-dynamo: {type(error).__name__}: {error}\n"
-            f"  this is an error in tpu-dynamo; its traceback is in {_written(error)}\n"
+            f"  this is an error in tpu-dynamo; its traceback is in {_write_traceback(error)}\n"
             "  try: attach it, and what `tpu-dynamo doctor` says, to a report; `tpu-dynamo --debug VERB …` shows it"
         )
         raise typer.Exit(ExitCode.BUG) from None
 
 
-def _written(error: BaseException) -> str:
+def _write_traceback(error: BaseException) -> str:
     import tempfile
     import traceback
 

@@ -1,4 +1,4 @@
-"""What `compile` and `cost` share: a model that a factory gives, and its graphs for a target."""
+"""The options of `compile` and `cost`, and the model that they build with a factory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Init = Annotated[
 
 
 def build(factory: str, init: str) -> tuple[Built, Any]:
-    """What the factory gives, and a context for its call. Refuses what cannot be built."""
+    """Call the factory; return the model, and a context in which to call it. Refuses what cannot be built."""
     from tpu_dynamo.device import register_if_free
     from tpu_dynamo.warmup import factories
     from tpu_dynamo.warmup.cases import Case

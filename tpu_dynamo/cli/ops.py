@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from tpu_dynamo.formatting import counted
+from tpu_dynamo.formatting import format_count
 
 from .console import cut, print_json, results, say, table, waiting
 from .exit_codes import ExitCode, end
 from .shared_options import Json, NoProgress
-from .user_code import load, made
+from .user_code import call_factory, load
 
 _WHY = "WHAT IT GIVES, OR WHY THIS WAY"
 
@@ -35,7 +35,7 @@ def ops(
         _show_all(coverage.operator_rows(), json)
         return
     with waiting(f"tracing {factory}", not no_progress):
-        found = coverage.cover(*made(load(factory)), training=training)
+        found = coverage.cover(*call_factory(load(factory)), training=training)
     rows = [(name, way, count) for (name, way), count in sorted(found.operators.items())]
     if json:
         print_json(
@@ -54,7 +54,7 @@ def ops(
             typer.echo(f"\n{problem}")
     lowered = sum(found.operators.values())
     unsupported = f"{len(found.unsupported)} that cannot be lowered"
-    say(f"{counted(found.graphs, 'graph')}, {counted(lowered, 'call')}, {unsupported}")
+    say(f"{format_count(found.graphs, 'graph')}, {format_count(lowered, 'call')}, {unsupported}")
     if found.unsupported:
         end(ExitCode.FINDINGS)
 

@@ -12,10 +12,10 @@ from .exit_codes import refuse
 
 
 def load(path: str) -> Callable[..., Any]:
-    """The function or class that MODULE:FACTORY names; MODULE is looked for in this folder too.
+    """Import the function or class that MODULE:FACTORY names; MODULE is looked for in this folder too.
 
     Registers torch.device("tpu") before, as `import tpu_dynamo` does elsewhere. Refuses, with exit code 2, a path that
-    names nothing. What the module raises while it is imported is raised.
+    names nothing. Raises what the module raises while it is imported.
     """
     module, colon, name = path.partition(":")
     if not (module and colon and name):
@@ -38,8 +38,8 @@ def load(path: str) -> Callable[..., Any]:
     return found
 
 
-def made(factory: Callable[..., Any]) -> tuple[Any, ...]:
-    """What a factory gives: (model, args) or (model, args, kwargs). Refuses anything else."""
+def call_factory(factory: Callable[..., Any]) -> tuple[Any, ...]:
+    """Call a factory; return its (model, args) or (model, args, kwargs). Refuses anything else."""
     found = factory()
     if not (isinstance(found, tuple) and 2 <= len(found) <= 3 and callable(found[0])):
         refuse("the factory must return (model, args) or (model, args, kwargs)")

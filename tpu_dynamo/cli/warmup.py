@@ -19,46 +19,56 @@ if TYPE_CHECKING:
     from tpu_dynamo.warmup.workers import Workers
 
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="MANIFEST.toml|MODULE|MODULE:FACTORY",
+        help="A manifest, a function that gives (model, args), or a module with @tpu_dynamo.warmup_case functions.",
+    ),
+]
+Only = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Models or cases of this name, as bert or 'bert/train/*'.")
+]
+Targets = Annotated[
+    list[str] | None, typer.Option(metavar="TARGET", help="As cpu or v5e:2x2, in the place of those it names.")
+]
+Mode = Annotated[Modes | None, typer.Option(help="In the place of those that it names.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help="Worker processes; by default one for 4 CPUs.")
+]
+Init = Annotated[
+    str, typer.Option(metavar="meta|random|real", help="How a FACTORY is called; a manifest says it itself.")
+]
+Remote = Annotated[
+    str | None, typer.Option(metavar="URL", help="The remote tier, in the place of TPU_DYNAMO_CACHE_REMOTE.")
+]
+Push = Annotated[bool, typer.Option("--push", help="Write the entries to the remote tier too.")]
+CheckOnly = Annotated[bool, typer.Option("--check", help="Compile nothing: say what is missing in the cache, and why.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Leave out cases that an earlier run finished.")]
+KeepGoing = Annotated[bool, typer.Option("--keep-going/--fail-fast", help="Whether to go on after a case that failed.")]
+Timeout = Annotated[
+    float | None, typer.Option(min=0.1, metavar="S", help="Seconds for a case that does not say its own.")
+]
+ReportFolder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Write report.json and report.md into this folder.")
+]
+
+
 def warmup(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="MANIFEST.toml|MODULE|MODULE:FACTORY",
-            help="A manifest, a function that gives (model, args), or a module with @tpu_dynamo.warmup_case functions.",
-        ),
-    ],
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Models or cases of this name, as bert or 'bert/train/*'.")
-    ] = None,
-    target: Annotated[
-        list[str] | None, typer.Option(metavar="TARGET", help="As cpu or v5e:2x2, in the place of those it names.")
-    ] = None,
-    mode: Annotated[Modes | None, typer.Option(help="In the place of those that it names.")] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, metavar="N", help="Worker processes; by default one for 4 CPUs."),
-    ] = None,
-    init: Annotated[
-        str, typer.Option(metavar="meta|random|real", help="How a FACTORY is called; a manifest says it itself.")
-    ] = "random",
+    source: Source,
+    only: Only = None,
+    target: Targets = None,
+    mode: Mode = None,
+    jobs: Jobs = None,
+    init: Init = "random",
     cache_dir: CacheDir = None,
-    remote: Annotated[
-        str | None, typer.Option(metavar="URL", help="The remote tier, in the place of TPU_DYNAMO_CACHE_REMOTE.")
-    ] = None,
-    push: Annotated[bool, typer.Option("--push", help="Write the entries to the remote tier too.")] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Compile nothing: say what is missing in the cache, and why.")
-    ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Leave out cases that an earlier run finished.")] = False,
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going/--fail-fast", help="Whether to go on after a case that failed.")
-    ] = True,
-    timeout: Annotated[
-        float | None, typer.Option(min=0.1, metavar="S", help="Seconds for a case that does not say its own.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write report.json and report.md into this folder.")
-    ] = None,
+    remote: Remote = None,
+    push: Push = False,
+    check: CheckOnly = False,
+    resume: Resume = False,
+    keep_going: KeepGoing = True,
+    timeout: Timeout = None,
+    report: ReportFolder = None,
     dry_run: DryRun = False,
     json: Json = False,
     no_progress: NoProgress = False,
@@ -68,10 +78,10 @@ def warmup(
     Exits with 4 when a case failed to compile, 2 when the manifest or the code that it names is wrong, 6 when cases
     were not finished, and with --check 1 when something is missing. Other cases are done all the same.
     """
-    from tpu_dynamo.warmup.scheduler import WarmupRun, as_data
+    from tpu_dynamo.warmup.scheduler import WarmupRun
     from tpu_dynamo.warmup.workers import Workers
 
-    from .warmup_view import show_cases, show_results
+    from .warmup_view import show_cases
 
     if check and (resume or push):
         refuse("--check makes nothing, so there is nothing to resume or push")
@@ -88,9 +98,22 @@ def warmup(
         if dry_run:
             show_cases(run, json)
             return
-        interrupted = _go(run, workers, not no_progress and not json)
-    ended, seconds = run.ended(), time.monotonic() - started
-    data = as_data(ended, checking=check, seconds=seconds)
+        interrupted = _run_cases(run, workers, not no_progress and not json)
+    ended = run.ended()
+    _show_ended(ended, check, time.monotonic() - started, report, json)
+    if interrupted:
+        say("tpu-dynamo: interrupted; what is finished is kept, and --resume leaves it out")
+        end(ExitCode.INTERRUPTED)
+    end(exit_code(ended))
+
+
+def _show_ended(ended: list[Result], checking: bool, seconds: float, report: Path | None, json: bool) -> None:
+    """Print the results, and write them into the folder `report` if there is one."""
+    from tpu_dynamo.warmup.scheduler import as_data
+
+    from .warmup_view import show_results
+
+    data = as_data(ended, checking=checking, seconds=seconds)
     if report is not None:
         from tpu_dynamo.warmup.run_report import write_report
 
@@ -99,15 +122,11 @@ def warmup(
     if json:
         print_json(data)
     else:
-        show_results(ended, checking=check, seconds=seconds, console=results())
-    if interrupted:
-        say("tpu-dynamo: interrupted; what is finished is kept, and --resume leaves it out")
-        end(ExitCode.INTERRUPTED)
-    end(exit_code(ended))
+        show_results(ended, checking=checking, seconds=seconds, console=results())
 
 
 def exit_code(ended: list[Result]) -> ExitCode:
-    """What the results of all cases mean."""
+    """Return the exit code for the results of all cases; the gravest decides."""
     kinds = {result.kind for result in ended if result.state == "failed"}
     states = {result.state for result in ended}
     for code, wanted in (
@@ -123,14 +142,14 @@ def exit_code(ended: list[Result]) -> ExitCode:
     return ExitCode.FINDINGS if "missing" in states else ExitCode.OK
 
 
-def _go(run: WarmupRun, workers: Workers, shown: bool) -> bool:
-    """Do the cases; says whether somebody interrupted."""
+def _run_cases(run: WarmupRun, workers: Workers, shown: bool) -> bool:
+    """Run the cases, with progress if `shown`; return whether Ctrl-C interrupted them."""
     from .warmup_view import watching
 
     try:
-        with watching(run, shown) as tell:
+        with watching(run, shown) as show_event:
             for event in run.run_cases(workers):
-                tell(event)
+                show_event(event)
     except KeyboardInterrupt:
         return True
     except OSError as error:
@@ -139,7 +158,7 @@ def _go(run: WarmupRun, workers: Workers, shown: bool) -> bool:
 
 
 def _directory(given: Path | None, writing: bool) -> Path:
-    """The cache's directory, made if need be. Refuses one that cannot be used."""
+    """Return the cache's directory, made if need be. Refuses one that cannot be used."""
     from tpu_dynamo_runtime.store import Faults, default_path, open_store
 
     if os.environ.get("TPU_DYNAMO_CACHE", "").strip().lower() in ("off", "0", "false"):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Modes(StrEnum):
-    """What `--mode` takes."""
+    """The values of `--mode`."""
 
     inference = "inference"
     train = "train"
@@ -26,9 +26,10 @@ class Modes(StrEnum):
 def cases_asked_for(
     source: str, targets: list[str], mode: Modes | None, init: str, only: list[str], workers: Workers
 ) -> list[Case]:
-    """The cases of a source, a path or MODULE[:FACTORY], with targets and modes in the place of those that it names.
+    """Return the cases of a source, which is a manifest's path or MODULE[:FACTORY].
 
-    init: how a factory without a manifest is called. only: names of models and cases. Refuses what cannot be used.
+    targets, mode: in the place of those that the source names. init: how a factory without a manifest is called.
+    only: names of models and cases, all if there are none. Refuses what cannot be used.
     """
     from tpu_dynamo.warmup.cases import cases_of, chosen
     from tpu_dynamo.warmup.manifest_file import ManifestError, read_manifest
@@ -55,7 +56,7 @@ def cases_asked_for(
 
 
 def _of_code(source: str, targets: list[str], modes: list[str], init: str, workers: Workers) -> list[Case]:
-    """The cases of a module's decorated functions, or of one function."""
+    """Return the cases of a module's decorated functions, or of one function."""
     import dataclasses
     import itertools
 

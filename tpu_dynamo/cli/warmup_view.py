@@ -1,4 +1,4 @@
-"""How `tpu-dynamo warmup` looks: what is going on, on stderr, and what came of it, on stdout."""
+"""The output of `tpu-dynamo warmup`: progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from tpu_dynamo.formatting import format_count, format_duration
 
 from .console import messages, print_json, results, say, table
 
@@ -23,24 +25,24 @@ _LINES = 12
 
 @contextlib.contextmanager
 def watching(run: WarmupRun, shown: bool) -> Iterator[Callable[[Event], None]]:
-    """Shows a run while it goes on; gives what is to be told each event.
+    """Show a run's progress within the block; yields a function that is to be called with each event.
 
-    On a terminal: the latest cases, those that are being done with their stages, and how far it is. Else one line for
-    each case that has ended; with `shown` false nothing.
+    On a terminal: the latest cases, those that are running with their stages, and the counts so far. Else one line for
+    each case that has ended; nothing with `shown` false.
     """
     console = messages()
     if not shown or not console.is_terminal:
-        yield _Lines(run, shown)
+        yield _PlainProgress(run, shown)
         return
     from rich.live import Live
 
-    view = _View(run)
+    view = _LiveProgress(run)
     with Live(view, console=console, transient=True, refresh_per_second=8):
         yield view
 
 
-class _Lines:
-    """A line for each case that has ended."""
+class _PlainProgress:
+    """Prints a line for each case that has ended."""
 
     def __init__(self, run: WarmupRun, shown: bool):
         self._run = run
@@ -50,13 +52,12 @@ class _Lines:
         if event.outcome is not None and self._shown:
             result = self._run.results[event.case.name]
             done, count = len(self._run.results), len(self._run.cases)
-            say(
-                f"[{done}/{count}] {event.case.name}: {result.state} in {duration(result.seconds)}{_first_line(result)}"
-            )
+            ended = f"{result.state} in {format_duration(result.seconds)}{_first_line(result)}"
+            say(f"[{done}/{count}] {event.case.name}: {ended}")
 
 
-class _View:
-    """What a terminal shows."""
+class _LiveProgress:
+    """The part of a terminal that shows the progress, as rich renders it."""
 
     def __init__(self, run: WarmupRun):
         from rich.spinner import Spinner
@@ -77,7 +78,7 @@ class _View:
         from rich.table import Table
         from rich.text import Text
 
-        # Three lines are for those that are being done and for the sum.
+        # Below stand the running cases and the counts.
         room = max(1, min(_LINES, console.size.height - len(self._stages) - 3))
         width = max((len(case.name) for case in self._run.cases), default=0)
         grid = Table.grid(padding=(0, 1, 0, 0))
@@ -90,15 +91,17 @@ class _View:
             grid.add_row(
                 Text(_MARKS[result.state], style=colour),
                 result.case.name,
-                Text(_told(result), style=colour),
-                duration(result.seconds),
+                Text(_describe_result(result), style=colour),
+                format_duration(result.seconds),
             )
         for name, since in self._run.running.items():
-            grid.add_row(self._spinner, name, _path(self._stages.get(name, "")), duration(self._run.clock() - since))
+            grid.add_row(
+                self._spinner, name, _path(self._stages.get(name, "")), format_duration(self._run.clock() - since)
+            )
         yield grid
-        yield self._sum()
+        yield self._counts()
 
-    def _sum(self) -> RenderableType:
+    def _counts(self) -> RenderableType:
         from rich.text import Text
 
         states = Counter(result.state for result in self._run.results.values())
@@ -107,36 +110,36 @@ class _View:
             text.append(f"   {count} {state}", style=_COLOURS[state])
         left = self._run.remaining()
         if left is not None and self._run.waiting:
-            text.append(f"   about {duration(left)} to go", style="dim")
+            text.append(f"   about {format_duration(left)} to go", style="dim")
         return text
 
 
 def _path(stage: str) -> RenderableType:
-    """trace > lower > compile > store, as far as it is."""
+    """Return the stages up to this one, as `trace > lower`."""
     from rich.text import Text
 
     if stage not in _STAGES:
         return Text({"start": "starting", "build": "building the model"}.get(stage, stage), style="dim")
     text = Text()
     at = _STAGES.index(stage)
-    # What is to come is left out, since not every terminal shows what is dim.
+    # Later stages are left out, since not every terminal shows dim text.
     for number, each in enumerate(_STAGES[: at + 1]):
         text.append(" > " if number else "", style="dim")
         text.append(each, style="bold cyan" if number == at else "default")
     return text
 
 
-def _told(result: Result) -> str:
+def _describe_result(result: Result) -> str:
     graphs = len(result.outcome.get("graphs", ()))
     if result.state in ("made", "found"):
-        return f"{result.state}, {graphs} program{'s' * (graphs != 1)}"
+        return f"{result.state}, {format_count(graphs, 'program')}"
     if result.state == "missing":
         return f"{len(result.outcome.get('missing', ()))} missing"
     return result.kind if result.state == "failed" and result.kind != "failed" else result.state
 
 
 def show_cases(run: WarmupRun, json: bool) -> None:
-    """The cases that a run would do, with the seconds that they took before."""
+    """Print the cases that a run would do, with the time that each took before."""
     seconds = {case.name: run.ledger.seconds(case) for case in run.waiting}
     if json:
         print_json([{**case.as_dict(), "seconds": seconds[case.name]} for case in run.waiting])
@@ -144,18 +147,18 @@ def show_cases(run: WarmupRun, json: bool) -> None:
     shown = table("CASE", "FACTORY", "TOOK BEFORE", right=("TOOK BEFORE",))
     for case in run.waiting:
         took = seconds[case.name]
-        shown.add_row(case.name, case.factory or " ".join(case.command), "" if took is None else duration(took))
+        shown.add_row(case.name, case.factory or " ".join(case.command), "" if took is None else format_duration(took))
     results().print(shown)
     left = run.remaining()
     skipped = len(run.cases) - len(run.waiting)
     say(
-        _cases(len(run.waiting)) + (f", {skipped} done by earlier runs" if skipped else "")
-        + (f"; about {duration(left)}" if left is not None else "")
+        format_count(len(run.waiting), "case") + (f", {skipped} done by earlier runs" if skipped else "")
+        + (f"; about {format_duration(left)}" if left is not None else "")
     )  # fmt: skip
 
 
 def show_results(ended: Sequence[Result], *, checking: bool, seconds: float, console: Console) -> None:
-    """What became of each case, the reasons of what went wrong, and the sum."""
+    """Print the result of each case, the messages of those that failed, and a summary."""
     from rich.text import Text
 
     shown = table(
@@ -181,7 +184,7 @@ def show_results(ended: Sequence[Result], *, checking: bool, seconds: float, con
             ),
         )
     console.print(shown)
-    for (state, why), names in _told_of(ended).items():
+    for (state, why), names in _grouped_messages(ended).items():
         console.print()
         for name in names:
             console.print(Text(name, style=f"bold {_COLOURS[state]}"))
@@ -189,8 +192,8 @@ def show_results(ended: Sequence[Result], *, checking: bool, seconds: float, con
     say(_summary(ended, checking, seconds))
 
 
-def _told_of(ended: Sequence[Result]) -> dict[tuple[str, str], list[str]]:
-    """What is to be told, with the cases that it is to be told of."""
+def _grouped_messages(ended: Sequence[Result]) -> dict[tuple[str, str], list[str]]:
+    """Return the messages of all cases by state and text, each with the names of its cases."""
     found: dict[tuple[str, str], list[str]] = {}
     for result in ended:
         whys = [result.why] if result.state in ("failed", "missing") else []
@@ -207,13 +210,9 @@ def _summary(ended: Sequence[Result], checking: bool, seconds: float) -> str:
     if checking:
         missing = sum(len(result.outcome.get("missing", ())) for result in ended)
         what = f"{missing} programs or executables are missing"
-        return f"{_cases(len(ended))} checked in {duration(seconds)}: {parts}; {what}"
+        return f"{format_count(len(ended), 'case')} checked in {format_duration(seconds)}: {parts}; {what}"
     what = f"{lowered} graphs lowered, {compiled} programs compiled"
-    return f"{_cases(len(ended))} in {duration(seconds)}: {parts}; {what}"
-
-
-def _cases(count: int) -> str:
-    return "1 case" if count == 1 else f"{count} cases"
+    return f"{format_count(len(ended), 'case')} in {format_duration(seconds)}: {parts}; {what}"
 
 
 def _first_line(result: Result) -> str:
@@ -221,14 +220,4 @@ def _first_line(result: Result) -> str:
 
 
 def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f} s"
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: 3.2 s, 4 min 05 s, 2 h 03 min."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 100:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return "" if value is None else format_duration(value)

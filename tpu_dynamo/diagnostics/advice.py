@@ -1,4 +1,4 @@
-"""What to change so that a break goes away."""
+"""Finds the fix for a graph break."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from .fixes import FIXES
 from .messages import BreakMessage
-from .model import Advice, Outcome
+from .model import Advice, BreakOutcome
 
 _AROUND = {
     "skipped": " Tracing cannot go on behind this break (as inside of a loop or a generator), so all of the function "
@@ -16,12 +16,12 @@ _AROUND = {
 }
 
 
-def advice_for(code: str | None, message: BreakMessage, outcome: Outcome) -> Advice | None:
-    """The first fix that fits a break, by its code, its message and its line; None where we know of none."""
+def advice_for(code: str | None, message: BreakMessage, outcome: BreakOutcome) -> Advice | None:
+    """Return the first fix whose code, message and line fit a break; None where none does."""
     line = message.stack[-1].text if message.stack else ""
-    told = "\n".join((message.first.explanation, message.first.context))
+    words = "\n".join((message.first.explanation, message.first.context))
     for fix in FIXES:
-        if fix.code == code and re.search(fix.message, told) and re.search(fix.line, line):
+        if fix.code == code and re.search(fix.message, words) and re.search(fix.line, line):
             text = fix.text + _AROUND.get(outcome, "")
             return Advice(fix.title, text, fix.before, fix.after)
     return None

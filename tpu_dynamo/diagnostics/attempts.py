@@ -10,7 +10,7 @@ from typing import Any
 
 from ._torch_compat import RESUMED
 from .messages import BreakMessage, break_message, error_message
-from .model import Place
+from .model import SourceSpan
 from .trace_records import EVENTS, Record
 
 _LOCAL = re.compile(r"L\['(\w+)'\]")
@@ -21,8 +21,8 @@ _WIDTHS = {
 
 
 @dataclass
-class Met:
-    """One break that one attempt met."""
+class MetBreak:
+    """A break that one attempt at a compile ran into."""
 
     message: BreakMessage
     attempt: int
@@ -30,9 +30,9 @@ class Met:
 
 @dataclass
 class Attempts:
-    """All that is recorded about one compile of one frame, over its attempts.
+    """Everything that the trace records about one compile of one frame, over all attempts at it.
 
-    order: its place among the compiles of the trace. inputs: bytes of the tensors that are locals of the frame.
+    order: its position among the compiles of the trace. inputs: bytes of the tensors that are locals of the frame.
     symbols: the values that sizes and numbers had when they were made symbolic, by source. events: what our own
     backend wrote, by kind.
     """
@@ -44,8 +44,7 @@ class Attempts:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     backward: list[Mapping[str, Any]] = field(default_factory=list)
     graphs: int = 0
-    met: list[Met] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    met: list[MetBreak] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     guards: str = ""
     symbols: dict[str, str] = field(default_factory=dict)
@@ -61,7 +60,7 @@ class Attempts:
 
     @property
     def resumes(self) -> int | None:
-        """The line behind whose break the frame goes on, for a function of Dynamo's making."""
+        """The line of the break behind which the frame goes on; None for a function that Dynamo did not make."""
         resumed = re.fullmatch(RESUMED, self.name)
         return int(resumed.group("line")) if resumed else None
 
@@ -85,8 +84,8 @@ class Attempts:
         """The kind of the error that the compile ended in."""
         return self.metrics.get("fail_type")
 
-    def root(self, stack: tuple[Place, ...]) -> int | None:
-        """The position in a break's stack of the frame that was compiled; what is deeper was inlined."""
+    def root(self, stack: tuple[SourceSpan, ...]) -> int | None:
+        """Return the index of the compiled frame in a break's stack, or None; deeper frames were inlined into it."""
         for at, found in enumerate(stack):
             if found.function == self.function and found.file == self.file:
                 return at
@@ -94,7 +93,7 @@ class Attempts:
 
 
 def gather(records: Iterable[Record]) -> list[Attempts]:
-    """The compiles of a trace, in the order in which they began."""
+    """Collect the records of a trace by compile; return the compiles in the order in which they began."""
     compiles: dict[tuple[str, str], Attempts] = {}
     for record in records:
         found = compiles.get(record.key)
@@ -123,11 +122,10 @@ def _add(found: Attempts, record: Record) -> None:
             found.symbols[str(data["source"])] = str(data.get("val"))
     elif kind == "dynamo_graph_break_reason":
         if message := break_message(text, record.positions):
-            found.met.append(Met(message, record.attempt))
+            found.met.append(MetBreak(message, record.attempt))
     elif kind == "dynamo_error":
-        found.errors.append(text)
         if message := error_message(text, record.positions):
-            found.met.append(Met(message, record.attempt))
+            found.met.append(MetBreak(message, record.attempt))
     elif kind.startswith(EVENTS):
         found.events.append((kind.removeprefix(EVENTS), _json(text)))
     elif kind.startswith("describe_") and isinstance(data, Mapping):
@@ -145,7 +143,7 @@ def _add_tensor(found: Attempts, kind: str, data: Mapping[str, Any]) -> None:
 
 
 def tensor_bytes(described: Mapping[str, Any]) -> int | None:
-    """The bytes of a described tensor, or None where a size is a symbol or the dtype has no fixed width."""
+    """Return a described tensor's bytes, or None where a size is a symbol or the dtype has no fixed width."""
     width = _WIDTHS.get(str(described.get("dtype", "")).removeprefix("torch."))
     sizes = described.get("size")
     if width is None or not isinstance(sizes, list) or not all(isinstance(size, int) for size in sizes):
@@ -156,7 +154,7 @@ def tensor_bytes(described: Mapping[str, Any]) -> int | None:
 
 
 def _reasons(text: str) -> list[str]:
-    """The reasons of a recompile: bare where there is one, else a JSON list."""
+    """Return the reasons of a recompile: the record is the reason itself where there is one, else a JSON list."""
     parsed = _json(text) if text.startswith("[\n") else None
     return [str(reason) for reason in parsed] if isinstance(parsed, list) else [text]
 

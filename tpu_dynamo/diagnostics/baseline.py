@@ -1,4 +1,4 @@
-"""What is new since an earlier report, and whether that fails a check."""
+"""Compares a report with an earlier one, and decides whether a check fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Difference:
 
 
 def compare(report: Report, baseline: Report | None) -> Difference:
-    """The difference by fingerprints; without a baseline everything is new."""
+    """Compare the findings of two reports by fingerprint; without a baseline everything is new."""
     before = _findings(baseline) if baseline is not None else {}
     now = _findings(report)
     return Difference(
@@ -31,7 +31,7 @@ def compare(report: Report, baseline: Report | None) -> Difference:
 
 
 def failing(report: Report, baseline: Report | None, fail_on: FailOn) -> tuple[Break | Recompile, ...]:
-    """The findings for which a check fails.
+    """Return the findings for which a check fails.
 
     `any`: all. `new`: those not in the baseline. `fundamental`: breaks that only a change of the user's code removes,
     and that the baseline does not have. What follows from an earlier break fails with that one.

@@ -1,4 +1,4 @@
-"""Breaks: every place where a frame was cut, once, with its kind and what it follows from."""
+"""Breaks: each place where a frame was cut, once, with its kind and the earlier break that it follows from."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from dataclasses import dataclass, field, replace
 
 from ._torch_compat import break_code, break_page
 from .advice import advice_for
-from .attempts import Attempts, Met
-from .costs import cost_of, least_of
-from .messages import BreakMessage, Said, said
-from .model import Break, Kind, Outcome, Place
-from .source_locations import excerpt, innermost, place
+from .attempts import Attempts, MetBreak
+from .costs import cost_of, least_seconds
+from .messages import BreakMessage, BreakText, parse_message
+from .model import Break, BreakKind, BreakOutcome, SourceSpan
+from .source_locations import excerpt, innermost, source_span
 
 # What torch._dynamo.graph_break_hints has its messages end with.
 _FUNDAMENTAL = "This graph break is fundamental"
 _SUPPORTABLE = ("It may be possible to write Dynamo tracing rules", "This is likely to be a Dynamo bug")
-_WORSE: tuple[Outcome, ...] = ("resumed", "partial", "skipped")
+_WORSE: tuple[BreakOutcome, ...] = ("resumed", "partial", "skipped")
 _CAUSED = "This graph break may have been caused by an earlier graph break"
 
 
 @dataclass
 class Cut:
-    """One break as the compiles met it: the message, and in which compiles."""
+    """One break: its message, the compiles that met it (`occurrences`) and those that it caused (`behind`)."""
 
     message: BreakMessage
-    place: Place
-    occurrences: list[tuple[Attempts, Met]] = field(default_factory=list)
-    outcome: Outcome = "resumed"
+    place: SourceSpan
+    occurrences: list[tuple[Attempts, MetBreak]] = field(default_factory=list)
+    outcome: BreakOutcome = "resumed"
     behind: list[Attempts] = field(default_factory=list)
     earlier: Cut | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells breaks apart: the kind and where."""
+        """The kind of break and its location: breaks that agree in both are one."""
         return self.message.first.gb_type, self.place.file, self.place.line, self.place.column
 
 
 def find_cuts(compiles: Sequence[Attempts]) -> list[Cut]:
-    """The breaks of a trace, each once: calls of one function, recompiles and ranks meet the same break again."""
+    """Return the breaks of a trace, each once, although several calls, recompiles and ranks meet the same break."""
     cuts: dict[tuple[object, ...], Cut] = {}
     for compiled in compiles:
         for met in compiled.met or _unrecorded(compiled, compiles):
             where = innermost(met.message.stack)
             if where is None:
-                where = place(compiled.file, compiled.metrics.get("co_firstlineno") or 0, compiled.function)
+                where = source_span(compiled.file, compiled.metrics.get("co_firstlineno") or 0, compiled.function)
             cut = Cut(met.message, where)
             cut = cuts.setdefault(cut.key, cut)
-            _meet(cut, compiled, met)
+            _add_occurrence(cut, compiled, met)
     found = list(cuts.values())
     _link(found)
     _attribute(found, compiles)
     return found
 
 
-def _meet(cut: Cut, compiled: Attempts, met: Met) -> None:
+def _add_occurrence(cut: Cut, compiled: Attempts, met: MetBreak) -> None:
     # Dynamo first tries to go on behind a break; where it cannot, it says the same of the same place again.
     cut.outcome = max(cut.outcome, met.message.outcome, key=_WORSE.index)
     if met.message.then and not cut.message.then:
@@ -66,25 +66,25 @@ def _meet(cut: Cut, compiled: Attempts, met: Met) -> None:
         cut.occurrences.append((compiled, met))
 
 
-def _unrecorded(compiled: Attempts, compiles: Sequence[Attempts]) -> list[Met]:
-    """A break that only the metrics tell of, such as the limit of recompiles."""
+def _unrecorded(compiled: Attempts, compiles: Sequence[Attempts]) -> list[MetBreak]:
+    """Return the break of a compile that only its metrics record, as at the limit of recompiles; else nothing."""
     if compiled.failed != "Unsupported":
         return []
-    first, then = said(compiled.metrics.get("fail_reason") or "")
+    first, then = parse_message(compiled.metrics.get("fail_reason") or "")
     same = next(
         (c for c in compiles if (c.process, c.frame) == (compiled.process, compiled.frame) and c.name), compiled
     )
     file = compiled.metrics.get("fail_user_frame_filename") or same.file
     line = compiled.metrics.get("fail_user_frame_lineno") or same.metrics.get("co_firstlineno") or 0
-    where = place(file, line, same.function)
-    return [Met(BreakMessage(first, then, (where,) if file else (), "skipped"), 0)]
+    where = source_span(file, line, same.function)
+    return [MetBreak(BreakMessage(first, then, (where,) if file else (), "skipped"), 0)]
 
 
 def _link(cuts: Iterable[Cut]) -> None:
     """Find for each break the earlier one that it follows from.
 
-    That is one on the same call, whose value went missing at the earlier break; or one that Dynamo met only when it
-    tried again behind an earlier break of the same function, and that lies within the same statement.
+    A break follows from an earlier one on the same call, the value of which the earlier break lost; or from an earlier
+    one in the same statement, if Dynamo met it only in a later attempt, behind the earlier one.
     """
     before: list[Cut] = []
     for cut in cuts:
@@ -110,12 +110,12 @@ def _follows(cut: Cut, other: Cut) -> bool:
 
 
 def _attribute(cuts: Sequence[Cut], compiles: Sequence[Attempts]) -> None:
-    """Give each compile that would not be but for a break to that break.
+    """Find for each break the compiles that it caused.
 
-    A resume function goes on behind a break of its line, in the order in which they were met; a function that was
-    inlined until the break below it is compiled by itself afterwards.
+    These are the resume functions behind breaks of their line, in the order in which the breaks were met, and functions
+    that were inlined before a break inside of them: they are compiled by themselves afterwards.
     """
-    waiting: list[tuple[Cut, Attempts, Place | None, tuple[Place, ...]]] = []
+    waiting: list[tuple[Cut, Attempts, SourceSpan | None, tuple[SourceSpan, ...]]] = []
     for cut in cuts:
         for compiled, met in cut.occurrences:
             at = compiled.root(met.message.stack)
@@ -139,7 +139,7 @@ def _attribute(cuts: Sequence[Cut], compiles: Sequence[Attempts]) -> None:
         cut.behind.append(compiled)
 
 
-def _goes_on(compiled: Attempts, root: Place | None, inner: tuple[Place, ...]) -> bool:
+def _goes_on(compiled: Attempts, root: SourceSpan | None, inner: tuple[SourceSpan, ...]) -> bool:
     if compiled.resumes is not None:
         same = root is not None and (root.file, root.function) == (compiled.file, compiled.function)
         return same and root is not None and root.line == compiled.resumes
@@ -147,9 +147,9 @@ def _goes_on(compiled: Attempts, root: Place | None, inner: tuple[Place, ...]) -
 
 
 def breaks_of(cuts: Sequence[Cut], compiles: Sequence[Attempts]) -> tuple[Break, ...]:
-    """The breaks as the report has them, those first whose end saves the most."""
+    """Return the breaks as the report has them, first those whose removal saves the most time."""
     marks = fingerprints(cuts)
-    least = least_of(compiles)
+    least = least_seconds(compiles)
     found = [_break(cut, marks, least) for cut in cuts]
     return tuple(sorted(found, key=lambda b: (b.kind == "caused", -b.cost.saving.value, -b.cost.extra_graphs.value)))
 
@@ -182,8 +182,8 @@ def _break(cut: Cut, marks: dict[int, str], least: float) -> Break:
     )
 
 
-def kind_of(first: Said) -> Kind:
-    """Who can do something about a break: nobody (rewrite it), torch, or the user."""
+def kind_of(first: BreakText) -> BreakKind:
+    """Return who can remove a break: nobody but by a rewrite (`fundamental`), torch (`supportable`) or the user."""
     hints = " ".join(first.hints)
     if _CAUSED in hints:
         return "caused"
@@ -193,9 +193,9 @@ def kind_of(first: Said) -> Kind:
 
 
 def fingerprints(cuts: Sequence[Cut]) -> dict[int, str]:
-    """A mark of each break that stays when lines move and folders differ: kind, file, function, the line's text.
+    """Return a fingerprint for each break, by the `id` of its Cut, that stays when lines move and folders differ.
 
-    Equal lines of one function are numbered.
+    It is made of the kind of break, the file's name, the function and the line's text; equal lines are numbered.
     """
     marks: dict[int, str] = {}
     seen: dict[tuple[str, ...], int] = {}
@@ -208,6 +208,6 @@ def fingerprints(cuts: Sequence[Cut]) -> dict[int, str]:
 
 
 def digest(parts: Iterable[str]) -> str:
-    """A short hash of strings."""
+    """Return a short hash of strings."""
     joined = "\0".join(parts).encode("utf-8", "backslashreplace")
     return hashlib.sha256(joined).hexdigest()[:16]

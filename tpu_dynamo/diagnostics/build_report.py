@@ -1,4 +1,4 @@
-"""From records to a report."""
+"""Builds the report from the records of a trace."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .attempts import Attempts, gather
 from .backend_events import cache_lookups, failures_of, fallbacks_of, stages_of, unsupported_operations
 from .breaks import Cut, breaks_of, find_cuts, fingerprints
 from .costs import seconds_of
-from .messages import said
-from .model import Compile, Report, Run, SkippedFrame, Unrecorded
+from .messages import parse_message
+from .model import FrameCompile, Report, ReportedRun, SkippedFrame, Unrecorded
 from .recompiles import find_recompiles
 from .trace_files import Trace
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What only the process itself knows of a run: the differences of counts over it.
+class RunCounts:
+    """Counts over a run, which only the process that ran it has.
 
-    breaks: Dynamo's counts of messages. hits, misses, fallbacks: as in `tpu_dynamo.stats()`.
+    breaks: Dynamo's, by message. hits, misses, fallbacks: as in `tpu_dynamo.stats()`.
     """
 
     breaks: Mapping[str, int] = field(default_factory=dict)
@@ -30,9 +30,9 @@ class Counted:
     fallbacks: Mapping[str, int] = field(default_factory=dict)
 
 
-def build_report(trace: Trace, run: Run, recompile_limit: int, counted: Counted | None = None) -> Report:
-    """The report on a trace; `counted` is known of runs of this process."""
-    counted = counted or Counted()
+def build_report(trace: Trace, run: ReportedRun, recompile_limit: int, counted: RunCounts | None = None) -> Report:
+    """Return the report on a trace. counted: for a run of this process alone."""
+    counted = counted or RunCounts()
     compiles = gather(trace.records)
     cuts = find_cuts(compiles)
     marks = fingerprints(cuts)
@@ -52,9 +52,9 @@ def build_report(trace: Trace, run: Run, recompile_limit: int, counted: Counted 
     )
 
 
-def _compile(compiled: Attempts, cause: str | None, several: bool) -> Compile:
+def _compile(compiled: Attempts, cause: str | None, several: bool) -> FrameCompile:
     metrics = compiled.metrics
-    return Compile(
+    return FrameCompile(
         id=f"{compiled.process}:{compiled.id}" if several else compiled.id,
         function=compiled.function,
         file=compiled.file,
@@ -86,7 +86,7 @@ def _skipped(compiles: Iterable[Attempts]) -> Iterable[SkippedFrame]:
         if not compiled.metrics or compiled.failed not in (None, "Unsupported", "UserError"):
             continue
         if compiled.failed:
-            first, _ = said(compiled.metrics.get("fail_reason") or "")
+            first, _ = parse_message(compiled.metrics.get("fail_reason") or "")
             why = f"a graph break behind which tracing could not go on: {first.gb_type}"
         elif not compiled.metrics.get("has_guarded_code"):
             why = "nothing in it to compile"
@@ -97,11 +97,11 @@ def _skipped(compiles: Iterable[Attempts]) -> Iterable[SkippedFrame]:
 
 
 def _unrecorded(cuts: Sequence[Cut], counted: Mapping[str, int]) -> Iterable[Unrecorded]:
-    """Kinds of breaks that Dynamo counted and that no record told of, as of frames it refused before it traced them."""
+    """Return the kinds of breaks that Dynamo counted without a record, as for frames that it did not trace at all."""
     recorded = {cut.message.first.gb_type for cut in cuts}
     missing: Counter[str] = Counter()
     for message, count in counted.items():
-        gb_type = said(message)[0].gb_type
+        gb_type = parse_message(message)[0].gb_type
         if gb_type not in recorded and count > 0:
             missing[gb_type] += count
     return [Unrecorded(gb_type, count) for gb_type, count in sorted(missing.items())]

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .fixes import FIXES
+
+if TYPE_CHECKING:
+    from ._torch_compat import RegisteredBreak
 
 _TITLES = {
     "TPU101": "An operator has no lowering",
@@ -38,20 +42,20 @@ class UnknownCode(ValueError):
 
 
 def own_codes() -> Mapping[str, str]:
-    """Our codes, each with its title."""
+    """Return our codes, each with its title."""
     return _TITLES
 
 
 def explanation(code: str) -> str:
-    """All that is known of a code, as Markdown. Raises UnknownCode."""
+    """Return the page that explains one of our codes or of torch's, as Markdown. Raises UnknownCode."""
     wanted = code.strip().upper()
     if wanted in _TITLES:
         return _page(wanted)
     # torch's registry alone needs torch.
-    from ._torch_compat import break_registry
+    from ._torch_compat import break_page, registered_break
 
-    if wanted in break_registry():
-        return _registered(wanted)
+    if found := registered_break(wanted):
+        return _torch_page(wanted, found, break_page(wanted))
     raise UnknownCode(f"no code {code!r}; ours are {', '.join(_TITLES)}, torch's graph breaks GB0000 and on")
 
 
@@ -63,16 +67,13 @@ def _page(code: str) -> str:
     return (Path(__file__).parents[2] / "docs" / "errors" / f"{code}.md").read_text(encoding="utf-8")
 
 
-def _registered(code: str) -> str:
-    from ._torch_compat import break_page, break_registry
-
-    entry = break_registry()[code][0]
-    parts = [f"# {code}: {entry['Gb_type']}", entry.get("Explanation", "")]
-    parts += [f"* {hint}" for hint in entry.get("Hints", ())]
+def _torch_page(code: str, found: RegisteredBreak, address: str) -> str:
+    """Return the page on a code of torch's: what torch says of it, our fixes, and the address of torch's page."""
+    parts = [f"# {code}: {found.gb_type}", found.explanation, *(f"* {hint}" for hint in found.hints)]
     for fix in FIXES:
         if fix.code == code:
             parts.append(f"## {fix.title}\n\n{fix.text}")
             if fix.before:
                 parts.append(f"```python\n# before\n{fix.before}\n\n# after\n{fix.after}\n```")
-    parts.append(f"torch's page: {break_page(code)}")
+    parts.append(f"torch's page: {address}")
     return "\n\n".join(part for part in parts if part)

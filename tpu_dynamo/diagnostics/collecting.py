@@ -19,16 +19,16 @@ from .trace_records import kind_of, record_from
 if TYPE_CHECKING:
     from tpu_dynamo.statistics import Snapshot
 
-    from .build_report import Counted
+    from .build_report import RunCounts
     from .model import Break, Recompile, Report
 
 _TRACE = "torch.__trace"
 
 
 class Collector(logging.Handler):
-    """A handler that keeps the records a report reads, and counts the others."""
+    """A log handler that keeps the records that a report reads and counts the others."""
 
-    # Says to tpu_dynamo that nobody here reads the forms of graphs, which are large.
+    # forms_are_read() asks for this: the forms of graphs are large, and a report does not read them.
     reads_forms = False
 
     def __init__(self) -> None:
@@ -49,29 +49,29 @@ class Collector(logging.Handler):
 
 @dataclass
 class Diagnosis:
-    """What `diagnose()` gives: the report, made when it is first asked for after the run.
+    """A run that `diagnose()` watches or has watched; the report is built when it is first asked for after the run.
 
-    seconds: how long the run took. counted: what Dynamo and this backend counted over it. recompile_limit: Dynamo's,
-    as it was.
+    seconds: how long the run took. counted: what Dynamo and this backend counted over it. recompile_limit: Dynamo's at
+    the end of the run.
     """
 
     trace: Trace
     seconds: float | None = None
-    counted: Counted | None = field(default=None, repr=False)
+    counted: RunCounts | None = field(default=None, repr=False)
     recompile_limit: int = 0
 
     @cached_property
     def report(self) -> Report:
-        """All that the run told, as plain data. Raises RuntimeError inside of the `with` block."""
+        """The report on the run, as plain data. Raises RuntimeError inside of the `with` block."""
         if self.seconds is None:
             raise RuntimeError("the report is ready when the `with tpu_dynamo.diagnose()` block is left")
         from tpu_dynamo.artifacts import versions
 
         from .build_report import build_report
-        from .model import Run
+        from .model import ReportedRun
 
         ranks = tuple(sorted({r.rank for r in self.trace.records if r.rank is not None}))
-        run = Run(
+        run = ReportedRun(
             "this process", versions(), tuple(sys.argv), ranks, 1, self.seconds, self.trace.total,
             dict(self.trace.unknown),
         )  # fmt: skip
@@ -108,7 +108,7 @@ def diagnose() -> Iterator[Diagnosis]:
     collector = Collector()
     diagnosis = Diagnosis(collector.trace)
     logger = logging.getLogger(_TRACE)
-    counts = _counts()
+    counts = _start_counting()
     started = time.perf_counter()
     logger.addHandler(collector)
     try:
@@ -120,17 +120,17 @@ def diagnose() -> Iterator[Diagnosis]:
         diagnosis.seconds = time.perf_counter() - started
 
 
-def _counts() -> Callable[[], Counted]:
-    """A function that gives what was counted from now until it is called."""
+def _start_counting() -> Callable[[], RunCounts]:
+    """Return a function that returns what was counted between this call and its own."""
     from tpu_dynamo.session import stats
 
     breaks, ours = _torch_compat.break_counts(), stats()
 
-    def counted() -> Counted:
-        from .build_report import Counted
+    def counted() -> RunCounts:
+        from .build_report import RunCounts
 
         now: Snapshot = stats()
-        return Counted(
+        return RunCounts(
             _more(_torch_compat.break_counts(), breaks),
             _more(now.cache_hits, ours.cache_hits),
             _more(now.cache_misses, ours.cache_misses),

@@ -1,4 +1,4 @@
-"""Dynamo's words for guards that failed, taken apart: the value, the dimension, expected and actual."""
+"""Parses Dynamo's messages about failed guards into the value, the dimension, what was expected and what came."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from .messages import traceback_places
 from .model import FailedGuard
-from .source_locations import place
+from .source_locations import source_span
 
 _ENTRY = re.compile(r"^(!?\d+(?:/\d+)*): ")
 _USER_STACK = "\nUser stack trace:\n"
@@ -29,11 +29,11 @@ _NONE = re.compile(r"(?P<source>.*) is (?P<expected>(?:not )?None)")
 _VALUE = re.compile(r"(?P<source>[\w.\[\]'\"]+(?:\(\))?) == (?P<expected>.*)", re.DOTALL)
 _SHAPE = re.compile(r"([\w.\[\]'\"]+)\.(?:size|stride)\(\)\[(\d+)\]")
 
-_WORDS = {"rank": "rank", "dtype": "dtype", "dispatch key set": "dispatch_keys"}
+_KINDS = {"rank": "rank", "dtype": "dtype", "dispatch key set": "dispatch_keys"}
 
 
 def failed_guards(reason: str) -> tuple[FailedGuard, ...]:
-    """The guards that one cache entry failed by, as `recompile_reasons` tells of it."""
+    """Parse one reason of a `recompile_reasons` record: the guards of one cache entry that failed."""
     entry = _ENTRY.match(reason)
     body = reason[entry.end() :] if entry else reason
     body, _, stack = body.partition(_USER_STACK)
@@ -45,23 +45,23 @@ def failed_guards(reason: str) -> tuple[FailedGuard, ...]:
         named = _COMMENT_PLACE.search(comment)
         where = places[-1] if places else None
         if where is None and named and named.group(1).startswith("/"):
-            where = place(named.group(1), int(named.group(2)), named.group(3))
+            where = source_span(named.group(1), int(named.group(2)), named.group(3))
         found.append(replace(guard, place=where))
     return tuple(found)
 
 
 def short_source(source: str) -> str:
-    """A source without Dynamo's marks of scope, as its messages about guards have it: `L['x']` is `x`."""
+    """Replace Dynamo's `L['x']` by `x`, as its messages about guards do."""
     return _LOCAL.sub(r"\1", source)
 
 
 def full_source(source: str) -> str:
-    """A source with the mark of scope, as TORCH_COMPILE_DYNAMIC_SOURCES takes it."""
+    """Put the first name of a source into `L['...']`, as TORCH_COMPILE_DYNAMIC_SOURCES wants it."""
     return re.sub(r"^\w+", lambda name: f"L['{name.group()}']", source)
 
 
 def _split_comment(text: str) -> tuple[str, str]:
-    """A guard's expression, and the comment behind it; a `#` within quotes is no comment."""
+    """Split a guard into its expression and the comment behind it; a `#` within quotes begins no comment."""
     quote = ""
     for at, character in enumerate(text):
         if quote:
@@ -106,7 +106,7 @@ def _of_tensor(text: str, source: str, what: str) -> FailedGuard:
         return FailedGuard(text, kind, source, int(dimension), expected, actual)
     if found := _COMPARED.match(what):
         kind, expected, actual = found.groups()
-        return FailedGuard(text, _WORDS[kind], source, None, expected, actual)
+        return FailedGuard(text, _KINDS[kind], source, None, expected, actual)
     if found := _DEVICE.match(what):
         return FailedGuard(text, "device", source, None, found.group(1), found.group(2))
     if found := _REQUIRES_GRAD.match(what):
@@ -116,9 +116,9 @@ def _of_tensor(text: str, source: str, what: str) -> FailedGuard:
 
 
 def actual_value(guard: FailedGuard, guards: str, symbols: dict[str, str]) -> str | None:
-    """What a guarded value was instead, as the compile that followed saw it.
+    """Return the value that failed a guard, as the compile that followed saw it; None where nothing records it.
 
-    guards: that compile's tree of guards. symbols: the values of what it made symbolic, by source.
+    guards: that compile's tree of guards, as text. symbols: the values of what it made symbolic, by source.
     """
     if guard.actual is not None or guard.source is None:
         return guard.actual

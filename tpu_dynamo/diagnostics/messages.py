@@ -1,4 +1,4 @@
-"""Dynamo's messages about graph breaks, taken apart."""
+"""Parses Dynamo's messages about graph breaks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ._torch_compat import RESUMED
-from .model import Outcome, Place
-from .source_locations import innermost, narrowed, place, whole_condition, with_bytes
+from .model import BreakOutcome, SourceSpan
+from .source_locations import innermost, source_span, whole_condition, with_byte_columns, with_exact_end
 from .trace_records import Position
 
 _ANOTHER = "*** While handling this graph break, another graph break occurred: ***"
@@ -27,8 +27,8 @@ _BRANCH = "Data-dependent branching"
 
 
 @dataclass(frozen=True)
-class Said:
-    """What Dynamo says about one kind of break."""
+class BreakText:
+    """Dynamo's text about one break: its kind, the explanation, the hints and the context for developers."""
 
     gb_type: str
     explanation: str
@@ -38,16 +38,16 @@ class Said:
 
 @dataclass(frozen=True)
 class BreakMessage:
-    """One message: what broke first, what that led to, where, and whether tracing went on behind it."""
+    """One message: the first break, the break that it led to (`then`), the stack, and how the function went on."""
 
-    first: Said
-    then: Said | None
-    stack: tuple[Place, ...]
-    outcome: Outcome
+    first: BreakText
+    then: BreakText | None
+    stack: tuple[SourceSpan, ...]
+    outcome: BreakOutcome
 
 
 def break_message(text: str, positions: Sequence[Position] = ()) -> BreakMessage | None:
-    """A `dynamo_graph_break_reason` record in parts, or None where it is in no known form.
+    """Parse a `dynamo_graph_break_reason` record; return None where it has no known form.
 
     positions: the stack of the exception with exact columns, where it is known.
     """
@@ -61,15 +61,15 @@ def break_message(text: str, positions: Sequence[Position] = ()) -> BreakMessage
     instruction = _INSTRUCTION.match(reason)
     skipped, partial = _SKIPPED.match(reason), _PARTIAL.match(reason)
     head = instruction or skipped or partial
-    first, then = _said(reason[head.end() :] if head else reason)
+    first, then = parse_message(reason[head.end() :] if head else reason)
     stack = traceback_places(text[found.end() :].splitlines()[1:])
     opcode = instruction.group(1) if instruction else None
-    outcome: Outcome = "skipped" if skipped else "partial" if partial else "resumed"
+    outcome: BreakOutcome = "skipped" if skipped else "partial" if partial else "resumed"
     return BreakMessage(first, then, _located(first, stack, positions, opcode), outcome)
 
 
 def error_message(text: str, positions: Sequence[Position] = ()) -> BreakMessage | None:
-    """A `dynamo_error` record in parts, where the error is a break that left its function in eager; else None."""
+    """Parse a `dynamo_error` record of a break that left its function in eager; return None for another error."""
     raised = list(_RAISED.finditer(text))
     if not raised or raised[-1].group(1) not in _SOFT:
         return None
@@ -78,22 +78,18 @@ def error_message(text: str, positions: Sequence[Position] = ()) -> BreakMessage
     found = _USER_STACK.search(body)
     message = body[: found.start()] if found else body
     stack = traceback_places(body[found.end() :].splitlines()[1:]) if found else ()
-    first, then = _said(message)
+    first, then = parse_message(message)
     return BreakMessage(first, then, _located(first, stack, positions, None), "skipped")
 
 
-def said(text: str) -> tuple[Said, Said | None]:
-    """A bare message, such as Dynamo's counters and metrics hold, in parts."""
-    return _said(text)
-
-
-def _said(message: str) -> tuple[Said, Said | None]:
+def parse_message(message: str) -> tuple[BreakText, BreakText | None]:
+    """Parse a message as Dynamo's counters and metrics hold it: the first break, and the one that it led to, if any."""
     first, *others = message.split(_ANOTHER)
-    return _one(first), _one(others[-1]) if others else None
+    return _break_text(first), _break_text(others[-1]) if others else None
 
 
-def _one(text: str) -> Said:
-    """A message in parts: the kind, then blocks of `Explanation:`, `Hint:` and the developers' context."""
+def _break_text(text: str) -> BreakText:
+    """Parse the text about one break: its kind, then blocks of `Explanation:`, `Hint:` and the developers' context."""
     text = _PAGE.sub("", text).strip("\n")
     head, *rest = text.split("\n")
     explanation, context, hints = "", "", list[str]()
@@ -114,16 +110,19 @@ def _one(text: str) -> Said:
             hints.append(body)
         else:
             context = body
-    return Said(head.strip(), explanation, tuple(hints), context)
+    return BreakText(head.strip(), explanation, tuple(hints), context)
 
 
 def _unindented(lines: Iterable[str]) -> str:
     return "\n".join(line.removeprefix("    ") for line in lines).strip()
 
 
-def traceback_places(lines: Sequence[str]) -> tuple[Place, ...]:
-    """The places of a traceback's frames, outermost first, to the first line that is none; resume functions folded."""
-    places: list[Place] = []
+def traceback_places(lines: Sequence[str]) -> tuple[SourceSpan, ...]:
+    """Return the places of a traceback's frames, outermost first, up to the first line that belongs to no frame.
+
+    Resume functions are folded into the functions that they continue.
+    """
+    places: list[SourceSpan] = []
     at = 0
     while at < len(lines) and (frame := _FRAME.match(lines[at])):
         file, line, function = frame.group(1), int(frame.group(2)), frame.group(3)
@@ -133,13 +132,13 @@ def traceback_places(lines: Sequence[str]) -> tuple[Place, ...]:
             text, at = lines[at][4:], at + 1
             if at < len(lines) and _CARETS.match(lines[at]):
                 carets, at = lines[at][4:], at + 1
-        places.append(place(file, line, function, text, carets))
+        places.append(source_span(file, line, function, text, carets))
     return folded(places)
 
 
-def folded(places: Iterable[Place]) -> tuple[Place, ...]:
-    """A stack in the user's terms: resume functions bear the name of their function, which stands once."""
-    stack: list[Place] = []
+def folded(places: Iterable[SourceSpan]) -> tuple[SourceSpan, ...]:
+    """Replace resume functions in a stack by the user's functions that they continue, each once."""
+    stack: list[SourceSpan] = []
     for found in places:
         resumed = re.fullmatch(RESUMED, found.function)
         if resumed:
@@ -151,16 +150,16 @@ def folded(places: Iterable[Place]) -> tuple[Place, ...]:
 
 
 def _located(
-    first: Said, stack: tuple[Place, ...], positions: Sequence[Position], opcode: str | None
-) -> tuple[Place, ...]:
+    first: BreakText, stack: tuple[SourceSpan, ...], positions: Sequence[Position], opcode: str | None
+) -> tuple[SourceSpan, ...]:
     *outer, inner = _exact(stack, positions, opcode) or (None,)
     if inner is None:
         return ()
     return (*(p for p in outer if p), whole_condition(inner) if first.gb_type == _BRANCH else inner)
 
 
-def _exact(stack: tuple[Place, ...], positions: Sequence[Position], opcode: str | None) -> tuple[Place, ...]:
-    """The stack with the columns of an exception's, matched from the inside; or by what the message tells."""
+def _exact(stack: tuple[SourceSpan, ...], positions: Sequence[Position], opcode: str | None) -> tuple[SourceSpan, ...]:
+    """Add columns to a stack: those of the exception's stack, matched from the innermost frame, else the file's."""
     exact = list(stack)
     known: set[int] = set()
     at = len(exact) - 1
@@ -170,7 +169,7 @@ def _exact(stack: tuple[Place, ...], positions: Sequence[Position], opcode: str 
         if at < 0:
             break
         if first is not None:
-            exact[at] = with_bytes(exact[at], first, last)
+            exact[at] = with_byte_columns(exact[at], first, last)
             known.add(at)
         at -= 1
     # Finding an end takes parsing the file, so it is done for the lines that the report shows with a mark.
@@ -179,6 +178,6 @@ def _exact(stack: tuple[Place, ...], positions: Sequence[Position], opcode: str 
         {id(innermost(exact)), id(innermost([p for p in exact if p.origin == "own"])), id(exact[last])} if exact else ()
     )
     return tuple(
-        narrowed(p, opcode if i == last else "CALL") if id(p) in shown and i not in known else p
+        with_exact_end(p, opcode if i == last else "CALL") if id(p) in shown and i not in known else p
         for i, p in enumerate(exact)
     )

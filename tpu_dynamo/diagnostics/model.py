@@ -1,4 +1,4 @@
-"""What a report holds: plain frozen data, of which every view is a rendering."""
+"""The report as plain frozen data; every view renders it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Origin = Literal["own", "library", "python", "torch"]
-Kind = Literal["fundamental", "supportable", "user", "caused"]
-Outcome = Literal["resumed", "partial", "skipped"]
+BreakKind = Literal["fundamental", "supportable", "user", "caused"]
+BreakOutcome = Literal["resumed", "partial", "skipped"]
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Place:
+class SourceSpan:
     """A stretch of one source line.
 
     line, column, end_column: counted from 1, in characters; the end is exclusive; columns are None where they are not
@@ -40,8 +40,8 @@ class Excerpt:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A number with how it was come by: measured, or estimated on the basis that is named."""
+class Quantity:
+    """A number and where it comes from: measured, or estimated from `basis`."""
 
     value: float
     unit: str
@@ -51,7 +51,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Advice:
-    """What to change, with the pattern before and after; the snippets are patterns and not the user's code."""
+    """Advice on a change, with the pattern before and after it; the snippets are not the user's code."""
 
     title: str
     text: str
@@ -60,19 +60,19 @@ class Advice:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What one break costs.
+class BreakCost:
+    """The cost of one break.
 
-    extra_graphs: graphs that would not be but for it. compile_time: of all that was compiled behind it. retrace_time:
-    tracing that was thrown away. saving: the compile time that goes when the break goes; the operations behind it
-    still have to be compiled, in a larger graph. bytes_crossing: data that leaves one graph for the next.
+    extra_graphs: graphs that exist only because of it. compile_time: of everything compiled behind it. retrace_time:
+    tracing that was thrown away. saving: the compile time that is saved when the break is removed; the operations
+    behind it still have to be compiled, in a larger graph. bytes_crossing: data that leaves one graph for the next.
     """
 
-    extra_graphs: Figure
-    compile_time: Figure
-    retrace_time: Figure
-    saving: Figure
-    bytes_crossing: Figure | None = None
+    extra_graphs: Quantity
+    compile_time: Quantity
+    retrace_time: Quantity
+    saving: Quantity
+    bytes_crossing: Quantity | None = None
 
 
 @dataclass(frozen=True)
@@ -90,23 +90,23 @@ class Break:
     fingerprint: str
     code: str
     gb_type: str
-    kind: Kind
+    kind: BreakKind
     page: str | None
-    place: Place
-    own_place: Place | None
+    place: SourceSpan
+    own_place: SourceSpan | None
     excerpt: Excerpt | None
-    stack: tuple[Place, ...]
+    stack: tuple[SourceSpan, ...]
     explanation: str
     hints: tuple[str, ...]
     context: str
-    outcome: Outcome
+    outcome: BreakOutcome
     followed_by: str | None
     caused_by: str | None
     met: int
     compiles: tuple[str, ...]
     ranks: tuple[int, ...]
     advice: Advice | None
-    cost: Cost
+    cost: BreakCost
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class FailedGuard:
     expected: str | None = None
     actual: str | None = None
     entry: str | None = None
-    place: Place | None = None
+    place: SourceSpan | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Recompile:
     fingerprint: str
     code: str
     function: str
-    place: Place
+    place: SourceSpan
     excerpt: Excerpt | None
     kind: str
     source: str | None
@@ -152,11 +152,11 @@ class Recompile:
     so_far: int
     limit: int
     advice: Advice
-    compile_time: Figure
+    compile_time: Quantity
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageTime:
     """The time of one stage of one compile."""
 
     name: str
@@ -164,13 +164,13 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Compile:
+class FrameCompile:
     """One compile of one frame.
 
     id: Dynamo's, as `2/0`, with the process before it where there are several. resumes: the line behind whose break
     the frame goes on, for the functions that Dynamo makes. outcome: `compiled`, `empty` (no operation in it),
     `skipped` (stays in eager after a break), `failed` (an error), `unfinished` (the records end before it does).
-    caused_by: the break but for which this compile would not be.
+    caused_by: the fingerprint of the break that made this compile necessary.
     """
 
     id: str
@@ -186,7 +186,7 @@ class Compile:
     guards: int
     started: float
     seconds: float
-    stages: tuple[Stage, ...]
+    stages: tuple[StageTime, ...]
     caused_by: str | None = None
 
 
@@ -198,7 +198,7 @@ class UnsupportedOperation:
     operation: str
     why: str
     hint: str
-    place: Place | None
+    place: SourceSpan | None
     count: int = 1
 
 
@@ -220,15 +220,15 @@ class Failure:
     compile: str
     kind: str
     message: str
-    place: Place | None
+    place: SourceSpan | None
 
 
 @dataclass(frozen=True)
 class CacheMiss:
     """Graphs that were not in the cache for one reason.
 
-    owners: the functions that they are of, as `Net, backward`. summary: why, in one line; `new` where nothing like them
-    was kept. reasons: what differs exactly from the entry that came nearest to each.
+    owners: the functions whose graphs they are, as `Net, backward`. summary: the reason in one line; `new` where
+    nothing similar was kept. reasons: what differs exactly from the most similar entry of each.
     """
 
     owners: tuple[str, ...]
@@ -238,7 +238,7 @@ class CacheMiss:
 
 @dataclass(frozen=True)
 class CacheLookup:
-    """How often a level of the cache was asked with one outcome, and the reasons it gave, exactly and in short."""
+    """The number of lookups in one level of the cache with one outcome, and the reasons, exact and in short."""
 
     level: str
     outcome: Literal["hit", "miss"]
@@ -249,7 +249,7 @@ class CacheLookup:
 
 @dataclass(frozen=True)
 class Fallback:
-    """Why graphs ran in eager PyTorch, and how many did."""
+    """A reason for which graphs ran in eager PyTorch, and how many did."""
 
     reason: str
     count: int
@@ -264,8 +264,8 @@ class Unrecorded:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What was looked at.
+class ReportedRun:
+    """The run that the report is about.
 
     source: `this process`, or the trace's folder or file. unknown_records: record kinds this version does not know,
     with their numbers. damaged: lines of trace files that could not be read.
@@ -284,9 +284,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that one run told."""
+    """Everything that is known about one run."""
 
-    run: Run
+    run: ReportedRun
     breaks: tuple[Break, ...] = ()
     recompiles: tuple[Recompile, ...] = ()
     unsupported: tuple[UnsupportedOperation, ...] = ()
@@ -295,5 +295,5 @@ class Report:
     cache: tuple[CacheLookup, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
     unrecorded: tuple[Unrecorded, ...] = ()
-    compiles: tuple[Compile, ...] = ()
+    compiles: tuple[FrameCompile, ...] = ()
     schema_version: int = SCHEMA_VERSION

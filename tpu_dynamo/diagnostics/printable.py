@@ -9,10 +9,10 @@ _HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 
 
 def visible(text: str) -> str:
-    """The text with what a terminal or a page would act on shown as escapes, as `\\x1b`."""
+    """Replace characters that a terminal or a page would act on by escapes, as `\\x1b`."""
     return _HARMFUL.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def one_line(text: str) -> str:
-    """The same on one line."""
+    """Escape as `visible` does, and put the text on one line."""
     return re.sub(r"\s+", " ", visible(text)).strip()

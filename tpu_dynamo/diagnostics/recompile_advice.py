@@ -1,4 +1,4 @@
-"""What to change so that a function is not compiled again."""
+"""Advice on changes that prevent recompiles."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _CODES = {
 
 
 def code_of(guard: FailedGuard) -> str:
-    """Our code for a recompile."""
+    """Return our code for a recompile that this guard caused, as `TPU201`."""
     if guard.kind == "value" and _is_number(guard.expected) and (guard.actual is None or _is_number(guard.actual)):
         return "TPU202"
     return _CODES.get(guard.kind, "TPU203")
 
 
 def advice_on(guard: FailedGuard, values: tuple[str, ...]) -> Advice:
-    """The precise change: with the name of the value, its dimension and the range that was seen."""
+    """Return the change that prevents the recompile, with the value's name, its dimension and the values seen."""
     source, seen = guard.source or "the value", ", ".join(values) or "not recorded"
     if guard.kind == "size":
         return _on_size(source, guard.dimension or 0, values)
@@ -130,5 +130,5 @@ def _is_number(value: str | None) -> bool:
 
 
 def _name(source: str) -> str:
-    """The source as the caller may write it; the receiver's `self` is the model."""
+    """Return a source as the caller writes it: `self`, the receiver, is `model` there."""
     return re.sub(r"^self\b", "model", source)

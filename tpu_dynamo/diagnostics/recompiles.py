@@ -1,4 +1,4 @@
-"""Recompiles: every cause once, with all the guards that failed and the values that were seen."""
+"""Recompiles: each cause once, with all guards that failed and the values that were seen."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .attempts import Attempts
 from .breaks import digest
 from .costs import seconds_of
 from .guards import actual_value, failed_guards
-from .model import FailedGuard, Figure, Place, Recompile
+from .model import FailedGuard, Quantity, Recompile, SourceSpan
 from .recompile_advice import advice_on, code_of
-from .source_locations import excerpt, place
+from .source_locations import excerpt, source_span
 
 
 @dataclass
 class Cause:
-    """One guard of one function that keeps failing, over all the recompiles that it brought about."""
+    """One guard of one function that keeps failing, with all the recompiles that it caused."""
 
     guard: FailedGuard
     compiles: list[Attempts] = field(default_factory=list)
@@ -26,7 +26,7 @@ class Cause:
 
 
 def find_recompiles(compiles: Sequence[Attempts], limit: int) -> tuple[Recompile, ...]:
-    """The causes of recompiles, those first that cost the most time.
+    """Return the causes of recompiles, first those that cost the most time.
 
     A call recompiles when it fails the guards of every entry. The newest entry is the most general one, and the guard
     that it failed by is taken for the cause.
@@ -62,7 +62,7 @@ def _seen(guard: FailedGuard) -> tuple[str | None, ...]:
 
 
 def _without_ranks(causes: Iterable[Cause]) -> list[Cause]:
-    """Equal causes of several ranks or processes, as one."""
+    """Merge equal causes of several ranks or processes into one."""
     merged: dict[tuple[object, ...], Cause] = {}
     for cause in causes:
         first, guard = cause.compiles[0], cause.guard
@@ -103,18 +103,20 @@ def _recompile(cause: Cause, compiles: Sequence[Attempts], limit: int) -> Recomp
         so_far=so_far,
         limit=limit,
         advice=advice_on(cause.guard, values),
-        compile_time=Figure(sum(map(seconds_of, cause.compiles)), "s", True, f"entire_frame_compile_time_s of {names}"),
+        compile_time=Quantity(
+            sum(map(seconds_of, cause.compiles)), "s", True, f"entire_frame_compile_time_s of {names}"
+        ),
     )
 
 
 def _named(compiled: Attempts, compiles: Sequence[Attempts]) -> Attempts:
-    """A compile of the same function that tells its name; one that Dynamo refused at the limit does not."""
+    """Return a compile of the same function whose record has its name: that of a refusal at the limit has none."""
     same = (c for c in compiles if (c.process, c.frame) == (compiled.process, compiled.frame) and c.name)
     return compiled if compiled.name else next(same, compiled)
 
 
-def _definition(compiled: Attempts) -> Place:
-    return place(compiled.file, compiled.metrics.get("co_firstlineno") or 0, compiled.function)
+def _definition(compiled: Attempts) -> SourceSpan:
+    return source_span(compiled.file, compiled.metrics.get("co_firstlineno") or 0, compiled.function)
 
 
 def _natural(value: str) -> tuple[int, float, str]:

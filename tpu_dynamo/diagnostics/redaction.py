@@ -1,33 +1,44 @@
-"""A report without the user's code, names and paths, to be shared."""
+"""Takes the user's code, names and paths out of a report, so that it can be shared."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
 
-from ._torch_compat import break_registry
-from .model import Advice, Break, Compile, FailedGuard, Figure, Place, Recompile, Report, Run, SkippedFrame
+from ._torch_compat import registered_break
+from .model import (
+    Advice,
+    Break,
+    FailedGuard,
+    FrameCompile,
+    Quantity,
+    Recompile,
+    Report,
+    ReportedRun,
+    SkippedFrame,
+    SourceSpan,
+)
 
 _INSTALLED = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
 
 
 class Redaction:
-    """Stand-ins for names, the same one for the same name."""
+    """Stand-ins for names; equal names have equal stand-ins."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str], str] = {}
 
     def name(self, kind: str, text: str) -> str:
-        """The stand-in of a name."""
+        """Return the stand-in for a name of this kind, as `function1`."""
         number = sum(k == kind for k, _ in self._names) + 1
         return self._names.setdefault((kind, text), f"{kind}{number}") if text else text
 
     def file(self, path: str, own: bool) -> str:
-        """A library's file from its package on; a stand-in for a file of the user's."""
+        """Return the path of a library's file from its package on; for a file of the user's (`own`) a stand-in."""
         return self.name("file", path) + ".py" if own else _INSTALLED.sub("", path)
 
-    def place(self, found: Place) -> Place:
-        """Lines and columns stay; the text goes unless it is a library's."""
+    def place(self, found: SourceSpan) -> SourceSpan:
+        """Return the place with its line and columns, and without the names and the text if the file is the user's."""
         own = found.origin == "own"
         file = self.file(found.file, own)
         if not own:
@@ -36,11 +47,11 @@ class Redaction:
 
 
 def redact(report: Report) -> Report:
-    """The report with kinds, codes, lines, counts and times; no code, name, path or value of the user's."""
+    """Return the report's kinds, codes, lines, counts and times, without the user's code, names, paths and values."""
     names = Redaction()
     return replace(
         report,
-        run=Run(
+        run=ReportedRun(
             source="redacted", versions=report.run.versions, ranks=report.run.ranks, processes=report.run.processes,
             seconds=report.run.seconds, records=report.run.records, unknown_records=report.run.unknown_records,
             damaged=report.run.damaged,
@@ -59,7 +70,7 @@ def redact(report: Report) -> Report:
 
 
 def _break(found: Break, names: Redaction) -> Break:
-    known = break_registry().get(found.code, ({},))[0]
+    known = registered_break(found.code)
     return replace(
         found,
         place=names.place(found.place),
@@ -68,14 +79,14 @@ def _break(found: Break, names: Redaction) -> Break:
         stack=tuple(map(names.place, found.stack)),
         gb_type=found.gb_type if known else "a kind that torch's registry does not know",
         # The registry's words for this kind hold no names of the user's; those of the message do.
-        explanation=str(known.get("Explanation", "")),
-        hints=tuple(map(str, known.get("Hints", ()))),
+        explanation=known.explanation if known else "",
+        hints=known.hints if known else (),
         context="",
         cost=replace(found.cost, bytes_crossing=_unnamed(found.cost.bytes_crossing)),
     )
 
 
-def _unnamed(figure: Figure | None) -> Figure | None:
+def _unnamed(figure: Quantity | None) -> Quantity | None:
     return replace(figure, basis="each call, if all of it moves") if figure else None
 
 
@@ -102,5 +113,5 @@ def _skipped(found: SkippedFrame, names: Redaction) -> SkippedFrame:
     return replace(found, function=names.name("function", found.function), file=names.file(found.file, True))
 
 
-def _compile(found: Compile, names: Redaction) -> Compile:
+def _compile(found: FrameCompile, names: Redaction) -> FrameCompile:
     return replace(found, function=names.name("function", found.function), file=names.file(found.file, True))

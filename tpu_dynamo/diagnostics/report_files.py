@@ -1,4 +1,4 @@
-"""Writing a report in one of its forms."""
+"""Writes a report in one of its forms."""
 
 from __future__ import annotations
 

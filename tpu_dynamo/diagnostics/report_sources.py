@@ -10,27 +10,27 @@ from pathlib import Path
 
 from ._torch_compat import recompile_limit
 from .build_report import build_report
-from .model import Report, Run
+from .model import Report, ReportedRun
 from .trace_files import NotATrace, Trace, read_trace
 from .views.json_file import NotAReport, read_json
 
 
 class Unreadable(ValueError):
-    """What was given is neither a report nor a trace, or cannot be run."""
+    """A path that is neither a report nor a trace, or a command that cannot be run."""
 
 
 def read_report(path: Path) -> Report:
-    """The report in a JSON file, or on a trace's file or folder. Raises Unreadable."""
+    """Read a report from a JSON file, or build it from a trace's file or folder. Raises Unreadable."""
     try:
         if path.is_file() and _starts_as_json(path):
             return read_json(path)
-        return _on(read_trace(path), str(path))
+        return _report_on(read_trace(path), str(path))
     except (NotATrace, NotAReport) as error:
         raise Unreadable(str(error)) from None
 
 
 def run_and_read(command: Sequence[str]) -> tuple[Report, int]:
-    """Run a command with TORCH_TRACE set, for it and all processes that it starts; the report, and its exit code.
+    """Run a command, and all processes that it starts, with TORCH_TRACE set; return the report and the exit code.
 
     Raises Unreadable where there is no such command.
     """
@@ -44,16 +44,16 @@ def run_and_read(command: Sequence[str]) -> tuple[Report, int]:
         except NotATrace:
             trace = Trace()  # nothing was compiled
         # A process ended by a signal has a negative code; shells say 128 and the signal.
-        return _on(trace, "a command", tuple(command)), status if status >= 0 else 128 - status
+        return _report_on(trace, "a command", tuple(command)), status if status >= 0 else 128 - status
 
 
-def _on(trace: Trace, source: str, command: tuple[str, ...] = ()) -> Report:
+def _report_on(trace: Trace, source: str, command: tuple[str, ...] = ()) -> Report:
     metrics = next((r.data for r in trace.records if r.kind == "compilation_metrics" and isinstance(r.data, dict)), {})
     versions = {
         "torch": metrics.get("pytorch_version"),
         "python": str(metrics.get("python_version") or "").split(" ")[0],
     }
-    run = Run(
+    run = ReportedRun(
         source=source,
         versions={name: version for name, version in versions.items() if version},
         command=command,

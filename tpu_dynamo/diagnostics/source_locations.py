@@ -1,4 +1,4 @@
-"""Places in source files: whose file it is, the exact columns, the lines around."""
+"""Locations in source files: their owner, exact columns and the lines around them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ._torch_compat import torch_folder
-from .model import Excerpt, Origin, Place
+from .model import Excerpt, Origin, SourceSpan
 
 # Longer lines are generated or hostile; what lies around the mark is kept.
 _LONGEST_LINE = 240
@@ -38,7 +38,7 @@ _EXPRESSIONS: dict[str, tuple[type[ast.AST], ...]] = {
 
 
 def origin_of(file: str) -> Origin:
-    """Whose a file is; told by its path, so that traces of other machines can be told too."""
+    """Return the owner of a file, judged by its path, so that it works for traces of other machines too."""
     if file.startswith(torch_folder()) or _TORCH.search(file):
         return "torch"
     if _INSTALLED.search(file):
@@ -46,14 +46,14 @@ def origin_of(file: str) -> Origin:
     return "python" if _STANDARD.search(file) or file.startswith(sys.base_prefix + "/lib/") else "own"
 
 
-def innermost(stack: Sequence[Place]) -> Place | None:
-    """The innermost place that is the user's or a library's, else the innermost."""
+def innermost(stack: Sequence[SourceSpan]) -> SourceSpan | None:
+    """Return the innermost place in the user's or a library's files, else the innermost; None for an empty stack."""
     readable = [place for place in stack if place.origin in ("own", "library")]
     return (readable or list(stack) or [None])[-1]
 
 
-def place(file: str, line: int, function: str = "", text: str = "", carets: str | None = None) -> Place:
-    """A place as a Python traceback writes it.
+def source_span(file: str, line: int, function: str = "", text: str = "", carets: str | None = None) -> SourceSpan:
+    """Return the place that a frame of a Python traceback names.
 
     text: the line, stripped. carets: the line of `~` and `^` below it; none means all of the line.
     """
@@ -64,12 +64,12 @@ def place(file: str, line: int, function: str = "", text: str = "", carets: str 
     if carets is not None:
         first = len(carets) - len(carets.lstrip())
         start, end = _offset(text, first), _offset(text, len(carets.rstrip()))
-    found = Place(file, line, function, text, (start, end), origin=origin_of(file))
+    found = SourceSpan(file, line, function, text, (start, end), origin=origin_of(file))
     return _with_columns(found, source)
 
 
-def with_bytes(found: Place, first: int | None, last: int | None) -> Place:
-    """The place with exact columns, given as Python does: offsets of UTF-8 bytes in the unstripped line."""
+def with_byte_columns(found: SourceSpan, first: int | None, last: int | None) -> SourceSpan:
+    """Return the place with exact columns; first, last: offsets in UTF-8 bytes in the line with its indentation."""
     source = source_line(found.file, found.line)
     if source is None or first is None or source.strip() != found.text:
         return found
@@ -83,8 +83,8 @@ def with_bytes(found: Place, first: int | None, last: int | None) -> Place:
     return _with_columns(replace(found, mark=(max(start, 0), min(end, len(found.text)))), source)
 
 
-def narrowed(found: Place, instruction: str | None) -> Place:
-    """The place with its end where the expression ends.
+def with_exact_end(found: SourceSpan, instruction: str | None) -> SourceSpan:
+    """Return the place with its end at the end of the expression that starts there.
 
     A traceback without end positions marks everything to the end of the line. The instruction that was traced, and
     the file itself, say which of the expressions that start there it was.
@@ -102,8 +102,8 @@ def narrowed(found: Place, instruction: str | None) -> Place:
     return replace(found, mark=(found.mark[0], end), end_column=end + indent + 1)
 
 
-def whole_condition(found: Place) -> Place:
-    """The place with all of the expression that starts there.
+def whole_condition(found: SourceSpan) -> SourceSpan:
+    """Extend the place to all of the expression that starts there.
 
     For the jump behind `a and b` CPython names the position of `a`, even if it is `b` that depends on data.
     """
@@ -117,8 +117,8 @@ def whole_condition(found: Place) -> Place:
     return replace(found, mark=(found.mark[0], end), end_column=end + indent + 1)
 
 
-def excerpt(found: Place, before: int = 2, after: int = 1) -> Excerpt | None:
-    """The lines around a place, or None where its file is not to be read here or has changed since."""
+def excerpt(found: SourceSpan, before: int = 2, after: int = 1) -> Excerpt | None:
+    """Return the lines around a place, or None where its file cannot be read here or has changed since."""
     source = source_line(found.file, found.line)
     if source is None or (found.text and source.strip() != found.text):
         return None
@@ -128,7 +128,7 @@ def excerpt(found: Place, before: int = 2, after: int = 1) -> Excerpt | None:
 
 
 def shortened(text: str, mark: tuple[int, int] | None) -> tuple[str, tuple[int, int] | None]:
-    """A line cut to what can be shown, around its mark."""
+    """Cut a long line to the part around its mark that is shown; return it with the mark moved accordingly."""
     if len(text) <= _LONGEST_LINE:
         return text, mark
     start, end = mark or (0, 0)
@@ -142,7 +142,7 @@ def shortened(text: str, mark: tuple[int, int] | None) -> tuple[str, tuple[int, 
 
 
 def source_line(file: str, line: int) -> str | None:
-    """A line of a file with its indentation and without its end, or None where it cannot be read."""
+    """Return a line of a file with its indentation and without its newline, or None where it cannot be read."""
     # An empty line still has its end; only what cannot be read is nothing at all.
     text = linecache.getline(file, line)
     return text.rstrip("\r\n") if text else None
@@ -152,7 +152,7 @@ def _indent(source: str) -> int:
     return len(source) - len(source.lstrip())
 
 
-def _with_columns(found: Place, source: str | None) -> Place:
+def _with_columns(found: SourceSpan, source: str | None) -> SourceSpan:
     if source is None or source.strip() != found.text or found.mark is None or not found.text:
         return replace(found, column=None, end_column=None)
     indent = _indent(source)
@@ -160,7 +160,7 @@ def _with_columns(found: Place, source: str | None) -> Place:
 
 
 def _offset(text: str, width: int) -> int:
-    """The offset of a character, from its place on a screen, where some characters are two wide."""
+    """Return the offset of the character at column `width` of a screen, where some characters are two columns wide."""
     passed = 0
     for offset, character in enumerate(text):
         if passed >= width:
@@ -170,7 +170,7 @@ def _offset(text: str, width: int) -> int:
 
 
 def _starting_at(file: str, line: int, column: int) -> list[tuple[type[ast.AST], int]]:
-    """The kinds of the nodes that start at a character, each with where it ends on that line."""
+    """Return the types of the syntax nodes that start at a character, each with the offset of its end on that line."""
     source = source_line(file, line) or ""
     encoded = source.encode("utf-8", "surrogatepass")
     start = len(source[:column].encode("utf-8", "surrogatepass"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
-from .model import Advice, Break, Excerpt, Place, Recompile, Report, UnsupportedOperation
+from tpu_dynamo.formatting import format_count, format_duration, format_relative_path
+
+from .model import Advice, Break, Excerpt, Recompile, Report, SourceSpan, UnsupportedOperation
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Change:
     what: str
     code: str
     title: str
-    place: Place
-    own_place: Place | None
+    place: SourceSpan
+    own_place: SourceSpan | None
     excerpt: Excerpt | None
     advice: Advice | None
     seconds: float
@@ -43,7 +44,7 @@ class Totals:
 
 
 def totals(report: Report) -> Totals:
-    """The numbers of a run."""
+    """Return the numbers of a run."""
     again = {c.id for c in report.compiles if c.recompile}
     lost = sum(c.seconds for c in report.compiles if c.recompile)
     lost += sum(b.cost.saving.value for b in report.breaks)
@@ -59,30 +60,30 @@ def totals(report: Report) -> Totals:
 
 
 def sentence(report: Report) -> str:
-    """What happened, in one sentence."""
+    """Summarise a run in one sentence."""
     sums = totals(report)
     if not report.compiles:
         return "Nothing was compiled."
-    graphs = counted(sums.graphs, "graph")
+    graphs = format_count(sums.graphs, "graph")
     if not (sums.breaks or sums.recompiles):
-        clean = f"{graphs}, no graph break, no recompile: {duration(sums.seconds)} of compile time."
+        clean = f"{graphs}, no graph break, no recompile: {format_duration(sums.seconds)} of compile time."
         return clean if not sums.unsupported else f"{clean} {_unsupported(sums.unsupported)}"
     parts = []
     if sums.breaks:
-        parts.append(counted(sums.breaks, "graph break"))
+        parts.append(format_count(sums.breaks, "graph break"))
     if sums.recompiles:
-        parts.append(counted(sums.recompiles, "recompile"))
-    times = f"about {duration(sums.lost)} of {duration(sums.seconds)} compile time would go with them"
-    told = f"{' and '.join(parts)}, {graphs}: {times}."
-    return told if not sums.unsupported else f"{told} {_unsupported(sums.unsupported)}"
+        parts.append(format_count(sums.recompiles, "recompile"))
+    times = f"about {format_duration(sums.lost)} of {format_duration(sums.seconds)} compile time would go with them"
+    summary = f"{' and '.join(parts)}, {graphs}: {times}."
+    return summary if not sums.unsupported else f"{summary} {_unsupported(sums.unsupported)}"
 
 
 def _unsupported(count: int) -> str:
-    return f"{counted(count, 'operation')} cannot be lowered."
+    return f"{format_count(count, 'operation')} cannot be lowered."
 
 
 def changes(report: Report) -> list[Change]:
-    """What to change, first what saves the most time; what follows from something else comes last."""
+    """Return the changes to make, first those that save the most time; those that follow from another come last."""
     found = [_of_break(b) for b in report.breaks] + [_of_recompile(r) for r in report.recompiles]
     return sorted(found, key=lambda change: (change.caused, -change.seconds, -change.graphs))
 
@@ -103,36 +104,11 @@ def _of_recompile(found: Recompile) -> Change:
     )  # fmt: skip
 
 
-def place_of(found: UnsupportedOperation) -> str:
-    """Where an operation is, in words."""
-    return where(found.place) if found.place else "a line that the trace does not know"
+def format_location_of(found: UnsupportedOperation) -> str:
+    """Return the location of an operation, as format_location does, or words for an unknown one."""
+    return format_location(found.place) if found.place else "a line that the trace does not know"
 
 
-def where(found: Place) -> str:
-    """A place as `train.py:12:5`, from the current folder if it is below it."""
-    return f"{shown_path(found.file)}:{found.line}" + (f":{found.column}" if found.column else "")
-
-
-def shown_path(file: str) -> str:
-    """A path from the current folder where it is below it, else whole."""
-    below = os.path.relpath(file) if os.path.isabs(file) else file
-    return file if below.startswith("..") else below
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 graph`, `2 graphs`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}es" if noun.endswith("ss") else f"{count} {noun}s"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: `0.24 s`, `12 ms`."""
-    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1e3:.0f} ms"
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
+def format_location(found: SourceSpan) -> str:
+    """Return a place as `train.py:12:5`, relative to the current folder if it is below it."""
+    return f"{format_relative_path(found.file)}:{found.line}" + (f":{found.column}" if found.column else "")

@@ -1,4 +1,4 @@
-"""Reading what TORCH_TRACE wrote, here or on other machines and ranks."""
+"""Reads the files that TORCH_TRACE makes torch write, here or on other machines and ranks."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Trace:
     processes: list[str] = field(default_factory=list)
 
     def count(self, kind: str) -> None:
-        """One more record, of a known kind or not."""
+        """Count a record, and note its kind if it is unknown."""
         self.total += 1
         if kind not in READ and kind not in PASSED_OVER and kind != "stack":
             self.unknown[kind] += 1
 
 
 def read_trace(path: Path) -> Trace:
-    """The trace in a file, or in all files of a folder and its folders.
+    """Read the trace in a file, or in all files of a folder and its subfolders.
 
     Lines that are cut off or are something else are counted and passed over: a process may have been killed while it
     wrote. Raises NotATrace where nothing at all is a record.
@@ -59,7 +59,7 @@ def _read_file(file: Path, process: str, trace: Trace) -> None:
     named = _RANK.search(file.name)
     rank = int(named.group(1)) if named else None
     before = trace.total
-    for metadata, payload in _entries(file, trace):
+    for metadata, payload in _read_records(file, trace):
         trace.count(kind_of(metadata))
         if rank is not None:
             metadata.setdefault("rank", rank)
@@ -70,8 +70,8 @@ def _read_file(file: Path, process: str, trace: Trace) -> None:
         trace.processes.append(file.name)
 
 
-def _entries(file: Path, trace: Trace) -> Iterator[tuple[dict[str, Any], str | None]]:
-    """Metadata and payload of each record; a payload is the lines behind the record that begin with a tab."""
+def _read_records(file: Path, trace: Trace) -> Iterator[tuple[dict[str, Any], str | None]]:
+    """Yield metadata and payload of each record; the payload is in the lines behind it that begin with a tab."""
     current: dict[str, Any] | None = None
     payload: list[str] = []
     # Only \n ends a line: payloads hold whatever a user's source does, \r and form feeds among it.

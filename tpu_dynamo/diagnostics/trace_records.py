@@ -1,4 +1,4 @@
-"""One record of torch's structured trace, however it came here."""
+"""Records of torch's structured trace, from this process or from files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Record:
 
 
 def kind_of(metadata: Mapping[str, Any]) -> str:
-    """The kind of a record, from its metadata."""
+    """Return the kind of a record, from its metadata."""
     return next((name for name in metadata if name not in _CONTEXT), "stack" if "stack" in metadata else "?")
 
 
@@ -68,7 +68,7 @@ def record_from(
     process: str = "",
     positions: tuple[Position, ...] = (),
 ) -> Record | None:
-    """A record that a report reads, or None for one that it passes over."""
+    """Return the record, or None for one that a report does not read."""
     kind = kind_of(metadata)
     if kind not in READ:
         return None

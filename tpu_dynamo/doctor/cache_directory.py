@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tpu_dynamo.cache.settings import CacheSettings, cache_settings
-from tpu_dynamo.formatting import counted, shown_bytes, shown_path
+from tpu_dynamo.formatting import format_bytes, format_count, format_path
 from tpu_dynamo_runtime.store import Faults, default_path, entries, open_store
 
 from .check import Check
@@ -20,7 +20,7 @@ _ROOM = 1 << 30
 
 
 def checks(directory: Path | None = None) -> Iterator[Check]:
-    """The cache in `directory`, or the one that the environment names."""
+    """Check the cache in `directory`, or the one that the environment names."""
     settings = cache_settings()
     try:
         path = (directory or settings.directory or default_path()).expanduser()
@@ -38,13 +38,13 @@ def checks(directory: Path | None = None) -> Iterator[Check]:
 
 
 def _directory(path: Path, settings: CacheSettings) -> Iterator[Check]:
-    facts: dict[str, object] = {"directory": shown_path(path)}
+    facts: dict[str, object] = {"directory": format_path(path)}
     if not path.exists():
         above = next((parent for parent in path.parents if parent.exists()), Path("/"))
         if os.access(above, os.W_OK | os.X_OK):
-            yield Check(GROUP, "directory", "ok", f"{shown_path(path)}, which is made when it is needed", facts=facts)
+            yield Check(GROUP, "directory", "ok", f"{format_path(path)}, which is made when it is needed", facts=facts)
         else:
-            found = f"{shown_path(path)} cannot be made: no right to write to {shown_path(above)}"
+            found = f"{format_path(path)} cannot be made: no right to write to {format_path(above)}"
             yield Check(GROUP, "directory", "warning", found, "set TPU_DYNAMO_CACHE_DIR to a folder of yours", facts)
         return
     faults = Faults(logged=False)
@@ -53,17 +53,19 @@ def _directory(path: Path, settings: CacheSettings) -> Iterator[Check]:
     facts |= {"mode": f"{mode:04o}", "owner": path.stat().st_uid}
     if store.directory is None:
         why = faults.details().get("directory_refused", "it cannot be used")
-        advice = f"chmod 700 {shown_path(path)}, if it is yours alone, or set TPU_DYNAMO_CACHE_DIR to a folder of yours"
+        advice = (
+            f"chmod 700 {format_path(path)}, if it is yours alone, or set TPU_DYNAMO_CACHE_DIR to a folder of yours"
+        )
         yield Check(GROUP, "directory", "warning", f"refused, so nothing is kept: {why}", advice, facts)
         return
     writable = os.access(path, os.W_OK | os.X_OK)
     can = "" if writable else ", which you can only read: nothing new is kept"
     yield Check(
-        GROUP, "directory", "ok", f"{shown_path(path)} (mode {mode:04o}){can}", facts=facts | {"writable": writable}
+        GROUP, "directory", "ok", f"{format_path(path)} (mode {mode:04o}){can}", facts=facts | {"writable": writable}
     )
     listed = list(entries(store))
     total, bad = sum(item.size for item in listed), [item for item in listed if item.problem]
-    found = f"{counted(len(listed), 'entry')}, {shown_bytes(total)} of at most {shown_bytes(settings.max_bytes)}"
+    found = f"{format_count(len(listed), 'entry')}, {format_bytes(total)} of at most {format_bytes(settings.max_bytes)}"
     facts = {"entries": len(listed), "bytes": total, "max_bytes": settings.max_bytes, "unreadable": len(bad)}
     if bad:
         advice = "tpu-dynamo cache verify --repair"
@@ -78,6 +80,6 @@ def _room(path: Path, settings: CacheSettings) -> Iterator[Check]:
     facts = {"free_bytes": free}
     if free < min(_ROOM, settings.max_bytes):
         advice = "make room, set TPU_DYNAMO_CACHE_DIR, or `tpu-dynamo cache prune --max-size 1GiB`"
-        yield Check(GROUP, "free space", "warning", f"{shown_bytes(free)} on its disk", advice, facts)
+        yield Check(GROUP, "free space", "warning", f"{format_bytes(free)} on its disk", advice, facts)
     else:
-        yield Check(GROUP, "free space", "ok", f"{shown_bytes(free)} on its disk", facts=facts)
+        yield Check(GROUP, "free space", "ok", f"{format_bytes(free)} on its disk", facts=facts)

@@ -1,4 +1,4 @@
-"""One thing that was looked at, and what came of it."""
+"""The result of looking at one thing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Status = Literal["ok", "note", "warning", "error"]
 
 @dataclass(frozen=True)
 class Check:
-    """What was found of one thing.
+    """The result of looking at one thing.
 
-    group, name: where it stands in the report. status: `ok`; `note` for what is worth knowing and right as it is, as a
-    platform that is not there; `warning` for a finding; `error` for what must work and does not. found: in words.
-    advice: what to do, with warnings and errors. facts: the same as data.
+    group, name: its heading and its line in the report. status: `ok`; `note` for something worth knowing that is right
+    as it is, such as an absent platform; `warning` for a finding; `error` for something that must work and does not.
+    found: the result in words. advice: what to do about warnings and errors. facts: the result as data.
     """
 
     group: str
@@ -26,5 +26,5 @@ class Check:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The check as plain data."""
+        """Return the check as plain data."""
         return asdict(self) | {"facts": dict(self.facts)}

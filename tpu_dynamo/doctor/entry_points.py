@@ -1,4 +1,4 @@
-"""Who owns the names: the backend `tpu`, by entry points; torch.device("tpu") is asked for in trial.py."""
+"""Owners of the backend names `tpu` and `tpu_dynamo`, by entry points; trial.py asks for torch.device("tpu")."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OURS = "tpu_dynamo.backend:tpu"
 
 
 def checks() -> Iterator[Check]:
-    """The backends `tpu` and `tpu_dynamo`; what else torch loads into every program that imports it."""
+    """Check who registers the backends `tpu` and `tpu_dynamo`, and list what `import torch` loads by itself."""
     points = metadata.entry_points(group="torch_dynamo_backends")
     for name in ("tpu", "tpu_dynamo"):
         claims = [point for point in points if point.name == name]

@@ -19,7 +19,7 @@ GROUPS = (
 
 
 def examine(directory: Path | None = None, *, quick: bool = False) -> Iterator[Check]:
-    """All checks, each as soon as it is done; those of one group need not come together.
+    """Make all checks and yield each as soon as it is done; those of one group need not come together.
 
     directory: the cache to look at, if not the one that the environment names. quick: compile nothing.
     """
@@ -31,7 +31,7 @@ def examine(directory: Path | None = None, *, quick: bool = False) -> Iterator[C
 
 
 def _guarded(group: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """The checks of a group; where looking itself fails, that is what is found."""
+    """Make the checks of a group; where that itself raises, yield an error that says so."""
     try:
         yield from checks()
     except Exception as error:  # noqa: BLE001 - one thing that cannot be looked at must not hide the others

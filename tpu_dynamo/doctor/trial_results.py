@@ -1,9 +1,11 @@
-"""What works: the trial's stages, judged."""
+"""Judges what the stages of the trial found: which platforms there are, and whether compiling works."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from tpu_dynamo.formatting import format_duration
 
 from . import trial
 from .check import Check
@@ -25,7 +27,7 @@ Found = Mapping[str, Any]
 
 
 def checks(*, quick: bool = False) -> Iterator[Check]:
-    """The platforms, the device's owner, and models compiled. quick: without compiling."""
+    """Check the platforms, the device's owner, and compiled models. quick: compile none."""
     compiling = ("compile and compare", f"compile for {trial.TOPOLOGY}")
     plugins: dict[str, bool] = {}
     for found in stages(compiling if quick else ()):
@@ -43,11 +45,11 @@ def _broken(found: Found, plugins: Mapping[str, bool]) -> Check:
     if stage == f"compile for {trial.TOPOLOGY}" and not plugins.get("tpu"):
         return Check(PLATFORMS, trial.TOPOLOGY, "note", "libtpu is not installed", _INSTALL["tpu"], facts)
     group = NAMES if stage in ('torch.device("tpu")', "the backend") else WORKING
-    said = f"\n{found['log']}" if found.get("log") else ""
+    log = f"\n{found['log']}" if found.get("log") else ""
     advice = _ADVICE.get(stage)
     if advice is None and found.get("code"):
         advice = f"`tpu-dynamo explain {found['code']}`"
-    return Check(group, stage, "error", f"{error}{said}", advice or "report it, with `tpu-dynamo doctor --json`", facts)
+    return Check(group, stage, "error", f"{error}{log}", advice or "report it, with `tpu-dynamo doctor --json`", facts)
 
 
 def _cpu(found: Found) -> Iterator[Check]:
@@ -71,7 +73,7 @@ def _platforms(found: Found) -> Iterator[Check]:
 
 
 def _topology(found: Found) -> Iterator[Check]:
-    text = f"libtpu compiles for it, here in {found['seconds']:.1f} s; nothing runs on it"
+    text = f"libtpu compiles for it, here in {format_duration(found['seconds'])}; nothing runs on it"
     yield Check(PLATFORMS, trial.TOPOLOGY, "ok", text, facts=found)
 
 
@@ -93,7 +95,7 @@ def _backend(found: Found) -> Iterator[Check]:
 
 def _compared(found: Found) -> Iterator[Check]:
     graphs = sum(found["graphs"].values())
-    text = f"{graphs} graphs in {found['seconds']:.1f} s"
+    text = f"{graphs} graphs in {format_duration(found['seconds'])}"
     if not graphs or not found["executions"]:
         advice = "look at TORCH_COMPILE_DISABLE and TORCHDYNAMO_DISABLE; else report it"
         yield Check(WORKING, "torch.compile", "error", "nothing was compiled", advice, found)

@@ -1,4 +1,4 @@
-"""Environment variables that decide on something, and those that look as if they did."""
+"""Environment variables that have an effect, and misspelt ones that have none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Iterator
 
-from tpu_dynamo.formatting import bytes_of
+from tpu_dynamo.formatting import parse_bytes
 
 from .check import Check
 
@@ -20,7 +20,7 @@ _OURS = {
 }
 # Switches that make torch.compile do nothing.
 _OFF = ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")
-_TOLD = (
+_LISTED = (
     "XLA_FLAGS",
     "LIBTPU_INIT_ARGS",
     "TPU_LIBRARY_PATH",
@@ -36,14 +36,14 @@ _TOLD = (
 
 
 def checks() -> Iterator[Check]:
-    """The variables that are set."""
-    told = 0
+    """Check the variables that are set."""
+    found = 0
     for name, value in sorted(os.environ.items()):
         check = _check(name, value)
         if check is not None:
-            told += 1
+            found += 1
             yield check
-    if not told:
+    if not found:
         yield Check(GROUP, "variables", "ok", "none that matters is set")
 
 
@@ -58,7 +58,7 @@ def _check(name: str, value: str) -> Check | None:
         return Check(
             GROUP, name, "note", f"{value}: other platforms are hidden from JAX, and a TPU from us", facts=facts
         )
-    if name in _TOLD or name.startswith("JAX_"):
+    if name in _LISTED or name.startswith("JAX_"):
         return Check(GROUP, name, "note", value, facts=facts)
     return None
 
@@ -75,7 +75,7 @@ def _ours(name: str, value: str, facts: dict[str, str]) -> Check:
         )
     if name == "TPU_DYNAMO_CACHE_MAX_BYTES" and value.strip():
         try:
-            bytes_of(value)
+            parse_bytes(value)
         except ValueError as error:
             return Check(GROUP, name, "warning", f"{error}, so that it is 10 GiB", "a size such as 20GiB", facts)
     return Check(GROUP, name, "note", value, facts=facts)

@@ -1,4 +1,4 @@
-"""What is installed, and whether it is what tpu-dynamo asks for."""
+"""Versions of the installed packages, compared with those that tpu-dynamo requires."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from tpu_dynamo.formatting import shown_path
+from tpu_dynamo.formatting import format_path
 
 from .check import Check
 
 GROUP = "Versions"
 _OURS = "tpu-dynamo"
-_TOLD = ("torch", "torch-mlir", "jax", "jaxlib", "libtpu", "numpy")
+_ALWAYS_LISTED = ("torch", "torch-mlir", "jax", "jaxlib", "libtpu", "numpy")
 _LIBTPU = 'it compiles for TPUs and drives them: pip install "tpu-dynamo[tpu]" (Linux, x86-64)'
 
 
 def checks() -> Iterator[Check]:
-    """Python, tpu-dynamo, and what it stands on."""
+    """Check Python, tpu-dynamo, and the packages that it requires."""
     here = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
     yield Check(
         GROUP,
         "python",
         "ok",
         here,
-        facts={"version": platform.python_version(), "executable": shown_path(Path(sys.executable))},
+        facts={"version": platform.python_version(), "executable": format_path(Path(sys.executable))},
     )
     own = _version(_OURS)
     if own is None:
@@ -37,7 +37,7 @@ def checks() -> Iterator[Check]:
     else:
         yield Check(GROUP, _OURS, "ok", own, facts={"version": own})
     wanted = {found.name: found for found in _requirements() if found.marker is None or found.marker.evaluate()}
-    for name in (*_TOLD, *(name for name in wanted if name not in _TOLD)):
+    for name in (*_ALWAYS_LISTED, *(name for name in wanted if name not in _ALWAYS_LISTED)):
         yield from _check(name, wanted.get(name))
 
 
@@ -51,7 +51,7 @@ def _check(name: str, requirement: Requirement | None) -> Iterator[Check]:
     elif requirement is not None and not requirement.specifier.contains(version, prereleases=True):
         found = f"{version}, and tpu-dynamo needs {requirement.specifier}"
         yield Check(GROUP, name, "error", found, f"pip install '{requirement}'", facts)
-    elif name in _TOLD:
+    elif name in _ALWAYS_LISTED:
         yield Check(GROUP, name, "ok", version, facts=facts)
 
 

@@ -12,7 +12,7 @@ import torch
 from tpu_dynamo_lowering import UnsupportedOp
 
 from .._torch_compat import unset_fake_temporarily
-from ..artifacts import record_event
+from ..artifacts import record_unsupported
 from ..options import Options
 from ..session import session
 from .prepare import BoxedCallable, PreparedGraph
@@ -117,9 +117,10 @@ def compile_sizes(graph: PreparedGraph, sizes: Any, options: Options) -> Compile
 def fall_back(graph: PreparedGraph, options: Options, unsupported: UnsupportedOp) -> EagerGraph:
     """Return the graph for eager PyTorch, counted and logged, where the options allow it; else raise `unsupported`."""
     if options.fallback == "error":
+        record_unsupported("unsupported", graph.name, unsupported)
         raise unsupported
     for problem in unsupported.problems:
         session().statistics.count("fallbacks", f"{problem.operation}: {problem.why}")
-    record_event("fallback", lambda: {"graph": graph.name, "problems": [p.as_dict() for p in unsupported.problems]})
+    record_unsupported("fallback", graph.name, unsupported)
     log.warning("graph %s runs in eager PyTorch: %s", graph.name, unsupported)
     return EagerGraph(graph.eager)

@@ -27,18 +27,21 @@ def check_inputs(graph_module: GraphModule, example_inputs: Sequence[Any]) -> bo
         name = input_name(placeholder)
         if value.layout != torch.strided:
             raise UnsupportedInput(
-                f"input {name} is a {value.layout} tensor, and XLA has dense tensors only\n"
-                "  try: pass .to_dense(), or keep the sparse part outside the compiled function"
+                f"input {name}",
+                f"is a {value.layout} tensor, and XLA has dense tensors only",
+                "pass .to_dense(), or keep the sparse part outside the compiled function",
             )
         if value.device.type == "meta":
             raise UnsupportedInput(
-                f"input {name} is on the meta device: it has a shape and no data to compute with\n"
-                '  try: model.to_empty(device="cpu") and load its weights before calling it'
+                f"input {name}",
+                "is on the meta device: it has a shape and no data to compute with",
+                'model.to_empty(device="cpu") and load its weights before calling it',
             )
         if value.device.type not in ("cpu", DEVICE):
             raise UnsupportedInput(
-                f"input {name} is on {value.device}, whose memory this backend does not read\n"
-                f"  try: pass tensors of the CPU or of the device {DEVICE!r}",
+                f"input {name}",
+                f"is on {value.device}, whose memory this backend does not read",
+                f"pass tensors of the CPU or of the device {DEVICE!r}",
                 code="TPU302",
             )
     places: dict[str, str] = {}
@@ -48,6 +51,5 @@ def check_inputs(graph_module: GraphModule, example_inputs: Sequence[Any]) -> bo
             places.setdefault(value.device.type, input_name(placeholder))
     if len(places) > 1:
         named = ", ".join(f"{name} on {device}" for device, name in places.items())
-        why = f"the graph's inputs are on several devices: {named}\n  try: move them to one"
-        raise UnsupportedInput(why, code="TPU301")
+        raise UnsupportedInput("the graph's inputs", f"are on several devices: {named}", "move them to one", "TPU301")
     return DEVICE in places

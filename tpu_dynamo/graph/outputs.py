@@ -63,9 +63,10 @@ class _WithGraphOutputs:
         for position, offset in self._storage_offsets:
             if (begins := inputs[position].storage_offset()) != offset:
                 raise UnsupportedInput(
-                    f"input {position} of the graph begins at element {begins} of its storage, and the graph was "
-                    f"compiled for one that begins at {offset}: an offset of as_strided counts from there\n"
-                    "  try: leave storage_offset out of as_strided, or pass a copy, x.clone()"
+                    f"input {position} of the graph",
+                    f"begins at element {begins} of its storage, and the graph was compiled for one that begins at "
+                    f"{offset}: an offset of as_strided counts from there",
+                    "leave storage_offset out of as_strided, or pass a copy, x.clone()",
                 )
         if self._random_keys:
             inputs = [*inputs, self._draw(self._random_keys)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tpu_dynamo.cache.entries import EXECUTABLE, PROGRAM, Described, sizes
-from tpu_dynamo.formatting import counted
+from tpu_dynamo.formatting import format_count, format_duration
 
 # Of long values, as the CPU's features and JAX's settings, no more than this is shown.
 _SHOWN = 100
@@ -17,11 +17,11 @@ _LOCAL = re.compile(r"^L\['(\w+)'\]")
 
 
 def sentence(item: Described) -> str:
-    """One sentence on what an entry is."""
+    """Describe an entry in one sentence."""
     key, graph = item.entry.key[:12], f" of `{item.graph}`" if item.graph else ""
     platform = f" for {item.platform}" if item.platform else ""
     if item.entry.kind == PROGRAM:
-        inputs = counted(len(input_rows(item.metadata)), "input")
+        inputs = format_count(len(input_rows(item.metadata)), "input")
         return f"{key} is the program{graph}{platform}, with {inputs}."
     if item.entry.kind == EXECUTABLE:
         return f"{key} is the executable{graph}{platform}, of program {(item.program or 'unknown')[:12]}."
@@ -29,7 +29,7 @@ def sentence(item: Described) -> str:
 
 
 def parts_of(item: Described) -> list[tuple[str, str]]:
-    """The parts of an entry's metadata by name, in words."""
+    """Return the parts of an entry's metadata by name, in words."""
     found = [("kind", item.entry.kind)]
     if item.graph:
         found.append(("graph", item.graph))
@@ -45,7 +45,7 @@ def parts_of(item: Described) -> list[tuple[str, str]]:
     if isinstance(environment := metadata.get("environment"), Mapping):
         found += [(name, _value(value)) for name, value in environment.items()]
     if isinstance(seconds := metadata.get("compile_seconds"), int | float):
-        found.append(("compiled in", f"{seconds:.2f} s"))
+        found.append(("compiled in", format_duration(seconds)))
     return found
 
 
@@ -64,7 +64,7 @@ def input_rows(metadata: Mapping[str, Any]) -> list[tuple[str, str, str, str, st
 
 
 def _readable(name: str) -> str:
-    """A name as code has it: `self.layer.0.weight` for `L['self']._modules['layer']._modules['0']._parameters[…`."""
+    """Write a name as code has it: `self.layer.weight` for `L['self']._modules['layer']._parameters['weight']`."""
     return _LOCAL.sub(r"\1", _OF_MODULE.sub(r".\1", name))
 
 
@@ -80,7 +80,7 @@ def _value(value: Any) -> str:
 
 
 def _items(items: list[str]) -> str:
-    """As many items as there is room for, and how many there are."""
+    """Join as many items as there is room for; if some are left out, say how many there are."""
     between = ", " if any(" " in item for item in items) else " "
     shown = list(items)
     while len(between.join(shown)) > _SHOWN and len(shown) > 1:

@@ -1,16 +1,17 @@
-"""Which entries a verb is about: filters, and keys that may be cut short."""
+"""Chooses the entries that a verb is about, by filters and by keys that may be cut short."""
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from tpu_dynamo.cache.entries import Described
-from tpu_dynamo.formatting import bytes_of, seconds_of
+from tpu_dynamo.formatting import parse_bytes, parse_duration
 
 from ..console import waiting
 from ..exit_codes import refuse
@@ -18,23 +19,23 @@ from .open_store import open_to_read
 
 
 def size(text: str) -> int:
-    """A size on the command line."""
+    """Parse a size of the command line."""
     try:
-        return bytes_of(text)
+        return parse_bytes(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
 
 def age(text: str) -> float:
-    """A time on the command line."""
+    """Parse a time of the command line."""
     try:
-        return seconds_of(text)
+        return parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
 
 def completions(incomplete: str) -> list[tuple[str, str]]:
-    """Keys that begin so, with their graphs, for a shell that completes."""
+    """Return the keys that begin with `incomplete`, each with its graph, for completion by the shell."""
     found = open_to_read(None).entries()
     keys = [(item.entry.key[:12], f"{item.entry.kind} {item.graph or ''}") for item in found]
     return [(key, graph) for key, graph in keys if key.startswith(incomplete)]
@@ -64,23 +65,23 @@ Keys = Annotated[
 
 @dataclass(frozen=True)
 class Filter:
-    """Conditions that an entry has to meet, all of them."""
+    """Conditions, all of which an entry has to meet: each is an option of the verbs that filter entries."""
 
-    kind: str | None = None
-    platform: str | None = None
-    graph: str | None = None
-    unused_for: float | None = None
-    larger_than: int | None = None
-    stale: bool = False
+    kind: Kind = None
+    platform: Platform = None
+    graph: Graph = None
+    unused_for: UnusedFor = None
+    larger_than: LargerThan = None
+    stale: Stale = False
 
     def __bool__(self) -> bool:
-        return self != Filter()
+        return self != EVERYTHING
 
     def of(self, entries: Sequence[Described], now: float | None = None) -> list[Described]:
-        """The entries that meet them, in their order. now: seconds since 1970."""
+        """Return the entries that meet the conditions, in their order. now: seconds since 1970."""
         moment = time.time() if now is None else now
         found = [item for item in entries if self._meets(item, moment)]
-        return stale_ones(found) if self.stale else found
+        return stale_entries(found) if self.stale else found
 
     def _meets(self, item: Described, now: float) -> bool:
         return (
@@ -92,8 +93,34 @@ class Filter:
         )
 
 
-def stale_ones(entries: Sequence[Described]) -> list[Described]:
-    """Those that no process of this installation can find any more."""
+EVERYTHING = Filter()
+
+
+def filtering(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options of Filter in the place of its parameter `conditions`, which is the Filter of them."""
+    types = get_type_hints(Filter, include_extras=True)
+    options = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=types[f.name])
+        for f in fields(Filter)
+    ]
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(verb, eval_str=True).parameters.values():
+        parameters += options if parameter.name == "conditions" else [parameter]
+
+    def filtered(**arguments: Any) -> None:
+        conditions = Filter(**{option.name: arguments.pop(option.name) for option in options})
+        verb(conditions=conditions, **arguments)
+
+    filtered.__doc__, filtered.__name__ = verb.__doc__, verb.__name__
+    # typer reads the options from both.
+    filtered.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    vars(filtered)["__signature__"] = inspect.Signature(keyword_only)
+    return filtered
+
+
+def stale_entries(entries: Sequence[Described]) -> list[Described]:
+    """Return the entries that no process of this installation can find any more."""
     if not entries:
         return []
     with waiting("comparing with what is installed"):
@@ -104,16 +131,16 @@ def stale_ones(entries: Sequence[Described]) -> list[Described]:
 
 
 def by_key(entries: Sequence[Described], keys: Sequence[str]) -> list[Described]:
-    """The entries of these keys, each once. Refuses a key that is none's, or several entries'."""
+    """Return the entries of these keys, each once. Refuses a key that belongs to no entry, or to several."""
     found: dict[tuple[str, str], Described] = {}
     for key in keys:
-        item = one(entries, key)
+        item = entry_of(entries, key)
         found[item.entry.kind, item.entry.key] = item
     return list(found.values())
 
 
-def one(entries: Sequence[Described], key: str) -> Described:
-    """The entry whose key begins so. Refuses as by_key."""
+def entry_of(entries: Sequence[Described], key: str) -> Described:
+    """Return the entry whose key begins with `key`. Refuses a beginning that no entry, or several, have."""
     matching = [item for item in entries if item.entry.key.startswith(key.strip().lower())] if key.strip() else []
     if not matching:
         refuse(f"no entry has a key that begins with {key!r}; `tpu-dynamo cache ls` lists them")
@@ -125,5 +152,5 @@ def one(entries: Sequence[Described], key: str) -> Described:
 
 
 def chosen(entries: Sequence[Described], keys: Sequence[str] | None, conditions: Filter) -> list[Described]:
-    """The entries of these keys, or all if there are none, that meet the conditions."""
+    """Return the entries of these keys, or of all if there are none, that meet the conditions."""
     return conditions.of(by_key(entries, keys) if keys else entries)

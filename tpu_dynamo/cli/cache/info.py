@@ -11,13 +11,13 @@ import typer
 
 from tpu_dynamo.cache.differences import differences, program_differences
 from tpu_dynamo.cache.entries import EXECUTABLE, PROGRAM, Described, explains
-from tpu_dynamo.formatting import shown_age, shown_bytes
+from tpu_dynamo.formatting import format_age, format_bytes
 
 from ..console import cut, print_json, results, table, waiting
 from ..exit_codes import ExitCode, end, refuse
 from ..shared_options import CacheDir, Json, NoProgress
 from .descriptions import input_rows, parts_of, sentence
-from .filters import completions, one
+from .filters import completions, entry_of
 from .ls import as_dict
 from .open_store import open_to_read
 
@@ -41,11 +41,11 @@ def info(key: Key, cache_dir: CacheDir = None, json: Json = False) -> None:
     """Show what an entry holds: its graph, inputs, sizes and sections, and the entries that belong to it."""
     opened = open_to_read(cache_dir)
     everything = opened.entries()
-    item = one(everything, key)
+    item = entry_of(everything, key)
     related = [other for other in everything if item.program and other.program == item.program and other != item]
     if json:
-        told = as_dict(item) | {"sections": _sections(item), "metadata": dict(item.metadata)}
-        print_json(told | {"related": [as_dict(other) for other in related]})
+        data = as_dict(item) | {"sections": _sections(item), "metadata": dict(item.metadata)}
+        print_json(data | {"related": [as_dict(other) for other in related]})
     else:
         _show(item, related)
     opened.end()
@@ -69,9 +69,9 @@ def explain(
     """
     opened = open_to_read(cache_dir)
     everything = opened.entries()
-    item = one(everything, key)
+    item = entry_of(everything, key)
     if other is not None:
-        second = one(everything, other)
+        second = entry_of(everything, other)
         found = _between(opened.store, item, second)
         if json:
             print_json({"entry": as_dict(item), "other": as_dict(second), "differences": found})
@@ -92,13 +92,13 @@ def explain(
         console.print(f"{sentence(item)}\n", markup=False)
         grid = _grid(parts_of(item))
         console.print(grid)
-        console.print(f"\n{_verdict(reasons)}", markup=False)
+        console.print(f"\n{_staleness(reasons)}", markup=False)
     opened.end()
     if reasons:
         end(ExitCode.FINDINGS)
 
 
-def _verdict(reasons: list[str] | None) -> str:
+def _staleness(reasons: list[str] | None) -> str:
     if reasons is None:
         return "Nothing can be said of whether it is found here: it does not tell what it was made with."
     if not reasons:
@@ -107,7 +107,7 @@ def _verdict(reasons: list[str] | None) -> str:
 
 
 def _between(store: Store, was: Described, now: Described) -> list[str]:
-    """What differs between two entries of one kind, in words."""
+    """Return what differs between two entries of one kind, in words."""
     if was.entry.kind != now.entry.kind:
         refuse(f"a {was.entry.kind} and a {now.entry.kind} have nothing that could be compared")
     if was.entry.kind == PROGRAM and explains(was.metadata) and explains(now.metadata):
@@ -140,9 +140,9 @@ def _show(item: Described, related: Sequence[Described]) -> None:
         grid.add_row("made", f"{datetime.fromtimestamp(entry.header.created):%Y-%m-%d %H:%M}")
     else:
         grid.add_row("problem", cut(entry.problem or "it cannot be read"), style="red")
-    grid.add_row("last used", shown_age(max(0.0, time.time() - entry.last_use)))
-    plain = f", {shown_bytes(item.plain_size)} plain" if item.plain_size is not None else ""
-    grid.add_row("size", f"{shown_bytes(entry.size)} on disk{plain}")
+    grid.add_row("last used", format_age(max(0.0, time.time() - entry.last_use)))
+    plain = f", {format_bytes(item.plain_size)} plain" if item.plain_size is not None else ""
+    grid.add_row("size", f"{format_bytes(entry.size)} on disk{plain}")
     console.print(grid)
     if rows := input_rows(item.metadata):
         inputs = table("INPUT", "DTYPE", "SIZE", "STRIDE", "DEVICE", flexible="INPUT")
@@ -154,12 +154,12 @@ def _show(item: Described, related: Sequence[Described]) -> None:
     if sections := _sections(item):
         stored = table("SECTION", "ON DISK", "PLAIN", right=("ON DISK", "PLAIN"))
         for section in sections:
-            stored.add_row(section["name"], shown_bytes(section["stored"]), shown_bytes(section["plain_size"]))
+            stored.add_row(section["name"], format_bytes(section["stored"]), format_bytes(section["plain_size"]))
         console.print("", stored)
     if related:
         belonging = table("BELONGS TO IT", "KIND", "PLATFORM", "SIZE", right=("SIZE",))
         for other in related:
-            size = shown_bytes(other.entry.size)
+            size = format_bytes(other.entry.size)
             belonging.add_row(other.entry.key[:12], other.entry.kind, other.platform or "-", size)
         console.print("", belonging)
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from tpu_dynamo.cache.entries import Described
-from tpu_dynamo.formatting import counted, shown_age, shown_bytes, shown_path
+from tpu_dynamo.formatting import format_age, format_bytes, format_count, format_path
 
 from ..console import cut, print_json, results, say, table
 from ..shared_options import CacheDir, Json
-from .filters import Filter, Graph, Kind, LargerThan, Platform, Stale, UnusedFor
+from .filters import EVERYTHING, Filter, filtering
 from .open_store import open_to_read
 
 _KEY = 12
@@ -36,13 +36,9 @@ def directory(cache_dir: CacheDir = None, json: Json = False) -> None:
         typer.echo(path)
 
 
+@filtering
 def ls(
-    kind: Kind = None,
-    platform: Platform = None,
-    graph: Graph = None,
-    unused_for: UnusedFor = None,
-    larger_than: LargerThan = None,
-    stale: Stale = False,
+    conditions: Filter = EVERYTHING,
     sort: Annotated[str, typer.Option(metavar="used|size|graph|key", help="In which order.")] = "used",
     full: Annotated[bool, typer.Option("--full", help="Show keys in full.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print keys alone, one a line.")] = False,
@@ -53,7 +49,6 @@ def ls(
     if sort not in _ORDERS:
         raise typer.BadParameter(f"{sort!r} is no order: there are {', '.join(_ORDERS)}", param_hint="--sort")
     opened = open_to_read(cache_dir)
-    conditions = Filter(kind, platform, graph, unused_for, larger_than, stale)
     found = sorted(conditions.of(opened.entries()), key=_ORDERS[sort])
     if json:
         print_json([as_dict(item) for item in found])
@@ -65,14 +60,14 @@ def ls(
     if not quiet:
         plain = sum(item.plain_size or 0 for item in found)
         stored = sum(item.entry.size for item in found)
-        of = "" if conditions else f", of at most {shown_bytes(opened.store.max_bytes)}"
-        what = f"{shown_bytes(stored)} on disk{of if opened.store.max_bytes else ''}, {shown_bytes(plain)} plain"
-        say(f"{counted(len(found), 'entry')} in {shown_path(opened.directory)}" + (f": {what}" if found else ""))
+        of = "" if conditions else f", of at most {format_bytes(opened.store.max_bytes)}"
+        what = f"{format_bytes(stored)} on disk{of if opened.store.max_bytes else ''}, {format_bytes(plain)} plain"
+        say(f"{format_count(len(found), 'entry')} in {format_path(opened.directory)}" + (f": {what}" if found else ""))
     opened.end()
 
 
 def as_dict(item: Described) -> dict[str, Any]:
-    """An entry as `--json` tells it."""
+    """Return an entry as `--json` prints it."""
     header = item.entry.header
     return {
         "kind": item.entry.kind,
@@ -99,9 +94,9 @@ def _show(found: list[Described], full: bool) -> None:
             "KEY": item.entry.key if full else item.entry.key[:_KEY],
             "KIND": item.entry.kind,
             "PLATFORM": item.platform or "-",
-            "SIZE": shown_bytes(item.entry.size),
-            "PLAIN": shown_bytes(item.plain_size) if item.plain_size is not None else "-",
-            "LAST USED": shown_age(max(0.0, now - item.entry.last_use)),
+            "SIZE": format_bytes(item.entry.size),
+            "PLAIN": format_bytes(item.plain_size) if item.plain_size is not None else "-",
+            "LAST USED": format_age(max(0.0, now - item.entry.last_use)),
             "GRAPH": f"damaged: {problem}" if problem else item.graph or "-",
         }
         shown_table.add_row(*(cut(cells[name]) for name in columns), style="red" if problem else None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpu_dynamo.cache.entries import Described, describe
-from tpu_dynamo.formatting import counted, shown_path
+from tpu_dynamo.formatting import format_count, format_path
 
 from ..console import say
 from ..exit_codes import ExitCode, end, refuse
@@ -25,13 +26,13 @@ class Opened:
     directory: Path
 
     def entries(self) -> list[Described]:
-        """All entries, the latest used first."""
+        """Return all entries, the latest used first."""
         from tpu_dynamo_runtime.store import entries
 
         return sorted(describe(entries(self.store)), key=lambda item: -item.entry.last_use)
 
     def end(self) -> None:
-        """Tell what went wrong with the store, and exit with 5 where something did."""
+        """Print what went wrong with the store, and exit with 5 if something did."""
         details = self.store.faults.details()
         for fault, detail in details.items():
             say(f"tpu-dynamo: {fault}: {detail}")
@@ -40,23 +41,23 @@ class Opened:
 
 
 def open_to_read(directory: Path | None, *, remote: str | None = None) -> Opened:
-    """The store, of which nothing is changed: no last use, no quarantine. Refuses one that cannot be trusted."""
+    """Open the store without changing anything: no last use, no quarantine. Refuses one that cannot be trusted."""
     return _open(directory, read_only=True, remote=remote)
 
 
 def open_to_write(directory: Path | None, *, remote: str | None = None) -> Opened:
-    """The store, to be changed. Refuses one that cannot be trusted or not be written to."""
+    """Open the store to change it. Refuses one that cannot be trusted or cannot be written to."""
     opened = _open(directory, read_only=False, remote=remote)
     if opened.store.directory is None or not opened.store.directory.writable:
         from tpu_dynamo.cache.settings import cache_settings
 
         why = "TPU_DYNAMO_CACHE says so" if cache_settings().read_only else "this user may not write to it"
-        refuse(f"{shown_path(opened.directory)} can only be read: {why}", ExitCode.CACHE)
+        refuse(f"{format_path(opened.directory)} can only be read: {why}", ExitCode.CACHE)
     return opened
 
 
 def remote_url(given: str | None) -> str:
-    """The URL of the remote tier: as given, else TPU_DYNAMO_CACHE_REMOTE. Refuses where there is neither."""
+    """Return the remote tier's URL: the given one, else TPU_DYNAMO_CACHE_REMOTE. Refuses where there is neither."""
     from tpu_dynamo.cache.settings import cache_settings
 
     url = given or cache_settings().remote
@@ -65,14 +66,15 @@ def remote_url(given: str | None) -> str:
     return url
 
 
-def named(chosen: Sequence[Described]) -> str:
-    """How many entries of which kind these are, as `3 programs and 2 executables`."""
-    kinds: dict[str, int] = {}
-    for item in chosen:
-        kinds[item.entry.kind] = kinds.get(item.entry.kind, 0) + 1
-    if not kinds:
-        return "no entries"
-    return " and ".join(counted(number, kind) for kind, number in sorted(kinds.items(), reverse=True))
+def count_by_kind(kinds: Iterable[str]) -> str:
+    """Return how many entries there are of each kind, as `3 programs and 2 executables`; kinds: of each entry."""
+    counts = sorted(Counter(kinds).items(), reverse=True)
+    return " and ".join(format_count(number, kind) for kind, number in counts) or "no entries"
+
+
+def count_entries(entries: Iterable[Described]) -> str:
+    """Return how many of these entries are of each kind, as count_by_kind does."""
+    return count_by_kind(item.entry.kind for item in entries)
 
 
 def _open(directory: Path | None, read_only: bool, remote: str | None) -> Opened:
@@ -91,12 +93,12 @@ def _open(directory: Path | None, read_only: bool, remote: str | None) -> Opened
         refuse(f"the cache cannot be used: {faults.details()['directory_refused']}", ExitCode.CACHE)
     if store.directory is None:
         # It was never made, which is no fault.
-        return Opened(_nowhere(), path)
+        return Opened(_empty_store(), path)
     return Opened(store, path)
 
 
-def _nowhere() -> Store:
-    """A store without a directory, which holds nothing."""
+def _empty_store() -> Store:
+    """Make a store without a directory, which holds nothing."""
     from tpu_dynamo_runtime.store import Faults, Store
 
     return Store(None, None, 0, 0.0, Faults(logged=False), lambda: 0.0)

@@ -9,28 +9,15 @@ from typing import Annotated
 import typer
 
 from tpu_dynamo.cache.entries import Described
-from tpu_dynamo.formatting import shown_bytes, shown_path
+from tpu_dynamo.formatting import format_bytes, format_path
 
 from ..confirmation import confirm
 from ..console import print_json, say
 from ..exit_codes import ExitCode, end, refuse
 from ..shared_options import CacheDir, DryRun, Json, Yes
-from .filters import (
-    Filter,
-    Graph,
-    Keys,
-    Kind,
-    LargerThan,
-    Platform,
-    Stale,
-    UnusedFor,
-    age,
-    chosen,
-    size,
-    stale_ones,
-)
+from .filters import EVERYTHING, Filter, Keys, age, chosen, filtering, size, stale_entries
 from .ls import as_dict
-from .open_store import Opened, named, open_to_read, open_to_write
+from .open_store import Opened, count_entries, open_to_read, open_to_write
 
 
 def prune(
@@ -56,7 +43,7 @@ def prune(
 
     opened = (open_to_read if dry_run else open_to_write)(cache_dir)
     everything = opened.entries()
-    gone = stale_ones(everything) if stale else []
+    gone = stale_entries(everything) if stale else []
     rest = [item for item in everything if item not in gone]
     pruned = to_prune((item.entry for item in rest), time.time(), max_bytes=max_size, max_age=max_age)
     names = {(entry.kind, entry.key) for entry in pruned}
@@ -67,21 +54,16 @@ def prune(
     opened.end()
 
 
+@filtering
 def rm(
     keys: Keys = None,
-    kind: Kind = None,
-    platform: Platform = None,
-    graph: Graph = None,
-    unused_for: UnusedFor = None,
-    larger_than: LargerThan = None,
-    stale: Stale = False,
+    conditions: Filter = EVERYTHING,
     dry_run: DryRun = False,
     yes: Yes = False,
     cache_dir: CacheDir = None,
     json: Json = False,
 ) -> None:
     """Remove the entries of these keys, or those that the options choose."""
-    conditions = Filter(kind, platform, graph, unused_for, larger_than, stale)
     if not keys and not conditions:
         refuse("say which: keys, or options that choose; `tpu-dynamo cache clear` removes all")
     opened = (open_to_read if dry_run else open_to_write)(cache_dir)
@@ -103,17 +85,18 @@ def clear(dry_run: DryRun = False, yes: Yes = False, cache_dir: CacheDir = None,
 def _remove(opened: Opened, gone: Sequence[Described], dry_run: bool, yes: bool, json: bool) -> None:
     from tpu_dynamo_runtime.store import discard
 
-    total = shown_bytes(sum(item.entry.size for item in gone))
+    total = format_bytes(sum(item.entry.size for item in gone))
     if gone and not dry_run:
-        confirm(f"Remove {named(gone)} ({total}) from {shown_path(opened.directory)}?", yes)
+        confirm(f"Remove {count_entries(gone)} ({total}) from {format_path(opened.directory)}?", yes)
     removed = list(gone) if dry_run else [item for item in gone if discard(opened.store, item.entry)]
     if json:
         print_json({"dry_run": dry_run, "removed": [as_dict(item) for item in removed]})
     else:
         for item in removed:
             typer.echo(f"{item.entry.key}  {item.entry.kind}  {item.graph or '-'}")
-    freed = shown_bytes(sum(item.entry.size for item in removed))
-    say(f"{'would remove' if dry_run else 'removed'} {named(removed)}, {freed}, in {shown_path(opened.directory)}")
+    freed = format_bytes(sum(item.entry.size for item in removed))
+    verb = "would remove" if dry_run else "removed"
+    say(f"{verb} {count_entries(removed)}, {freed}, in {format_path(opened.directory)}")
     if len(removed) < len(gone):
         say(f"{len(gone) - len(removed)} were used meanwhile, and stay")
         if not opened.store.faults.counts():

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from tpu_dynamo.cache.entries import PORTABLE
-from tpu_dynamo.formatting import counted, shown_bytes, shown_path
+from tpu_dynamo.formatting import format_bytes, format_count, format_path
 
 from ..confirmation import confirm
 from ..console import print_json, progress, say
 from ..exit_codes import ExitCode, end, refuse
 from ..shared_options import CacheDir, DryRun, Json, NoProgress, Yes
-from .filters import Filter, Graph, Keys, Kind, LargerThan, Platform, Stale, UnusedFor, chosen
-from .open_store import Opened, named, open_to_read, open_to_write, remote_url
+from .filters import EVERYTHING, Filter, Keys, Kind, chosen, filtering
+from .open_store import Opened, count_by_kind, count_entries, open_to_read, open_to_write, remote_url
 
 TRUST = (
     "Executables are native code: whoever made them decides what every process runs that finds them here, with your\n"
@@ -29,6 +29,7 @@ Remote = Annotated[
 ]
 
 
+@filtering
 def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The archive to write, a tar file.")],
     keys: Keys = None,
@@ -40,12 +41,7 @@ def export(
             "all entries.",
         ),
     ] = False,
-    kind: Kind = None,
-    platform: Platform = None,
-    graph: Graph = None,
-    unused_for: UnusedFor = None,
-    larger_than: LargerThan = None,
-    stale: Stale = False,
+    conditions: Filter = EVERYTHING,
     dry_run: DryRun = False,
     yes: Yes = False,
     no_progress: NoProgress = False,
@@ -59,12 +55,11 @@ def export(
     from tpu_dynamo_runtime.store import export_archive
 
     opened = open_to_read(cache_dir)
-    conditions = Filter(kind, platform, graph, unused_for, larger_than, stale)
     entries = chosen(opened.entries(), keys, conditions)
     if portable:
         entries = [item for item in entries if item.entry.kind in PORTABLE]
     if not entries:
-        refuse(f"there is nothing to export in {shown_path(opened.directory)}")
+        refuse(f"there is nothing to export in {format_path(opened.directory)}")
     written = []
     if not dry_run:
         if out.exists():
@@ -80,7 +75,7 @@ def export(
     if json:
         rows = [{"kind": item.entry.kind, "key": item.entry.key, "size": item.entry.size} for item in entries]
         print_json({"archive": str(out), "dry_run": dry_run, "size": size, "entries": rows})
-    say(f"{'would export' if dry_run else 'exported'} {named(entries)}, {shown_bytes(size)}, to {out}")
+    say(f"{'would export' if dry_run else 'exported'} {count_entries(entries)}, {format_bytes(size)}, to {out}")
     opened.end()
 
 
@@ -105,16 +100,15 @@ def import_(
     except OSError as error:
         refuse(f"{archive}: {error.strerror or error}")
     opened = (open_to_read if dry_run else open_to_write)(cache_dir)
-    kinds = Counter(member.kind for member in members)
-    holds = " and ".join(counted(number, kind) for kind, number in sorted(kinds.items(), reverse=True)) or "no entries"
-    if any(kind not in PORTABLE for kind in kinds):
+    holds = count_by_kind(member.kind for member in members)
+    if any(member.kind not in PORTABLE for member in members):
         say(TRUST)
         if not dry_run:
             confirm(f"{archive} holds {holds}. Take them in?", yes)
     if dry_run:
         if json:
             print_json({"dry_run": True, "entries": [{"kind": m.kind, "key": m.key, "size": m.size} for m in members]})
-        say(f"would import {holds} into {shown_path(opened.directory)}")
+        say(f"would import {holds} into {format_path(opened.directory)}")
         return
     _check_room(opened, [(m.kind, m.key, m.size) for m in members])
     taken = []
@@ -126,22 +120,18 @@ def import_(
                     say(f"refused {each.name}: {each.problem}")
     except BadArchive as error:
         say(f"tpu-dynamo: {error}; what came before is taken in")
-        _tell(taken, opened, json)
+        _show_imported(taken, opened, json)
         end(ExitCode.CACHE)
-    _tell(taken, opened, json)
+    _show_imported(taken, opened, json)
     if any(each.outcome in ("damaged", "unwritten") for each in taken):
         end(ExitCode.CACHE)
 
 
+@filtering
 def push(
     keys: Keys = None,
     remote: Remote = None,
-    kind: Kind = None,
-    platform: Platform = None,
-    graph: Graph = None,
-    unused_for: UnusedFor = None,
-    larger_than: LargerThan = None,
-    stale: Stale = False,
+    conditions: Filter = EVERYTHING,
     dry_run: DryRun = False,
     no_progress: NoProgress = False,
     cache_dir: CacheDir = None,
@@ -150,7 +140,7 @@ def push(
     """Write entries to the remote tier, where they are not there already."""
     url = remote_url(remote)
     opened = open_to_read(cache_dir, remote=url)
-    entries = chosen(opened.entries(), keys, Filter(kind, platform, graph, unused_for, larger_than, stale))
+    entries = chosen(opened.entries(), keys, conditions)
     there = _remote_names(opened) if entries else {}
     missing = [item for item in entries if (item.entry.kind, item.entry.key) not in there]
     done = missing
@@ -165,7 +155,7 @@ def push(
         rows = [{"kind": item.entry.kind, "key": item.entry.key, "size": item.entry.size} for item in done]
         print_json({"remote": url, "dry_run": dry_run, "pushed": rows, "known": len(entries) - len(missing)})
     known = len(entries) - len(missing)
-    say(f"{'would push' if dry_run else 'pushed'} {named(done)} to {url}; {known or 'none'} were there already")
+    say(f"{'would push' if dry_run else 'pushed'} {count_entries(done)} to {url}; {known or 'none'} were there already")
     opened.end()
 
 
@@ -183,7 +173,7 @@ def pull(
     url = remote_url(remote)
     opened = (open_to_read if dry_run else open_to_write)(cache_dir, remote=url)
     if dry_run and opened.store.directory is None:
-        refuse(f"there is no cache in {shown_path(opened.directory)} yet; without --dry-run it is made")
+        refuse(f"there is no cache in {format_path(opened.directory)} yet; without --dry-run it is made")
     mine = {(item.entry.kind, item.entry.key) for item in opened.entries() if item.entry.problem is None}
     prefixes = tuple(key.strip().lower() for key in keys or ("",))
     wanted = {
@@ -194,7 +184,7 @@ def pull(
     if wanted and any(k not in PORTABLE for k, _ in wanted):
         say(TRUST)
         if not dry_run:
-            confirm(f"Take {counted(len(wanted), 'entry')} in from {url}?", yes)
+            confirm(f"Take {format_count(len(wanted), 'entry')} in from {url}?", yes)
     done = list(wanted)
     if not dry_run:
         _check_room(opened, [(*name, size) for name, size in wanted.items()])
@@ -204,9 +194,9 @@ def pull(
     if json:
         rows = [{"kind": k, "key": key, "size": wanted[k, key]} for k, key in done]
         print_json({"remote": url, "dry_run": dry_run, "pulled": rows})
-    total = shown_bytes(sum(wanted[name] for name in done))
+    total = format_bytes(sum(wanted[name] for name in done))
     verb = "would pull" if dry_run else "pulled"
-    say(f"{verb} {counted(len(done), 'entry')}, {total}, from {url} into {shown_path(opened.directory)}")
+    say(f"{verb} {format_count(len(done), 'entry')}, {total}, from {url} into {format_path(opened.directory)}")
     opened.end()
 
 
@@ -226,13 +216,13 @@ def _check_room(opened: Opened, coming: list[tuple[str, str, int]]) -> None:
     total, most = total_bytes(opened.store) + new, opened.store.max_bytes
     if total > most:
         refuse(
-            f"with these the cache would have {shown_bytes(total)}, and it may have {shown_bytes(most)}, so that other "
-            "entries would go\n  try: TPU_DYNAMO_CACHE_MAX_BYTES, or `tpu-dynamo cache prune`",
+            f"with these the cache would have {format_bytes(total)}, and it may have {format_bytes(most)}, so that "
+            "other entries would go\n  try: TPU_DYNAMO_CACHE_MAX_BYTES, or `tpu-dynamo cache prune`",
             ExitCode.CACHE,
         )
 
 
-def _tell(taken: list[Any], opened: Opened, json: bool) -> None:
+def _show_imported(taken: list[Any], opened: Opened, json: bool) -> None:
     outcomes = Counter(each.outcome for each in taken)
     if json:
         rows = [{"name": each.name, "outcome": each.outcome, "problem": each.problem} for each in taken]
@@ -244,7 +234,7 @@ def _tell(taken: list[Any], opened: Opened, json: bool) -> None:
     ]
     if outcomes["unwritten"]:
         parts.append(f"{outcomes['unwritten']} that could not be written")
-    say(f"imported into {shown_path(opened.directory)}: {', '.join(parts)}")
+    say(f"imported into {format_path(opened.directory)}: {', '.join(parts)}")
     for fault, detail in opened.store.faults.details().items():
         if fault not in ("damaged", "misplaced", "foreign_version"):
             say(f"tpu-dynamo: {fault}: {detail}")

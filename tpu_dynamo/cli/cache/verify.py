@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tpu_dynamo.formatting import counted, shown_path
+from tpu_dynamo.formatting import format_count, format_path
 
 from ..console import cut, print_json, progress, results, say, table
 from ..exit_codes import ExitCode, end
@@ -47,7 +47,7 @@ def verify(
             shown_table.add_row(item.entry.key, item.entry.kind, cut(problem))
         results().print(shown_table)
     left = [item for item, _ in damaged if verify_entry(opened.store, item.entry.kind, item.entry.key)]
-    say(f"{counted(len(entries), 'entry')} in {shown_path(opened.directory)}: {len(damaged) or 'none'} damaged")
+    say(f"{format_count(len(entries), 'entry')} in {format_path(opened.directory)}: {len(damaged) or 'none'} damaged")
     if damaged and not repair:
         say("`tpu-dynamo cache verify --repair` takes them out; they are made anew when they are needed")
     if damaged:

@@ -23,5 +23,5 @@ class Fix:
 
 
 def fix(code: str, title: str, text: str, before: str, after: str, message: str = "", line: str = "") -> Fix:
-    """A fix whose patterns are written indented."""
+    """Make a Fix whose patterns are written indented."""
     return Fix(code, title, text, dedent(before).strip(), dedent(after).strip(), message, line)

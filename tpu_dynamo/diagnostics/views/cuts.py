@@ -1,18 +1,18 @@
-"""How breaks cut functions into graphs, as a picture shows it."""
+"""The pieces into which breaks cut functions, for the page's picture of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tpu_dynamo.diagnostics.model import Break, Compile, Report
+from tpu_dynamo.diagnostics.model import Break, FrameCompile, Report
 
 
 @dataclass(frozen=True)
 class Step:
     """One step through a function: a compile with its graphs, or a break; `depth` is how many breaks lead there."""
 
-    compiled: Compile | None
+    compiled: FrameCompile | None
     broken: Break | None
     depth: int
 
@@ -28,12 +28,12 @@ class CutFrame:
 
     @property
     def graphs(self) -> int:
-        """How many graphs it is."""
+        """The number of graphs that the function became."""
         return sum(step.compiled.graphs for step in self.steps if step.compiled)
 
 
 def cut_frames(report: Report) -> list[CutFrame]:
-    """The functions that breaks cut, those in most pieces first; compiles again are left out."""
+    """Return the functions that breaks cut, those in most pieces first, without their recompiles."""
     first = [c for c in report.compiles if not c.recompile and c.outcome != "unfinished"]
     roots = [c for c in first if c.caused_by is None and c.resumes is None]
     frames = [
@@ -42,7 +42,9 @@ def cut_frames(report: Report) -> list[CutFrame]:
     return sorted((f for f in frames if any(s.broken for s in f.steps)), key=lambda f: -f.graphs)
 
 
-def _steps(compiled: Compile, compiles: list[Compile], report: Report, seen: set[str], depth: int) -> Iterator[Step]:
+def _steps(
+    compiled: FrameCompile, compiles: list[FrameCompile], report: Report, seen: set[str], depth: int
+) -> Iterator[Step]:
     if compiled.id in seen:
         return
     seen.add(compiled.id)

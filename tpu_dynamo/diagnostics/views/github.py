@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tpu_dynamo.diagnostics.model import Place, Report
+from tpu_dynamo.diagnostics.model import Report, SourceSpan
 from tpu_dynamo.diagnostics.printable import visible
-from tpu_dynamo.diagnostics.summary import changes, shown_path
+from tpu_dynamo.diagnostics.summary import changes
+from tpu_dynamo.formatting import format_relative_path
 
 
 def as_annotations(report: Report) -> str:
-    """One workflow command a line."""
+    """Return the report as GitHub's workflow commands, one a line."""
     lines = []
     for change in changes(report):
         text = change.advice.text if change.advice else ""
@@ -19,10 +20,14 @@ def as_annotations(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _command(level: str, found: Place | None, title: str, text: str) -> str:
+def _command(level: str, found: SourceSpan | None, title: str, text: str) -> str:
     properties = []
     if found is not None:
-        properties += [f"file={_property(shown_path(found.file))}", f"line={found.line}", f"endLine={found.line}"]
+        properties += [
+            f"file={_property(format_relative_path(found.file))}",
+            f"line={found.line}",
+            f"endLine={found.line}",
+        ]
         if found.column and found.end_column:
             properties += [f"col={found.column}", f"endColumn={found.end_column}"]
     properties.append(f"title={_property(title)}")

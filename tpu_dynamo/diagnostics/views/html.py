@@ -13,15 +13,16 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from tpu_dynamo.diagnostics.codes import own_codes
-from tpu_dynamo.diagnostics.model import Excerpt, Place, Report
+from tpu_dynamo.diagnostics.model import Excerpt, Report, SourceSpan
 from tpu_dynamo.diagnostics.printable import visible
 from tpu_dynamo.diagnostics.source_locations import shortened
-from tpu_dynamo.diagnostics.summary import changes, counted, duration, sentence, shown_path, size, totals, where
+from tpu_dynamo.diagnostics.summary import changes, format_location, sentence, totals
 from tpu_dynamo.diagnostics.views.cuts import cut_frames
+from tpu_dynamo.formatting import format_bytes, format_count, format_duration, format_relative_path
 
 
 def as_html(report: Report) -> str:
-    """The report as a page: light or dark by the reader's setting, usable by keyboard and screen reader."""
+    """Return the report as a page: light or dark by the reader's setting, usable by keyboard and screen reader."""
     return _environment().get_template("report.html").render(
         report=report,
         sentence=sentence(report),
@@ -47,11 +48,11 @@ def _environment() -> Environment:
         finalize=_finalise,
     )
     environment.filters |= {
-        "duration": duration,
-        "size": size,
-        "where": where,
-        "path": shown_path,
-        "counted": counted,
+        "format_duration": format_duration,
+        "format_bytes": format_bytes,
+        "format_relative_path": format_relative_path,
+        "format_count": format_count,
+        "format_location": format_location,
         "code": _code,
         "snippet": _snippet,
     }
@@ -59,7 +60,7 @@ def _environment() -> Environment:
 
 
 def _finalise(value: Any) -> Any:
-    """Every string that reaches the page, without what a browser would act on."""
+    """Escape characters that a browser would act on, in every string that reaches the page."""
     return visible(value) if type(value) is str else value
 
 
@@ -68,12 +69,12 @@ def _colours(style: str, scope: str) -> Markup:
 
 
 def _snippet(source: str) -> Markup:
-    """Python source with colours."""
+    """Return Python source as HTML with colours."""
     return Markup(_highlighted(visible(source)))
 
 
-def _code(found: Place, excerpt: Excerpt | None) -> list[tuple[int, Markup, bool]]:
-    """The lines around a place: number, HTML with the stretch marked, and whether it is the line."""
+def _code(found: SourceSpan, excerpt: Excerpt | None) -> list[tuple[int, Markup, bool]]:
+    """Return the lines around a place: the number, the HTML with the place marked, and whether it is that line."""
     if excerpt is None:
         return [(found.line, _marked(found.text, found.mark), True)] if found.text else []
     shown = []
@@ -102,7 +103,7 @@ def _highlighted(source: str) -> str:
 
 
 def _timeline(report: Report) -> list[Mapping[str, Any]]:
-    """The compiles as bars: where each begins and how long it is, in parts of a hundred."""
+    """Return the compiles as bars: the start and the length of each in per cent of the whole time."""
     timed = [c for c in report.compiles if c.started and c.seconds]
     if not timed:
         return []

@@ -22,12 +22,12 @@ def _adapter() -> TypeAdapter[Report]:
 
 
 def as_json(report: Report) -> str:
-    """The report as JSON text."""
+    """Return the report as JSON text."""
     return _adapter().dump_json(_printable(report), indent=1).decode()
 
 
 def read_json(path: Path) -> Report:
-    """A report that as_json wrote. Raises NotAReport, saying what is wrong."""
+    """Read a report that as_json wrote. Raises NotAReport, which says what is wrong."""
     try:
         report = _adapter().validate_json(path.read_bytes())
     except ValidationError as error:
@@ -40,7 +40,7 @@ def read_json(path: Path) -> Report:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of reports."""
+    """Return the JSON schema of reports."""
     return _adapter().json_schema(mode="serialization") | {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tpu-dynamo report",
@@ -48,7 +48,7 @@ def schema() -> dict[str, Any]:
 
 
 def _printable(report: Report) -> Report:
-    """The report without halves of surrogate pairs, which names of files may hold and UTF-8 cannot."""
+    """Escape halves of surrogate pairs in the report: names of files may hold them, and UTF-8 cannot."""
     try:
         _adapter().dump_json(report)
     except ValueError:

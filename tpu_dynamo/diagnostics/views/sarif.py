@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from tpu_dynamo.diagnostics.codes import own_codes
-from tpu_dynamo.diagnostics.model import Place, Report
+from tpu_dynamo.diagnostics.model import Report, SourceSpan
 from tpu_dynamo.diagnostics.printable import visible
 from tpu_dynamo.diagnostics.summary import Change, changes
 
@@ -16,7 +16,7 @@ _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sa
 
 
 def as_sarif(report: Report, root: Path | None = None) -> str:
-    """The breaks, recompiles and unsupported operations as SARIF text; paths are relative to `root`."""
+    """Return the breaks, recompiles and unsupported operations as SARIF text; paths are relative to `root`."""
     root = root or Path.cwd()
     rules: dict[str, dict[str, Any]] = {}
     results = [_result(change, rules, report, root) for change in changes(report)]
@@ -80,7 +80,7 @@ def _rule(code: str, short: str, page: str | None) -> dict[str, Any]:
     return rule
 
 
-def _location(found: Place, root: Path) -> dict[str, Any]:
+def _location(found: SourceSpan, root: Path) -> dict[str, Any]:
     region: dict[str, Any] = {"startLine": max(1, found.line)}
     if found.column and found.end_column:
         region |= {"startColumn": found.column, "endColumn": max(found.end_column, found.column)}
@@ -90,7 +90,7 @@ def _location(found: Place, root: Path) -> dict[str, Any]:
 
 
 def _artifact(file: str, root: Path) -> dict[str, str]:
-    """A file: relative to the root where it is below it, else absolute; what is no path (`<stdin>`) as it is."""
+    """Return a file's URI: relative to the root where it is below it, else absolute; `<stdin>`, no path, as it is."""
     file = visible(file)
     if not os.path.isabs(file):
         return {"uri": _quoted(file)}

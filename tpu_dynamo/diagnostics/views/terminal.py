@@ -9,21 +9,22 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from tpu_dynamo.diagnostics.model import CacheLookup, CacheMiss, Place, Report
+from tpu_dynamo.diagnostics.model import CacheLookup, CacheMiss, Report, SourceSpan
 from tpu_dynamo.diagnostics.printable import one_line, visible
 from tpu_dynamo.diagnostics.source_locations import shortened
-from tpu_dynamo.diagnostics.summary import Change, changes, counted, duration, place_of, sentence, size, where
+from tpu_dynamo.diagnostics.summary import Change, changes, format_location, format_location_of, sentence
+from tpu_dynamo.formatting import format_bytes, format_count, format_duration
 
-_SHOWN = 8
-_OWNERS = 8
-# What the cache says of a graph that nothing in it is like.
+_SHOWN_CHANGES = 8
+_SHOWN_OWNERS = 8
+# The summary of a graph that is similar to nothing in the cache.
 NEW = "new"
 
 
-def show(report: Report, console: Console, shown: int = _SHOWN, verbose: bool = False) -> None:
+def show(report: Report, console: Console, shown: int = _SHOWN_CHANGES, verbose: bool = False) -> None:
     """Print the report; `shown` is how many changes, the rest are counted.
 
-    verbose: with what differs exactly from the nearest entries of the cache.
+    verbose: add what differs exactly from the most similar entries of the cache.
     """
     console.print(Text(sentence(report), style="bold"))
     found = changes(report)
@@ -36,16 +37,16 @@ def show(report: Report, console: Console, shown: int = _SHOWN, verbose: bool = 
 
 
 def as_text(report: Report, width: int = 110) -> str:
-    """The same as plain text."""
+    """Return the report as plain text of this width."""
     kept = io.StringIO()
     show(report, Console(file=kept, width=width, no_color=True, highlight=False, legacy_windows=False))
     return kept.getvalue()
 
 
 def _show_change(number: int, change: Change, console: Console) -> None:
-    cost = [f"saves {'about ' if change.what == 'break' else ''}{duration(change.seconds)}"]
+    cost = [f"saves {'about ' if change.what == 'break' else ''}{format_duration(change.seconds)}"]
     if change.graphs:
-        cost.append(counted(change.graphs, "more graph" if change.what == "break" else "recompile"))
+        cost.append(format_count(change.graphs, "more graph" if change.what == "break" else "recompile"))
     if change.caused:
         cost.append("follows from an earlier break")
     head = Text(f"\n{number}. ", style="bold")
@@ -60,9 +61,9 @@ def _show_change(number: int, change: Change, console: Console) -> None:
         console.print(Padding(Text(one_line(change.advice.text)), (0, 0, 0, 3), expand=False))
 
 
-def _show_code(found: Place, console: Console) -> None:
+def _show_code(found: SourceSpan, console: Console) -> None:
     name = f" in {found.function}" if found.function else ""
-    console.print(Text(visible(f"   {where(found)}{name}"), style="magenta"), soft_wrap=True)
+    console.print(Text(visible(f"   {format_location(found)}{name}"), style="magenta"), soft_wrap=True)
     if not found.text:
         return
     text, mark = shortened(found.text, found.mark)
@@ -80,21 +81,21 @@ def _show_code(found: Place, console: Console) -> None:
 def _show_rest(report: Report, console: Console) -> None:
     lines: list[str] = []
     for found in report.unsupported:
-        lines.append(f"{found.code}  {found.operation}: {found.why} at {place_of(found)}; try: {found.hint}")
+        lines.append(f"{found.code}  {found.operation}: {found.why} at {format_location_of(found)}; try: {found.hint}")
     lines += [
         f"failed  {f.compile}: {f.kind}: {f.message.splitlines()[0] if f.message else ''}" for f in report.failures
     ]
-    lines += [f"ran in eager  {f.reason} ({counted(f.count, 'graph')})" for f in report.fallbacks]
+    lines += [f"ran in eager  {f.reason} ({format_count(f.count, 'graph')})" for f in report.fallbacks]
     for found in report.unrecorded:
         lines.append(f"Dynamo also counted {found.count} x '{found.gb_type}' without a record of where")
     crossing = sum(b.cost.bytes_crossing.value for b in report.breaks if b.cost.bytes_crossing)
     if crossing:
-        lines.append(f"estimate: {size(crossing)} leave and enter graphs at the breaks in each call")
+        lines.append(f"estimate: {format_bytes(crossing)} leave and enter graphs at the breaks in each call")
     unknown = report.run.unknown_records
     if unknown:
         lines.append("record kinds this version does not know: " + ", ".join(f"{k} ({n})" for k, n in unknown.items()))
     if report.run.damaged:
-        lines.append(f"{counted(report.run.damaged, 'line')} of the trace could not be read")
+        lines.append(f"{format_count(report.run.damaged, 'line')} of the trace could not be read")
     if lines:
         console.print()
     for line in lines:
@@ -106,7 +107,7 @@ def _show_cache(levels: Sequence[CacheLookup], console: Console, verbose: bool) 
     hits, misses = counts.get(("signature", "hit"), 0), counts.get(("signature", "miss"), 0)
     if not levels:
         return
-    console.print(Text(f"\ncache: {counted(hits, 'program')} found, {misses} lowered and compiled anew"))
+    console.print(Text(f"\ncache: {format_count(hits, 'program')} found, {misses} lowered and compiled anew"))
     for level in levels:
         if level.misses and level.level != "signature":
             console.print(
@@ -118,12 +119,12 @@ def _show_cache(levels: Sequence[CacheLookup], console: Console, verbose: bool) 
     if verbose:
         for level in levels:
             reasons = "" if level.misses or not level.reasons else f": {'; '.join(level.reasons)}"
-            told = Text(one_line(f"{level.level}: {level.count} x {level.outcome}{reasons}"), style="dim")
-            console.print(Padding(told, (0, 0, 0, 2), expand=False))
+            lookups = Text(one_line(f"{level.level}: {level.count} x {level.outcome}{reasons}"), style="dim")
+            console.print(Padding(lookups, (0, 0, 0, 2), expand=False))
 
 
 def _show_miss(miss: CacheMiss, console: Console, verbose: bool) -> None:
-    owners = list(miss.owners) if verbose else [*miss.owners[:_OWNERS]]
+    owners = list(miss.owners) if verbose else [*miss.owners[:_SHOWN_OWNERS]]
     rest = len(miss.owners) - len(owners)
     names = "; ".join(owners) + (f"; and {rest} more" if rest else "")
     text = f"new: {names}" if miss.summary == NEW else f"{names}: {miss.summary}"
