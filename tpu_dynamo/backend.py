@@ -162,4 +162,4 @@ def fall_back(options: Options, name: str, graph_module: GraphModule, unsupporte
 
 
 # torch._dynamo.reset() calls this. Dynamo may keep a compiled function in its module's globals for longer.
-tpu.reset = session().release_graphs  # type: ignore[attr-defined]
+tpu.reset = session().release_graphs  # pyright: ignore[reportFunctionMemberAccess]

@@ -20,7 +20,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx._lazy_graph_module import _LazyGraphModule, _use_lazy_graph_module
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import _len_torch_function_stack, _pop_mode, _push_mode
-from torch.utils._pytree import tree_leaves
+from torch.utils import _pytree as pytree
 
 __all__ = [
     "FakeTensor",
@@ -36,6 +36,7 @@ __all__ = [
     "invoke_subgraph",
     "is_view",
     "outside_of_function_modes",
+    "pytree",
     "run_and_save_rng_state",
     "run_with_rng_state",
     "suggest_memory_format",
@@ -170,7 +171,7 @@ def is_view(node: Node) -> bool:
     alias = node.target._schema.returns[0].alias_info
     if alias is None or alias.is_write or not isinstance(node.args[0], Node) or node.target in _READ_OTHERWISE:
         return False
-    values, base = tree_leaves(node.meta["val"]), node.args[0].meta["val"]
+    values, base = pytree.tree_leaves(node.meta["val"]), node.args[0].meta["val"]
     return isinstance(base, torch.Tensor) and all(
         isinstance(value, torch.Tensor) and value.dtype == base.dtype for value in values
     )

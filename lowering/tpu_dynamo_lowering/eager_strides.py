@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
-from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode, OpOverload, suggest_memory_format
+from ._torch_compat import FakeTensorMode, OpOverload, pytree, suggest_memory_format
 
 aten = torch.ops.aten
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 from torch.fx import Node
-from torch.utils import _pytree as pytree
 
+from ._torch_compat import pytree
 from .source_lines import SourceLine, user_line
 
 

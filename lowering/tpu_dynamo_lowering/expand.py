@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch.fx import Graph, GraphModule, Node
-from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode, custom_implementation, torch_decomposition
+from ._torch_compat import FakeTensorMode, custom_implementation, pytree, torch_decomposition
 from .bases import find_bases
 from .errors import Unsupported, UnsupportedOp, tensors_of
 from .inline import inline

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.fx import Graph, GraphModule, Node
-from torch.utils import _pytree as pytree
+
+from ._torch_compat import pytree
 
 # Metadata that says where a node comes from; the nodes that replace it inherit it.
 ORIGIN = ("stack_trace", "nn_module_stack", "source_fn_stack", "original_aten", "from_node")

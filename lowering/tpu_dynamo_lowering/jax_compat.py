@@ -13,7 +13,7 @@ import jax
 from jax._src import config, sharding_impls
 from jax._src.config import include_full_tracebacks_in_locations
 from jax._src.interpreters import mlir as jax_mlir
-from jaxlib import _jax
+from jaxlib import _jax  # pyright: ignore[reportAttributeAccessIssue]
 from jaxlib.mlir import ir, passmanager
 from jaxlib.mlir.dialects import stablehlo
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Node
-from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode, OpOverload, fake_mode
+from ._torch_compat import FakeTensorMode, OpOverload, fake_mode, pytree
 from .errors import Unsupported
 from .subgraphs import subgraph
 
@@ -169,18 +168,20 @@ class _Numbers:
         if (overload := _with_tensors(node, self._numbers)) is not None:
             node.target = overload
             return True
+        source: Any
+        dim: Any
         with self._graph.inserting_before(node):
             if node.target is aten.select.int and node.args[0] not in self._numbers:
                 source, dim, index = node.args
-                rank = source.meta["val"].ndim  # type: ignore[union-attr]
+                rank = source.meta["val"].ndim
                 node.target = aten.index.Tensor
-                node.args = (source, [*[None] * (dim % rank), index])  # type: ignore[operator]
+                node.args = (source, [*[None] * (dim % rank), index])
                 return True
             if node.target is aten.select_scatter.default:
                 source, values, dim, index = node.args
-                rank = source.meta["val"].ndim  # type: ignore[union-attr]
+                rank = source.meta["val"].ndim
                 node.target = aten.index_put.default
-                node.args = (source, [*[None] * (dim % rank), index], values)  # type: ignore[operator]
+                node.args = (source, [*[None] * (dim % rank), index], values)
                 return True
             place = _FILLS.get(node.target)
             if place is not None and node.args[place] in self._numbers:
@@ -225,7 +226,7 @@ def _is_float(argument: Any) -> bool:
 
 def _with_tensors(node: Node, numbers: set[Node]) -> OpOverload | None:
     """The overload of a node's operator that takes tensors where the node has numbers; None where there is none."""
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    schema = node.target._schema.arguments  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
     given = dict(zip((a.name for a in schema), node.args, strict=False)) | dict(node.kwargs)
     wanted = {name for name, value in given.items() if isinstance(value, Node) and value in numbers}
     inside = [value for value in given.values() if isinstance(value, list | tuple)]

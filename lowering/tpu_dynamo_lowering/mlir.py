@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=false
 """The one door to torch-mlir: an expanded FX graph becomes StableHLO by our own list of passes."""
 
 from __future__ import annotations

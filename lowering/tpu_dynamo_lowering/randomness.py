@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from ._torch_compat import FakeTensorMode, fake_mode, run_and_save_rng_state, run_with_rng_state
+from ._torch_compat import FakeTensor, FakeTensorMode, fake_mode, run_and_save_rng_state, run_with_rng_state
 from .table import Lowering, choose
 
 aten = torch.ops.aten
@@ -77,7 +77,7 @@ def _draw(graph: Graph, node: Node, target: Any, args: Any, key: Node) -> Node:
     call = graph.call_function(target, (key, *args), dict(node.kwargs))
     call.meta.update({k: v for k, v in node.meta.items() if k != "val"})
     fakes = [torch.fx.map_arg(argument, lambda n: n.meta["val"]) for argument in args]
-    modes = [fake.fake_mode for fake in fakes if isinstance(fake, torch.Tensor)]
+    modes = [fake.fake_mode for fake in fakes if isinstance(fake, FakeTensor)]
     with modes[0] if modes else fake_mode():
         call.meta["val"] = target(*fakes, **node.kwargs)
     call.meta[_KEYED] = True

@@ -9,9 +9,8 @@ from typing import Any
 import sympy
 import torch
 from torch.fx import GraphModule, Node
-from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode, graph_module_of
+from ._torch_compat import FakeTensorMode, graph_module_of, pytree
 from .errors import Unsupported, UnsupportedOp
 from .loop_numbers import REFUSAL
 from .subgraphs import subgraph

@@ -160,7 +160,7 @@ def _operands(node: Node) -> tuple[Any, Any]:
 
 def _argument(node: Node, name: str) -> Any:
     """What a call passes for a parameter of its operator's, None where it leaves it out."""
-    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
+    names = [argument.name for argument in node.target._schema.arguments]  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
     return dict(zip(names, node.args, strict=False)).get(name, node.kwargs.get(name))
 
 

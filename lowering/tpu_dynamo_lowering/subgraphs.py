@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from torch.fx import GraphModule, Node
-from torch.utils import _pytree as pytree
+
+from ._torch_compat import pytree
 
 
 def subgraph(node: Node) -> GraphModule | None:

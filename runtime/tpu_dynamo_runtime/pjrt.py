@@ -10,12 +10,18 @@ from operator import methodcaller
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 import torch
-from jax._src import hardware_utils, xla_bridge  # noqa: TID251  (one of the two doors)
-from jax._src.lax.linalg import initialize_lapack  # noqa: TID251
-from jaxlib import _jax, lapack, xla_client  # noqa: TID251
+from jax._src import hardware_utils, xla_bridge
+from jax._src.lax.linalg import initialize_lapack
+from jaxlib import (
+    _jax,  # pyright: ignore[reportAttributeAccessIssue]
+    lapack,
+    xla_client,
+)
 
+from ._torch_compat import tensor_to_dlpack
 from .compilation import Compilation, memory_of
 from .environment import compile_environment
 from .targets import PlatformUnavailable, resolve
@@ -33,9 +39,9 @@ XlaRuntimeError = _jax.JaxRuntimeError
 # if a compiled function holds it, by way of C++ where no garbage collector looks. Within a scope it remembers less.
 Unremembered = _jax.TracebackScope
 
-# From a buffer of the CPU client and None, for streams, to a capsule, and from that to a tensor that owns the buffer.
+# From a buffer of the CPU client and None, for streams, to a capsule, of which `tensor_from_dlpack` makes a tensor that
+# owns the buffer.
 to_dlpack = _jax.buffer_to_dlpack_managed_tensor
-from_dlpack = torch._C._from_dlpack
 
 
 def tpu_chips() -> int:
@@ -147,7 +153,7 @@ class Client:
     def put_shared(self, tensor: torch.Tensor) -> Buffer:
         """A dense row-major CPU tensor as a buffer of the CPU client, without a copy where it is aligned."""
         with Unremembered():
-            return _jax.dlpack_managed_tensor_to_buffer(torch._C._to_dlpack(tensor), self.device, None)
+            return _jax.dlpack_managed_tensor_to_buffer(tensor_to_dlpack(tensor), self.device, None)
 
     def put_copied(self, array: np.ndarray[Any, Any]) -> Buffer:
         """A copy of a host array on the device; the array may change as soon as this returns."""

@@ -8,10 +8,11 @@ from itertools import repeat
 
 import torch
 
+from ._torch_compat import tensor_from_dlpack
 from .executable import Executable
 from .launch import Result, consumer_of
 from .operands import Operand, items_at
-from .pjrt import Buffer, Client, Unremembered, from_dlpack, to_dlpack
+from .pjrt import Buffer, Client, Unremembered, to_dlpack
 from .pool import Entry
 from .resizable import cpu_allocator, storage_at
 from .traffic import Traffic
@@ -71,7 +72,7 @@ class SharedExecutable(Executable):
             buffers = self._consume(executable.execute_sharded(operands))
         self._traffic.executions += 1
         self._program.last_use = self._traffic.executions
-        outputs = list(map(from_dlpack, map(to_dlpack, buffers, repeat(None))))
+        outputs = list(map(tensor_from_dlpack, map(to_dlpack, buffers, repeat(None))))
         for i in self._handed_out:  # as `let_resize`
             fields = storage_at(outputs[i].untyped_storage()._cdata)
             fields.allocator, fields.resizable = self._allocator, True

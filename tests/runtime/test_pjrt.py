@@ -11,7 +11,8 @@ import torch
 
 from tpu_dynamo_lowering import jax_compat
 from tpu_dynamo_runtime import Operand, Pool, Result, SharedExecutable, Traffic, XlaRuntimeError, client, reset_clients
-from tpu_dynamo_runtime.pjrt import from_dlpack, to_dlpack
+from tpu_dynamo_runtime._torch_compat import tensor_from_dlpack
+from tpu_dynamo_runtime.pjrt import to_dlpack
 
 DOUBLE = """
 func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
@@ -61,7 +62,7 @@ def test_shared_buffers_are_the_tensors_memory():
     tensor = torch.arange(64.0)
     buffer = client("cpu").put_shared(tensor)
     assert buffer.unsafe_buffer_pointer() == tensor.data_ptr()
-    back = from_dlpack(to_dlpack(buffer, None))
+    back = tensor_from_dlpack(to_dlpack(buffer, None))
     assert back.data_ptr() == tensor.data_ptr()
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch.fx import GraphModule
-from torch.utils import _pytree as pytree
 
 from tpu_dynamo_lowering import SourceLine, is_own
 
@@ -26,6 +25,7 @@ from .._torch_compat import (
     frame_function,
     guards,
     input_name,
+    pytree,
     shape_guards,
     unset_fake_temporarily,
 )

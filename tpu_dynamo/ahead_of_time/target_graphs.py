@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 from torch.fx import GraphModule
-from torch.utils import _pytree as pytree
 
 from tpu_dynamo_lowering import Program, Unsupported, UnsupportedOp, prepare, readable, size_sources
 from tpu_dynamo_runtime import (
@@ -26,7 +25,7 @@ from tpu_dynamo_runtime import (
     open_compiler,
 )
 
-from .._torch_compat import graph_tensors, modules_of, size_hint, static_inputs
+from .._torch_compat import graph_tensors, modules_of, pytree, size_hint, static_inputs
 from ..artifacts import Artifacts
 from ..cache.signature import Frame
 from ..device import NAME as DEVICE
@@ -177,7 +176,7 @@ def lower_model(
         model,
         args,
         kwargs,
-        visit,  # type: ignore[arg-type]
+        visit,  # pyright: ignore[reportArgumentType]
         training=training,
         loss=loss,
         options=options,

@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=false
 """The device's one door to PyTorch's private APIs: PrivateUse1 in Python, storages, redispatching."""
 
 from __future__ import annotations
@@ -7,8 +8,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
+
+__all__ = [
+    "DATA_DEPENDENT",
+    "NAME",
+    "OpOverload",
+    "answer",
+    "as_view",
+    "contiguous_stride",
+    "empty_tensor",
+    "library",
+    "overloads_with_prefix",
+    "owner_of_private_use",
+    "pytree",
+    "reset_tensor",
+    "take_private_use",
+    "without_autocast",
+]
 
 NAME = "tpu"
 
@@ -105,7 +125,7 @@ def reset_tensor(
     return _set.redispatch(_META, tensor, storage, offset, size, stride)
 
 
-def as_view(operator: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> torch.Tensor:
+def as_view(operator: OpOverload, *args: Any, **kwargs: Any) -> torch.Tensor:
     """What a view operator gives, by its kernel for meta tensors: sizes, strides, and the same storage."""
     return operator.redispatch(_META, *args, **kwargs)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from ._torch_compat import OpOverload
+
 # On the CPU: programs draw from keys, and this only draws keys. Seeded by torch.manual_seed like every device's.
 _generator = torch.Generator()
 _generator.manual_seed(torch.initial_seed())
@@ -24,7 +26,7 @@ def draw_keys(count: int, chosen: torch.Generator | None = None) -> torch.Tensor
     return torch.empty(count, dtype=torch.int64, device="cpu").random_(generator=chosen or _generator)
 
 
-def check_draw(operator: torch._ops.OpOverload, named: dict[str, Any]) -> None:
+def check_draw(operator: OpOverload, named: dict[str, Any]) -> None:
     """Raise what PyTorch raises for the numbers and the dtype of an in-place draw, as `x.random_(0, 300)`.
 
     named: the call's arguments. It is asked by a draw into a CPU tensor without elements; calls with other tensors,

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 from torch.optim import Optimizer
-from torch.utils import _pytree as pytree
 
 from tpu_dynamo_runtime import Client
 
+from .._torch_compat import pytree
 from ..device import NAME as DEVICE
 from ..graph.inputs import client_of_tensors
 from ..graph.specialise import specialise

@@ -193,7 +193,7 @@ class Workers:
     def _events(self) -> Iterator[Event]:
         busy = {w.connection: slot for slot, w in enumerate(self._workers) if w is not None and w.case is not None}
         for connection in wait(list(busy), _TICK):
-            yield from self._heard(busy[connection])  # type: ignore[index]
+            yield from self._heard(busy[connection])  # pyright: ignore[reportArgumentType]
         for slot, worker in enumerate(self._workers):
             if worker is not None and worker.deadline is not None and self.clock() > worker.deadline:
                 seconds = (worker.case.timeout if worker.case else None) or self.timeout
