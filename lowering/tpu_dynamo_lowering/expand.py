@@ -40,7 +40,7 @@ def expand(graph_module: GraphModule, mode: FakeTensorMode) -> None:
 
 @dataclass
 class _Expansion:
-    """What is known while one graph is expanded: the bodies of the calls met so far."""
+    """The state while one graph is expanded: the bodies of the calls met so far."""
 
     mode: FakeTensorMode
     bodies: dict[str, tuple[GraphModule, list[Unsupported]]] = field(default_factory=dict)
@@ -95,7 +95,7 @@ def _within(node: Node, problem: Unsupported) -> Unsupported:
 
 
 def call_key(node: Node) -> str:
-    """Equal for two nodes that call one operator on tensors of equal shapes, dtypes and strides, else equally."""
+    """Return a key that is equal for calls of one operator with equal constants, shapes, dtypes and strides."""
     leaves, structure = pytree.tree_flatten((node.args, node.kwargs))
     parts = []
     for leaf in leaves:

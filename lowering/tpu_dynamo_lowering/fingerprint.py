@@ -1,4 +1,4 @@
-"""What lowering itself is: a digest of its code, its tables and the settings that it reads, for keys of its results."""
+"""The version of lowering itself, for keys of its results: digests of its code and tables, the settings it reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from . import jax_compat
 from ._torch_compat import OpOverload, torch_decompositions
-from .canonical import Unnameable
+from .canonical import NoStableKey
 from .table import FOREIGN, HIGHER_ORDER, PATTERNS, SHAPE_PATTERNS, TABLE
 
 _OURS = __name__.partition(".")[0]
@@ -18,7 +18,7 @@ _OURS = __name__.partition(".")[0]
 
 @lru_cache(maxsize=1)
 def code_digest() -> str:
-    """A digest of this package's source files: a checkout changes without a new version."""
+    """Compute a digest of this package's source files: a checkout changes without a new version."""
     folder = Path(__file__).parent
     found = hashlib.sha256()
     files = sorted(folder.rglob("*.py"), key=lambda file: file.relative_to(folder).as_posix())
@@ -28,7 +28,7 @@ def code_digest() -> str:
 
 
 def tables_digest() -> str:
-    """A digest of what the tables name. Raises Unnameable where a function in them is neither ours nor torch's."""
+    """Compute a digest of the tables. Raises NoStableKey where a function in them is neither ours nor torch's."""
     tables = (TABLE, FOREIGN, HIGHER_ORDER)
     entered = tuple(lowering for table in tables for lowering in table.values())
     functions = tuple(torch_decompositions().values())
@@ -65,7 +65,7 @@ def _tables_digest(_: _Same) -> str:
 
 
 def settings() -> dict[str, str]:
-    """What lowering reads of global state, PyTorch's and JAX's."""
+    """Return the global state of PyTorch and JAX that lowering reads."""
     return {
         "default dtype": str(torch.get_default_dtype()),
         "deterministic algorithms": str(torch.are_deterministic_algorithms_enabled()),
@@ -77,4 +77,4 @@ def _check(function: object, operator: str) -> None:
     # A function of somebody else's can change without anything that a key could name.
     home = "torch" if isinstance(function, OpOverload) else str(getattr(function, "__module__", None))
     if home.partition(".")[0] not in (_OURS, "torch"):
-        raise Unnameable(f"the lowering of {operator}, which is registered in {home}")
+        raise NoStableKey(f"the lowering of {operator}, which is registered in {home}")

@@ -68,7 +68,7 @@ _HINT = "let the loop carry a tensor, torch.tensor(0) in the place of 0, or writ
 
 
 def as_number(value: torch.Tensor) -> int:
-    """Stands in a graph before an output that the caller gets as a Python int."""
+    """Mark, in a graph, an output that the caller gets as a Python int. Never called."""
     raise AssertionError("a mark in a graph, never called")
 
 
@@ -109,7 +109,7 @@ class _Numbers:
                 node.meta[REFUSAL] = Unsupported.at(node, _WHY, _HINT)
 
     def returned(self, value: Node) -> Node:
-        """An output of the graph: marked if the caller wants a number."""
+        """Return an output of the graph, marked by `as_number` if the caller wants a number."""
         return self._call(as_number, (value,), torch.int64, value) if value in self._numbers else value
 
     def _scalar(self, dtype: torch.dtype) -> torch.Tensor:
@@ -117,7 +117,7 @@ class _Numbers:
             return torch.empty((), dtype=dtype)
 
     def _call(self, target: Any, args: tuple[Any, ...], result: torch.dtype, like: Node, **kwargs: Any) -> Node:
-        """A call that gives a tensor without dimensions, at the line of another node."""
+        """Insert a call whose result is a tensor without dimensions, with the source line of the node `like`."""
         node = self._graph.call_function(target, args, kwargs)
         node.meta.update({k: v for k, v in like.meta.items() if k != "val"}, val=self._scalar(result))
         return node
@@ -144,7 +144,7 @@ class _Numbers:
         node.meta["val"] = tuple(self._scalar(torch.int64) if i in ints else value for i, value in enumerate(results))
 
     def _inner(self, graph: Any, marked: set[int]) -> Node:
-        """A node for a copy of an inner graph whose placeholders of those numbers are tensors."""
+        """Insert a node for a copy of an inner graph in which the placeholders at these positions are tensors."""
         inner = subgraph(graph)
         assert inner is not None
         copy = Graph(inner)
@@ -225,7 +225,7 @@ def _is_float(argument: Any) -> bool:
 
 
 def _with_tensors(node: Node, numbers: set[Node]) -> OpOverload | None:
-    """The overload of a node's operator that takes tensors where the node has numbers; None where there is none."""
+    """Find the overload of a node's operator that takes tensors where the node has numbers; None if there is none."""
     schema = node.target._schema.arguments  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
     given = dict(zip((a.name for a in schema), node.args, strict=False)) | dict(node.kwargs)
     wanted = {name for name, value in given.items() if isinstance(value, Node) and value in numbers}

@@ -1,4 +1,4 @@
-"""What lowering gives: a StableHLO program and the way a caller's tensors enter and leave it."""
+"""The result of lowering: a StableHLO program, and how a caller's tensors enter and leave it."""
 
 from __future__ import annotations
 
@@ -139,9 +139,9 @@ class Program:
 
     @property
     def inputs(self) -> int:
-        """How many of the arguments are inputs of the graph or random keys; the rest are constants."""
+        """The number of arguments that are inputs of the graph or random keys; the rest are constants."""
         return len(self.arguments) - len(self.constants)
 
     def text(self) -> str:
-        """The program as MLIR text with locations; large constants are elided."""
+        """Print the program as MLIR text with locations; large constants are elided."""
         return jax_compat.as_text(self.stablehlo)

@@ -27,7 +27,7 @@ def take_writes(graph: Graph) -> list[tuple[int, Node]]:
 
 
 def donate(updates: Sequence[Update], arguments: Sequence[Argument], results: Sequence[TensorSpec]) -> list[Update]:
-    """The updates with the arguments whose memory their results may take."""
+    """Return the updates, each with the argument whose memory its result may take."""
     numbers = {argument.position: i for i, argument in enumerate(arguments)}
 
     def argument_for(update: Update) -> int | None:

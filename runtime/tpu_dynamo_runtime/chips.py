@@ -1,4 +1,4 @@
-"""What is known of each TPU chip without having one."""
+"""Facts about each generation of TPU chip, for compiling without one."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _TELLING = ("--xla_dump_", "--xla_gpu_dump_", "--xla_log_", "--xla_detailed_logg
 
 
 def compile_environment(platform: str, platform_version: str, device_kind: str, devices: int) -> Environment:
-    """The parts for a PJRT client, as the process's environment is now.
+    """Return the key parts for a PJRT client, read from the process's environment now.
 
     platform: `cpu`, `cuda` or `tpu`. platform_version: what PJRT says of its build. devices: how many the client has.
     """
@@ -49,7 +49,7 @@ def compile_environment(platform: str, platform_version: str, device_kind: str, 
 
 
 def flags(value: str) -> list[str]:
-    """The flags in the value of XLA_FLAGS or LIBTPU_INIT_ARGS, sorted by name, without those that only tell.
+    """Return the flags in XLA_FLAGS or LIBTPU_INIT_ARGS, sorted by name, without those that only print or dump.
 
     A value that begins with no dash names a file of flags, as XLA has it.
     """
@@ -68,7 +68,7 @@ def flags(value: str) -> list[str]:
 
 
 def _cpuinfo(*names: str) -> list[str]:
-    """The words that the kernel says of the first CPU under one of these names; none where it says nothing."""
+    """Return the words of /proc/cpuinfo for the first CPU under one of these names; none if there is no such line."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):

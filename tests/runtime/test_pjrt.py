@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from tpu_dynamo_lowering import jax_compat
-from tpu_dynamo_runtime import Operand, Pool, Result, SharedExecutable, Traffic, XlaRuntimeError, client, reset_clients
+from tpu_dynamo_runtime import (
+    Operand,
+    Pool,
+    ProgramInterface,
+    Result,
+    SharedExecutable,
+    Traffic,
+    XlaRuntimeError,
+    client,
+    reset_clients,
+)
 from tpu_dynamo_runtime._torch_compat import tensor_from_dlpack
 from tpu_dynamo_runtime.pjrt import to_dlpack
 
@@ -35,7 +45,7 @@ def test_reset_forgets_clients_and_what_they_made_lives_on():
     old = client("cpu")
     pool = Pool(lambda on, program, digest: on.compile(program), Traffic())
     entry = pool.enter(old, bytecode(DOUBLE), "")
-    doubled = SharedExecutable(old, entry, Traffic(), [Operand(0)], [Result((4,), torch.float32)])
+    doubled = SharedExecutable(entry, Traffic(), ProgramInterface([Operand(0)], [Result((4,), torch.float32)]))
     del entry
     reset_clients()
     assert client("cpu") is not old

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tpu_dynamo_lowering import Program, Unnameable
+from tpu_dynamo_lowering import NoStableKey, Program
 from tpu_dynamo_runtime import unknown_targets
 from tpu_dynamo_runtime.store import Store
 
@@ -46,7 +46,7 @@ class Cache:
         """
         try:
             signature = sign()
-        except Unnameable as why:
+        except NoStableKey as why:
             self._miss(unnameable(graph, why) if graph else None)
             return lower(), None
         program, unknown = self._find(signature.key, platform, remote=False)

@@ -10,7 +10,7 @@ from itertools import repeat
 import torch
 
 from tpu_dynamo_lowering import Computed, Number, Program, TensorSpec, View
-from tpu_dynamo_runtime import Buffer, Entry
+from tpu_dynamo_runtime import Buffer, PooledProgram
 
 from ..session import session
 from ._torch_compat import NAME
@@ -29,7 +29,7 @@ class DeviceExecutable:
     has on the CPU are fetched. Inputs that the graph writes to get new buffers, and give up their old ones to them.
     """
 
-    def __init__(self, entry: Entry, program: Program):
+    def __init__(self, entry: PooledProgram, program: Program):
         self._launch = launch(entry, program)
         self._traffic = session().statistics.traffic
         self._operands = [

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tpu_dynamo_lowering import Output, Program, TensorSpec, lower, trace
-from tpu_dynamo_runtime import Buffer, Client, Copying, Entry, Launch, Result, client
+from tpu_dynamo_runtime import Buffer, Client, Copying, Launch, PooledProgram, Result, client
 
 from ..cache.settings import cache_settings
 from ..cache.signature import Frame, Signature, signature
@@ -41,7 +41,7 @@ def transfer() -> Copying:
     return Copying(device_client(), session().statistics.traffic)
 
 
-def launch(entry: Entry, program: Program) -> Launch:
+def launch(entry: PooledProgram, program: Program) -> Launch:
     """What runs a program's executable."""
     results = [Result(spec.shape, spec.dtype, spec.order) for spec in program.results]
     return Launch(entry, results, session().statistics.traffic)

@@ -15,9 +15,10 @@ from tpu_dynamo_lowering import LoweringFailed, Program, lower
 from tpu_dynamo_runtime import (
     Client,
     CopiedExecutable,
-    Entry,
     Executable,
     Operand,
+    PooledProgram,
+    ProgramInterface,
     Result,
     SharedExecutable,
     XlaRuntimeError,
@@ -174,25 +175,22 @@ def lower_graph(
 
 
 def _executable(
-    device: Client, options: Options, graph: Graph | GraphRecord, program: Program, loaded: Entry
+    device: Client, options: Options, graph: Graph | GraphRecord, program: Program, loaded: PooledProgram
 ) -> Executable:
-    """What calls the program with CPU tensors."""
+    """Return the callable that runs a program on CPU tensors."""
     traffic = session().statistics.traffic
     inputs = program.arguments[: program.inputs]
     operands = [Operand(a.position, a.spec.order, a.position in graph.static) for a in inputs]
     results = [Result(result.shape, result.dtype, result.order) for result in program.results]
     updates = [(update.position, update.result) for update in program.updates]
+    interface = ProgramInterface(operands, results, updates, program.constants)
     if device.platform == "cpu" and options.transfer != "copy":
         handed_out = results_of(program.outputs[: graph.returned])
-        return SharedExecutable(device, loaded, traffic, operands, results, updates, program.constants, handed_out)
+        return SharedExecutable(loaded, traffic, interface, handed_out)
     return CopiedExecutable(
-        device,
         loaded,
         traffic,
-        operands,
-        results,
-        updates,
-        program.constants,
+        interface,
         kept=kept_results(program, graph.returned) if graph.returned is not None else None,
         buffer_of=buffer_of,
         residents=session().residents(device),

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import Unnameable, UnsupportedOp
+from tpu_dynamo_lowering import NoStableKey, UnsupportedOp
 from tpu_dynamo_runtime import Client, client
 
 from .._torch_compat import Kept, forms_are_read, usable
@@ -42,7 +42,7 @@ def kept_by_torch(options: Options, device: Client, on_device: bool) -> Kept | N
     statistics = session().statistics
     try:
         parts = conditions(options, device.platform, donates=on_device)
-    except Unnameable as why:
+    except NoStableKey as why:
         statistics.count("autograd_cache", str(why))
         return None
     tag = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

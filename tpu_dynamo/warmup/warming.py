@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import Program, Unnameable, UnsupportedOp, prepare, size_sources
+from tpu_dynamo_lowering import NoStableKey, Program, UnsupportedOp, prepare, size_sources
 from tpu_dynamo_runtime import CompileError, Environment, XlaRuntimeError
 
 from .._torch_compat import graph_tensors, size_hint, static_inputs
@@ -140,7 +140,7 @@ class Warmer:
 
         try:
             signature = signature_of(self._maker.platform, self._options, graph, sizes)
-        except Unnameable as why:
+        except NoStableKey as why:
             # As a run does it: it has no key, and is lowered each time.
             return None, self._cache.program(artifacts.name, self._maker.platform, _raising(why), lowered)[0], False
         program, key = self._cache.program(artifacts.name, self._maker.platform, lambda: signature, lowered)

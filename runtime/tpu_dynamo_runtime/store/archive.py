@@ -38,7 +38,7 @@ class Member:
 
 @dataclass(frozen=True)
 class TakenIn:
-    """What became of a member: `new`, `known` where the store had it, `damaged` or `unwritten`; problem: why."""
+    """The result of importing a member: `new`, `known` (the store had it), `damaged` or `unwritten`; problem: why."""
 
     name: str
     outcome: str
@@ -74,7 +74,7 @@ def export_archive(
 
 
 def archive_members(source: Path) -> list[Member]:
-    """What an archive says that it holds; no entry is read. Raises BadArchive and OSError."""
+    """List the members of an archive by its table of contents; no entry is read. Raises BadArchive and OSError."""
     with _opened(source) as archive:
         return [Member(*name, member.size) for member in _members(archive) if (name := _entry_name(member))]
 
@@ -112,7 +112,7 @@ def _taken(store: Store, archive: tarfile.TarFile, member: tarfile.TarInfo) -> T
 
 
 def _name(archive: tarfile.TarFile) -> str:
-    """The file of an open archive."""
+    """Return the path of an open archive."""
     return str(archive.name)
 
 
@@ -143,7 +143,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _entry_name(member: tarfile.TarInfo) -> tuple[str, str] | None:
-    """Kind and key of a member that can be an entry."""
+    """Return the kind and key of a member that can be an entry; None for others."""
     parts = member.name.split("/")
     if member.type != tarfile.REGTYPE or member.issparse() or len(parts) != 4 or member.size > _LIMIT:
         return None

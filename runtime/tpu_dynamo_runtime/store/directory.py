@@ -31,7 +31,7 @@ _TEMPORARY = ".tmp"
 
 
 def default_path() -> Path:
-    """Where the store is when nobody says: `TPU_DYNAMO_CACHE_DIR`, else the user's cache folder.
+    """Return the store's default directory: `TPU_DYNAMO_CACHE_DIR`, else the user's cache folder.
 
     Raises RuntimeError for a user without a home.
     """
@@ -57,7 +57,7 @@ class File:
 
     @property
     def temporary(self) -> bool:
-        """Whether this is no entry but a file that a writer has not finished."""
+        """True if this is no entry but a file that a writer has not finished."""
         return self.path.suffix == _TEMPORARY
 
 
@@ -70,7 +70,7 @@ class Directory:
     faults: Faults
 
     def path(self, kind: str, key: str) -> Path:
-        """The file of an entry."""
+        """Return the path of an entry's file."""
         return self.root / "entries" / kind / key[:2] / key
 
     def prepare(self) -> bool:
@@ -103,13 +103,13 @@ class Directory:
             raise
 
     def acquire(self, kind: str, key: str, timeout: float) -> Lock:
-        """The lock of an entry. Raises as `locks.acquire` does."""
+        """Acquire the lock of an entry, waiting `timeout` seconds at most. Raises as `locks.acquire` does."""
         path = self.root / "locks" / kind / key
         _make(path.parent)
         return acquire(path, timeout)
 
     def files(self) -> Iterator[File]:
-        """The entries' files and unfinished ones; what vanishes meanwhile, or is neither, is left out."""
+        """Yield the entries' files and unfinished ones; what vanishes meanwhile, or is neither, is left out."""
         for kind in self._folders(self.root / "entries"):
             for shard in self._folders(kind):
                 for file in self._files(shard):
@@ -118,12 +118,12 @@ class Directory:
                         yield file
 
     def lock_files(self) -> Iterator[File]:
-        """The locks' files."""
+        """Yield the locks' files."""
         for kind in self._folders(self.root / "locks"):
             yield from self._files(kind)
 
     def quarantined(self) -> list[File]:
-        """The files in quarantine."""
+        """List the files in quarantine."""
         return self._files(self.root / "quarantine")
 
     def quarantine(self, kind: str, key: str, bad: os.stat_result | None = None) -> None:
@@ -159,7 +159,7 @@ class Directory:
 
 
 def open_directory(path: Path | None, read_only: bool, faults: Faults) -> Directory | None:
-    """The directory at `path`, or at the default place, made if it is missing; None, counted, where it is unfit."""
+    """Open the directory at `path`, or the default one, made if it is missing; None, a counted fault, if unfit."""
     try:
         root = _resolved(path)
         if not read_only:
@@ -176,7 +176,7 @@ def open_directory(path: Path | None, read_only: bool, faults: Faults) -> Direct
 
 
 def _resolved(path: Path | None) -> Path:
-    """The path, or the default one, without `~` and links. Raises OSError."""
+    """Resolve `~` and links in the path, or in the default one. Raises OSError."""
     try:
         return (path or default_path()).expanduser().resolve()
     except RuntimeError as error:  # a circle of links, no home
@@ -184,7 +184,7 @@ def _resolved(path: Path | None) -> Path:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """A file opened for reading. Raises OSError, and BadEntry where somebody else could have written it."""
+    """Open a file for reading. Raises OSError, and BadEntry where somebody else could have written it."""
     try:
         # Without O_NONBLOCK the opening of a named pipe would wait for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -201,7 +201,7 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def _distrust(status: os.stat_result) -> str | None:
-    """Why a file or directory of this owner and mode cannot be trusted, None where it can."""
+    """Explain why a file or directory of this owner and mode cannot be trusted; None where it can."""
     if status.st_uid not in (os.geteuid(), 0):
         return f"it belongs to the user {status.st_uid}"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

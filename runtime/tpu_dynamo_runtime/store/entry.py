@@ -59,7 +59,7 @@ class BadEntry(ValueError):
 
 @dataclass(frozen=True)
 class Section:
-    """Where a section lies in the file, and its size before (`size`) and after (`stored`) compression."""
+    """A section's place in the file, and its size before (`size`) and after (`stored`) compression."""
 
     name: str
     size: int
@@ -70,7 +70,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Header:
-    """What an entry is, without its sections. created: seconds since 1970. metadata: JSON values of its writer."""
+    """An entry without its sections' contents. created: seconds since 1970. metadata: JSON values of its writer."""
 
     kind: str
     key: str
@@ -93,7 +93,7 @@ class Entry:
 
 
 def is_name(kind: str, key: str) -> bool:
-    """Whether an entry can have this name: a kind that is a plain word, a key of lower-case hexadecimal digits."""
+    """Return True if the kind is a plain word and the key of lower-case hexadecimal digits, as an entry's must be."""
     return bool(_KIND.fullmatch(kind) and _KEY.fullmatch(key))
 
 
@@ -109,7 +109,7 @@ def check_name(kind: str, key: str) -> None:
 def encode(
     kind: str, key: str, sections: Mapping[str, bytes], metadata: Mapping[str, Any], created: int
 ) -> list[bytes]:
-    """The bytes of an entry's file, in pieces.
+    """Encode an entry as the bytes of its file, in pieces.
 
     Raises BadEntry when a limit of the format is exceeded, and ValueError or TypeError for names that are none and
     for metadata that JSON cannot hold.
@@ -139,7 +139,7 @@ def encode(
 
 
 def read_entry(file: BinaryIO, kind: str, key: str, only: Collection[str] | None = None) -> Entry:
-    """The entry in a file, checked to be the one of this name, with all sections or `only` these.
+    """Read the entry in a file, checked to be the one of this name, with all sections or `only` these.
 
     A section that the entry lacks is left out. Raises BadEntry and OSError.
     """
@@ -149,7 +149,7 @@ def read_entry(file: BinaryIO, kind: str, key: str, only: Collection[str] | None
 
 
 def check_entry(file: BinaryIO, kind: str, key: str) -> Header:
-    """The header of a file that is checked to be the entry of this name, with every section. Raises as read_entry."""
+    """Check that a file is the entry of this name, and every section; return its header. Raises as read_entry."""
     header = _named_header(file, kind, key)
     for section in header.sections:
         _content(file, section)  # dropped one by one: all together may be more than memory holds
@@ -157,7 +157,7 @@ def check_entry(file: BinaryIO, kind: str, key: str) -> Header:
 
 
 def read_header(file: BinaryIO) -> Header:
-    """The header of an entry's file, which is at its beginning. Raises BadEntry and OSError."""
+    """Read the header, which is at the beginning of an entry's file. Raises BadEntry and OSError."""
     file_size = file.seek(0, io.SEEK_END)
     file.seek(0)
     prefix = file.read(PREFIX.size)
@@ -201,7 +201,7 @@ def _content(file: BinaryIO, section: Section) -> bytes:
 
 
 def _parsed(text: bytes) -> Header:
-    """The header from its JSON, of which nothing is believed: a valid checksum proves no good intention."""
+    """Parse the header's JSON, of which nothing is believed: a valid checksum proves no good intention."""
     try:
         fields = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -228,7 +228,7 @@ def _parsed(text: bytes) -> Header:
 
 
 def _values(fields: Any, **types: type) -> list[Any]:
-    """The values of a JSON object that has exactly these fields of these types."""
+    """Return the values of a JSON object that must have exactly these fields of these types. Raises BadEntry."""
     # bool is an int to isinstance, but not here.
     if type(fields) is not dict or {name: type(value) for name, value in fields.items()} != types:
         raise _damaged(f"its header lacks one of {', '.join(types)}, or has others")

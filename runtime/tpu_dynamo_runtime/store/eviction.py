@@ -1,4 +1,4 @@
-"""What is removed so that a directory keeps to its size: least recently used entries, and leftovers."""
+"""Removal of least recently used entries and of leftovers, so that a directory keeps to its size."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Eviction:
                 self.evict(files, max(self._max_bytes * _KEPT, size))
 
     def settle(self) -> list[File]:
-        """The entries' files, after leftovers were removed and last uses in the future set to now.
+        """Remove leftovers, set last uses that lie in the future to now, and return the entries' files.
 
         A last use in the future would keep its entry until the future comes; set to now, it ages like any other.
         """

@@ -65,11 +65,11 @@ class Faults:
         return self._counts[fault]
 
     def counts(self) -> dict[str, int]:
-        """How often each fault has happened; those that never did are left out."""
+        """Return the number of times that each fault has happened; those that never did are left out."""
         with self._lock:
             return {str(fault): count for fault, count in sorted(self._counts.items())}
 
     def details(self) -> dict[str, str]:
-        """What was last said of each fault that has happened."""
+        """Return the last detail of each fault that has happened."""
         with self._lock:
             return {str(fault): detail for fault, detail in sorted(self._details.items())}

@@ -41,7 +41,7 @@ class Lock:
 
 
 def acquire(path: Path, timeout: float) -> Lock:
-    """The lock at `path`, whose folder exists; a holder that dies lets go of it.
+    """Acquire the lock at `path`, whose folder exists; a holder that dies lets go of it.
 
     Raises filelock's Timeout when another holds it for `timeout` seconds, and OSError or NotImplementedError when the
     file system refuses.
@@ -66,7 +66,7 @@ def acquire(path: Path, timeout: float) -> Lock:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[os.stat_result]:
-    """The file at a path, made if it is missing, and kept open: its inode number cannot be given to another file."""
+    """Open the file at a path, made if it is missing, and keep it open: no other file can get its inode number."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:

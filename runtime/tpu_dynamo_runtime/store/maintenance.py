@@ -1,4 +1,4 @@
-"""What people do with a store as a whole: list, check, prune, empty, and carry entries away and in."""
+"""Maintenance of a store as a whole: list, check, prune and empty it, export and import entries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Listed:
 
 
 def entries(store: Store, kind: str | None = None) -> Iterator[Listed]:
-    """The entries of a store, or those of one kind, with their headers; sections are not read, no use is noted."""
+    """List the entries of a store, or those of one kind, with their headers; sections are not read, no use is noted."""
     for file in _files(store):
         if kind is None or file.kind == kind:
             header, problem = None, None
@@ -41,7 +41,7 @@ def entries(store: Store, kind: str | None = None) -> Iterator[Listed]:
 
 
 def latest(store: Store, kind: str, count: int) -> list[Header]:
-    """The headers of the sound entries of one kind that were used last, at most so many, the latest first."""
+    """Return the headers of the `count` entries of one kind that were used last, latest first, without unsound ones."""
     files = sorted((file for file in _files(store) if file.kind == kind), key=lambda file: -file.last_use)
     found = []
     for file in files[:count]:
@@ -54,12 +54,12 @@ def latest(store: Store, kind: str, count: int) -> list[Header]:
 
 
 def total_bytes(store: Store) -> int:
-    """What the entries take on the disk."""
+    """Sum up the bytes that the entries take on the disk."""
     return sum(file.size for file in _files(store))
 
 
 def verify(store: Store, kind: str, key: str, *, repair: bool = False) -> str | None:
-    """What is wrong with an entry, None where it is sound or missing. repair: count it, and move it to quarantine."""
+    """Explain what is wrong with an entry; None if it is sound or missing. repair: count it, quarantine the entry."""
     check_name(kind, key)
     if store.directory is None:
         return None
@@ -76,7 +76,7 @@ def verify(store: Store, kind: str, key: str, *, repair: bool = False) -> str | 
 
 
 def verify_all(store: Store, *, repair: bool = False) -> Iterator[tuple[str, str, str]]:
-    """Kind, key and problem of each entry that is not sound."""
+    """Yield the kind, key and problem of each entry that is not sound."""
     for file in _files(store):
         if problem := verify(store, file.kind, file.key, repair=repair):
             yield file.kind, file.key, problem
@@ -108,7 +108,7 @@ def discard(store: Store, listed: Listed) -> bool:
 def to_prune(
     listed: Iterable[Listed], now: float, *, max_bytes: int | None = None, max_age: float | None = None
 ) -> list[Listed]:
-    """Those unused for `max_age` seconds, and the least recently used until at most `max_bytes` are left.
+    """Select the entries unused for `max_age` seconds, and the least recently used until at most `max_bytes` are left.
 
     now: seconds since 1970. The longest unused comes first.
     """
@@ -174,7 +174,7 @@ def import_entry(store: Store, source: Path) -> Header | None:
 
 
 def import_data(store: Store, data: bytes, source: str) -> Header | None:
-    """The same for an entry's file that was read already. source: where from, for the log."""
+    """Take an entry's file, already read into `data`, into the store. source: where it is from, for the log."""
     try:
         file = io.BytesIO(data)
         header = read_header(file)

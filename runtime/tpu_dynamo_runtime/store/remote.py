@@ -29,7 +29,7 @@ class Remote:
         self._paused_until = float("-inf")
 
     def fetch(self, kind: str, key: str) -> bytes | None:
-        """The file of an entry; None where there is none, or no answer in time."""
+        """Fetch the file of an entry; None where there is none, or no answer in time."""
 
         def read() -> bytes:
             system, root = _open(self._url)
@@ -61,7 +61,7 @@ class Remote:
         return self._ask(write, timeout) is True
 
     def names(self, timeout: float) -> list[tuple[str, str, int]] | None:
-        """Kind, key and size of the file of each entry that is there; None where that cannot be found out."""
+        """List the kind, key and file size of each remote entry; None where that cannot be found out."""
 
         def read() -> list[tuple[str, str, int]]:
             system, root = _open(self._url)
@@ -78,7 +78,7 @@ class Remote:
         return answer if isinstance(answer, list) else None
 
     def _ask(self, function: Callable[[], Any], timeout: float) -> Any:
-        """What `function` gives within `timeout` seconds, else None."""
+        """Call `function` in a thread and return its result; None after `timeout` seconds or an error, both counted."""
         answers: list[Any] = []
 
         def ask() -> None:
@@ -106,7 +106,7 @@ class Remote:
 
 
 def _open(url: str) -> tuple[Any, str]:
-    """The file system of a URL, which fsspec keeps, and the path on it."""
+    """Return fsspec's file system for a URL, and the path on it."""
     # Imported only where there is a remote: it is an extra.
     import fsspec.core
 

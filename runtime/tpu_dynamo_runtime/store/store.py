@@ -40,7 +40,7 @@ def open_store(
     faults: Faults | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Store:
-    """The store in the directory `path`, or at `TPU_DYNAMO_CACHE_DIR`, or in the user's cache folder.
+    """Open the store in the directory `path`, or at `TPU_DYNAMO_CACHE_DIR`, or in the user's cache folder.
 
     It is off, and holds nothing, where the directory cannot be trusted or made. An executable is native code: whoever
     can write into the directory, or to the URL `remote`, decides what this process runs.
@@ -79,15 +79,15 @@ class Store:
         self.eviction = Eviction(directory, max_bytes, clock) if directory else None
         self._remote = remote
         self._lock_timeout = lock_timeout
-        self._told_read_only = False
+        self._counted_read_only = False
 
     @property
     def has_remote(self) -> bool:
-        """Whether there is a remote tier to look into."""
+        """True if there is a remote tier to look into."""
         return self._remote is not None and self.directory is not None
 
     def get(self, kind: str, key: str, only: Collection[str] | None = None, *, remote: bool = True) -> Entry | None:
-        """An entry, checked; None where there is none that is sound.
+        """Read an entry, checked; None where there is none that is sound.
 
         only: the sections to read, if not all. remote: whether to look into the remote tier after a miss; what is
         found there is checked, stored here and given.
@@ -121,7 +121,7 @@ class Store:
         return False
 
     def reject(self, kind: str, key: str, why: str) -> None:
-        """Quarantine an entry that is sound and yet of no use, as one whose executable PJRT refuses."""
+        """Quarantine an entry that is sound and yet of no use, such as one whose executable PJRT refuses."""
         check_name(kind, key)
         self._quarantine(kind, key, BadEntry(Fault.REJECTED, why))
 
@@ -152,13 +152,13 @@ class Store:
         return data is not None and self._remote.push(kind, key, data, _PUSH_TIMEOUT)
 
     def remote_names(self) -> list[tuple[str, str, int]] | None:
-        """Kind, key and size of the entries of the remote tier; None where that cannot be found out."""
+        """List the kind, key and size of the remote tier's entries; None where that cannot be found out."""
         if self._remote is None:
             raise ValueError("this store has no remote tier")
         return self._remote.names(_PUSH_TIMEOUT)
 
     def get_file(self, kind: str, key: str) -> bytes | None:
-        """An entry's file as it is, checked; None where there is none that is sound."""
+        """Read the bytes of an entry's file, checked; None where there is none that is sound."""
 
         def read(file: BinaryIO) -> bytes:
             check_entry(file, kind, key)
@@ -184,14 +184,14 @@ class Store:
         return True
 
     def may_write(self) -> bool:
-        """Whether anything can be written; that it cannot is told once."""
-        if self.directory is not None and not self.directory.writable and not self._told_read_only:
-            self._told_read_only = True
+        """Return True if anything can be written; that it cannot is counted as a fault once."""
+        if self.directory is not None and not self.directory.writable and not self._counted_read_only:
+            self._counted_read_only = True
             self.faults.count(Fault.READ_ONLY, f"{self.directory.root} is only read: nothing new is kept")
         return self.directory is not None and self.directory.writable
 
     def examine(self, kind: str, key: str, read: Callable[[BinaryIO], _T]) -> _T | None:
-        """What `read` gives for an entry's file; None where that is missing, or unfit and then quarantined.
+        """Return what `read` makes of an entry's file; None if it is missing, or unfit and therefore quarantined.
 
         read: may raise BadEntry and OSError.
         """
