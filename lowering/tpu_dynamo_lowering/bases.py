@@ -21,8 +21,8 @@ _WRITES = aten.as_strided_scatter.default
 def find_bases(graph: Graph, mode: FakeTensorMode) -> dict[Node, str]:
     """Give every as_strided of a graph, in place, a dense tensor that holds what it reaches; offsets count from there.
 
-    Such a tensor is the operand itself or one that it is a view of. What is returned are the calls for which the graph
-    has none, each with the reason: an operand that enters the graph as a view of something larger, for one.
+    Such a tensor is the operand itself or one that it is a view of. Returns the calls for which the graph has none,
+    each with the reason: an operand that enters the graph as a view of something larger, for one.
     """
     refused = {}
     for node in [node for node in graph.nodes if node.target in (*_READS, _WRITES)]:

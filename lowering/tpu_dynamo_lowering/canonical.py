@@ -1,6 +1,6 @@
-"""A graph as text that says all that its program depends on, and nothing else: no names, lines or addresses.
+"""The text of a graph with all that its program depends on, and nothing else: no names, lines or addresses.
 
-What `lower` reads of a graph is written down here, for sizes that are numbers: see `bind_sizes`. Graphs with equal
+It holds everything that `lower` reads of a graph, for sizes that are numbers: see `bind_sizes`. Graphs with equal
 texts have equal programs, whatever their variables are called and wherever their code stands.
 """
 

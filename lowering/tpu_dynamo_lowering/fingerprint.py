@@ -38,7 +38,7 @@ def tables_digest() -> str:
 
 
 class _Same:
-    """Objects told apart by identity, and held, so that no other object has their addresses."""
+    """A cache key: objects compared by identity, and held, so that no other object gets their addresses."""
 
     def __init__(self, seen: tuple[int, ...], held: object):
         self._seen = seen

@@ -14,7 +14,7 @@ ORIGIN = ("stack_trace", "nn_module_stack", "source_fn_stack", "original_aten", 
 
 
 def inline(graph: Graph, body: GraphModule, inputs: Sequence[Any], origin: Mapping[str, Any] | None = None) -> Any:
-    """Copy `body`'s nodes to where nodes are inserted into `graph`; gives its outputs as nodes of `graph`.
+    """Copy `body`'s nodes to `graph`'s insertion point; return its outputs as nodes of `graph`.
 
     inputs: for each placeholder of `body` the node, or number, that stands for it. origin: metadata of which the
     copies take what says where they come from.

@@ -205,7 +205,7 @@ def replace_dynamic_broadcast(operation: Any) -> None:
 
 
 def erase_if_unused(operation: Any) -> bool:
-    """Erase an operation without side effects if nothing uses it; says whether it went."""
+    """Erase an operation without side effects if nothing uses it; return True if it was erased."""
     unused = all(next(iter(result.uses), None) is None for result in operation.results)
     if unused:
         operation.operation.erase()

@@ -27,7 +27,7 @@ permute = torch.ops.aten.permute.default
 def memory_order(shape: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
     """Return the dimensions of a dense tensor from the outermost in memory to the innermost.
 
-    Row-major for a tensor that is not dense (expanded, overlapping or with gaps): it crosses as a contiguous
+    Row-major for a tensor that is not dense (expanded, overlapping or with gaps): it enters as a contiguous
     copy. Dimensions of extent 1 keep their place, since their strides mean nothing.
     """
     return dense_order(shape, stride) or tuple(range(len(shape)))
@@ -53,7 +53,7 @@ def spec_of(value: torch.Tensor) -> TensorSpec:
 
 
 def expose_arguments(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[list[Argument], list[torch.Tensor]]:
-    """Turn placeholders into what the program takes, in place; the graph's large constants become placeholders.
+    """Make a graph's placeholders, in place, the program's arguments; its large constants become placeholders.
 
     A tensor whose memory is not row-major enters permuted to its memory order, and the graph begins by
     permuting it back: free in XLA, which gives the permuted parameter a layout. Placeholders without users go.

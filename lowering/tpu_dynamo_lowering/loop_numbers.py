@@ -162,7 +162,7 @@ class _Numbers:
         return self._graph.get_attr(name)
 
     def _take(self, node: Node) -> bool:
-        """Let a node take tensors for numbers; says whether it can."""
+        """Make a node take tensors in the place of numbers; return True if it can."""
         if not isinstance(node.target, OpOverload):
             return self._compute(node)
         if (overload := _with_tensors(node, self._numbers)) is not None:
@@ -192,7 +192,7 @@ class _Numbers:
         return False
 
     def _compute(self, node: Node) -> bool:
-        """Say Python's arithmetic in operators on tensors; says whether it is known."""
+        """Replace Python's arithmetic by operators on tensors; return True if the operation is a known one."""
         overload, kind = _ARITHMETIC.get(node.target), type(node.meta.get("val"))
         if overload is None or kind not in _DTYPES:
             return False

@@ -85,7 +85,7 @@ def _draw(graph: Graph, node: Node, target: Any, args: Any, key: Node) -> Node:
 
 
 def give_keys(graph_module: GraphModule, mode: FakeTensorMode) -> int:
-    """Put a key before the arguments of every operator that draws, in place; gives how many the program takes.
+    """Put a key before the arguments of every operator that draws, in place; return the number of keys.
 
     The keys become the graph's last placeholder, an int64 vector, if there are any.
     """

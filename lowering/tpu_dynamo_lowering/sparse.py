@@ -165,7 +165,7 @@ def _argument(node: Node, name: str) -> Any:
 
 
 def _inlined(node: Node, mode: FakeTensorMode, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Insert the operators of a function of nodes and numbers before `node`; gives its results as nodes."""
+    """Insert the operators of a function of nodes and numbers before `node`; return its results as nodes."""
     nodes = [argument for argument in args if isinstance(argument, Node)]
 
     def call(*tensors: Tensor) -> Any:

@@ -30,7 +30,7 @@ SourceLine = tuple[str, int]
 class LineCost:
     """The share of one source line; file and line are None for what cannot be attributed to any.
 
-    cycles: None where XLA estimates none, as for a CPU. unestimated: how many instructions have no estimate.
+    cycles: None where XLA estimates none, as for a CPU. unestimated: the number of instructions without an estimate.
     """
 
     file: str | None

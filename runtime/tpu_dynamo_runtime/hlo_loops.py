@@ -52,7 +52,7 @@ def trip_count(module: Module, caller: Computation, loop: Instruction) -> int | 
 
 
 class _UnknownValueError(Exception):
-    """A value that is not told by integers in the text."""
+    """A value that does not follow from integers in the text."""
 
 
 class _State:

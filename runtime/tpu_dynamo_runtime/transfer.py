@@ -14,7 +14,7 @@ from .pjrt import Buffer, Client
 from .resizable import let_resize
 from .traffic import Traffic
 
-# NumPy has no such formats itself: the bytes cross as integers of the same width.
+# NumPy has no such formats itself: the bytes are passed as integers of the same width.
 _EXTENDED = {
     torch.bfloat16: (torch.int16, ml_dtypes.bfloat16),
     torch.float8_e4m3fn: (torch.int8, ml_dtypes.float8_e4m3fn),

@@ -80,7 +80,7 @@ def archive_members(source: Path) -> list[Member]:
 
 
 def import_archive(store: Store, source: Path) -> Iterator[TakenIn]:
-    """Take the entries of an archive into a store, each checked before; gives what became of each.
+    """Take the entries of an archive into a store, each checked before; yield the result of each.
 
     An entry that the store has, sound, stays as it is. Raises BadArchive, after the members before, and OSError.
     """

@@ -108,7 +108,7 @@ class Eviction:
             return replace(file, last_use=now)
 
     def remove(self, file: File) -> bool:
-        """Remove a file unless it was used, or replaced, since it was listed; says whether it is gone."""
+        """Remove a file unless it was used, or replaced, since it was listed; return True if it is gone."""
         try:
             if os.lstat(file.path).st_mtime != file.last_use:
                 return False

@@ -1,4 +1,4 @@
-"""Faults: what can go wrong with a store, counted by name and told once; none of it reaches the user as an error."""
+"""The faults of a store, counted by name and logged once each; none of them reaches the user as an error."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def verify_all(store: Store, *, repair: bool = False) -> Iterator[tuple[str, str
 
 
 def remove(store: Store, kind: str, key: str) -> bool:
-    """Remove an entry; says whether there was one and it is gone."""
+    """Remove an entry; return True if there was one and it is gone."""
     check_name(kind, key)
     if store.directory is None or not store.may_write():
         return False
@@ -98,7 +98,7 @@ def remove(store: Store, kind: str, key: str) -> bool:
 
 
 def discard(store: Store, listed: Listed) -> bool:
-    """Remove an entry unless it was used, or replaced, since it was listed; says whether it is gone."""
+    """Remove an entry unless it was used, or replaced, since it was listed; return True if it is gone."""
     if store.directory is None or store.eviction is None or not store.may_write():
         return False
     path = store.directory.path(listed.kind, listed.key)
@@ -137,7 +137,7 @@ def prune(store: Store, *, max_bytes: int | None = None, max_age: float | None =
 
 
 def clear(store: Store) -> int:
-    """Remove all entries and what is in quarantine; gives the number of entries removed.
+    """Remove all entries, and the files in quarantine; return the number of entries removed.
 
     Files that are being written and locks stay: they belong to processes at work.
     """
@@ -148,7 +148,7 @@ def clear(store: Store) -> int:
 
 
 def export_entry(store: Store, kind: str, key: str, destination: Path) -> bool:
-    """Write an entry's file to `destination`, checked before; says whether that is done."""
+    """Check an entry's file and write it to `destination`; return True if that is done."""
     data = store.get_file(kind, key)
     if data is None:
         return False

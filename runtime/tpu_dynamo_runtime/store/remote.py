@@ -46,7 +46,7 @@ class Remote:
         return answer if isinstance(answer, bytes) else None
 
     def push(self, kind: str, key: str, data: bytes, timeout: float) -> bool:
-        """Write the file of an entry; says whether that is done."""
+        """Write the file of an entry; return True if that is done."""
 
         def write() -> bool:
             system, root = _open(self._url)

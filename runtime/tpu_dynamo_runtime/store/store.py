@@ -105,7 +105,7 @@ class Store:
         return entry
 
     def put(self, kind: str, key: str, sections: Mapping[str, bytes], metadata: Mapping[str, Any]) -> bool:
-        """Write an entry, in the place of an earlier one; says whether that is done.
+        """Write an entry, in the place of an earlier one; return True if that is done.
 
         Raises ValueError or TypeError for names that are none and for metadata that JSON cannot hold.
         """
@@ -145,7 +145,7 @@ class Store:
                     self.faults.count(Fault.LOCK_FAILED, f"{kind} {key}: {error}")
 
     def push(self, kind: str, key: str) -> bool:
-        """Write an entry to the remote tier, checked before; says whether that is done."""
+        """Check an entry and write it to the remote tier; return True if that is done."""
         if self._remote is None:
             raise ValueError("this store has no remote tier to push to")
         data = self.get_file(kind, key)
@@ -168,7 +168,7 @@ class Store:
         return self.examine(kind, key, read)
 
     def put_file(self, kind: str, key: str, pieces: Sequence[bytes]) -> bool:
-        """Write an entry's file, which was checked or just made; says whether that is done."""
+        """Write an entry's file, which was checked or just made; return True if that is done."""
         if self.directory is None or self.eviction is None or not self.may_write():
             return False
         if (size := sum(map(len, pieces))) > self.max_bytes:
