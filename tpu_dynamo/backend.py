@@ -58,4 +58,4 @@ def tpu(
 
 
 # torch._dynamo.reset() calls this. Dynamo may keep a compiled function in its module's globals for longer.
-tpu.reset = session().release_graphs  # type: ignore[attr-defined]
+tpu.reset = session().release_graphs  # pyright: ignore[reportFunctionMemberAccess]

@@ -54,7 +54,7 @@ def memory() -> Memory:
     counts = [reference_count(found, i) for i in range(len(found))]
     tensors, saved = [], []
     for tensor, count in zip(found, counts, strict=True):
-        (saved if count == saved_count and tensor._use_count() > 1 else tensors).append(tensor)
+        (saved if count == saved_count and tensor._use_count() > 1 else tensors).append(tensor)  # pyright: ignore[reportAttributeAccessIssue]
     states = [v for o in optimizers for state in o.state.values() for v in state.values()]
     parameters = [t for t in tensors if isinstance(t, torch.nn.Parameter)]
     counted: set[int] = set()

@@ -8,7 +8,7 @@ from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from tpu_dynamo_lowering import Program
-from tpu_dynamo_runtime import Client, Entry, Load, LoadedExecutable, Pool, Residents, reset_clients
+from tpu_dynamo_runtime import Client, Load, LoadedExecutable, Pool, PooledProgram, Residents, reset_clients
 from tpu_dynamo_runtime.store import Store, open_store
 
 from .cache import portable
@@ -41,7 +41,9 @@ class Session:
         self._executables: WeakSet[HoldsConstants] = WeakSet()
         self._residents: WeakKeyDictionary[Client, Residents] = WeakKeyDictionary()
 
-    def load(self, client: Client, program: Program, limit: int, cache: Cache | None = None, graph: str = "") -> Entry:
+    def load(
+        self, client: Client, program: Program, limit: int, cache: Cache | None = None, graph: str = ""
+    ) -> PooledProgram:
         """Return a graph's executable on a client: the one loaded already, one from the cache, or a newly compiled one.
 
         limit: how many executables of graphs may stay loaded. Raises XLA's errors.
@@ -50,7 +52,7 @@ class Session:
         obtain = partial(cache.executable, graph=graph) if cache is not None else None
         return self._load(self._graphs, client, program, obtain)
 
-    def load_operator(self, client: Client, program: Program) -> Entry:
+    def load_operator(self, client: Client, program: Program) -> PooledProgram:
         """Return an eager operator's executable on a client; the cache is the one that the environment names."""
         cache = self.cache(cache_settings())
         return self._load(self._operators, client, program, cache.executable if cache is not None else None)
@@ -79,7 +81,7 @@ class Session:
             os.register_at_fork(after_in_child=self._graphs.after_fork)
             os.register_at_fork(after_in_child=self._operators.after_fork)
 
-    def _load(self, pool: Pool, client: Client, program: Program, obtain: Load | None) -> Entry:
+    def _load(self, pool: Pool, client: Client, program: Program, obtain: Load | None) -> PooledProgram:
         self._watch_forks()
         if (entry := pool.find(client, program.digest)) is not None:
             self.statistics.count("cache_hits", "memory")

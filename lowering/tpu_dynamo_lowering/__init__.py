@@ -1,7 +1,7 @@
 """FX graph to StableHLO program; touches no device."""
 
 from . import fingerprint
-from .canonical import Unnameable, canonical, describe_tensor, written_nodes
+from .canonical import NoStableKey, canonical, describe_tensor, written_nodes
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, with_code
 from .inline import inline
 from .layouts import dense_order
@@ -25,6 +25,7 @@ __all__ = [
     "Literal",
     "Lowering",
     "LoweringFailed",
+    "NoStableKey",
     "Number",
     "Output",
     "Program",
@@ -32,7 +33,6 @@ __all__ = [
     "SourceLine",
     "Sparse",
     "TensorSpec",
-    "Unnameable",
     "Unsupported",
     "UnsupportedInput",
     "UnsupportedOp",

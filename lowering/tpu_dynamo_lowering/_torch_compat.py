@@ -20,7 +20,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx._lazy_graph_module import _LazyGraphModule, _use_lazy_graph_module
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import _len_torch_function_stack, _pop_mode, _push_mode
-from torch.utils._pytree import tree_leaves
+from torch.utils import _pytree as pytree
 
 __all__ = [
     "FakeTensor",
@@ -37,6 +37,7 @@ __all__ = [
     "is_view",
     "outside_of_function_modes",
     "overloads_of",
+    "pytree",
     "run_and_save_rng_state",
     "run_with_rng_state",
     "suggest_memory_format",
@@ -67,7 +68,7 @@ def defining(definitions: Mapping[OpOverload, Callable[..., Any]]) -> Iterator[N
 
 
 def fake_mode() -> FakeTensorMode:
-    """A fresh mode for tensors without data, of concrete sizes; real constants may meet them."""
+    """Return a fresh mode for fake tensors of concrete sizes; operators may mix them with real constants."""
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
@@ -87,16 +88,16 @@ def outside_of_function_modes() -> Iterator[None]:
 
 
 def graph_module_of(root: torch.nn.Module, graph: Graph) -> GraphModule:
-    """A graph with the attributes of `root`; its Python code is made only for somebody who calls it.
+    """Return a GraphModule with the attributes of `root`; its Python code is made only when it is called.
 
-    Nobody calls most of ours, and Python cannot read FX's code of an overload that has a keyword's name, as
+    Most of ours are never called, and Python cannot read FX's code of an overload that has a keyword's name, as
     `torch.ops.aten.random.from`.
     """
     return _LazyGraphModule(root, graph)
 
 
 def functional_graph(function: Callable[..., Any], tensors: list[torch.Tensor], mode: FakeTensorMode) -> GraphModule:
-    """The ATen graph of `function(*tensors)` on fake tensors of `mode`, without in-place operators.
+    """Trace `function(*tensors)` on fake tensors of `mode` into an ATen graph without in-place operators.
 
     Composite operators of torch's dispatcher come apart; views stay views.
     """
@@ -107,7 +108,7 @@ def functional_graph(function: Callable[..., Any], tensors: list[torch.Tensor], 
 
 
 def _as_outside_of_kernels() -> Any:
-    """Dispatching as it is in a user's code: inside a device's kernel PyTorch leaves out the keys that trace."""
+    """Return a context with the dispatch keys of a user's code: a device's kernel runs without the keys that trace."""
     autocast = [key for name, key in torch._C.DispatchKey.__members__.items() if name.startswith("Autocast")]
     outside = torch._C.DispatchKeySet(torch._C.DispatchKey.Undefined)
     for key in autocast:
@@ -116,7 +117,7 @@ def _as_outside_of_kernels() -> Any:
 
 
 def torch_decomposition(target: object) -> Callable[..., Any] | None:
-    """Torch's own decomposition of an operator, or None where it has none.
+    """Return torch's own decomposition of an operator, or None where it has none.
 
     Composite operators come apart by their own definition; Dynamo leaves some in a graph, as in the arithmetic on
     Python floats that it turns into tensors.
@@ -129,14 +130,14 @@ def torch_decomposition(target: object) -> Callable[..., Any] | None:
 
 
 def torch_decompositions() -> Mapping[Any, Callable[..., Any]]:
-    """The functions behind `torch_decomposition`, to which users may have added some."""
+    """Return the table behind `torch_decomposition`, to which users may have added entries."""
     return global_decomposition_table["post_autograd"]
 
 
 def custom_implementation(target: object) -> Callable[..., Any] | None:
-    """The Python function behind one of torch's own operators made by torch.library.custom_op, to be traced.
+    """Return the Python function behind an operator that torch itself made by torch.library.custom_op; None for others.
 
-    Other people's are not: such a function may leave PyTorch (for NumPy, say), which tracing cannot tell, and the
+    Other libraries' functions cannot be traced: they may leave PyTorch (for NumPy, say) unnoticed, and then the
     program would hold numbers from the trace.
     """
     definition = OPDEFS.get(target._schema.name) if isinstance(target, OpOverload) else None
@@ -153,7 +154,7 @@ def overloads_of(name: str) -> list[OpOverload]:
 
 
 def copies_of_views() -> list[tuple[OpOverload, OpOverload]]:
-    """Every ATen operator that copies what a view reads, with the view that takes the same arguments."""
+    """List the ATen operators that copy what a view reads, each with the view that takes the same arguments."""
     found = []
     for name in sorted(torch._C._dispatch_get_all_op_names()):
         packet, _, overload = name.removeprefix("aten::").partition(".")
@@ -178,7 +179,7 @@ def is_view(node: Node) -> bool:
     alias = node.target._schema.returns[0].alias_info
     if alias is None or alias.is_write or not isinstance(node.args[0], Node) or node.target in _READ_OTHERWISE:
         return False
-    values, base = tree_leaves(node.meta["val"]), node.args[0].meta["val"]
+    values, base = pytree.tree_leaves(node.meta["val"]), node.args[0].meta["val"]
     return isinstance(base, torch.Tensor) and all(
         isinstance(value, torch.Tensor) and value.dtype == base.dtype for value in values
     )

@@ -21,8 +21,8 @@ _WRITES = aten.as_strided_scatter.default
 def find_bases(graph: Graph, mode: FakeTensorMode) -> dict[Node, str]:
     """Give every as_strided of a graph, in place, a dense tensor that holds what it reaches; offsets count from there.
 
-    Such a tensor is the operand itself or one that it is a view of. What is returned are the calls for which the graph
-    has none, each with the reason: an operand that enters the graph as a view of something larger, for one.
+    Such a tensor is the operand itself or one that it is a view of. Returns the calls for which the graph has none,
+    each with the reason: an operand that enters the graph as a view of something larger, for one.
     """
     refused = {}
     for node in [node for node in graph.nodes if node.target in (*_READS, _WRITES)]:
@@ -48,7 +48,7 @@ def find_bases(graph: Graph, mode: FakeTensorMode) -> dict[Node, str]:
 
 
 def storage_offsets(graph: Graph) -> dict[int, int]:
-    """Where inputs must begin in their storages for the graph's as_strided calls to count their offsets from there.
+    """Return the storage offsets that inputs must have, because as_strided calls of the graph count from them.
 
     The keys are the positions of inputs. Calls without an offset count from their operand, wherever it begins.
     """
@@ -66,7 +66,7 @@ def storage_offsets(graph: Graph) -> dict[int, int]:
 
 
 def _given_offset(node: Node) -> Any:
-    """The offset that a call passes, None where it passes none."""
+    """Return the offset that a call passes, None where it passes none."""
     offset = node.args[4 if node.target is _WRITES else 3 :]
     return offset[0] if offset else node.kwargs.get("storage_offset")
 
@@ -84,9 +84,10 @@ def _reach(size: Sequence[int], stride: Sequence[int]) -> int:
 
 
 def _holder(node: Node, start: int, count: int) -> tuple[Node, int] | None:
-    """The nearest dense tensor, of a view and those that it is a view of, that has all of `count` elements of memory.
+    """Find the nearest dense tensor that has all of `count` elements of memory: a view, or what it is a view of.
 
-    start: where they begin, from the view's first element on. With it where the view begins in that tensor.
+    start: the first of them, counted from the view's first element. Returns the tensor and the view's offset in it,
+    or None where there is no such tensor.
     """
     first = _offset(node)
     before: int | None = 0
@@ -103,7 +104,7 @@ def _holder(node: Node, start: int, count: int) -> tuple[Node, int] | None:
 
 
 def _offset(node: Node) -> int | None:
-    """Where a tensor begins in its storage, in elements; None where it is not known."""
+    """Return a tensor's offset in its storage, in elements; None where it is not known."""
     return node.meta["storage_offset"] if "storage_offset" in node.meta else int(node.meta["val"].storage_offset())
 
 

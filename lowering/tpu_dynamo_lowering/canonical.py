@@ -1,6 +1,6 @@
-"""A graph as text that says all that its program depends on, and nothing else: no names, lines or addresses.
+"""The text of a graph with all that its program depends on, and nothing else: no names, lines or addresses.
 
-What `lower` reads of a graph is written down here, for sizes that are numbers: see `bind_sizes`. Graphs with equal
+It holds everything that `lower` reads of a graph, for sizes that are numbers: see `bind_sizes`. Graphs with equal
 texts have equal programs, whatever their variables are called and wherever their code stands.
 """
 
@@ -40,26 +40,26 @@ _FUNCTIONS |= {draw_key: "draw_key", as_number: "as_number"}
 _UNKNOWN = "?"
 
 
-class Unnameable(ValueError):
-    """A graph holds something that has no name which means the same in every process."""
+class NoStableKey(ValueError):
+    """A graph holds something that has no key that means the same in every process."""
 
 
 def canonical(graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float]) -> list[str]:
-    """One line for each node of a graph that `prepare` gave, with `sizes` in the place of its symbols.
+    """Write one line for each node of a graph that `prepare` gave, with `sizes` in the place of its symbols.
 
-    Raises Unnameable where equal texts might stand for different programs.
+    Raises NoStableKey where equal texts might stand for different programs.
     """
     return _Writer(graph_module, sizes).lines()
 
 
 def written_nodes(graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float]) -> list[Node]:
-    """The nodes that the lines of `canonical` stand for, in their order."""
+    """Return the nodes that the lines of `canonical` stand for, in their order."""
     writer = _Writer(graph_module, sizes)
     return [node for node in graph_module.graph.nodes if not writer.is_number(node)]
 
 
 def describe_tensor(tensor: torch.Tensor, sizes: Mapping[sympy.Symbol, int | float]) -> dict[str, Any]:
-    """The dtype, size, stride and device of a fake tensor as plain data, with `sizes` in the place of symbols."""
+    """Return a fake tensor's dtype, size, stride and device as plain data, with `sizes` in the place of symbols."""
     bound = _Numbers(sizes)
     return {
         "dtype": str(tensor.dtype).removeprefix("torch."),
@@ -70,7 +70,7 @@ def describe_tensor(tensor: torch.Tensor, sizes: Mapping[sympy.Symbol, int | flo
 
 
 class _Numbers:
-    """What symbolic numbers are; a symbol that has no number stays a question mark."""
+    """The values of symbolic numbers; a symbol that has no number stays a question mark."""
 
     def __init__(self, sizes: Mapping[sympy.Symbol, int | float]):
         self.sizes = {symbol: sympy.sympify(size) for symbol, size in sizes.items()}
@@ -123,7 +123,7 @@ class _Writer:
         if node.op == "get_attr":
             return self._attribute(node)
         if node.op != "call_function":
-            raise Unnameable(f"a node {node.op}")
+            raise NoStableKey(f"a node {node.op}")
         keyed = "keyed " if is_keyed(node) else ""
         return f"{keyed}{self._target(node.target)} {self._argument(node.args)} {self._argument(node.kwargs)}"
 
@@ -132,7 +132,7 @@ class _Writer:
             return "graph {" + "; ".join(_Writer(inner, self._sizes).lines()) + "}"
         value: Any = getattr(self._graph_module, str(node.target), None)
         if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.layout != torch.strided:
-            raise Unnameable(f"a constant of the type {type(value).__name__}")
+            raise NoStableKey(f"a constant of the type {type(value).__name__}")
         return f"constant {value.dtype}{list(value.shape)}{list(value.stride())} {_digest(value)}"
 
     def _target(self, target: Any) -> str:
@@ -140,18 +140,18 @@ class _Writer:
             schema = target._schema
             known = schema.name.partition("::")[0] in _NAMESPACES or schema.name in FOREIGN
             if not known and custom_implementation(target) is None:
-                raise Unnameable(f"the operator {target}, whose meaning another library can change")
+                raise NoStableKey(f"the operator {target}, whose meaning another library can change")
             return str(target)
         if isinstance(target, HigherOrderOperator):
             return f"higher order {target}"
         if target in _FUNCTIONS:
             return _FUNCTIONS[target]
-        raise Unnameable(f"a call of {getattr(target, '__qualname__', type(target).__name__)}")
+        raise NoStableKey(f"a call of {getattr(target, '__qualname__', type(target).__name__)}")
 
     def _argument(self, argument: Any) -> str:
         if isinstance(argument, Node):
             if self._names[argument] == _UNKNOWN:
-                raise Unnameable(f"the size {argument}, which has no number")
+                raise NoStableKey(f"the size {argument}, which has no number")
             return self._names[argument]
         if isinstance(argument, tuple | list):
             inner = ", ".join(map(self._argument, argument))
@@ -164,7 +164,7 @@ class _Writer:
             return self._target(argument)
         if type(argument) in _PLAIN:
             return repr(argument)
-        raise Unnameable(f"an argument of the type {type(argument).__name__}")
+        raise NoStableKey(f"an argument of the type {type(argument).__name__}")
 
     def _value(self, value: Any) -> str:
         if isinstance(value, torch.Tensor):
@@ -173,7 +173,7 @@ class _Writer:
             if type(value) is FakeTensor and value.layout == torch.sparse_coo:
                 return f": {value.dtype}{shape}{value.layout} {value.device}"
             if type(value) not in (torch.Tensor, FakeTensor) or value.layout != torch.strided:
-                raise Unnameable(f"a tensor of the type {type(value).__name__}, {value.layout}")
+                raise NoStableKey(f"a tensor of the type {type(value).__name__}, {value.layout}")
             stride = [number(size) for size in value.stride()]
             offset = bound_offset(value, number.sizes)
             # Without a number for one stride, the tensor is taken as contiguous.
@@ -185,7 +185,7 @@ class _Writer:
             return ""
         if isinstance(value, _SCALAR):
             return f": {self._number(value)!r}"
-        raise Unnameable(f"a value of the type {type(value).__name__}")
+        raise NoStableKey(f"a value of the type {type(value).__name__}")
 
 
 def _digest(tensor: torch.Tensor) -> str:

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from torch.fx import Graph, Node
-from torch.utils import _pytree as pytree
 
-from ._torch_compat import invoke_subgraph, with_effects
+from ._torch_compat import invoke_subgraph, pytree, with_effects
 from .subgraphs import subgraph
 
 aten = torch.ops.aten
@@ -70,7 +69,7 @@ def _call_plainly(graph: Graph, node: Node) -> None:
     """Call a graph whose effects, all of them checks, are gone, without a token."""
     _pass_token_on(graph, node)
     _, target, *args = node.args
-    node.target, node.args = target, tuple(args)  # type: ignore[assignment]
+    node.target, node.args = target, tuple(args)  # pyright: ignore[reportAttributeAccessIssue]
     node.meta["val"] = node.meta["val"][1:]
     for user in list(node.users):
         index: Any = user.args[1]

@@ -11,7 +11,7 @@ _PLACE = re.compile(r'"([^"]+\.py)":(\d+)')
 
 
 def explain(error: Any) -> tuple[str, SourceLine | None]:
-    """What an MLIRError says, without its locations, and the innermost line of the user's among those.
+    """Return an MLIRError's message without its locations, and the innermost of the user's lines among these.
 
     error: torch-mlir's or jaxlib's MLIRError; both carry `error_diagnostics`.
     """

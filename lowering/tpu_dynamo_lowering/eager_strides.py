@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
-from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode, OpOverload, suggest_memory_format
+from ._torch_compat import FakeTensorMode, OpOverload, pytree, suggest_memory_format
 
 aten = torch.ops.aten
 
@@ -41,7 +40,7 @@ def restore_strides(graph_module: GraphModule, mode: FakeTensorMode) -> None:
 
 
 def _first(node: Node, like: Tensor) -> Any:
-    """The node's value, its first tensor with the strides of another."""
+    """Return the node's value, its first tensor with the strides of `like`."""
     leaves, structure = pytree.tree_flatten(node.meta["val"])
     assert like.shape == leaves[0].shape, f"{node.target}: {like.shape}, not {leaves[0].shape}"
     leaves[0] = leaves[0].new_empty_strided(like.shape, like.stride())
@@ -64,12 +63,12 @@ def _floats(value: Any) -> Any:
 
 
 def _ldexp(self: Tensor, other: Tensor) -> Tensor:
-    """A product with two to a power, which is row-major."""
+    """Return a tensor with the strides of a product with a power of two, which is row-major."""
     return torch.add(_floats(self), torch.empty(other.shape, device=other.device))
 
 
 def _suggested(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Channels-last where `like` is, else row-major."""
+    """Return an empty tensor that is channels-last if `like` is, else row-major."""
     return torch.empty(tuple(shape), device=like.device, memory_format=suggest_memory_format(like))
 
 
@@ -100,7 +99,10 @@ def _max_unpool2d(self: Tensor, indices: Tensor, output_size: Sequence[int]) -> 
 
 
 def _roll(self: Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> Tensor:
-    """Two slices that are concatenated, dimension after dimension; of everything flattened without any."""
+    """Return a tensor with eager's strides: eager concatenates two slices, one dimension after the other.
+
+    Without dimensions it rolls the flattened tensor, and the result is row-major.
+    """
     rolled = _floats(self)
     if self.numel() and not dims:
         return torch.empty(self.shape, device=self.device)

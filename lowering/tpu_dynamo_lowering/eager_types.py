@@ -16,13 +16,13 @@ aten = torch.ops.aten
 
 
 def _promoted(node: Node) -> torch.dtype:
-    """The dtype to which the tensors that a node takes are promoted."""
+    """Return the dtype to which the tensors that a node takes are promoted."""
     first, second = (tensors_of(given)[0] for given in node.args[:2] if isinstance(given, Node))
     return torch.promote_types(first.dtype, second.dtype)
 
 
 def _of_self(node: Node) -> torch.dtype:
-    """The dtype of the second argument, the gradient being the first."""
+    """Return the dtype of the second argument; the first is the gradient."""
     given = node.args[1]
     assert isinstance(given, Node)
     return tensors_of(given)[0].dtype

@@ -1,4 +1,4 @@
-"""What lowering raises: what was asked, why it cannot be, the user's own line, what to do."""
+"""Errors of lowering. Each says what was asked, why it cannot be, the user's own line, and what to do."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 
 import torch
 from torch.fx import Node
-from torch.utils import _pytree as pytree
 
+from ._torch_compat import pytree
 from .source_lines import SourceLine, user_line
 
 
 def describe(value: object) -> str:
-    """A tensor as `float32[2, 3]`, anything else as itself."""
+    """Describe a tensor as `float32[2, 3]`, anything else as itself."""
     if isinstance(value, torch.Tensor):
         return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
     return str(value)
 
 
 def describe_call(node: Node) -> str:
-    """The node's operation with the dtypes and shapes of its arguments, as `aten.add.Tensor(float32[2], 1)`."""
+    """Describe the node's operation, dtypes and shapes of arguments included: `aten.add.Tensor(float32[2], 1)`."""
 
     def show(argument: object) -> str:
         if isinstance(argument, Node):
@@ -46,11 +46,11 @@ class Unsupported:
 
     @classmethod
     def at(cls, node: Node, why: str, hint: str) -> Unsupported:
-        """The refusal of `node`, described by its arguments and its line."""
+        """Make the refusal of `node`, described by its arguments and its line."""
         return cls(describe_call(node), why, hint, user_line(node))
 
     def as_dict(self) -> dict[str, str | int | None]:
-        """The refusal as plain data."""
+        """Return the refusal as plain data."""
         line = self.line
         return {
             "code": self.code, "operation": self.operation, "why": self.why, "hint": self.hint,
@@ -64,7 +64,7 @@ class Unsupported:
 
 
 def with_code(message: str, code: str) -> str:
-    """A message that names the page of its code."""
+    """Append the line that names the page of an error's code to its message."""
     return f"{message}\n  {code}: `tpu-dynamo explain {code}` says more"
 
 
@@ -119,5 +119,5 @@ class LoweringFailed(RuntimeError):
 
 
 def tensors_of(node: Node) -> list[torch.Tensor]:
-    """The fake tensors that `node` stands for: one, several, or none."""
+    """Return the fake tensors that `node` stands for: one, several, or none."""
     return [v for v in pytree.tree_leaves(node.meta.get("val")) if isinstance(v, torch.Tensor)]

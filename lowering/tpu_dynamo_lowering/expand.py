@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch.fx import Graph, GraphModule, Node
-from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode, custom_implementation, torch_decomposition
+from ._torch_compat import FakeTensorMode, custom_implementation, pytree, torch_decomposition
 from .bases import find_bases
 from .errors import Unsupported, UnsupportedOp, tensors_of
 from .inline import inline
@@ -57,7 +56,7 @@ def expand(graph_module: GraphModule, mode: FakeTensorMode) -> None:
 
 @dataclass
 class _Expansion:
-    """What is known while one graph is expanded: the bodies of the calls met so far."""
+    """The state while one graph is expanded: the bodies of the calls met so far."""
 
     mode: FakeTensorMode
     bodies: dict[str, tuple[GraphModule, list[Unsupported]]] = field(default_factory=dict)
@@ -122,7 +121,7 @@ def _within(node: Node, problem: Unsupported) -> Unsupported:
 
 
 def call_key(node: Node) -> str:
-    """Equal for two nodes that call one operator on tensors of equal shapes, dtypes and strides, else equally."""
+    """Return a key that is equal for calls of one operator with equal constants, shapes, dtypes and strides."""
     leaves, structure = pytree.tree_flatten((node.args, node.kwargs))
     parts = []
     for leaf in leaves:

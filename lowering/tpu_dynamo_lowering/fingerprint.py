@@ -12,7 +12,7 @@ import torch
 
 from . import jax_compat
 from ._torch_compat import OpOverload, torch_decompositions
-from .canonical import Unnameable
+from .canonical import NoStableKey
 from .table import PATTERNS, SHAPE_PATTERNS, all_lowerings
 
 _OURS = __name__.partition(".")[0]
@@ -39,7 +39,7 @@ def _sources(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes
 def tables_digest() -> str:
     """Return a digest of the names in the tables and of how each is lowered.
 
-    Raises Unnameable if a function in them is neither ours nor torch's.
+    Raises NoStableKey if a function in them is neither ours nor torch's.
     """
     lowerings = all_lowerings()
     functions = tuple(torch_decompositions().values())
@@ -85,7 +85,7 @@ def settings() -> dict[str, str]:
 
 
 def _refuse_strangers(function: object, operator: str) -> None:
-    """Raise Unnameable for a function of another package: it can change without anything that a key could name."""
+    """Raise NoStableKey for a function of another package: it can change without anything that a key could name."""
     home = "torch" if isinstance(function, OpOverload) else str(getattr(function, "__module__", None))
     if home.partition(".")[0] not in (_OURS, "torch"):
-        raise Unnameable(f"the lowering of {operator}, which is registered in {home}")
+        raise NoStableKey(f"the lowering of {operator}, which is registered in {home}")

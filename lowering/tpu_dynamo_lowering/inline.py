@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.fx import Graph, GraphModule, Node
-from torch.utils import _pytree as pytree
+
+from ._torch_compat import pytree
 
 # Metadata that says where a node comes from; the nodes that replace it inherit it.
 ORIGIN = ("stack_trace", "nn_module_stack", "source_fn_stack", "original_aten", "from_node")
 
 
 def inline(graph: Graph, body: GraphModule, inputs: Sequence[Any], origin: Mapping[str, Any] | None = None) -> Any:
-    """Copy `body`'s nodes to where nodes are inserted into `graph`; gives its outputs as nodes of `graph`.
+    """Copy `body`'s nodes to `graph`'s insertion point; return its outputs as nodes of `graph`.
 
     inputs: for each placeholder of `body` the node, or number, that stands for it. origin: metadata of which the
     copies take what says where they come from.

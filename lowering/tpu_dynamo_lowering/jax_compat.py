@@ -13,7 +13,7 @@ import jax
 from jax._src import config, sharding_impls
 from jax._src.config import include_full_tracebacks_in_locations
 from jax._src.interpreters import mlir as jax_mlir
-from jaxlib import _jax
+from jaxlib import _jax  # pyright: ignore[reportAttributeAccessIssue]
 from jaxlib.mlir import ir, passmanager
 from jaxlib.mlir.dialects import stablehlo
 
@@ -29,7 +29,7 @@ _PLAIN = (bool, int, float, str, enum.Enum, type(None))
 
 
 def lower_function(function: Callable[..., Any], operands: Sequence[jax.ShapeDtypeStruct], platform: str) -> ir.Module:
-    """The StableHLO module whose `@main` is `function` on `operands`, for one platform.
+    """Lower `function` on `operands` to a StableHLO module with one `@main`, for one platform.
 
     Initialises no backend, so it works on a machine without the platform. 64-bit types are kept in this call
     alone: JAX's x64 flag belongs to the user.
@@ -54,36 +54,36 @@ def lower_function(function: Callable[..., Any], operands: Sequence[jax.ShapeDty
 
 
 def settings() -> tuple[object, ...]:
-    """The settings of JAX that a trace depends on, in this thread: those that are plain values."""
+    """Return the settings of JAX that a trace in this thread depends on, as far as they are plain values."""
     return tuple(v if isinstance(v, _PLAIN) else type(v).__name__ for v in config.trace_context())
 
 
 def new_context() -> ir.Context:
-    """An MLIR context with the dialects that JAX and XLA speak."""
+    """Make an MLIR context with the dialects that JAX and XLA speak."""
     return jax_mlir.make_ir_context()
 
 
 def parse(bytecode: bytes, context: ir.Context) -> ir.Module:
-    """The module that MLIR bytecode or text holds."""
+    """Parse MLIR bytecode or text into a module."""
     with context:
         return ir.Module.parse(bytecode)
 
 
 def to_bytecode(module: ir.Module) -> bytes:
-    """The module as MLIR bytecode, locations included."""
+    """Write the module as MLIR bytecode, locations included."""
     sink = io.BytesIO()
     module.operation.write_bytecode(sink)
     return sink.getvalue()
 
 
 def as_text(bytecode: bytes) -> str:
-    """MLIR bytecode as text, with locations; large constants are elided."""
+    """Print MLIR bytecode as text, with locations; large constants are elided."""
     module = parse(bytecode, new_context())
     return str(module.operation.get_asm(enable_debug_info=True, large_elements_limit=64))
 
 
 def digest(module: ir.Module) -> str:
-    """SHA-256 of the module without its locations, in hexadecimal."""
+    """Compute the SHA-256 of the module without its locations, in hexadecimal."""
     with module.context:
         bare = ir.Module.parse(to_bytecode(module))
         passmanager.PassManager.parse("builtin.module(strip-debuginfo)").run(bare.operation)
@@ -91,7 +91,7 @@ def digest(module: ir.Module) -> str:
 
 
 def operations(module: ir.Module) -> list[Any]:
-    """Every operation of the module, regions included."""
+    """Yield every operation of the module, regions included."""
     found: list[Any] = []
 
     def collect(operation: Any) -> ir.WalkResult:
@@ -103,18 +103,18 @@ def operations(module: ir.Module) -> list[Any]:
 
 
 def functions(module: ir.Module) -> dict[str, Any]:
-    """The module's functions by symbol."""
+    """Return the module's functions by symbol."""
     return {ir.StringAttr(op.attributes["sym_name"]).value: op for op in module.body.operations}
 
 
 def custom_calls(module: ir.Module) -> tuple[str, ...]:
-    """The targets of the module's custom calls, sorted."""
+    """Return the targets of the module's custom calls, sorted."""
     calls = [op for op in operations(module) if op.operation.name == "stablehlo.custom_call"]
     return tuple(sorted({ir.StringAttr(call.attributes["call_target_name"]).value for call in calls}))
 
 
 def is_declaration(function: Any) -> bool:
-    """Whether a function has no body."""
+    """Return True if a function has no body."""
     return not function.regions[0].blocks
 
 
@@ -205,7 +205,7 @@ def replace_dynamic_broadcast(operation: Any) -> None:
 
 
 def erase_if_unused(operation: Any) -> bool:
-    """Erase an operation without side effects if nothing uses it; says whether it went."""
+    """Erase an operation without side effects if nothing uses it; return True if it was erased."""
     unused = all(next(iter(result.uses), None) is None for result in operation.results)
     if unused:
         operation.operation.erase()
@@ -237,7 +237,7 @@ def _compare(operation: Any, operands: list[Any]) -> Any:
 
 
 def element_type(value: Any) -> str:
-    """The element type of an MLIR tensor value, as MLIR prints it."""
+    """Return the element type of an MLIR tensor value, as MLIR prints it."""
     return str(ir.RankedTensorType(value.type).element_type)
 
 
@@ -249,7 +249,7 @@ def set_precision(operation: Any, precision: str) -> None:
 
 
 def array_type(value: Any) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of an MLIR tensor value."""
+    """Return the shape and dtype of an MLIR tensor value."""
     shape, element = ir.RankedTensorType(value.type).shape, element_type(value)
     name = _NUMPY.get(element) or re.sub("^u?i", lambda sign: sign[0].replace("i", "int"), element)
     return jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(name))
@@ -292,7 +292,7 @@ def convert_operands(operation: Any) -> None:
 
 
 def dot_parameters(operation: Any) -> dict[str, Any]:
-    """The parameters of a `dot_general` as `lax.dot_general` names them."""
+    """Return the parameters of a `dot_general` as `lax.dot_general` names them."""
     dims = stablehlo.DotDimensionNumbers(operation.attributes["dot_dimension_numbers"])
     contracting = tuple(dims.lhs_contracting_dimensions), tuple(dims.rhs_contracting_dimensions)
     batch = tuple(dims.lhs_batching_dimensions), tuple(dims.rhs_batching_dimensions)
@@ -300,7 +300,7 @@ def dot_parameters(operation: Any) -> dict[str, Any]:
 
 
 def convolution_parameters(operation: Any) -> dict[str, Any]:
-    """The parameters of a `convolution`, other than a gradient's, as integers.convolution names them."""
+    """Return the parameters of a `convolution`, other than a gradient's, as integers.convolution names them."""
     given = operation.attributes
     dims = stablehlo.ConvDimensionNumbers(given["dimension_numbers"])
     assert ir.IntegerAttr(given["batch_group_count"]).value == 1, "no convolution of integers has groups of batches"
@@ -325,11 +325,11 @@ def convolution_parameters(operation: Any) -> dict[str, Any]:
 
 
 def fft_parameters(operation: Any) -> dict[str, Any]:
-    """The kind of an `fft`, such as `RFFT`, and its lengths."""
+    """Return the kind of an `fft`, such as `RFFT`, and its lengths."""
     kind = str(operation.attributes["fft_type"]).split()[-1].rstrip(">")
     return {"fft_type": kind, "lengths": tuple(ir.DenseI64ArrayAttr(operation.attributes["fft_length"]))}
 
 
 def dialects(operations_: Iterable[Any]) -> set[str]:
-    """The dialects that the operations belong to."""
+    """Return the dialects that the operations belong to."""
     return {operation.operation.name.partition(".")[0] for operation in operations_}

@@ -1,4 +1,4 @@
-"""How a graph's tensors enter and leave its program: memory order made explicit, constants as arguments."""
+"""The layouts of tensors that enter and leave a program: memory order made explicit, constants as arguments."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ permute = torch.ops.aten.permute.default
 
 
 def memory_order(shape: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
-    """The dimensions of a dense tensor from the outermost in memory to the innermost.
+    """Return the dimensions of a dense tensor from the outermost in memory to the innermost.
 
-    Row-major for a tensor that is not dense (expanded, overlapping or with gaps): it crosses as a contiguous
+    Row-major for a tensor that is not dense (expanded, overlapping or with gaps): it enters as a contiguous
     copy. Dimensions of extent 1 keep their place, since their strides mean nothing.
     """
     return dense_order(shape, stride) or tuple(range(len(shape)))
 
 
 def dense_order(shape: Sequence[int], stride: Sequence[int]) -> tuple[int, ...] | None:
-    """The memory order of a dense tensor, None for one that is not dense."""
+    """Return the memory order of a dense tensor, None for one that is not dense."""
     real = [d for d in range(len(shape)) if shape[d] != 1]
     by_stride = sorted(real, key=lambda d: -stride[d])
     expected = 1
@@ -47,13 +47,13 @@ def dense_order(shape: Sequence[int], stride: Sequence[int]) -> tuple[int, ...] 
 
 
 def spec_of(value: torch.Tensor) -> TensorSpec:
-    """The spec of a fake tensor of concrete sizes."""
+    """Make the spec of a fake tensor of concrete sizes."""
     shape = tuple(value.shape)
     return TensorSpec(shape, value.dtype, memory_order(shape, value.stride()), value.device.type)
 
 
 def expose_arguments(graph_module: GraphModule, mode: FakeTensorMode) -> tuple[list[Argument], list[torch.Tensor]]:
-    """Turn placeholders into what the program takes, in place; the graph's large constants become placeholders.
+    """Make a graph's placeholders, in place, the program's arguments; its large constants become placeholders.
 
     A tensor whose memory is not row-major enters permuted to its memory order, and the graph begins by
     permuting it back: free in XLA, which gives the permuted parameter a layout. Placeholders without users go.
@@ -164,7 +164,7 @@ def expose_results(
 
 
 def _with_bases(output: Node) -> list[tuple[Any, Node | None]]:
-    """Each output with the tensor whose memory it shares with another output, if it does."""
+    """Return each output with the tensor that it and another output view; None for one that shares no memory."""
     values: Any = output.args[0]
     bases = {value: _base(value) for value in values if isinstance(value, Node)}
     for value in bases:
@@ -182,7 +182,7 @@ def _with_bases(output: Node) -> list[tuple[Any, Node | None]]:
 
 
 def _base(node: Node) -> Node | None:
-    """The tensor whose memory `node` views; None for the graph's inputs, whose views AOTAutograd makes itself."""
+    """Return the tensor whose memory `node` views; None for a graph's input: AOTAutograd makes its views itself."""
     while is_view(node):
         node = node.all_input_nodes[0]
     return None if node.op == "placeholder" else node

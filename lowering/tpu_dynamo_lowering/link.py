@@ -54,7 +54,7 @@ def _kernel_bytecode(kernel: _CachedKernel, platform: str) -> bytes:
 
 
 def _lower_kernels(kernels: Mapping[str, KernelCall], platform: str) -> dict[str, bytes]:
-    """The kernels' own modules by symbol. Raises UnsupportedOp with all calls that their kernels refuse."""
+    """Lower each kernel to a module, by symbol. Raises UnsupportedOp with all calls that their kernels refuse."""
     lowered: dict[str, bytes] = {}
     refused: list[Unsupported] = []
     for symbol, call in kernels.items():

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Node
-from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode, OpOverload, fake_mode
+from ._torch_compat import FakeTensorMode, OpOverload, fake_mode, pytree
 from .errors import Unsupported
 from .subgraphs import subgraph
 
@@ -69,7 +68,7 @@ _HINT = "let the loop carry a tensor, torch.tensor(0) in the place of 0, or writ
 
 
 def as_number(value: torch.Tensor) -> int:
-    """Stands in a graph before an output that the caller gets as a Python int."""
+    """Mark, in a graph, an output that the caller gets as a Python int. Never called."""
     raise AssertionError("a mark in a graph, never called")
 
 
@@ -110,7 +109,7 @@ class _Numbers:
                 node.meta[REFUSAL] = Unsupported.at(node, _WHY, _HINT)
 
     def returned(self, value: Node) -> Node:
-        """An output of the graph: marked if the caller wants a number."""
+        """Return an output of the graph, marked by `as_number` if the caller wants a number."""
         return self._call(as_number, (value,), torch.int64, value) if value in self._numbers else value
 
     def _scalar(self, dtype: torch.dtype) -> torch.Tensor:
@@ -118,7 +117,7 @@ class _Numbers:
             return torch.empty((), dtype=dtype)
 
     def _call(self, target: Any, args: tuple[Any, ...], result: torch.dtype, like: Node, **kwargs: Any) -> Node:
-        """A call that gives a tensor without dimensions, at the line of another node."""
+        """Insert a call whose result is a tensor without dimensions, with the source line of the node `like`."""
         node = self._graph.call_function(target, args, kwargs)
         node.meta.update({k: v for k, v in like.meta.items() if k != "val"}, val=self._scalar(result))
         return node
@@ -145,7 +144,7 @@ class _Numbers:
         node.meta["val"] = tuple(self._scalar(torch.int64) if i in ints else value for i, value in enumerate(results))
 
     def _inner(self, graph: Any, marked: set[int]) -> Node:
-        """A node for a copy of an inner graph whose placeholders of those numbers are tensors."""
+        """Insert a node for a copy of an inner graph in which the placeholders at these positions are tensors."""
         inner = subgraph(graph)
         assert inner is not None
         copy = Graph(inner)
@@ -163,24 +162,26 @@ class _Numbers:
         return self._graph.get_attr(name)
 
     def _take(self, node: Node) -> bool:
-        """Let a node take tensors for numbers; says whether it can."""
+        """Make a node take tensors in the place of numbers; return True if it can."""
         if not isinstance(node.target, OpOverload):
             return self._compute(node)
         if (overload := _with_tensors(node, self._numbers)) is not None:
             node.target = overload
             return True
+        source: Any
+        dim: Any
         with self._graph.inserting_before(node):
             if node.target is aten.select.int and node.args[0] not in self._numbers:
                 source, dim, index = node.args
-                rank = source.meta["val"].ndim  # type: ignore[union-attr]
+                rank = source.meta["val"].ndim
                 node.target = aten.index.Tensor
-                node.args = (source, [*[None] * (dim % rank), index])  # type: ignore[operator]
+                node.args = (source, [*[None] * (dim % rank), index])
                 return True
             if node.target is aten.select_scatter.default:
                 source, values, dim, index = node.args
-                rank = source.meta["val"].ndim  # type: ignore[union-attr]
+                rank = source.meta["val"].ndim
                 node.target = aten.index_put.default
-                node.args = (source, [*[None] * (dim % rank), index], values)  # type: ignore[operator]
+                node.args = (source, [*[None] * (dim % rank), index], values)
                 return True
             place = _FILLS.get(node.target)
             if place is not None and node.args[place] in self._numbers:
@@ -191,7 +192,7 @@ class _Numbers:
         return False
 
     def _compute(self, node: Node) -> bool:
-        """Say Python's arithmetic in operators on tensors; says whether it is known."""
+        """Replace Python's arithmetic by operators on tensors; return True if the operation is a known one."""
         overload, kind = _ARITHMETIC.get(node.target), type(node.meta.get("val"))
         if overload is None or kind not in _DTYPES:
             return False
@@ -224,8 +225,8 @@ def _is_float(argument: Any) -> bool:
 
 
 def _with_tensors(node: Node, numbers: set[Node]) -> OpOverload | None:
-    """The overload of a node's operator that takes tensors where the node has numbers; None where there is none."""
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    """Find the overload of a node's operator that takes tensors where the node has numbers; None if there is none."""
+    schema = node.target._schema.arguments  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
     given = dict(zip((a.name for a in schema), node.args, strict=False)) | dict(node.kwargs)
     wanted = {name for name, value in given.items() if isinstance(value, Node) and value in numbers}
     inside = [value for value in given.values() if isinstance(value, list | tuple)]

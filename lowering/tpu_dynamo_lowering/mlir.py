@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=false
 """The one door to torch-mlir: an expanded FX graph becomes StableHLO by our own list of passes."""
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class _NodeImporter(fx_importer.GraphNodeImporter):
         )
 
     def _tensor_literal(self, tensor: torch.Tensor) -> ir.Value:
-        """A constant by its bytes; the stock way makes a list of numbers, and casts booleans, which has no pattern."""
+        """Make a constant of its bytes; torch-mlir makes a list of numbers and casts booleans (no pattern)."""
         data = tensor.detach().cpu().contiguous()
         if data.dtype == torch.bool:
             attribute = ir.DenseElementsAttr.get(data.numpy())
@@ -93,7 +94,7 @@ class _Types(fx_importer.ContextCache):
     __slots__ = ()
 
     def get_node_location(self, node: Node) -> ir.Location | None:
-        """The user's line, under a name that says it too.
+        """Return the location of the user's line, under a name that contains it too.
 
         XLA keeps of a location its name and the file beneath it; a chain of callers it drops. When it inlines a call it
         puts the call's name before the names in the body, so that the code of a kernel tells whose line it computes.
@@ -128,13 +129,13 @@ def _import(graph: Graph, kernels: Mapping[str, KernelCall]) -> ir.Module:
 
 
 def torch_dialect_text(graph_module: GraphModule, kernels: Mapping[str, KernelCall]) -> str:
-    """The graph in the torch dialect, as text with locations; large constants are elided."""
+    """Print the graph in the torch dialect, as text with locations; large constants are elided."""
     module = _import(graph_module.graph, kernels)
     return module.operation.get_asm(enable_debug_info=True, large_elements_limit=64)
 
 
 def to_stablehlo(graph_module: GraphModule, kernels: Mapping[str, KernelCall]) -> bytes:
-    """The graph as MLIR bytecode: StableHLO and CHLO, arith constants, and declarations of `kernels`.
+    """Lower the graph to MLIR bytecode: StableHLO and CHLO, arith constants, and declarations of `kernels`.
 
     Every operator of the graph must be one of torch_mlir_ops.py or carry a kernel call. Raises LoweringFailed
     with the user's line when a pass refuses.

@@ -32,7 +32,7 @@ Observer = Callable[[str, Callable[[], str]], None]
 
 
 def prepare(graph_module: GraphModule) -> GraphModule:
-    """A copy of a graph of AOTAutograd's without what no program needs to know: checks, and generators' states.
+    """Copy a graph of AOTAutograd's without checks and generators' states, which programs do not need.
 
     Ints that loops carry are tensors in it.
     """
@@ -53,7 +53,7 @@ def trace(
     specs: Sequence[tuple[Sequence[int], Sequence[int], torch.dtype]],
     device: str = "cpu",
 ) -> GraphModule:
-    """The functional ATen graph of a function of tensors, ready for `lower`; nothing is computed.
+    """Trace a function of tensors into a functional ATen graph, ready for `lower`; nothing is computed.
 
     specs: the shape, strides in elements and dtype of each tensor. device: where the function finds them.
     """
@@ -78,7 +78,7 @@ def lower(
     donates: bool = False,
     observe: Observer = lambda name, write: None,
 ) -> Program:
-    """The StableHLO program of a functional ATen graph, with its symbolic sizes bound to numbers.
+    """Lower a functional ATen graph to a StableHLO program, its symbolic sizes bound to numbers.
 
     graph_module: what `prepare` gave; nodes carry fake tensors in `meta["val"]`; it is left as it is. platform:
     `cpu`, `cuda` or `tpu`. donates: let the new values of inputs that the graph writes to take the inputs' memory.
@@ -126,5 +126,5 @@ def lower(
 
 
 def readable(graph_module: GraphModule) -> str:
-    """The graph as Python code, with shapes, dtypes and the user's lines as comments."""
+    """Print the graph as Python code, with shapes, dtypes and the user's lines as comments."""
     return graph_module.print_readable(print_output=False, include_stride=True, include_device=True)

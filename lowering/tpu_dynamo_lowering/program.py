@@ -1,4 +1,4 @@
-"""What lowering gives: a StableHLO program and the way a caller's tensors enter and leave it."""
+"""The result of lowering: a StableHLO program, and how a caller's tensors enter and leave it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from . import jax_compat
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """The shape, dtype and memory order of one tensor that crosses into or out of a program.
+    """The shape, dtype and memory order of one tensor that enters or leaves a program.
 
     `order` lists the tensor's dimensions from the outermost in memory to the innermost; the program sees the
-    tensor permuted by it, so that a dense tensor of any stride order crosses without a copy. Row-major is
+    tensor permuted by it, so that a dense tensor of any stride order is passed without a copy. Row-major is
     `(0, 1, ..., rank - 1)`. device: the type of the device that the graph has it on.
     """
 
@@ -64,7 +64,7 @@ class View:
 
 @dataclass(frozen=True)
 class Given:
-    """One output of the graph that is its input at `position`, the very tensor: what a forward graph saves."""
+    """One output of the graph that is the very tensor of its input at `position`, as a forward graph saves it."""
 
     position: int
 
@@ -122,7 +122,7 @@ class Program:
     outputs: in the order of the graph's outputs. updates: what the graph writes to its inputs.
     constants: tensors that the graph holds and `@main` takes after the graph's own inputs.
     storage_offsets: positions of inputs that must begin at an element of their storages, and that element.
-    random_keys: how many int64 keys each call must draw; they are one vector, the input after the graph's own.
+    random_keys: the number of int64 keys that each call draws; they are one vector, the input after the graph's own.
     custom_calls: the targets of its custom calls, which whoever compiles or loads it must have registered.
     """
 
@@ -139,9 +139,9 @@ class Program:
 
     @property
     def inputs(self) -> int:
-        """How many of the arguments are inputs of the graph or random keys; the rest are constants."""
+        """The number of arguments that are inputs of the graph or random keys; the rest are constants."""
         return len(self.arguments) - len(self.constants)
 
     def text(self) -> str:
-        """The program as MLIR text with locations; large constants are elided."""
+        """Print the program as MLIR text with locations; large constants are elided."""
         return jax_compat.as_text(self.stablehlo)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from ._torch_compat import FakeTensorMode, fake_mode, run_and_save_rng_state, run_with_rng_state
+from ._torch_compat import FakeTensor, FakeTensorMode, fake_mode, run_and_save_rng_state, run_with_rng_state
 from .table import Lowering, choose
 
 aten = torch.ops.aten
@@ -21,7 +21,7 @@ _KEYED = "tpu_dynamo_keyed"
 
 
 def draw_key() -> torch.Tensor:
-    """Stands in a graph for a key, an int64[1], until give_keys says which."""
+    """Mark the place of a key, an int64[1], in a graph until give_keys puts one there. Never called."""
     raise AssertionError("a mark in a graph, never called")
 
 
@@ -73,11 +73,11 @@ def _key_value() -> torch.Tensor:
 
 
 def _draw(graph: Graph, node: Node, target: Any, args: Any, key: Node) -> Node:
-    """A call of the operator itself, with the types that it gives for such arguments, which the mark does not say."""
+    """Insert a call of the operator itself, with its results' fake tensors, which the marking node does not have."""
     call = graph.call_function(target, (key, *args), dict(node.kwargs))
     call.meta.update({k: v for k, v in node.meta.items() if k != "val"})
     fakes = [torch.fx.map_arg(argument, lambda n: n.meta["val"]) for argument in args]
-    modes = [fake.fake_mode for fake in fakes if isinstance(fake, torch.Tensor)]
+    modes = [fake.fake_mode for fake in fakes if isinstance(fake, FakeTensor)]
     with modes[0] if modes else fake_mode():
         call.meta["val"] = target(*fakes, **node.kwargs)
     call.meta[_KEYED] = True
@@ -85,7 +85,7 @@ def _draw(graph: Graph, node: Node, target: Any, args: Any, key: Node) -> Node:
 
 
 def give_keys(graph_module: GraphModule, mode: FakeTensorMode) -> int:
-    """Put a key before the arguments of every operator that draws, in place; gives how many the program takes.
+    """Put a key before the arguments of every operator that draws, in place; return the number of keys.
 
     The keys become the graph's last placeholder, an int64 vector, if there are any.
     """
@@ -117,7 +117,7 @@ def _slice_keys(graph: Graph, mode: FakeTensorMode, count: int) -> list[Node]:
 
 
 def is_keyed(node: Node) -> bool:
-    """Whether a draw has its key already."""
+    """Return True if a draw has its key already."""
     return _KEYED in node.meta
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import sympy
 import torch
 from torch.fx import GraphModule, Node
-from torch.utils import _pytree as pytree
 
-from ._torch_compat import FakeTensorMode, graph_module_of
+from ._torch_compat import FakeTensorMode, graph_module_of, pytree
 from .errors import Unsupported, UnsupportedOp
 from .loop_numbers import REFUSAL
 from .subgraphs import subgraph
@@ -21,20 +20,20 @@ SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 @dataclass(frozen=True)
 class SizeSource:
-    """Where a symbol's value stands among a call's arguments: an argument itself, or one of its dimensions."""
+    """The place of a symbol's value among a call's arguments: an argument itself, or one of its dimensions."""
 
     symbol: sympy.Symbol
     position: int
     dimension: int | None
 
     def read(self, arguments: Sequence[Any]) -> int | float:
-        """The symbol's value in this call."""
+        """Return the symbol's value in a call with these arguments."""
         argument = arguments[self.position]
         return argument if self.dimension is None else argument.shape[self.dimension]
 
 
 def size_sources(graph_module: GraphModule) -> tuple[SizeSource, ...]:
-    """One source for every symbol that the graph computes with, in the order of the inputs.
+    """Find one source for every symbol that the graph computes with, in the order of the inputs.
 
     A symbol that stands in strides alone is none of them: a program does not depend on it. Raises UnsupportedOp
     when a size depends on data (an unbacked symbol): no executable can be chosen before the values are known.
@@ -102,7 +101,7 @@ def _symbolic_values(value: Any) -> list[Any]:
 
 
 def bound_offset(value: Any, values: Mapping[sympy.Symbol, sympy.Expr]) -> int | None:
-    """Where a tensor begins in its storage, counted in elements; None where it is not known."""
+    """Return a tensor's offset in its storage, in elements; None where it is not known."""
     offset = value.storage_offset() if isinstance(value, torch.Tensor) else None
     if isinstance(offset, torch.SymInt):
         bound = offset.node.expr.xreplace(values)
@@ -113,7 +112,7 @@ def bound_offset(value: Any, values: Mapping[sympy.Symbol, sympy.Expr]) -> int |
 def bind_sizes(
     graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float], mode: FakeTensorMode
 ) -> GraphModule:
-    """A copy of the graph in which every size is a number.
+    """Copy the graph with a number in the place of every symbolic size.
 
     Each tensor's `meta["val"]` becomes a fake tensor of `mode` with concrete sizes and strides, contiguous where a
     stride has no number in `sizes`; nodes that compute sizes vanish into their users' arguments. Placeholders stay,

@@ -38,12 +38,12 @@ class SourceLine:
 
 
 def is_own(file: str) -> bool:
-    """Whether a file is the user's or one of their libraries', not torch's."""
+    """Return True if a file is the user's or one of their libraries', not torch's."""
     return not file.startswith(_torch_folder())
 
 
 def user_line(node: Node) -> SourceLine | None:
-    """The innermost frame outside torch's folder of the stack trace that Dynamo left on `node`.
+    """Return the innermost frame outside torch's folder of the stack trace that Dynamo left on `node`.
 
     Backward nodes carry the trace of the forward operation. None where a node has no trace, as nodes that
     AOTAutograd adds by itself.
@@ -57,7 +57,7 @@ def user_line(node: Node) -> SourceLine | None:
 
 
 def operation_name(line: SourceLine, node: Node) -> str:
-    """What HLO calls an operation, as `/project/model.py:7/aten.mm.default`.
+    """Return the name of an operation in HLO, such as `/project/model.py:7/aten.mm.default`.
 
     Tools that show HLO show this name, and the costs of a program are split by the place that it begins with.
     """
@@ -65,6 +65,6 @@ def operation_name(line: SourceLine, node: Node) -> str:
 
 
 def named_operation(text: str) -> tuple[str, SourceLine] | None:
-    """The first operation of a graph, and its line, that a text in XLA's words names as HLO does; None for none."""
+    """Find the first operation of a graph, and its line, whose HLO name is in a message of XLA's; None for none."""
     match = re.search(r'op_name="(?:[^"]*/)??(/[^":]+|<[^">]+>):(\d+)/([\w.]+)', text)
     return None if match is None else (match[3], SourceLine(match[1], int(match[2])))

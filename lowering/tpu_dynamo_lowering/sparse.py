@@ -32,7 +32,7 @@ _HINT = "make the embedding with sparse=False, or keep it outside the compiled f
 
 @dataclass(frozen=True)
 class Parts:
-    """What a sparse COO tensor of the graph is the sum of.
+    """A sparse COO tensor of the graph, as a sum of terms.
 
     terms: the indices, int64[sparse dimensions, entries], and the values, [entries, *dense dimensions], of each.
     gaps: whether entries with negative indices stand for none.
@@ -43,7 +43,7 @@ class Parts:
 
 
 def take_apart(graph: Graph, mode: FakeTensorMode) -> dict[Node, Parts]:
-    """The sparse tensors of a graph in parts; what makes dense tensors of them is replaced, in place.
+    """Take the sparse tensors of a graph apart; operators that make dense tensors of them are replaced, in place.
 
     The nodes of the sparse tensors stay, for the graph's output alone to use. Raises UnsupportedOp for what else uses
     them, and for sparse tensors of a device.
@@ -64,7 +64,7 @@ def take_apart(graph: Graph, mode: FakeTensorMode) -> dict[Node, Parts]:
 
 
 def _parts(node: Node, mode: FakeTensorMode, found: dict[Node, Parts]) -> Parts | None:
-    """The parts of a sparse tensor, None for a dense one. Raises NotImplementedError for what cannot be in parts."""
+    """Return the parts of a sparse tensor, None for a dense one. Raises NotImplementedError where it has none."""
     sparse = [found[operand] for operand in node.all_input_nodes if operand in found]
     device = node.meta["val"].device.type if isinstance(node.meta.get("val"), Tensor) else None
     if node.target is _COO:
@@ -91,7 +91,7 @@ def _parts(node: Node, mode: FakeTensorMode, found: dict[Node, Parts]) -> Parts 
 
 
 def _sum(node: Node, mode: FakeTensorMode, found: dict[Node, Parts]) -> Parts | None:
-    """The sum of two tensors of which one, or each, is sparse; one with a dense tensor is dense, and put in place."""
+    """Add two tensors of which one is sparse, or both are; a sum with a dense tensor is dense and replaces the node."""
     left, right = _operands(node)
     alpha: Any = node.kwargs.get("alpha", 1)
     if left in found and right in found:
@@ -114,7 +114,7 @@ def _sum(node: Node, mode: FakeTensorMode, found: dict[Node, Parts]) -> Parts | 
 
 
 def _scaled(node: Node, mode: FakeTensorMode, of: Parts, factor: Any) -> Parts:
-    """A sparse tensor times a number or a dense tensor, of which only what the entries meet counts."""
+    """Multiply a sparse tensor by a number, or by the elements of a dense tensor at its indices."""
     shape = node.meta["val"].shape
 
     def scaled(indices: Tensor, values: Tensor, factor: Any) -> Tensor:
@@ -139,7 +139,7 @@ def _bag_gradient(
     per_sample_weights: Tensor | None,
     padding_idx: int = -1,
 ) -> tuple[Tensor, Tensor]:
-    """The indices and values of what ATen's `_embedding_bag_sparse_backward` gives; -1 for rows that do not count."""
+    """Compute indices and values of ATen's `_embedding_bag_sparse_backward`; the index -1 marks rows without effect."""
     bags = grad.shape[0]
     places = torch.arange(indices.shape[0], dtype=offsets.dtype, device=indices.device)
     bag = (torch.searchsorted(offsets[:bags], places, right=True) - 1).clamp(min=0)
@@ -159,13 +159,13 @@ def _operands(node: Node) -> tuple[Any, Any]:
 
 
 def _argument(node: Node, name: str) -> Any:
-    """What a call passes for a parameter of its operator's, None where it leaves it out."""
-    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
+    """Return the argument that a call passes for a parameter of its operator, None where it leaves it out."""
+    names = [argument.name for argument in node.target._schema.arguments]  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
     return dict(zip(names, node.args, strict=False)).get(name, node.kwargs.get(name))
 
 
 def _inlined(node: Node, mode: FakeTensorMode, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Insert the operators of a function of nodes and numbers before `node`; gives its results as nodes."""
+    """Insert the operators of a function of nodes and numbers before `node`; return its results as nodes."""
     nodes = [argument for argument in args if isinstance(argument, Node)]
 
     def call(*tensors: Tensor) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from torch.fx import GraphModule, Node
-from torch.utils import _pytree as pytree
+
+from ._torch_compat import pytree
 
 
 def subgraph(node: Node) -> GraphModule | None:
-    """The graph that a get_attr node stands for, None for every other node."""
+    """Return the graph that a get_attr node stands for, None for every other node."""
     if node.op != "get_attr":
         return None
     found = getattr(node.graph.owning_module, str(node.target), None)
@@ -15,15 +16,15 @@ def subgraph(node: Node) -> GraphModule | None:
 
 
 def subgraphs(node: Node) -> list[GraphModule]:
-    """The graphs among a call's arguments, in order."""
+    """Return the graphs among a call's arguments, in order."""
     return [inner for argument in arguments(node) if (inner := subgraph(argument)) is not None]
 
 
 def operands(node: Node) -> list[Node]:
-    """The tensors among a call's arguments, in order; repeats stay."""
+    """Return the tensors among a call's arguments, in order; repeats stay."""
     return [argument for argument in arguments(node) if subgraph(argument) is None]
 
 
 def arguments(node: Node) -> list[Node]:
-    """The nodes among a call's arguments, in order; repeats stay."""
+    """Return the nodes among a call's arguments, in order; repeats stay."""
     return [leaf for leaf in pytree.tree_leaves((node.args, node.kwargs)) if isinstance(leaf, Node)]

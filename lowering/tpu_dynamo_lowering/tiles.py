@@ -44,14 +44,14 @@ def join_tiles(graph_module: GraphModule, mode: FakeTensorMode) -> None:
 
 
 def _is_sum(node: Node) -> bool:
-    """Whether two tensors are added as they are: of one shape and dtype, without a factor."""
+    """Return True if the node adds two tensors of one shape and dtype, without a factor."""
     if node.target is not aten.add.Tensor or node.kwargs or not all(isinstance(each, Node) for each in node.args):
         return False
     return len({(n.meta["val"].shape, n.meta["val"].dtype) for n in (node, *node.all_input_nodes)}) == 1
 
 
 def _terms(node: Node) -> list[Node]:
-    """What is added up, in order, through sums that are used nowhere else."""
+    """Return what a sum adds up, in order; sums among its operands that are used nowhere else are resolved."""
     terms: list[Node] = []
     for operand in node.args:
         assert isinstance(operand, Node)
@@ -60,7 +60,7 @@ def _terms(node: Node) -> list[Node]:
 
 
 def _tiling(terms: list[Node], shape: torch.Size) -> list[_Tile]:
-    """The tiles that cover a dimension, each place once; none where there are no such."""
+    """Find tiles that cover a dimension without overlap; the empty list where there are none."""
     along: dict[int, list[_Tile]] = defaultdict(list)
     for tile in filter(None, (_tile(term) for term in terms)):
         along[tile.dim].append(tile)
@@ -117,7 +117,7 @@ def _part(graph: Graph, tile: _Tile, mode: FakeTensorMode) -> Any:
 
 
 def _call(graph: Graph, origin: Node, mode: FakeTensorMode, target: Any, *args: Any) -> Node:
-    """A node for the line that another one is for."""
+    """Insert a call with the metadata, and so the source line, of the node `origin`."""
     node = graph.call_function(target, args)
     node.meta = dict(origin.meta)
     with mode:

@@ -19,6 +19,6 @@ def own_definitions() -> AbstractContextManager[None]:
 
 
 def traced(function: Callable[..., Any], tensors: list[torch.Tensor], mode: FakeTensorMode) -> GraphModule:
-    """The ATen graph of `function(*tensors)` on fake tensors of `mode`, without in-place operators."""
+    """Trace `function(*tensors)` on fake tensors of `mode` into an ATen graph without in-place operators."""
     with own_definitions():
         return functional_graph(function, tensors, mode)

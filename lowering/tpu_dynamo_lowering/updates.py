@@ -14,7 +14,7 @@ _copy = torch.ops.aten.copy_.default
 
 
 def take_writes(graph: Graph) -> list[tuple[int, Node]]:
-    """Erase the `copy_`s to inputs with which AOTAutograd ends a graph, in place; gives positions and values."""
+    """Erase the `copy_`s to inputs with which AOTAutograd ends a graph, in place; return positions and values."""
     positions = {node: i for i, node in enumerate(graph.find_nodes(op="placeholder"))}
     writes: dict[int, Node] = {}
     for node in graph.find_nodes(op="call_function", target=_copy):
@@ -27,7 +27,7 @@ def take_writes(graph: Graph) -> list[tuple[int, Node]]:
 
 
 def donate(updates: Sequence[Update], arguments: Sequence[Argument], results: Sequence[TensorSpec]) -> list[Update]:
-    """The updates with the arguments whose memory their results may take."""
+    """Return the updates, each with the argument whose memory its result may take."""
     numbers = {argument.position: i for i, argument in enumerate(arguments)}
 
     def argument_for(update: Update) -> int | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .environment import Environment as Environment
     from .environment import flags as flags
     from .executable import Executable as Executable
+    from .executable import ProgramInterface as ProgramInterface
     from .launch import Launch as Launch
     from .launch import Result as Result
     from .operands import Operand as Operand
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
     from .pjrt import reset_clients as reset_clients
     from .pjrt import tpu_chips as tpu_chips
     from .pjrt import unknown_targets as unknown_targets
-    from .pool import Entry as Entry
     from .pool import ForkedProcess as ForkedProcess
     from .pool import Load as Load
     from .pool import Pool as Pool
+    from .pool import PooledProgram as PooledProgram
     from .residents import Residents as Residents
     from .shared import SharedExecutable as SharedExecutable
     from .targets import PLATFORMS as PLATFORMS
@@ -59,7 +60,7 @@ _PLACES = {
     ".copied": ("CopiedExecutable",),
     ".cost": ("Cost", "LineCost", "cost_of"),
     ".environment": ("Environment", "flags"),
-    ".executable": ("Executable",),
+    ".executable": ("Executable", "ProgramInterface"),
     ".launch": ("Launch", "Result"),
     ".operands": ("Operand", "items_at"),
     ".pjrt": (
@@ -72,7 +73,7 @@ _PLACES = {
         "tpu_chips",
         "unknown_targets",
     ),
-    ".pool": ("Entry", "ForkedProcess", "Load", "Pool"),
+    ".pool": ("ForkedProcess", "Load", "Pool", "PooledProgram"),
     ".residents": ("Residents",),
     ".shared": ("SharedExecutable",),
     ".targets": (

@@ -1,4 +1,4 @@
-"""What is known of each TPU chip without having one."""
+"""Facts about each generation of TPU chip, for compiling without one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Chip:
     """One generation of TPU, as PJRT and XLA see it.
 
     name: as in the names of topologies. hbm: bytes of memory of the whole chip. cores: TensorCores of the chip.
-    devices: how many PJRT devices a chip is; a program runs on one. usable_hbm: the bytes of one device that a program
-    may use; libtpu keeps the rest. accelerator_type: what libtpu is told that it runs on. config: libtpu's chip
+    devices: the number of PJRT devices of a chip; a program runs on one. usable_hbm: the bytes of one device that a
+    program may use; libtpu keeps the rest. accelerator_type: what libtpu is told that it runs on. config: libtpu's chip
     configuration; nothing is its default. dimensions: of its topologies. largest: chips of the largest topology.
     """
 

@@ -1,4 +1,4 @@
-"""What a compile gives besides something to run: bytes to keep, HLO to read, memory and flops."""
+"""The products of a compile besides something to run: bytes to keep, HLO to read, memory and flops."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class ProgramMemory:
 
     @property
     def fits(self) -> bool | None:
-        """Whether the program fits the device's memory; None where the device does not say how much it has."""
+        """True if the program fits the device's memory; None where the device does not say how much it has."""
         return None if self.available is None else self.total <= self.available
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """What XLA made of one program.
+    """One program after XLA compiled it.
 
     executable: bytes that load on a machine with the device. hlo: optimised HLO as text. flops: as XLA counts
     them, loops once.
@@ -72,7 +72,7 @@ class DoesNotFit(MemoryError):
 
 
 def bytes_needed(message: str) -> int | None:
-    """The bytes of device memory that a program needs, from XLA's refusal; None where it refused something else."""
+    """Read how many bytes of device memory a program needs from XLA's error; None if the error says no such thing."""
     for pattern in _TOO_LARGE:
         if (match := pattern.search(message)) is not None:
             return int(float(match[1]) * _UNITS[match[2]])
@@ -80,7 +80,7 @@ def bytes_needed(message: str) -> int | None:
 
 
 def memory_of(stats: Mapping[str, int], available: int | None) -> ProgramMemory:
-    """PJRT's memory statistics by our names."""
+    """Convert PJRT's memory statistics, names ending in `_size_in_bytes`, into a ProgramMemory."""
     total = (
         stats["argument_size_in_bytes"]
         + stats["output_size_in_bytes"]

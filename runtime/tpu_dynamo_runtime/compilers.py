@@ -43,7 +43,7 @@ class ClientCompiler:
 
 @contextlib.contextmanager
 def open_compiler(target: str) -> Iterator[Compiler]:
-    """The compiler for a topology or a platform. Raises UnknownTarget and PlatformUnavailable."""
+    """Open the compiler for a topology or a platform. Raises UnknownTarget and PlatformUnavailable."""
     topology = find_topology(target)
     if topology is None:
         yield ClientCompiler(client(target))

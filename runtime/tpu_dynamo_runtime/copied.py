@@ -6,51 +6,46 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from .executable import Executable
-from .launch import Launch, Result
-from .operands import Operand
-from .pjrt import Buffer, Client
-from .pool import Entry
+from .executable import Executable, ProgramInterface
+from .launch import Launch
+from .pjrt import Buffer
+from .pool import PooledProgram
 from .residents import Copy, Residents
 from .traffic import Traffic
 from .transfer import Copying
 
 
 class CopiedExecutable(Executable):
-    """As Executable.
+    """A program on a device with its own memory: copies the inputs there and the results back.
 
-    operands: the parameters of `@main` but for the last ones, which are `constants`: tensors put on the device once.
-    traffic: where runs and copies are counted. kept: results that stay on the device, as a forward's for its backward,
-    each with what makes a tensor of its buffer; buffer_of: gives back the buffer of such a tensor, None for others.
-    residents: where copies of parameters are shared with other programs.
+    Constants are put on the device once, parameters once for each of their versions. traffic: where runs and copies are
+    counted. kept: results that stay on the device, as a forward's for its backward, each with the function that makes a
+    tensor of its buffer. buffer_of: gives back the buffer of such a tensor, None for others. residents: where copies of
+    parameters are shared with other programs.
     """
 
     def __init__(
         self,
-        client: Client,
-        program: Entry,
+        program: PooledProgram,
         traffic: Traffic,
-        operands: Sequence[Operand],
-        results: Sequence[Result],
-        updates: Sequence[tuple[int, int]] = (),
-        constants: Sequence[torch.Tensor] = (),
+        interface: ProgramInterface,
         kept: Mapping[int, Callable[[Buffer], torch.Tensor]] | None = None,
         buffer_of: Callable[[torch.Tensor], Buffer | None] = lambda tensor: None,
         residents: Residents | None = None,
     ):
         self._kept = kept or {}
-        super().__init__(operands, results, updates, self._kept)
-        self._launch = Launch(program, results, traffic)
-        self._transfer = Copying(client, traffic)
-        self._constants = [self._transfer.put(tensor) for tensor in constants]
+        super().__init__(interface, self._kept)
+        self._launch = Launch(program, interface.results, traffic)
+        self._transfer = Copying(program.client, traffic)
+        self._constants = [self._transfer.put(tensor) for tensor in interface.constants]
         self.constant_bytes = sum(buffer.nbytes for buffer in self._constants)
         self._residents = residents or Residents()
-        self._copies: list[Copy | None] = [None] * len(operands)
+        self._copies: list[Copy | None] = [None] * len(interface.operands)
         self._buffer_of = buffer_of
-        self._dtypes = [result.dtype for i, result in enumerate(results) if i not in self._kept]
+        self._dtypes = [result.dtype for i, result in enumerate(interface.results) if i not in self._kept]
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """As Executable."""
+        """Copy the inputs to the device, run, and copy the results back, but for those that are kept there."""
         buffers = self._launch(self._buffers(inputs))
         fetched = self._transfer.take([b for i, b in enumerate(buffers) if i not in self._kept], self._dtypes)
         taken = iter(fetched)
@@ -58,7 +53,7 @@ class CopiedExecutable(Executable):
         return outputs if self._finished else self._finish(inputs, outputs)
 
     def _buffers(self, inputs: Sequence[torch.Tensor]) -> list[Buffer]:
-        """The buffers of the tensors at their present versions, and the constants."""
+        """Return the program's arguments: a buffer with each tensor's present values, then the constants."""
         buffers: list[Buffer] = []
         for i, operand in enumerate(self._operands):
             tensor, copy = inputs[operand.position], self._copies[i]

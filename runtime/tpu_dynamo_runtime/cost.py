@@ -1,4 +1,4 @@
-"""What a program costs on a chip by XLA's own estimate, in all and by the user's source lines."""
+"""XLA's own estimate of a program's cost on a chip: the total, and the shares of the user's source lines."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CORES = ("gather", "scatter", "sort", "dynamic-slice", "dynamic-update-slice")
 # How many steps an instruction may be from the one that it was made for.
 _FAR = 6
 
-Place = tuple[str, int]
+SourceLine = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class LineCost:
     """The share of one source line; file and line are None for what cannot be attributed to any.
 
-    cycles: None where XLA estimates none, as for a CPU. unestimated: how many instructions have no estimate.
+    cycles: None where XLA estimates none, as for a CPU. unestimated: the number of instructions without an estimate.
     """
 
     file: str | None
@@ -47,7 +47,7 @@ class LineCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a program costs, estimated and not measured.
+    """The estimated (not measured) cost of one run of a program.
 
     cycles: the sum of libtpu's `estimated_cycles` over the instructions that run: the body of a loop as often as it
     runs, the dearest branch of a conditional, a fusion once. None where XLA estimates none, as for a CPU.
@@ -63,7 +63,7 @@ class Cost:
     lines: tuple[LineCost, ...] = field(repr=False)
 
     def by_line(self) -> list[LineCost]:
-        """The cost by source line, the dearest first; the rows add up to the whole.
+        """Return the cost by source line, the dearest first; the rows add up to the whole.
 
         A fusion of several lines is the line's that XLA names for it. What XLA adds, such as prefetches and changes
         of layout, counts to the line that it adds it for.
@@ -72,7 +72,7 @@ class Cost:
 
 
 def cost_of(hlo: str, flops: int) -> Cost:
-    """The cost of a program from its optimised HLO."""
+    """Compute the cost of a program from its optimised HLO. flops: XLA's count."""
     module = parse_hlo(hlo)
     account = _Account(module)
     whole = account.of(module.entry, None)
@@ -100,9 +100,9 @@ def cost_of(hlo: str, flops: int) -> Cost:
 class _Sum:
     """Costs by place, of one run of a computation."""
 
-    cycles: Counter[Place | None] = field(default_factory=Counter)
-    nbytes: Counter[Place | None] = field(default_factory=Counter)
-    unestimated_at: Counter[Place | None] = field(default_factory=Counter)
+    cycles: Counter[SourceLine | None] = field(default_factory=Counter)
+    nbytes: Counter[SourceLine | None] = field(default_factory=Counter)
+    unestimated_at: Counter[SourceLine | None] = field(default_factory=Counter)
     unestimated: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: _Sum, times: int = 1) -> None:
@@ -112,7 +112,7 @@ class _Sum:
         self.unestimated_at.update(other.unestimated_at)
         self.unestimated.update(other.unestimated)
 
-    def miss(self, what: str, place: Place | None) -> None:
+    def miss(self, what: str, place: SourceLine | None) -> None:
         self.unestimated[what] += 1
         self.unestimated_at[place] += 1
 
@@ -123,14 +123,14 @@ class _Account:
     def __init__(self, module: Module):
         self._module = module
 
-    def of(self, computation: Computation, owner: Place | None) -> _Sum:
-        """One run of a computation; `owner` is the place of what has none itself."""
+    def of(self, computation: Computation, owner: SourceLine | None) -> _Sum:
+        """Sum up one run of a computation; instructions without a source line count to the line `owner`."""
         total = _Sum()
         for instruction in computation.instructions.values():
             self._add(total, computation, instruction, owner)
         return total
 
-    def _add(self, total: _Sum, computation: Computation, instruction: Instruction, owner: Place | None) -> None:
+    def _add(self, total: _Sum, computation: Computation, instruction: Instruction, owner: SourceLine | None) -> None:
         opcode, cycles = instruction.opcode, instruction.cycles
         place = self._place(computation, instruction) or owner
         if (nbytes := bytes_accessed(self._module, computation, instruction)) > 0:
@@ -150,7 +150,7 @@ class _Account:
             # Scalars are the sequencer's: libtpu estimates none of them.
             total.miss(_what(self._module, instruction), place)
 
-    def _add_loop(self, total: _Sum, computation: Computation, loop: Instruction, place: Place | None) -> None:
+    def _add_loop(self, total: _Sum, computation: Computation, loop: Instruction, place: SourceLine | None) -> None:
         times = trip_count(self._module, computation, loop)
         if times is None:
             total.miss("while of unknown length, counted once", place)
@@ -158,20 +158,20 @@ class _Account:
             for name in loop.called(key):
                 total.add(self.of(self._module.computations[name], place), 1 if runs is None else runs)
 
-    def _add_branches(self, total: _Sum, conditional: Instruction, place: Place | None) -> None:
+    def _add_branches(self, total: _Sum, conditional: Instruction, place: SourceLine | None) -> None:
         names = conditional.called("branch_computations", "true_computation", "false_computation")
         branches = [self.of(self._module.computations[name], place) for name in names]
         total.add(max(branches, key=lambda branch: (branch.cycles.total(), branch.nbytes.total())))
 
-    def _place(self, computation: Computation, instruction: Instruction) -> Place | None:
-        """The line of an instruction; of one without, that of what is in it, else of what it was made for."""
-        if instruction.place is not None:
-            return instruction.place
+    def _place(self, computation: Computation, instruction: Instruction) -> SourceLine | None:
+        """Find the source line of an instruction; else of one inside it, else of a neighbour that it serves."""
+        if instruction.source_line is not None:
+            return instruction.source_line
         inside = Counter(
-            inner.place
+            inner.source_line
             for name in instruction.called("calls")
             for inner in self._module.computations[name].instructions.values()
-            if inner.place is not None
+            if inner.source_line is not None
         )
         if inside:
             return inside.most_common(1)[0][0]
@@ -190,19 +190,19 @@ def _nearest(
     computation: Computation,
     instruction: Instruction,
     neighbours: Callable[[Computation, Instruction], Iterable[Instruction]],
-) -> Place | None:
-    """The place of the nearest instruction that has one, going one way: XLA gives its copies and prefetches none."""
+) -> SourceLine | None:
+    """Find the source line of the nearest neighbour that has one: XLA's copies and prefetches have none."""
     reached = [instruction]
     for _ in range(_FAR):
         reached = [n for i in reached for n in neighbours(computation, i) if n.opcode != "tuple"]
-        places = [i.place for i in reached if i.place is not None]
+        places = [i.source_line for i in reached if i.source_line is not None]
         if places:
             return places[0]
     return None
 
 
 def _what(module: Module, instruction: Instruction) -> str:
-    """An instruction in a word; a fusion by what it was made around, else by what it ends with."""
+    """Name an instruction in a word; a fusion by the instruction that it was made around, else by its last one."""
     while instruction.opcode == "fusion":
         (name,) = instruction.called("calls")
         body = module.computations[name]

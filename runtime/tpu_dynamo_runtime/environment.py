@@ -19,14 +19,15 @@ _PACKAGES = {
 }
 _FLAGS = {"tpu": ("XLA_FLAGS", "LIBTPU_INIT_ARGS"), "cuda": ("XLA_FLAGS",), "cpu": ("XLA_FLAGS",)}
 
-# Flags that only write or tell what happens. Any other is a part: one too many costs a compilation.
-_TELLING = ("--xla_dump_", "--xla_gpu_dump_", "--xla_log_", "--xla_detailed_logging", "--xla_hlo_profile")
+# Flags that only write or print what happens. Every other one is part of the key: one too many costs a compilation.
+_OUTPUT_FLAGS = ("--xla_dump_", "--xla_gpu_dump_", "--xla_log_", "--xla_detailed_logging", "--xla_hlo_profile")
 
 
 def compile_environment(platform: str, platform_version: str, device_kind: str, devices: int) -> Environment:
-    """The parts for a PJRT client, as the process's environment is now.
+    """Return the key parts for a PJRT client, read from the process's environment now.
 
-    platform: `cpu`, `cuda` or `tpu`. platform_version: what PJRT says of its build. devices: how many the client has.
+    platform: `cpu`, `cuda` or `tpu`. platform_version: PJRT's description of its build.
+    devices: the number of the client's devices.
     """
     parts: dict[str, str | list[str]] = {
         "platform": platform,
@@ -49,7 +50,7 @@ def compile_environment(platform: str, platform_version: str, device_kind: str, 
 
 
 def flags(value: str) -> list[str]:
-    """The flags in the value of XLA_FLAGS or LIBTPU_INIT_ARGS, sorted by name, without those that only tell.
+    """Return the flags in XLA_FLAGS or LIBTPU_INIT_ARGS, sorted by name, without those that only print or dump.
 
     A value that begins with no dash names a file of flags, as XLA has it.
     """
@@ -64,11 +65,11 @@ def flags(value: str) -> list[str]:
     except ValueError:  # an open quote
         found = value.split()
     # Of a flag that comes twice the last one counts, so their order stays.
-    return sorted((f for f in found if not f.startswith(_TELLING)), key=lambda flag: flag.partition("=")[0])
+    return sorted((f for f in found if not f.startswith(_OUTPUT_FLAGS)), key=lambda flag: flag.partition("=")[0])
 
 
 def _cpuinfo(*names: str) -> list[str]:
-    """The words that the kernel says of the first CPU under one of these names; none where it says nothing."""
+    """Return the words of /proc/cpuinfo for the first CPU under one of these names; none if there is no such line."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):

@@ -58,19 +58,19 @@ class Instruction:
         return None if match is None or int(match[1]) > _PLAUSIBLE else int(match[1])
 
     @property
-    def place(self) -> tuple[str, int] | None:
-        """The file and line of the user's that it computes, or None where its name does not tell."""
+    def source_line(self) -> tuple[str, int] | None:
+        """The user's file and line that it computes; None where its name does not tell."""
         name = _OPERATION_NAME.search(self.attributes)
         match = _PLACE.match(name[1]) if name is not None else None
         return None if match is None else (match[1].replace("\\\\", "\\").replace('\\"', '"'), int(match[2]))
 
     def attribute(self, key: str) -> str:
-        """A plain attribute, such as the `index` of a get-tuple-element; empty where it has none."""
+        """Return a plain attribute, such as the `index` of a get-tuple-element; the empty string if it is absent."""
         match = re.search(rf"\b{key}=([^,\s]+)", self.attributes)
         return "" if match is None else match[1].strip('"')
 
     def called(self, *keys: str) -> tuple[str, ...]:
-        """The computations under some attributes, such as `body`, in their order."""
+        """Return the names of the computations under some attributes, such as `body`, in the order of `keys`."""
         found: list[str] = []
         for key in keys:
             if (match := re.search(rf"\b{key}=(\{{[^}}]*\}}|%[\w.\-]+)", self.attributes)) is not None:
@@ -111,7 +111,7 @@ class Module:
 
 
 def parse_hlo(text: str) -> Module:
-    """The module that XLA printed. Raises ValueError for text without an entry computation."""
+    """Parse the text of a module as XLA prints it. Raises ValueError for text without an entry computation."""
     computations: dict[str, Computation] = {}
     entry: Computation | None = None
     name, is_entry = "", False
@@ -146,7 +146,7 @@ def _parse_instruction(name: str, text: str) -> Instruction:
 
 
 def _closing(text: str, opening: int) -> int:
-    """Where the parenthesis that opens at `opening` closes; the end where the line breaks before."""
+    """Find the position where the parenthesis at `opening` closes; the text's end if it does not close."""
     depth = 0
     for match in re.compile(r"[()]").finditer(text, opening):
         depth += 1 if match[0] == "(" else -1

@@ -1,4 +1,4 @@
-"""How many bytes of the device's main memory an HLO instruction reads and writes."""
+"""Bytes of the device's main memory that an HLO instruction reads and writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SLICES = ("dynamic-slice", "gather", "slice")
 
 
 def bytes_accessed(module: Module, computation: Computation, instruction: Instruction) -> int:
-    """Bytes that an instruction reads from and writes to main memory, as far as its shapes tell.
+    """Count the bytes that an instruction reads from and writes to main memory, as far as its shapes tell.
 
     Of an operand of which it takes slices or rows, those; of one that it updates in place, the update. Arrays in
     a TPU's small memories cost nothing here, the copies from and to them do. Padding is not counted.
@@ -50,7 +50,10 @@ def _all(instruction: Instruction) -> int:
 
 
 def _started(computation: Computation, instruction: Instruction) -> int:
-    """Of a copy (destination, source, flag), each end that lies in main memory; of others, their result twice."""
+    """Count the bytes of an instruction that starts a transfer, by which of its ends lie in main memory.
+
+    A copy's result is (destination, source, flag). Others read and write as many bytes as their result has.
+    """
     if instruction.opcode == "copy-start":
         return _main(instruction.arrays[:2])
     *_, result = [array for array in instruction.arrays if array.elements > 1] or [Array(0, 0, True)]
@@ -59,7 +62,7 @@ def _started(computation: Computation, instruction: Instruction) -> int:
 
 
 def _read_by(user: Instruction, operand: Instruction, position: int) -> int:
-    """Bytes of an operand that one instruction reads."""
+    """Count the bytes of an operand that one instruction reads."""
     if user.opcode in _SLICES and position == 0:
         return min(_all(user), _all(operand))
     if user.opcode in ("dynamic-update-slice", "scatter") and position == 0:
@@ -68,7 +71,7 @@ def _read_by(user: Instruction, operand: Instruction, position: int) -> int:
 
 
 def _read_of(module: Module, body: Computation, value: Instruction, beyond: Callable[[], int]) -> int:
-    """Bytes that a fusion's body reads of a value that only it sees; all of them as soon as one instruction does.
+    """Count the bytes that a fusion's body reads of a value inside it; at most all of the value's bytes.
 
     beyond: what is read of the value where the body hands it out.
     """
@@ -104,7 +107,7 @@ def _written(computation: Computation, instruction: Instruction, body: Computati
 
 
 def _update(instruction: Instruction) -> str | None:
-    """The operand that an instruction writes into another one."""
+    """Return the operand that an instruction writes into another one; None if it makes a whole new array."""
     if instruction.opcode == "dynamic-update-slice":
         return instruction.operands[1]
     return instruction.operands[-1] if instruction.opcode == "scatter" else None

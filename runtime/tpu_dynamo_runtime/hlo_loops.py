@@ -1,4 +1,4 @@
-"""How often a loop of HLO runs, found by running its counters and nothing else of it."""
+"""Trip counts of HLO loops, found by running the loops' counters and nothing else of them."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ _SCALAR = re.compile(r"([su]|pred)(\d*)\[\]")
 
 
 def trip_count(module: Module, caller: Computation, loop: Instruction) -> int | None:
-    """How often the body of a `while` runs, or None where that depends on more than integers in the text.
+    """Count how often the body of a `while` runs; None where that depends on more than integers in the text.
 
     libtpu leaves out XLA's `known_trip_count`, and splits the 64-bit counters of JAX's loops into two of 32 bits.
     """
     (condition,) = (module.computations[name] for name in loop.called("condition"))
     (body,) = (module.computations[name] for name in loop.called("body"))
     try:
-        state = _State(lambda index: _Run(module, caller, None).element(loop.operands[0], index))
+        state = _State(lambda index: _Evaluation(module, caller, None).element(loop.operands[0], index))
         for steps in range(_MOST_STEPS):
-            if not _Run(module, condition, state).value(condition.root.name):
+            if not _Evaluation(module, condition, state).value(condition.root.name):
                 return steps
-            state = state.after(_Run(module, body, state), body.root.name)
+            state = state.after(_Evaluation(module, body, state), body.root.name)
     except _UnknownValueError:
         pass
     return None
 
 
 class _UnknownValueError(Exception):
-    """A value that is not told by integers in the text."""
+    """A value that does not follow from integers in the text."""
 
 
 class _State:
@@ -67,16 +67,16 @@ class _State:
             self._known[index] = self._find(index)
         return self._known[index]
 
-    def after(self, body: _Run, root: str) -> _State:
-        """The elements after the step. Those that the condition asked for are found now, so that no chain grows."""
+    def after(self, body: _Evaluation, root: str) -> _State:
+        """Return the elements after the step. Those that the condition asked for are computed now: no chain grows."""
         following = _State(lambda index: body.element(root, index))
         for index in list(self._known):
             following[index]
         return following
 
 
-class _Run:
-    """One run of a computation, of which only integers are computed, when they are asked for.
+class _Evaluation:
+    """One evaluation of a computation, of which only integers are computed, when they are asked for.
 
     given: the elements of its one parameter, a tuple, or its parameters by number; None where they are not known.
     """
@@ -88,13 +88,13 @@ class _Run:
         self._values: dict[str, int] = {}
 
     def value(self, name: str) -> int:
-        """A scalar. Raises _UnknownValueError."""
+        """Compute a scalar. Raises _UnknownValueError."""
         if name not in self._values:
             self._values[name] = self._compute(self._computation.instructions[name])
         return self._values[name]
 
     def element(self, name: str, index: int) -> int:
-        """One scalar of a tuple. Raises _UnknownValueError."""
+        """Compute one scalar of a tuple. Raises _UnknownValueError."""
         instruction = self._computation.instructions[name]
         if instruction.opcode == "parameter":
             return self._of_given(index)
@@ -110,9 +110,9 @@ class _Run:
             raise _UnknownValueError
         return self._given[index]
 
-    def _inside(self, fusion: Instruction) -> _Run:
+    def _inside(self, fusion: Instruction) -> _Evaluation:
         (name,) = fusion.called("calls")
-        return _Run(
+        return _Evaluation(
             self._module,
             self._module.computations[name],
             _State(lambda position: self.value(fusion.operands[position])),
@@ -146,7 +146,7 @@ class _Run:
 
 
 def _wrapped(value: int, scalar: re.Match[str]) -> int:
-    """A number as its type holds it."""
+    """Wrap a number around as its integer type does. scalar: the match of _SCALAR for the type."""
     if scalar[1] == "pred":
         return value & 1
     bits = int(scalar[2])

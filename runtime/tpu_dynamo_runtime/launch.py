@@ -9,8 +9,8 @@ from itertools import chain
 import torch
 
 from .pjrt import Buffer, Client, ResultsConsumer, Unremembered
-from .pool import Entry
-from .residents import Order
+from .pool import PooledProgram
+from .residents import MemoryOrder
 from .traffic import Traffic
 from .transfer import numpy_dtype
 
@@ -25,7 +25,7 @@ class Result:
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    order: Order = None
+    order: MemoryOrder = None
 
     @property
     def physical_shape(self) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ class Result:
 
 
 def consumer_of(client: Client, results: Sequence[Result]) -> ResultsConsumer:
-    """What makes buffers of what an execution gives."""
+    """Return PJRT's handler that turns an execution's results into buffers."""
     return client.results_consumer([(r.physical_shape, numpy_dtype(r.dtype)) for r in results])
 
 
@@ -44,7 +44,7 @@ class Launch:
     traffic: where executions are counted.
     """
 
-    def __init__(self, program: Entry, results: Sequence[Result], traffic: Traffic):
+    def __init__(self, program: PooledProgram, results: Sequence[Result], traffic: Traffic):
         self._program = program
         self._traffic = traffic
         self._consume = consumer_of(program.client, results)
@@ -59,7 +59,7 @@ class Launch:
         return buffers
 
     def into(self, buffers: list[Buffer], operands: Sequence[Buffer]) -> None:
-        """Run, and add the results to a list before a signal's handler may raise."""
+        """Run the program, and append the results to `buffers` before a signal's handler may raise."""
         executable = self._program.executable or self._program.loaded()
         with Unremembered():
             # From the execution to the list it is one call of C's: signals are handled between Python's instructions.

@@ -10,7 +10,7 @@ from typing import Any
 def lazy_names(
     package: str, places: Mapping[str, tuple[str, ...]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """The `__getattr__`, `__dir__` and `__all__` of a package whose names come from its modules.
+    """Return the `__getattr__`, `__dir__` and `__all__` of a package whose names come from its modules.
 
     places: module, as in an import statement -> its names that are the package's. No name may be that of a module of
     the package: importing that module by itself would put it in the name's place.

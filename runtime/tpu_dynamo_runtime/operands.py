@@ -1,4 +1,4 @@
-"""What a program takes: which of a call's tensors, and how they cross."""
+"""A program's operands: which tensors of a call it takes, and in which form."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 import torch
 
-from .residents import Order
+from .residents import MemoryOrder
 
 
 @dataclass(frozen=True)
 class Operand:
-    """One parameter of `@main`: the position of its tensor among a call's inputs, and how it crosses.
+    """One parameter of `@main`: the position of its tensor among a call's inputs, and the form in which it is passed.
 
     order: the memory order in which the program takes it. resident: the same tensor comes with every call, a
     model's parameter, and always with the strides that it has the first time.
     """
 
     position: int
-    order: Order = None
+    order: MemoryOrder = None
     resident: bool = False
 
     def dense(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor as the program takes it: in its memory order, contiguous, without lazy conjugation."""
+        """Return the tensor as the program takes it: in its memory order, contiguous, without lazy conjugation."""
         if self.order is not None:
             tensor = tensor.permute(self.order)
         if tensor.is_conj():
@@ -36,6 +36,6 @@ class Operand:
 
 
 def items_at(positions: Sequence[int]) -> Callable[[Sequence[Any]], Iterable[Any]]:
-    """What gives the items at these positions, in one call of C's where there are two or more."""
+    """Return a getter of the items at these positions: `itemgetter`, one call into C, from two positions on."""
     # `itemgetter` gives no tuple of one item, and takes at least one.
     return itemgetter(*positions) if len(positions) > 1 else lambda items: [items[position] for position in positions]

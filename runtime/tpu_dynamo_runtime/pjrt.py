@@ -10,12 +10,18 @@ from operator import methodcaller
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 import torch
-from jax._src import hardware_utils, xla_bridge  # noqa: TID251  (one of the two doors)
-from jax._src.lax.linalg import initialize_lapack  # noqa: TID251
-from jaxlib import _jax, lapack, xla_client  # noqa: TID251
+from jax._src import hardware_utils, xla_bridge
+from jax._src.lax.linalg import initialize_lapack
+from jaxlib import (
+    _jax,  # pyright: ignore[reportAttributeAccessIssue]
+    lapack,
+    xla_client,
+)
 
+from ._torch_compat import tensor_to_dlpack
 from .compilation import Compilation, memory_of
 from .environment import compile_environment
 from .targets import PlatformUnavailable, resolve
@@ -33,13 +39,13 @@ XlaRuntimeError = _jax.JaxRuntimeError
 # if a compiled function holds it, by way of C++ where no garbage collector looks. Within a scope it remembers less.
 Unremembered = _jax.TracebackScope
 
-# From a buffer of the CPU client and None, for streams, to a capsule, and from that to a tensor that owns the buffer.
+# From a buffer of the CPU client and None, for streams, to a capsule, of which `tensor_from_dlpack` makes a tensor that
+# owns the buffer.
 to_dlpack = _jax.buffer_to_dlpack_managed_tensor
-from_dlpack = torch._C._from_dlpack
 
 
 def tpu_chips() -> int:
-    """The TPU chips on this machine's PCI bus, counted without loading libtpu."""
+    """Count the TPU chips on this machine's PCI bus, without loading libtpu."""
     return hardware_utils.num_available_tpu_chips_and_device_id()[0]
 
 
@@ -48,7 +54,7 @@ _OF_XLA = frozenset({"TopK", "mhlo.topk", "Sharding", "SPMDFullToShardShape", "S
 
 
 def unknown_targets(platform: str, targets: Iterable[str]) -> list[str]:
-    """Set up the libraries behind a program's custom-call targets; gives those that nothing here has registered.
+    """Set up the libraries behind a program's custom-call targets; return the targets that nothing here has registered.
 
     Lowering does the same on its way; a program that was lowered elsewhere needs it before it runs. LAPACK's targets
     are registered when JAX is imported, but they jump to nowhere until its functions were looked up. Plugins know
@@ -65,7 +71,7 @@ def unknown_targets(platform: str, targets: Iterable[str]) -> list[str]:
 
 @once
 def lapack_targets() -> frozenset[str]:
-    """The names under which jaxlib registers LAPACK's functions."""
+    """Return the names under which jaxlib registers LAPACK's functions."""
     return frozenset(name for name, _, _ in lapack.registrations()["cpu"])
 
 
@@ -101,7 +107,7 @@ class Client:
             return self._client.compile_and_load(stablehlo, self._devices, _jax.CompileOptions())
 
     def examine(self, executable: LoadedExecutable) -> Compilation:
-        """What can be kept and said of an executable without running it."""
+        """Return an executable's bytes, HLO, memory and flops, without running it."""
         stats = executable.get_compiled_memory_stats()
         named = {name: getattr(stats, name) for name in dir(stats) if name.endswith("_size_in_bytes")}
         return Compilation(
@@ -112,15 +118,15 @@ class Client:
         )
 
     def serialise(self, executable: LoadedExecutable) -> bytes:
-        """An executable as bytes for `deserialise`, in this or another process. Raises XlaRuntimeError."""
+        """Write an executable as bytes for `deserialise`, in this or another process. Raises XlaRuntimeError."""
         return self._client.serialize_executable(executable)
 
     def deserialise(self, data: bytes) -> LoadedExecutable:
-        """The executable that `serialise` wrote, on this device. Raises XlaRuntimeError where PJRT refuses it."""
+        """Load the executable that `serialise` wrote, on this device. Raises XlaRuntimeError where PJRT refuses it."""
         return self._client.deserialize_executable(data, self._devices, _jax.CompileOptions())
 
     def results_consumer(self, results: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> ResultsConsumer:
-        """What makes buffers of an execution's results, whose shapes and dtypes are known beforehand."""
+        """Return a handler that turns an execution's results into buffers. results: the shape and dtype of each."""
         handlers = [
             _jax.array_result_handler(
                 jax.core.ShapedArray(shape, dtype), self._sharding, committed=True, _skip_checks=True
@@ -130,7 +136,7 @@ class Client:
         return methodcaller("consume_with_handlers", handlers)
 
     def optimised_hlo(self, executable: LoadedExecutable) -> str:
-        """The HLO that XLA made of a program, as text."""
+        """Return the HLO that XLA optimised, as text."""
         return executable.get_hlo_text()
 
     def synchronise(self) -> None:
@@ -139,20 +145,20 @@ class Client:
             buffer.block_until_ready()
 
     def live_bytes(self) -> int:
-        """Bytes of the buffers that are alive."""
+        """Count the bytes of the buffers that are alive."""
         return sum(buffer.nbytes for buffer in self._client.live_buffers())
 
     def memory_stats(self) -> dict[str, int]:
-        """What PJRT tells of the device's memory, as `bytes_in_use`; empty where it does not."""
+        """Return PJRT's statistics of the device's memory, such as `bytes_in_use`; empty where it keeps none."""
         return dict(self.device.memory_stats() or {})
 
     def put_shared(self, tensor: torch.Tensor) -> Buffer:
-        """A dense row-major CPU tensor as a buffer of the CPU client, without a copy where it is aligned."""
+        """Make a buffer of the CPU client from a dense row-major CPU tensor, without a copy where it is aligned."""
         with Unremembered():
-            return _jax.dlpack_managed_tensor_to_buffer(torch._C._to_dlpack(tensor), self.device, None)
+            return _jax.dlpack_managed_tensor_to_buffer(tensor_to_dlpack(tensor), self.device, None)
 
     def put_copied(self, array: np.ndarray[Any, Any]) -> Buffer:
-        """A copy of a host array on the device; the array may change as soon as this returns."""
+        """Copy a host array to the device; the array may change as soon as this returns."""
         aval = jax.core.ShapedArray(array.shape, array.dtype)
         with Unremembered():
             return _jax.batched_device_put(
@@ -166,7 +172,7 @@ class Client:
             )
 
     def take_copied(self, buffers: Sequence[Buffer]) -> list[np.ndarray[Any, Any]]:
-        """Copies of buffers in host memory of their own; waits for the executions that make them."""
+        """Copy buffers to host memory; waits for the executions that make them."""
         for buffer in buffers:
             buffer.copy_to_host_async()
         return [np.array(buffer) for buffer in buffers]

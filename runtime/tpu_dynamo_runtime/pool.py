@@ -23,7 +23,7 @@ class ForkedProcess(RuntimeError):
         )
 
 
-class Entry:
+class PooledProgram:
     """A program that is loaded, or was and will be again when it is called.
 
     Lives as long as a compiled function uses it. obtain: how it is loaded. last_use: the count of executions when it
@@ -31,7 +31,12 @@ class Entry:
     """
 
     def __init__(
-        self, client: Client, stablehlo: bytes, digest: str, obtain: Load, load: Callable[[Entry], LoadedExecutable]
+        self,
+        client: Client,
+        stablehlo: bytes,
+        digest: str,
+        obtain: Load,
+        load: Callable[[PooledProgram], LoadedExecutable],
     ):
         self.client = client
         self.stablehlo = stablehlo
@@ -42,7 +47,7 @@ class Entry:
         self._load = load
 
     def loaded(self) -> LoadedExecutable:
-        """The executable, loaded anew if it was evicted. Raises ForkedProcess, and what loading raises."""
+        """Return the executable, loaded anew if it was evicted. Raises ForkedProcess, and what loading raises."""
         return self.executable or self._load(self)
 
 
@@ -58,25 +63,25 @@ class Pool:
         self._traffic = traffic
         self._lock = threading.Lock()
         self._loading = threading.RLock()
-        self._entries: WeakValueDictionary[tuple[Client, str], Entry] = WeakValueDictionary()
+        self._entries: WeakValueDictionary[tuple[Client, str], PooledProgram] = WeakValueDictionary()
         self._forked = False
         self._inherited: list[LoadedExecutable] = []
 
-    def find(self, client: Client, digest: str) -> Entry | None:
-        """The entry of a program that some compiled function uses already, and that is loaded."""
+    def find(self, client: Client, digest: str) -> PooledProgram | None:
+        """Return a program that some compiled function uses already and that is loaded; None if there is none."""
         with self._lock:
             entry = self._entries.get((client, digest))
             return entry if entry is not None and entry.executable is not None else None
 
-    def enter(self, client: Client, stablehlo: bytes, digest: str, load: Load | None = None) -> Entry:
-        """The entry of a program, loaded. Raises what loading raises.
+    def enter(self, client: Client, stablehlo: bytes, digest: str, load: Load | None = None) -> PooledProgram:
+        """Return a program, loaded. Raises what loading raises.
 
         load: how this one is loaded, now and after it was evicted, if not as the others.
         """
         with self._lock:
             entry = self._entries.get((client, digest))
             if entry is None:
-                entry = self._entries[client, digest] = Entry(
+                entry = self._entries[client, digest] = PooledProgram(
                     client, stablehlo, digest, load or self._load, self._renew
                 )
             elif entry.executable is None:
@@ -84,7 +89,7 @@ class Pool:
         entry.loaded()
         return entry
 
-    def _renew(self, entry: Entry) -> LoadedExecutable:
+    def _renew(self, entry: PooledProgram) -> LoadedExecutable:
         with self._loading:
             if entry.executable is not None:
                 return entry.executable
@@ -96,7 +101,7 @@ class Pool:
         self._evict(entry)
         return executable
 
-    def _evict(self, newest: Entry) -> None:
+    def _evict(self, newest: PooledProgram) -> None:
         with self._lock:
             loaded = [e for e in self._entries.values() if e.executable is not None and e is not newest]
             loaded.sort(key=lambda e: e.last_use)
@@ -104,7 +109,7 @@ class Pool:
                 entry.executable = None
 
     def __len__(self) -> int:
-        """How many executables are loaded."""
+        """Return the number of loaded executables."""
         with self._lock:
             return sum(entry.executable is not None for entry in self._entries.values())
 
@@ -115,7 +120,7 @@ class Pool:
                 entry.executable = None
 
     def after_fork(self) -> None:
-        """In a forked child: forget what is loaded. PJRT's threads stayed in the parent, so nothing is freed either."""
+        """Forget, in a forked child, what is loaded; it is not freed: PJRT's threads stayed in the parent."""
         self._forked = True
         self._lock, self._loading = threading.Lock(), threading.RLock()
         for entry in self._entries.values():

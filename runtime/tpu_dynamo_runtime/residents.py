@@ -10,7 +10,7 @@ import torch
 from .pjrt import Buffer
 
 # A tensor's dimensions from the outermost in memory to the innermost; None for row-major.
-Order = tuple[int, ...] | None
+MemoryOrder = tuple[int, ...] | None
 
 
 class Copy:
@@ -34,7 +34,7 @@ class Copy:
         self.nbytes = tensor.nbytes
 
     def holds(self, tensor: torch.Tensor) -> bool:
-        """Whether the buffer has the values that `tensor` has now."""
+        """Return True if the buffer has the values that `tensor` has now."""
         # The version last: inference tensors, of which there are no copies, have none.
         return (
             self._address == tensor.data_ptr()
@@ -53,13 +53,13 @@ class Residents:
     def __init__(self) -> None:
         self._copies: weakref.WeakValueDictionary[Hashable, Copy] = weakref.WeakValueDictionary()
 
-    def find(self, tensor: torch.Tensor, order: Order) -> Copy | None:
-        """The copy that has a tensor's present values in a memory order, if some program uses one."""
+    def find(self, tensor: torch.Tensor, order: MemoryOrder) -> Copy | None:
+        """Return the copy that has a tensor's present values in a memory order; None if no program uses one."""
         copy = self._copies.get(_place(tensor, order))
         return copy if copy is not None and copy.holds(tensor) else None
 
-    def add(self, tensor: torch.Tensor, order: Order, buffer: Buffer) -> Copy:
-        """A copy of a tensor whose present values are in `buffer`; it renews one that has older values."""
+    def add(self, tensor: torch.Tensor, order: MemoryOrder, buffer: Buffer) -> Copy:
+        """Register `buffer`, with a tensor's present values, as its copy, in the place of a copy with older values."""
         place = _place(tensor, order)
         copy = self._copies.get(place)
         if copy is None or copy.buffer is None:  # a storage that is gone may have had the same address
@@ -74,7 +74,7 @@ class Residents:
         return sum(copy.nbytes for copy in self._copies.values() if copy.buffer is not None)
 
 
-def _place(tensor: torch.Tensor, order: Order) -> Hashable:
+def _place(tensor: torch.Tensor, order: MemoryOrder) -> Hashable:
     storage = tensor.untyped_storage()
     lazy = tensor.is_conj(), tensor.is_neg()  # views of one memory with other values
     return storage._cdata, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype, lazy, order

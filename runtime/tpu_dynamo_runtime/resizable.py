@@ -37,7 +37,7 @@ storage_at = StorageImpl.from_address
 
 @cache
 def cpu_allocator() -> int | None:
-    """The address of torch's allocator for the CPU; None, with a warning, where storages are not laid out as here."""
+    """Find the address of torch's CPU allocator; None, with a warning, where storages are laid out otherwise."""
     own = [torch.UntypedStorage(size) for size in (24, 48)]
     foreign = torch.frombuffer(bytearray(24), dtype=torch.uint8).untyped_storage()
     known = [storage_at(storage._cdata) for storage in (*own, foreign)]
@@ -51,7 +51,7 @@ def cpu_allocator() -> int | None:
 
 
 def let_resize(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor, whose storage can now be resized."""
+    """Make a tensor's storage resizable, and return the tensor."""
     allocator = cpu_allocator()
     if allocator is not None:
         fields = storage_at(tensor.untyped_storage()._cdata)

@@ -8,11 +8,12 @@ from itertools import repeat
 
 import torch
 
-from .executable import Executable
-from .launch import Result, consumer_of
+from ._torch_compat import tensor_from_dlpack
+from .executable import Executable, ProgramInterface
+from .launch import consumer_of
 from .operands import Operand, items_at
-from .pjrt import Buffer, Client, Unremembered, from_dlpack, to_dlpack
-from .pool import Entry
+from .pjrt import Buffer, Client, Unremembered, to_dlpack
+from .pool import PooledProgram
 from .resizable import cpu_allocator, storage_at
 from .traffic import Traffic
 
@@ -21,44 +22,41 @@ _ALIGNMENT = 64
 
 
 class SharedExecutable(Executable):
-    """As Executable.
+    """A program of the CPU client, which reads the inputs' own memory and whose results are the tensors' memory.
 
     A buffer describes memory at an address and owns nothing. It is used only for a call whose tensor lives at that
     address, so the memory is alive and its values are the tensor's own, whatever was written to it in between. A
     model that is dropped is not held.
 
-    operands: the parameters of `@main` but for the last ones, which are `constants`. traffic: where runs are counted.
+    traffic: where runs are counted.
     handed_out: numbers of results that the caller gets, whose memory can be resized; others cannot.
     """
 
     def __init__(
-        self,
-        client: Client,
-        program: Entry,
-        traffic: Traffic,
-        operands: Sequence[Operand],
-        results: Sequence[Result],
-        updates: Sequence[tuple[int, int]] = (),
-        constants: Sequence[torch.Tensor] = (),
-        handed_out: Iterable[int] = (),
+        self, program: PooledProgram, traffic: Traffic, interface: ProgramInterface, handed_out: Iterable[int] = ()
     ):
-        super().__init__(operands, results, updates)
+        super().__init__(interface)
+        client = program.client
         self._allocator = cpu_allocator()
         self._handed_out = list(handed_out) if self._allocator is not None else []
         self._client = client
         self._program = program
         self._traffic = traffic
-        self._consume = consumer_of(client, results)
+        self._consume = consumer_of(client, interface.results)
         self._resident = [operand for operand in self._operands if operand.resident]
         self._residents_of = items_at([operand.position for operand in self._resident])
         self._moving = [(i, Moving(client, o), o.position) for i, o in enumerate(self._operands) if not o.resident]
         # Replaced as a whole: several threads may call.
         self._known: tuple[list[int], list[Buffer]] = (
-            [-1] * len(self._resident), [*([None] * len(self._resident)), *map(client.put_shared, constants)]
+            [-1] * len(self._resident), [*([None] * len(self._resident)), *map(client.put_shared, interface.constants)]
         )  # fmt: skip
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """As Executable."""
+        """Run on tensors of the shapes and dtypes that the program was lowered for.
+
+        Only inputs that are unaligned or in another layout are copied. The results are fresh tensors with eager
+        PyTorch's strides, which never share memory with the inputs.
+        """
         # What a call costs is here, and in one function: each further one costs 0.2 us where its code is not in cache.
         addresses = list(map(_data_ptr, self._residents_of(inputs)))
         known, residents = self._known
@@ -71,7 +69,7 @@ class SharedExecutable(Executable):
             buffers = self._consume(executable.execute_sharded(operands))
         self._traffic.executions += 1
         self._program.last_use = self._traffic.executions
-        outputs = list(map(from_dlpack, map(to_dlpack, buffers, repeat(None))))
+        outputs = list(map(tensor_from_dlpack, map(to_dlpack, buffers, repeat(None))))
         for i in self._handed_out:  # as `let_resize`
             fields = storage_at(outputs[i].untyped_storage()._cdata)
             fields.allocator, fields.resizable = self._allocator, True
@@ -92,7 +90,7 @@ class SharedExecutable(Executable):
 
 
 class Moving:
-    """An operand that differs from call to call, but often enough lies where the last one lay."""
+    """Makes buffers for an operand whose tensor differs from call to call, but often lies where the last one lay."""
 
     def __init__(self, client: Client, operand: Operand):
         self._client = client
@@ -129,7 +127,7 @@ def _stays(dense: torch.Tensor, address: int) -> bool:
 
 
 def _at_address(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor over the same memory that does not keep it alive."""
+    """Return a tensor over the same memory that does not keep it alive."""
     if not tensor.numel():
         return tensor.detach()
     memory = (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())

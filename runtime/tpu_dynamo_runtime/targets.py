@@ -24,7 +24,7 @@ _PLUGINS = {
 
 
 def page_of(code: str) -> str:
-    """The end of a message whose error has a page."""
+    """Return the last line of a message whose error has a page."""
     return f"\n  {code}: `tpu-dynamo explain {code}` says more"
 
 
@@ -78,7 +78,7 @@ def require_plugin(platform: str) -> None:
 
 
 def plugin_installed(platform: str) -> bool:
-    """Whether the PJRT plugin of `platform` can be imported; the CPU's is part of jaxlib."""
+    """Return True if the PJRT plugin of `platform` can be imported; the CPU's is part of jaxlib."""
     return platform == "cpu" or any(_found(name) for name in _PLUGINS[platform])
 
 
@@ -90,7 +90,7 @@ def _found(module: str) -> bool:
 
 
 def resolve(target: str, tpu_chips: int) -> str:
-    """The platform that `target` means where `tpu_chips` chips are attached.
+    """Return the platform that `target` means where `tpu_chips` chips are attached.
 
     `auto` is a TPU when there is one that its plugin can drive, else the CPU client. Raises UnknownTarget, and
     PlatformUnavailable when a plugin is missing or no TPU is attached, and CompileOnlyTarget for a topology.

@@ -28,7 +28,7 @@ class Topology:
 
     @property
     def chips(self) -> int:
-        """How many chips it has."""
+        """The number of its chips."""
         return math.prod(self.shape)
 
 
@@ -39,7 +39,7 @@ TOPOLOGIES = tuple(
 
 
 def find_topology(name: str) -> Topology | None:
-    """The topology of that name, or None where there is none."""
+    """Return the topology of that name, or None where there is none."""
     match = _NAME.fullmatch(name)
     if match is None or match[1] not in CHIPS:
         return None

@@ -4,6 +4,7 @@
 instead of 2 s.
 """
 
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import os

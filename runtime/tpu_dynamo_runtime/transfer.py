@@ -14,7 +14,7 @@ from .pjrt import Buffer, Client
 from .resizable import let_resize
 from .traffic import Traffic
 
-# NumPy has no such formats itself: the bytes cross as integers of the same width.
+# NumPy has no such formats itself: the bytes are passed as integers of the same width.
 _EXTENDED = {
     torch.bfloat16: (torch.int16, ml_dtypes.bfloat16),
     torch.float8_e4m3fn: (torch.int8, ml_dtypes.float8_e4m3fn),
@@ -33,26 +33,26 @@ class Copying:
         self._traffic = traffic
 
     def put(self, tensor: torch.Tensor) -> Buffer:
-        """A copy of the tensor on the device."""
+        """Copy the tensor to the device."""
         self._traffic.bytes_to_device += tensor.nbytes
         return self._client.put_copied(as_numpy(tensor.detach()))
 
     def take(self, buffers: Sequence[Buffer], dtypes: Sequence[torch.dtype]) -> list[torch.Tensor]:
-        """Copies of buffers on the host."""
+        """Copy buffers to the host."""
         arrays = self._client.take_copied(buffers)
         self._traffic.bytes_to_host += sum(array.nbytes for array in arrays)
         return [let_resize(as_torch(array, dtype)) for array, dtype in zip(arrays, dtypes, strict=True)]
 
 
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
-    """NumPy's name for a format."""
+    """Return NumPy's dtype for a torch dtype."""
     if dtype in _EXTENDED:
         return np.dtype(_EXTENDED[dtype][1])
     return torch.empty(0, dtype=dtype, device="cpu").numpy().dtype
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """A dense CPU tensor's memory as a NumPy array of the same format, good for as long as the tensor lives.
+    """View a dense CPU tensor's memory as a NumPy array of the same format, good for as long as the tensor lives.
 
     Unlike after `tensor.numpy()`, the tensor's storage can be resized.
     """
@@ -63,7 +63,7 @@ def as_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 
 def as_torch(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    """A NumPy array's memory as a tensor of `dtype`, which is the array's own format."""
+    """View a NumPy array's memory as a tensor of `dtype`, which is the array's own format."""
     if dtype in _EXTENDED:
         integer = np.int16 if array.dtype.itemsize == 2 else np.int8
         return torch.from_numpy(array.view(integer)).view(dtype)

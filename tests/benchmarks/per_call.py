@@ -67,10 +67,10 @@ def parts(model: torch.nn.Module, x: torch.Tensor) -> dict[str, float]:
         called.append(self)
         return original(self, inputs)
 
-    SharedExecutable.__call__ = spy  # type: ignore[method-assign]
+    SharedExecutable.__call__ = spy
     compiled = torch.compile(model, backend="tpu")
     compiled(x)
-    SharedExecutable.__call__ = original  # type: ignore[method-assign]
+    SharedExecutable.__call__ = original
     entry = called[0]._program
     recorder = Recorder(entry.loaded())
     entry.executable = recorder

@@ -53,7 +53,7 @@ def by_hand(model: torch.nn.Module) -> bytes:
     """The StableHLO of the step in JAX."""
     dtype = jnp.dtype(str(next(model.parameters()).dtype).split(".")[1])
     weights = {n: jax.ShapeDtypeStruct(tuple(p.shape), dtype) for n, p in model.named_parameters()}
-    state: State = (weights, weights, weights, jax.ShapeDtypeStruct((), jnp.float32))  # type: ignore[assignment]
+    state: State = (weights, weights, weights, jax.ShapeDtypeStruct((), jnp.float32))
     tokens = jax.ShapeDtypeStruct((BATCH, LENGTH), jnp.int32)
     # As precise as PyTorch's float32; of bfloat16 there is one precision.
     with jax.default_matmul_precision("highest" if dtype == jnp.float32 else "default"):

@@ -160,15 +160,15 @@ class Stages:
     def __init__(self) -> None:
         self.programs = self.executables = 0.0
         log, handler = logging.getLogger("tpu_dynamo"), logging.Handler()
-        handler.emit = self._note  # type: ignore[method-assign]
+        handler.emit = self._note
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         log.propagate = False
 
     def _note(self, record: logging.LogRecord) -> None:
         if record.msg.startswith("graph %s: program in") and isinstance(record.args, tuple):
-            self.programs += float(record.args[1])  # type: ignore[arg-type]
-            self.executables += float(record.args[3])  # type: ignore[arg-type]
+            self.programs += float(record.args[1])
+            self.executables += float(record.args[3])
 
     def seconds(self, first: float, second: float) -> dict[str, float]:
         """The stages of a first call of so many seconds, where a later one takes `second`."""

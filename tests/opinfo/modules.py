@@ -82,7 +82,7 @@ def results(make: Make, backend: str | None, device: str, seed: int = 0) -> tupl
     gradients: Any = ()
     if parts and wanted:
         loss = sum(part.double().square().sum() for part in parts)
-        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)  # type: ignore[arg-type]
+        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
     return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.detach().cpu(), (output, gradients))
 
 

@@ -13,6 +13,7 @@ from tpu_dynamo_runtime import (
     Executable,
     Operand,
     Pool,
+    ProgramInterface,
     Result,
     SharedExecutable,
     Traffic,
@@ -29,11 +30,11 @@ def identity(*shapes: tuple[int, ...]) -> bytes:
     return jax_compat.to_bytecode(jax_compat.parse(text.encode(), jax_compat.new_context()))
 
 
-def load(program: bytes, arguments, results, copying: bool = False, **kwargs) -> Executable:
-    cpu, traffic = client("cpu"), kwargs.pop("traffic", Traffic())
+def load(program: bytes, operands, results, copying: bool = False, constants=(), traffic=None) -> Executable:
+    cpu, traffic = client("cpu"), traffic or Traffic()
     entry = Pool(lambda on, stablehlo, digest: on.compile(stablehlo), traffic).enter(cpu, program, "")
     kind = CopiedExecutable if copying else SharedExecutable
-    return kind(cpu, entry, traffic, arguments, results, **kwargs)
+    return kind(entry, traffic, ProgramInterface(operands, results, constants=constants))
 
 
 @pytest.mark.parametrize("copying", [False, True])

@@ -59,13 +59,13 @@ def test_instructions_are_read_with_what_they_carry():
     out = module.entry.root
     assert (out.name, out.opcode, out.operands) == ("out", "fusion", ("kernel", "n"))
     assert out.called("calls") == ("fused",)
-    assert out.place == ("/m.py", 7)
+    assert out.source_line == ("/m.py", 7)
     assert out.cycles == 40
     assert [(a.elements, a.nbytes) for a in out.arrays] == [(1024, 4096), (4, 8)]
     assert [p.name for p in module.computations["fused"].parameters] == ["p0", "p1"]
     start = module.entry.instructions["copy-start"]
     assert [a.in_main_memory for a in start.arrays] == [False, True, False]
-    assert start.place is None
+    assert start.source_line is None
     assert module.entry.instructions["sorted"].cycles is None
     assert module.computations["compare"].root.attribute("direction") == "LT"
 

@@ -13,6 +13,7 @@ from tpu_dynamo_lowering import jax_compat
 from tpu_dynamo_runtime import (
     Operand,
     Pool,
+    ProgramInterface,
     Result,
     SharedExecutable,
     Traffic,
@@ -21,7 +22,8 @@ from tpu_dynamo_runtime import (
     pjrt,
     reset_clients,
 )
-from tpu_dynamo_runtime.pjrt import from_dlpack, to_dlpack
+from tpu_dynamo_runtime._torch_compat import tensor_from_dlpack
+from tpu_dynamo_runtime.pjrt import to_dlpack
 
 DOUBLE = """
 func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
@@ -51,7 +53,7 @@ def test_reset_forgets_clients_and_what_they_made_lives_on():
     old = client("cpu")
     pool = Pool(lambda on, program, digest: on.compile(program), Traffic())
     entry = pool.enter(old, bytecode(DOUBLE), "")
-    doubled = SharedExecutable(old, entry, Traffic(), [Operand(0)], [Result((4,), torch.float32)])
+    doubled = SharedExecutable(entry, Traffic(), ProgramInterface([Operand(0)], [Result((4,), torch.float32)]))
     del entry
     reset_clients()
     assert client("cpu") is not old
@@ -78,7 +80,7 @@ def test_shared_buffers_are_the_tensors_memory():
     tensor = torch.arange(64.0)
     buffer = client("cpu").put_shared(tensor)
     assert buffer.unsafe_buffer_pointer() == tensor.data_ptr()
-    back = from_dlpack(to_dlpack(buffer, None))
+    back = tensor_from_dlpack(to_dlpack(buffer, None))
     assert back.data_ptr() == tensor.data_ptr()
 
 

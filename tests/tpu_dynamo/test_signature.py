@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tpu_dynamo import Options
 from tpu_dynamo.cache import signature
 from tpu_dynamo.cache.signature import Frame
-from tpu_dynamo_lowering import Unnameable, lower, table, trace
+from tpu_dynamo_lowering import NoStableKey, lower, table, trace
 from tpu_dynamo_lowering.ops import TABLE
 
 Spec = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
@@ -159,7 +159,7 @@ def test_a_lowering_of_somebody_else_has_no_signature(monkeypatch):
 
     entry = table.Lowering(operator, table.How.KERNEL, "", theirs)
     monkeypatch.setitem(TABLE, operator, entry)
-    with pytest.raises(Unnameable, match=r"relu.*test_signature"):
+    with pytest.raises(NoStableKey, match=r"relu.*test_signature"):
         sign()
 
 

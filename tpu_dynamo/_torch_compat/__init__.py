@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch._dynamo.exc import BackendCompilerFailed
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -10,13 +11,14 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 from torch.compiler._cache import CacheArtifact, CacheArtifactFactory, CacheArtifactRecorder
+from torch.utils import _pytree as pytree
 
 from .apart import compiled_apart, fake_copies, modules_of
 from .autograd import compile_with_aot_autograd, forward_returns, static_inputs
 from .autograd_cache import BypassAOTAutogradCache, CacheUse, FXGraphCacheMiss, OutputCode, usable
 from .frames import frame_function, graph_tensors, guards, input_name, shape_guards, size_hint
 from .joint import JointPlaces, export_joint
-from .optimizer_steps import mark_stepped, traced_as_compiled
+from .optimizer_steps import gradient_has_hooks, group_initialiser, mark_stepped, step_has_hooks, traced_as_compiled
 from .streams import leave_out_streams
 from .structured_trace import forms_are_read, trace_artifact, trace_event
 
@@ -32,6 +34,7 @@ __all__ = [
     "FXGraphCacheMiss",
     "FakeTensorMode",
     "JointPlaces",
+    "OpOverload",
     "OutputCode",
     "compile_with_aot_autograd",
     "compiled_apart",
@@ -40,15 +43,19 @@ __all__ = [
     "forms_are_read",
     "forward_returns",
     "frame_function",
+    "gradient_has_hooks",
     "graph_tensors",
+    "group_initialiser",
     "guards",
     "input_name",
     "leave_out_streams",
     "mark_stepped",
     "modules_of",
+    "pytree",
     "shape_guards",
     "size_hint",
     "static_inputs",
+    "step_has_hooks",
     "trace_artifact",
     "trace_event",
     "traced_as_compiled",

@@ -133,7 +133,7 @@ class _Details(AOTAutogradCacheDetails):
         self.modes = (
             torch.is_inference_mode_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
-            torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+            torch.utils.deterministic.fill_uninitialized_memory,  # pyright: ignore[reportAttributeAccessIssue]
             str(torch.get_default_device()),
             torch._C._get_mkldnn_enabled(),
             # Which operator attention becomes.

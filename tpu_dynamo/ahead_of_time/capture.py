@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch.fx import GraphModule
-from torch.utils import _pytree as pytree
 
 from tpu_dynamo_lowering import SourceLine, is_own
 
@@ -23,6 +22,7 @@ from .._torch_compat import (
     compile_with_aot_autograd,
     compiled_apart,
     fake_copies,
+    pytree,
     unset_fake_temporarily,
 )
 from ..cache.signature import Frame

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 from torch.fx import GraphModule
-from torch.utils import _pytree as pytree
 
 from tpu_dynamo_lowering import Program, Unsupported, UnsupportedOp
 from tpu_dynamo_runtime import (
@@ -25,7 +24,7 @@ from tpu_dynamo_runtime import (
     open_compiler,
 )
 
-from .._torch_compat import modules_of
+from .._torch_compat import modules_of, pytree
 from ..artifacts import Artifacts
 from ..cache.signature import Frame
 from ..device import NAME as DEVICE
@@ -171,7 +170,7 @@ def lower_model(
         model,
         args,
         kwargs,
-        visit,  # type: ignore[arg-type]
+        visit,  # pyright: ignore[reportArgumentType]
         training=training,
         loss=loss,
         options=options,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tpu_dynamo_lowering import Program, Unnameable
+from tpu_dynamo_lowering import NoStableKey, Program
 from tpu_dynamo_runtime import unknown_targets
 from tpu_dynamo_runtime.store import Store
 
@@ -81,7 +81,7 @@ class Cache:
                 record(self.store, programs.KIND, signature.key)
                 _log_lookup(graph, programs.KIND, signature.key, False, time.perf_counter() - started, signature)
 
-    def count_unnameable(self, graph: str | None, why: Unnameable) -> None:
+    def count_unnameable(self, graph: str | None, why: NoStableKey) -> None:
         """Count the miss of a graph that no other process could recognise, and that is lowered each time."""
         self._miss(unnameable(graph, why) if graph else None)
 

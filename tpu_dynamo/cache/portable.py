@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tpu_dynamo_runtime.store import Store, import_data
 
@@ -32,10 +32,10 @@ class StoreArtifact(CacheArtifact):
     """An entry's file, as the store has it, checksums and all."""
 
     # Returns the store that loaded entries go into; `register` sets it.
-    open_store: Callable[[], Store | None] = staticmethod(lambda: None)
+    open_store: ClassVar[staticmethod[[], Store | None]] = staticmethod(lambda: None)
 
     @property
-    def content(self) -> bytes:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def content(self) -> bytes:
         """The file's bytes; empty where the entry is no longer there."""
         held = self._held
         return held if isinstance(held, bytes) else held.store.get_file(held.kind, held.key) or b""

@@ -72,7 +72,7 @@ def key_of(key_parts: Mapping[str, Any]) -> str:
 
 
 def surroundings() -> dict[str, Any]:
-    """Return the key parts that are equal for all programs of this installation. Raises Unnameable as tables_digest."""
+    """Return the key parts that are equal for all programs of this installation. Raises NoStableKey."""
     return {
         "versions": {**versions(), "torch build": str(torch.version.git_version)},
         "lowering": {"code": fingerprint.code_digest(), "tables": fingerprint.tables_digest()},
@@ -91,7 +91,7 @@ def signature(
 ) -> Signature:
     """Return the signature of a graph that `prepare` returned, with `sizes` in the place of its symbols.
 
-    role: `forward`, `backward`, `inference` or `step`. Raises Unnameable for a graph that no other process could
+    role: `forward`, `backward`, `inference` or `step`. Raises NoStableKey for a graph that no other process could
     recognise.
     """
     text = "\n".join(canonical(graph_module, sizes))
@@ -117,7 +117,7 @@ def signature(
 
 
 def conditions(options: Options, platform: str, donates: bool) -> dict[str, Any]:
-    """Return the key parts besides the graph. Raises Unnameable where a lowering was registered from outside."""
+    """Return the key parts besides the graph. Raises NoStableKey where a lowering was registered from outside."""
     return {
         "platform": platform,
         "matmul precision": torch.get_float32_matmul_precision(),

@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=false
 """The device's one door to PyTorch's private APIs: PrivateUse1 in Python, storages, redispatching."""
 
 from __future__ import annotations
@@ -7,8 +8,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
+
+__all__ = [
+    "DATA_DEPENDENT",
+    "NAME",
+    "OpOverload",
+    "answer",
+    "as_view",
+    "contiguous_stride",
+    "empty_tensor",
+    "library",
+    "overloads_with_prefix",
+    "owner_of_private_use",
+    "pytree",
+    "reset_tensor",
+    "take_private_use",
+    "without_autocast",
+]
 
 NAME = "tpu"
 
@@ -77,7 +97,7 @@ def library(namespace: str, key: str = "PrivateUse1") -> torch.library.Library:
 
 def wrap_meta_kernel(
     library: torch.library.Library,
-    operator: torch._ops.OpOverload,
+    operator: OpOverload,
     wrap: Callable[[Callable[..., Any]], Callable[..., Any]],
 ) -> None:
     """Replace PyTorch's kernel of an operator for meta tensors, one written in Python, by what `wrap` makes of it.
@@ -119,7 +139,7 @@ def reset_tensor(
     return _set.redispatch(_META, tensor, storage, offset, size, stride)
 
 
-def as_view(operator: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> torch.Tensor:
+def as_view(operator: OpOverload, *args: Any, **kwargs: Any) -> torch.Tensor:
     """Call a view operator by its kernel for meta tensors; the result has the same storage, and sizes and strides."""
     return operator.redispatch(_META, *args, **kwargs)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ._torch_compat import NAME, as_view, contiguous_stride, reset_tensor
+from ._torch_compat import NAME, OpOverload, as_view, contiguous_stride, reset_tensor
 from .cells import Cell, DeviceStorage, cell_of, new_tensor, set_cell
 from .tensor_memory import convert, order_of, put_host, read, to_host, write
 
@@ -63,7 +63,7 @@ def empty_strided(
     return new_tensor(size, stride, dtype or torch.get_default_dtype())
 
 
-def _view(operator: torch._ops.OpOverload) -> Callable[..., torch.Tensor]:
+def _view(operator: OpOverload) -> Callable[..., torch.Tensor]:
     return lambda *args, **kwargs: as_view(operator, *args, **kwargs)
 
 

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from ._torch_compat import NAME, library, without_autocast
+from ._torch_compat import NAME, library, pytree, without_autocast
 
 HALF = (
     "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "chain_matmul", "conv1d", "conv2d", "conv3d",

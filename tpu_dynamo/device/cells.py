@@ -44,12 +44,12 @@ class DeviceStorage(torch.UntypedStorage):
 
 def cell_of(tensor: torch.Tensor) -> Cell | None:
     """Return the memory behind a tensor of the device; None while nothing was written to it."""
-    return tensor.untyped_storage().cell  # type: ignore[attr-defined]
+    return tensor.untyped_storage().cell  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def set_cell(tensor: torch.Tensor, cell: Cell) -> None:
     """Put memory behind a tensor's storage."""
-    tensor.untyped_storage().cell = cell  # type: ignore[attr-defined]
+    tensor.untyped_storage().cell = cell  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def new_tensor(size: Sequence[int], stride: Sequence[int] | None, dtype: torch.dtype) -> torch.Tensor:

@@ -9,7 +9,7 @@ from itertools import repeat
 import torch
 
 from tpu_dynamo_lowering import Computed, Number, Program, TensorSpec, View
-from tpu_dynamo_runtime import Buffer, Entry
+from tpu_dynamo_runtime import Buffer, PooledProgram
 
 from ..session import session
 from ._torch_compat import NAME
@@ -40,7 +40,7 @@ class DeviceExecutable:
     (donation) unless another tensor holds that.
     """
 
-    def __init__(self, entry: Entry, program: Program):
+    def __init__(self, entry: PooledProgram, program: Program):
         self._launch = launch(entry, program)
         self._traffic = session().statistics.traffic
         self._operands = [

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from tpu_dynamo_lowering import Literal, TensorSpec, UnsupportedOp
 from tpu_dynamo_runtime import Buffer
 
 from ..session import session
-from ._torch_compat import DATA_DEPENDENT, NAME, reset_tensor
+from ._torch_compat import DATA_DEPENDENT, NAME, OpOverload, pytree, reset_tensor
 from .cells import Cell, set_cell, strides_of, wrap
 from .generator import check_draw, draw_keys
 from .operator_programs import DeviceProgram, compile_program
@@ -45,7 +44,7 @@ class Eager:
         self._plans: dict[Any, _Plan] = {}
         self._logged: set[str] = set()  # operators that ran on the CPU and were logged
 
-    def __call__(self, operator: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, operator: OpOverload, *args: Any, **kwargs: Any) -> Any:
         """Run one call. Tensors are on the device; numbers, and indices on the CPU, are uploaded.
 
         An operator without a lowering, or with a result whose size depends on values, runs on the CPU, which is
@@ -71,7 +70,7 @@ class Eager:
             self._plans[key] = plan
         return _run(plan, schema, arguments)
 
-    def _on_host(self, operator: torch._ops.OpOverload, schema: Schema, args: Any, kwargs: Any, why: str) -> Any:
+    def _on_host(self, operator: OpOverload, schema: Schema, args: Any, kwargs: Any, why: str) -> Any:
         session().statistics.count("fallbacks", f"{operator} on the CPU: {why}")
         if str(operator) not in self._logged:
             self._logged.add(str(operator))
@@ -79,7 +78,7 @@ class Eager:
         return _on_host(operator, schema, args, kwargs)
 
 
-def _check_devices(operator: torch._ops.OpOverload, arguments: Arguments) -> None:
+def _check_devices(operator: OpOverload, arguments: Arguments) -> None:
     for tensor in arguments.tensors:
         if tensor.device.type != NAME and tensor.ndim and not arguments.is_number(tensor):
             if operator._schema.name in _INDEXING and tensor.dtype in _INDICES:
@@ -90,7 +89,7 @@ def _check_devices(operator: torch._ops.OpOverload, arguments: Arguments) -> Non
             )
 
 
-def _compile(operator: torch._ops.OpOverload, schema: Schema, arguments: Arguments) -> _Plan:
+def _compile(operator: OpOverload, schema: Schema, arguments: Arguments) -> _Plan:
     structure: list[pytree.TreeSpec] = []
 
     def function(*tensors: torch.Tensor) -> list[Any]:
@@ -120,7 +119,7 @@ def _run(plan: _Plan, schema: Schema, arguments: Arguments) -> Any:
             operands.append(read(tensor, order) if tensor.device.type == NAME else put_host(tensor, order))
     buffers = program(operands)
     found: list[tuple[Buffer, TensorSpec] | None] = [
-        None if isinstance(output, Literal) else (buffers[output.result], program.results[output.result])  # type: ignore[union-attr]
+        None if isinstance(output, Literal) else (buffers[output.result], program.results[output.result])  # pyright: ignore[reportAttributeAccessIssue]
         for output in program.outputs
     ]
     count = plan.fresh.num_leaves
@@ -145,7 +144,7 @@ def _assign(tensor: torch.Tensor, buffer: Buffer, spec: TensorSpec) -> None:
     write(tensor, buffer, spec.order)
 
 
-def _on_host(operator: torch._ops.OpOverload, schema: Schema, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def _on_host(operator: OpOverload, schema: Schema, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run a call on the CPU, and bring the results back to the device."""
     hosts: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from ._torch_compat import OpOverload
+
 # On the CPU: programs draw from keys, and this only draws keys. Seeded by torch.manual_seed like every device's.
 _generator = torch.Generator()
 _generator.manual_seed(torch.initial_seed())
@@ -21,7 +23,7 @@ def draw_keys(count: int, chosen: torch.Generator | None = None) -> torch.Tensor
     return torch.empty(count, dtype=torch.int64, device="cpu").random_(generator=chosen or _generator)
 
 
-def check_draw(operator: torch._ops.OpOverload, named: dict[str, Any]) -> None:
+def check_draw(operator: OpOverload, named: dict[str, Any]) -> None:
     """Raise PyTorch's own error if an in-place draw has wrong numbers for the dtype, as `x.random_(0, 300)` for uint8.
 
     named: the call's arguments. The check is the same draw into a CPU tensor without elements. Operators that draw

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import Output, Program, TensorSpec, Unnameable, lower, trace
-from tpu_dynamo_runtime import Buffer, Client, Copying, Entry, Launch, Result, client
+from tpu_dynamo_lowering import NoStableKey, Output, Program, TensorSpec, lower, trace
+from tpu_dynamo_runtime import Buffer, Client, Copying, Launch, PooledProgram, Result, client
 
 from ..cache.settings import cache_settings
 from ..cache.signature import Frame, signature
@@ -42,7 +42,7 @@ def transfer() -> Copying:
     return Copying(device_client(), session().statistics.traffic)
 
 
-def launch(entry: Entry, program: Program) -> Launch:
+def launch(entry: PooledProgram, program: Program) -> Launch:
     """Return the Launch that runs a program's executable and gives buffers of its results."""
     results = [Result(spec.shape, spec.dtype, spec.order) for spec in program.results]
     return Launch(entry, results, session().statistics.traffic)
@@ -99,7 +99,7 @@ def _program_of(graph_module: GraphModule, platform: str) -> Program:
         signed = signature(
             graph_module, {}, role="operator", platform=platform, options=Options(), donates=False, frame=Frame()
         )
-    except Unnameable as why:
+    except NoStableKey as why:
         cache.count_unnameable(None, why)
         return _lower(graph_module, platform)
     with cache.program(None, platform, signed) as slot:

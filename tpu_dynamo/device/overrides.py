@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ._torch_compat import OpOverload
+
 aten = torch.ops.aten
 
 Boxed = Callable[..., Any]
@@ -41,7 +43,7 @@ def overrides(eager: Boxed) -> dict[str, Callable[..., Any]]:
             return eager(aten._native_batch_norm_legit.default, *args)
         return eager(aten.native_batch_norm.default, *args)
 
-    def running(operator: torch._ops.OpOverload) -> Callable[..., None]:
+    def running(operator: OpOverload) -> Callable[..., None]:
         def helper(self: torch.Tensor, values: torch.Tensor, indices: torch.Tensor, dim: int) -> None:
             found = eager(operator, self, dim)
             values.copy_(found[0])

@@ -9,10 +9,10 @@ from functools import cache, reduce
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from tpu_dynamo_lowering import Unsupported, UnsupportedOp
 
+from ._torch_compat import OpOverload, pytree
 from .forms import FORMS
 
 TENSOR = "a tensor"
@@ -49,7 +49,7 @@ class Schema:
     returned: tuple[str | None, ...]
     numbers: frozenset[str]
     form: Callable[..., Any] | None
-    functional: torch._ops.OpOverload | None
+    functional: OpOverload | None
     typed: bool
 
     def returns(self, named: dict[str, Any], fresh: Sequence[Any]) -> Any:
@@ -60,7 +60,7 @@ class Schema:
 
 
 @cache
-def schema_of(operator: torch._ops.OpOverload) -> Schema:
+def schema_of(operator: OpOverload) -> Schema:
     """Return the schema of an overload. Raises NotImplementedError for one that returns a view."""
     schema = operator._schema
     infos = {a.name: a.alias_info for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write}
@@ -114,14 +114,14 @@ def _each(single: Callable[..., Any]) -> Callable[..., Any]:
     return each
 
 
-def _functional_overload(operator: torch._ops.OpOverload, outs: Sequence[str]) -> torch._ops.OpOverload | None:
+def _functional_overload(operator: OpOverload, outs: Sequence[str]) -> OpOverload | None:
     """Return the overload with the same arguments that writes to none; of several that with the fewest others."""
     schema = operator._schema
     packet = getattr(torch.ops.aten, schema.name.removeprefix("aten::").rstrip("_"), None)
     if packet is None or not schema.name.startswith("aten::"):
         return None
     wanted = {(a.name, str(a.type)) for a in schema.arguments if a.name not in outs}
-    found: dict[int, torch._ops.OpOverload] = {}
+    found: dict[int, OpOverload] = {}
     for name in packet.overloads():
         other = getattr(packet, name)._schema.arguments
         pure = not any(a.alias_info is not None and a.alias_info.is_write for a in other)
@@ -217,7 +217,7 @@ class Arguments:
         return {name: build(value) for name, value in self.key}
 
 
-def functional(operator: torch._ops.OpOverload, schema: Schema, named: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def functional(operator: OpOverload, schema: Schema, named: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """Call an operator without side effects; return its new results, and new values of the arguments it writes to."""
     if schema.form is not None or schema.functional is not None:
         if schema.form is not None:

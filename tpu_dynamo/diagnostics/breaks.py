@@ -59,7 +59,7 @@ def find_cuts(compiles: Sequence[Attempts]) -> list[Cut]:
 
 def _add_occurrence(cut: Cut, compiled: Attempts, met: MetBreak) -> None:
     # Dynamo first tries to go on behind a break; where it cannot, it says the same of the same place again.
-    cut.outcome = max(cut.outcome, met.message.outcome, key=_WORSE.index)
+    cut.outcome = _WORSE[max(_WORSE.index(cut.outcome), _WORSE.index(met.message.outcome))]
     if met.message.then and not cut.message.then:
         cut.message = replace(cut.message, then=met.message.then)
     if all(seen is not compiled or before.attempt != met.attempt for seen, before in cut.occurrences):

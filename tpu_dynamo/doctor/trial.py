@@ -62,7 +62,7 @@ def register_device() -> dict[str, Any]:
 
 def find_backend() -> dict[str, Any]:
     """Find the function that Dynamo takes for the backend `tpu`."""
-    from torch._dynamo.backends.registry import lookup_backend
+    from tpu_dynamo.doctor._torch_compat import lookup_backend
 
     found: Any = lookup_backend("tpu")
     return {"module": found.__module__, "name": getattr(found, "__qualname__", str(found))}

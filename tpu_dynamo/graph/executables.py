@@ -14,9 +14,10 @@ from tpu_dynamo_runtime import (
     Client,
     CompileError,
     CopiedExecutable,
-    Entry,
     Executable,
     Operand,
+    PooledProgram,
+    ProgramInterface,
     Result,
     SharedExecutable,
     XlaRuntimeError,
@@ -79,7 +80,7 @@ def load_program(
 
 
 def _cpu_executable(
-    client: Client, program: Program, graph: PreparedGraph | GraphRecord, options: Options, loaded: Entry
+    client: Client, program: Program, graph: PreparedGraph | GraphRecord, options: Options, loaded: PooledProgram
 ) -> Executable:
     """Return the SharedExecutable or CopiedExecutable that runs a program on CPU tensors."""
     traffic = session().statistics.traffic
@@ -87,17 +88,14 @@ def _cpu_executable(
     operands = [Operand(a.position, a.spec.order, a.position in graph.static) for a in inputs]
     results = [Result(result.shape, result.dtype, result.order) for result in program.results]
     updates = [(update.position, update.result) for update in program.updates]
+    interface = ProgramInterface(operands, results, updates, program.constants)
     if client.platform == "cpu" and options.transfer != "copy":
         handed_out = results_of(program.outputs[: graph.returned])
-        return SharedExecutable(client, loaded, traffic, operands, results, updates, program.constants, handed_out)
+        return SharedExecutable(loaded, traffic, interface, handed_out)
     return CopiedExecutable(
-        client,
         loaded,
         traffic,
-        operands,
-        results,
-        updates,
-        program.constants,
+        interface,
         kept=kept_results(program, graph.returned) if graph.returned is not None else None,
         buffer_of=buffer_of,
         residents=session().residents(client),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
+from .._torch_compat import OpOverload
 from ..options import OptionError
 
 aten = torch.ops.aten
@@ -78,12 +79,12 @@ def _compute(graph: Graph, owner: GraphModule, known: dict[Node, torch.Tensor]) 
             continue
         if all(isinstance(values.get(each), torch.Tensor) for each in needed) and _is_small(node, needed):
             args, kwargs = torch.fx.map_arg((node.args, node.kwargs), values.__getitem__)
-            known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+            known[node] = node.target(*args, **kwargs)
 
 
 def _is_pure(node: Node) -> bool:
     operator = node.target
-    if not isinstance(operator, torch._ops.OpOverload) or not isinstance(node.meta.get("val"), torch.Tensor):
+    if not isinstance(operator, OpOverload) or not isinstance(node.meta.get("val"), torch.Tensor):
         return False
     return not operator._schema.is_mutable and torch.Tag.nondeterministic_seeded not in operator.tags
 
@@ -94,7 +95,7 @@ def _is_small(node: Node, needed: Sequence[Node]) -> bool:
 
 
 def _writes(node: Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
 
 
 def _join_batch_norms(graph: Graph, known: dict[Node, torch.Tensor]) -> None:

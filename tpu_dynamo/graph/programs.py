@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tpu_dynamo_lowering import LoweringFailed, Program, Unnameable, lower
+from tpu_dynamo_lowering import LoweringFailed, NoStableKey, Program, lower
 
 from ..artifacts import Artifacts
 from ..cache.cache import Cache
@@ -28,7 +28,7 @@ def program_of(
         return lower_and_count(graph, sizes, platform, artifacts), None
     try:
         signed = sign_graph(graph, sizes, platform, options)
-    except Unnameable as why:
+    except NoStableKey as why:
         cache.count_unnameable(artifacts.name, why)
         return lower_and_count(graph, sizes, platform, artifacts), None
     with cache.program(artifacts.name, platform, signed) as slot:
@@ -36,7 +36,7 @@ def program_of(
 
 
 def sign_graph(graph: PreparedGraph, sizes: Sizes, platform: str, options: Options) -> Signature:
-    """Return the graph's signature at these sizes. Raises Unnameable for one that no other process could recognise."""
+    """Return the graph's signature at these sizes. Raises NoStableKey for one that no other process could recognise."""
     return signature(
         graph.module,
         sizes,

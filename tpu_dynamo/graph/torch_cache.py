@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import Unnameable, UnsupportedOp
+from tpu_dynamo_lowering import NoStableKey, UnsupportedOp
 
 from .._torch_compat import CacheUse, forms_are_read, usable
 from ..cache.settings import cache_settings
@@ -38,7 +38,7 @@ def kept_by_torch(options: Options, platform: str, on_device: bool) -> CacheUse 
     statistics = session().statistics
     try:
         parts = conditions(options, platform, donates=on_device)
-    except Unnameable as why:
+    except NoStableKey as why:
         statistics.count("autograd_cache", str(why))
         return None
     tag = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

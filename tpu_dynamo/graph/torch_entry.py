@@ -81,4 +81,4 @@ class TorchEntry(OutputCode):
         return {"record": self.record}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["record"], None)  # type: ignore[misc, arg-type]
+        self.__init__(state["record"], None)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Unnameable
+from tpu_dynamo_lowering import NoStableKey
 from tpu_dynamo_runtime import client
 from tpu_dynamo_runtime.store import Store, default_path
 
@@ -62,7 +62,7 @@ def key_of(model: Callable[..., Any], function: Any, options: Options) -> str:
     structure, on_device = _structure(model)
     try:
         ours = conditions(options, client(options.target).platform, donates=on_device)
-    except Unnameable as why:
+    except NoStableKey as why:
         raise Refused(str(why)) from why
     code = getattr(function, "__code__", None)
     if code is None:

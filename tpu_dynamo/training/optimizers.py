@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from tpu_dynamo_lowering import with_code
 
-from .._torch_compat import traced_as_compiled
+from .._torch_compat import gradient_has_hooks, group_initialiser, step_has_hooks, traced_as_compiled
 from .adafactor import adafactor_step
 from .numbers import NumberPath, is_nonzero
 from .tensor_numbers import TensorNumbers
@@ -51,7 +51,7 @@ def check(optimizer: Optimizer) -> None:
         raise UnsupportedOptimizer(optimizer, "it evaluates the loss as often as the values ask for", _HINT)
     if isinstance(optimizer, torch.optim.SparseAdam):
         raise UnsupportedOptimizer(optimizer, "it takes sparse gradients, and XLA has dense tensors only", _HINT)
-    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+    if step_has_hooks(optimizer):
         raise UnsupportedOptimizer(optimizer, "its step has hooks, which run in Python", _HINT)
     for group in optimizer.param_groups:
         if group.get("differentiable"):
@@ -62,14 +62,9 @@ def check(optimizer: Optimizer) -> None:
                     f"{name} of a group is a tensor of {value.numel()} elements, which would be frozen into the program"
                 )
                 raise UnsupportedOptimizer(optimizer, why, _HINT)
-        if any(map(has_hooks, group["params"])):
+        if any(map(gradient_has_hooks, group["params"])):
             why = "gradients of its parameters have hooks, which run in Python"
             raise UnsupportedOptimizer(optimizer, why, _HINT)
-
-
-def has_hooks(parameter: torch.Tensor) -> bool:
-    """Return True if Python code sees the parameter's gradient, by a hook on it or on its accumulation."""
-    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
 
 
 def initialise(optimizer: Optimizer, parameters: Sequence[torch.nn.Parameter]) -> None:
@@ -92,7 +87,7 @@ def _initialise(optimizer: Optimizer, group: dict[str, Any], fresh: Sequence[tor
         for parameter in fresh:  # the first step makes the gradient the momentum, as zeros do
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return
-    make = getattr(optimizer, "_init_group", None)
+    make = group_initialiser(optimizer)
     if make is None:
         return
     # It makes state for the parameters that have gradients, and appends to the lists that it is given.

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 from torch.optim import Optimizer
-from torch.utils import _pytree as pytree
 
+from .._torch_compat import pytree
 from ..device import NAME as DEVICE
 from ..graph.clients import client_of
 from ..graph.specialise import specialise

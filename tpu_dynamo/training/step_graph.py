@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from tpu_dynamo_lowering import readable
 
-from .._torch_compat import FakeTensorMode, frame_function, mark_stepped, unset_fake_temporarily
+from .._torch_compat import FakeTensorMode, frame_function, gradient_has_hooks, mark_stepped, unset_fake_temporarily
 from ..artifacts import next_name
 from ..cache.signature import Frame
 from ..graph.prepare import BoxedCallable, PreparedGraph
@@ -48,7 +48,7 @@ class _Bound:
             settings == self.settings
             and all(inputs[position] is p for position, p in self.trained.parameters.items())
             and all(state.get(name) is tensor for state, name, tensor in self.held)
-            and not any(map(optimizers.has_hooks, self.trained.parameters.values()))
+            and not any(map(gradient_has_hooks, self.trained.parameters.values()))
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .._torch_compat import pytree
 from .cases import Case, Sizes
 from .problems import CaseError, describe_error
 
@@ -136,7 +137,7 @@ def _real(case: Case, shape: list[int], dtype: torch.dtype, bounds: Sequence[int
 def _on_device(case: Case, call: Call) -> Call:
     if case.init != "real" or case.device != "tpu":
         return call
-    return torch.utils._pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to("tpu"), call)
+    return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to("tpu"), call)
 
 
 def _place(module: str) -> str:

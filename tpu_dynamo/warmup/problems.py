@@ -73,7 +73,8 @@ def _is_users(file: str) -> bool:
 def _shown(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """Format the arguments of a call: tensors as their dtypes and shapes."""
     import torch
-    from torch.utils import _pytree as pytree
+
+    from .._torch_compat import pytree
 
     def shape(value: Any) -> str:
         if isinstance(value, torch.Tensor):

@@ -34,7 +34,7 @@ def warm_step(case: Case, built: Built, warmer: Warmer) -> None:
         return lambda _: _outputs(step)
 
     for walk in built.walks:
-        torch._dynamo.reset()
+        torch.compiler.reset()
         with fake_copies(built.model, walk, DEVICE) as calls:
             optimizer = make_optimizer(built.model.parameters())
             step = TrainStep(built.model, optimizer, loss, case.max_grad_norm, case.options, compile_step)

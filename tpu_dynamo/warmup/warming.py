@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import Program, Unnameable, UnsupportedOp
+from tpu_dynamo_lowering import NoStableKey, Program, UnsupportedOp
 from tpu_dynamo_runtime import Environment
 
 from ..artifacts import Artifacts
@@ -104,7 +104,7 @@ class Warmer:
         platform = self._maker.platform
         try:
             signed = sign_graph(graph, sizes, platform, self._options)
-        except Unnameable as why:
+        except NoStableKey as why:
             self._cache.count_unnameable(artifacts.name, why)
             made = None if self._checking else lower_and_count(graph, sizes, platform, artifacts)
             return made, None, False

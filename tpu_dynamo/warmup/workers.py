@@ -139,7 +139,7 @@ class Workers:
             if worker is not None and worker.case is not None
         }
         for connection in wait(list(busy), _SECONDS_BETWEEN_LOOKS):
-            yield from self._receive_from(busy[connection])  # type: ignore[index]
+            yield from self._receive_from(busy[connection])  # pyright: ignore[reportArgumentType]
         for slot, worker in enumerate(self._workers):
             if worker is not None and worker.deadline is not None and self.clock() > worker.deadline:
                 seconds = (worker.case.timeout if worker.case else None) or self.timeout

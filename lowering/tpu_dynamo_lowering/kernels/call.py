@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import torch
 from torch.fx import Graph, Node
-from torch.utils import _pytree as pytree
 
+from .._torch_compat import pytree
 from ..errors import describe_call, tensors_of
 from ..expand import call_key
 from ..source_lines import SourceLine, user_line

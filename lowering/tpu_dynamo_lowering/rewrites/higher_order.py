@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from .._torch_compat import OpOverload
+from .._torch_compat import OpOverload, pytree
 from ..table import higher_order_rewrites
 
 aten = torch.ops.aten

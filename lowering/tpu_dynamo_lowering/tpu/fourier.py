@@ -33,12 +33,12 @@ _LONGEST = 2**14
 
 
 def is_for_xla(length: int) -> bool:
-    """Whether XLA's own transform of float32 is as quick for a length as the one here."""
+    """Return True if XLA's own transform of float32 is as quick for a length as the one here."""
     return length <= _MATRIX or (length <= _LONGEST and length.bit_count() == 1)
 
 
 def _roots(exponents: np.ndarray[Any, Any], n: int, dtype: Any) -> tuple[Array, Array]:
-    """The parts of exp(-2 pi i e / n), correctly rounded: the exponents are reduced before."""
+    """Compute both parts of exp(-2 pi i e / n), correctly rounded: the exponents are reduced before."""
     angles = 2 * np.pi * ((exponents % n) / n)
     return jnp.asarray(np.cos(angles), dtype), jnp.asarray(-np.sin(angles), dtype)
 
@@ -52,7 +52,7 @@ def _times(x: Parts, root: tuple[Array, Array]) -> Parts:
 
 
 def _matrix(x: Parts, n: int) -> Parts:
-    """The transform of the last dimension but one, by the matrix of all roots."""
+    """Transform the last dimension but one, by the matrix of all roots."""
     place = np.arange(n, dtype=np.int64)
     cosine, sine = _roots(np.outer(place, place), n, x[0].dtype)
 
@@ -69,7 +69,7 @@ def _matrix(x: Parts, n: int) -> Parts:
 
 
 def _largest_factor(n: int) -> int:
-    """The largest factor of n up to _MATRIX, else its least prime factor."""
+    """Return the largest factor of n up to _MATRIX, else its least prime factor."""
     small = max(d for d in range(1, min(n, _MATRIX) + 1) if n % d == 0)
     return small if small > 1 else next((d for d in range(_MATRIX + 1, math.isqrt(n) + 1) if n % d == 0), n)
 
@@ -79,7 +79,7 @@ def _map(x: Parts, change: Any) -> Parts:
 
 
 def _transform(x: Parts) -> Parts:
-    """The forward transform of the last dimension, without any factor."""
+    """Compute the forward transform of the last dimension, without any factor."""
     n = x[0].shape[-1]
     if n == 1:
         return x
@@ -100,7 +100,7 @@ def _transform(x: Parts) -> Parts:
 
 
 def _twiddled(grid: Parts, factor: int, rest: int) -> Parts:
-    """[a, b] times root^(a b), by tables of about 2 a sqrt(b) roots where a table of a b of them would be large."""
+    """Multiply [a, b] by root^(a b), by tables of about 2 a sqrt(b) roots where a table of a b would be large."""
     n = factor * rest
     row = np.arange(factor, dtype=np.int64)[:, None]
     dtype = grid[0].dtype
@@ -115,7 +115,7 @@ def _twiddled(grid: Parts, factor: int, rest: int) -> Parts:
 
 
 def _bluestein(x: Parts) -> Parts:
-    """The transform as a convolution with a chirp: j k = (j^2 + k^2 - (k - j)^2) / 2."""
+    """Compute the transform as a convolution with a chirp: j k = (j^2 + k^2 - (k - j)^2) / 2."""
     n = x[0].shape[-1]
     padded = 1 << (2 * n - 2).bit_length()
     chirp = _roots(np.arange(n, dtype=np.int64) ** 2, 2 * n, x[0].dtype)
@@ -137,13 +137,13 @@ def _along(x: Parts, axis: int) -> Parts:
 
 
 def _mirrored(half: Array, n: int) -> Array:
-    """A whole spectrum of length n from the half that determines it."""
+    """Complete a spectrum of length n from the half that determines it."""
     tail = jnp.conj(half[..., 1 : (n + 1) // 2][..., ::-1])
     return jnp.concatenate((half[..., : n // 2 + 1], tail), axis=-1)
 
 
 def fft(value: Array, fft_type: str, lengths: Sequence[int]) -> Array:
-    """StableHLO's `fft` of the last dimensions: FFT, IFFT, RFFT or IRFFT, inverses with their factor."""
+    """Compute StableHLO's `fft` of the last dimensions: FFT, IFFT, RFFT or IRFFT, inverses with their factor."""
     axes = range(value.ndim - len(lengths), value.ndim)
     if fft_type == "RFFT":
         parts: Parts = (value, None)

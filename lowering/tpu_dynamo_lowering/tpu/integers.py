@@ -29,7 +29,7 @@ DotDimensions = tuple[tuple[Sequence[int], Sequence[int]], tuple[Sequence[int], 
 
 
 def _bytes(value: Array) -> list[Array]:
-    """The eight bytes of 64-bit integers, the lowest first."""
+    """Split 64-bit integers into their eight bytes, the lowest first."""
     return [(value.astype(jnp.uint64) >> (8 * i)).astype(jnp.uint8) for i in range(8)]
 
 
@@ -38,12 +38,12 @@ def _added(arrays: Iterable[Array]) -> Array:
 
 
 def _sum_of_bytes(sums: Sequence[Array]) -> Array:
-    """The sum of the n-th summand times 2^(8 n), modulo 2^64."""
+    """Sum the summands, the n-th times 2^(8 n), modulo 2^64."""
     return _added(part.astype(jnp.uint64) << (8 * n) for n, part in enumerate(sums))
 
 
 def _product_of_bytes(left: Array, right: Array) -> Array:
-    """[m, k] times [k, n] for k up to _TERMS."""
+    """Multiply [m, k] by [k, n] for k up to _TERMS."""
     lefts, rights = _bytes(left), _bytes(right)
 
     def product(i: int, j: int) -> Array:
@@ -53,7 +53,7 @@ def _product_of_bytes(left: Array, right: Array) -> Array:
 
 
 def _product(left: Array, right: Array) -> Array:
-    """[m, k] times [k, n], both uint64."""
+    """Multiply [m, k] by [k, n], both uint64."""
     (m, k), n = left.shape, right.shape[1]
     if min(m, n) == 1 or m * k * n <= _FEW:
         return jnp.sum(left[:, :, None] * right, axis=1, dtype=jnp.uint64)
@@ -70,7 +70,7 @@ def _product(left: Array, right: Array) -> Array:
 
 
 def _product_in_blocks(left: Array, right: Array) -> Array:
-    """[m, k] times [k, n], some rows at a time where the whole has more than _BLOCK elements."""
+    """Multiply [m, k] by [k, n], some rows at a time where the whole has more than _BLOCK elements."""
     m, n = left.shape[0], right.shape[1]
     rows = max(_BLOCK // max(n, 1), 1)
     if m <= rows:
@@ -80,7 +80,10 @@ def _product_in_blocks(left: Array, right: Array) -> Array:
 
 
 def dot_general(left: Array, right: Array, dimension_numbers: DotDimensions) -> Array:
-    """`lax.dot_general` of 64-bit integers of one dtype: batch dimensions, then those of `left`, then of `right`."""
+    """Compute `lax.dot_general` of 64-bit integers of one dtype.
+
+    The result has the batch dimensions, then those of `left`, then those of `right`.
+    """
     (left_sum, right_sum), (left_batch, right_batch) = dimension_numbers
     left_free = [d for d in range(left.ndim) if d not in (*left_sum, *left_batch)]
     right_free = [d for d in range(right.ndim) if d not in (*right_sum, *right_batch)]
@@ -111,7 +114,7 @@ def _convolution_of_bytes(
     right_dilation: Sequence[int],
     groups: int,
 ) -> Array:
-    """One convolution of all bytes: those of [n, c, ...] are a batch, those of [o, c / groups, ...] are features.
+    """Convolve all bytes at once: those of [n, c, ...] are a batch, those of [o, c / groups, ...] are features.
 
     Of c / groups times the places of the kernel there are up to _TERMS.
     """
@@ -144,7 +147,7 @@ def convolution(
     dimension_numbers: tuple[Sequence[int], Sequence[int], Sequence[int]],
     groups: int,
 ) -> Array:
-    """`lax.conv_general_dilated` of 64-bit integers of one dtype.
+    """Compute `lax.conv_general_dilated` of 64-bit integers of one dtype.
 
     dimension_numbers: where batch and features (features out and in), then the spatial dimensions, stand in `left`,
     `right` and the result. A kernel of more than _TERMS places is taken in parts.

@@ -36,7 +36,7 @@ def legalise(module: Any) -> None:
 
 
 def _contraction(operation: Any) -> partial[Array] | None:
-    """What computes a product or convolution of 64-bit integers; None for others.
+    """Return the function that computes a product or convolution of 64-bit integers; None for other operations.
 
     Of a float and an integer, which JAX's linear algebra multiplies where it knows signs, the integer becomes a float.
     """
@@ -51,7 +51,7 @@ def _contraction(operation: Any) -> partial[Array] | None:
 
 
 def _transform(operation: Any) -> partial[Array] | None:
-    """What computes a Fourier transform that XLA has not for the dtype, or not well for a length; None for others."""
+    """Return the function for a Fourier transform that XLA lacks for a dtype or does badly; None for others."""
     parameters = jax_compat.fft_parameters(operation)
     single = jax_compat.element_type(operation.operands[0]) in _SINGLE
     if single and all(map(fourier.is_for_xla, parameters["lengths"])):
