@@ -12,7 +12,7 @@ Tensors = Any
 
 
 class TensorNumbers(TorchFunctionMode):
-    """Within it `alpha`, `value`, `scalars` and `weight` of in-place operators may be tensors without dimensions.
+    """Within it `alpha`, `value`, `scalars` and `weight` of operators may be tensors without dimensions.
 
     nonzero: for numbers that are tensors, by id, whether they are other than zero: what code asks of them.
     """
@@ -61,12 +61,14 @@ def _lerp(self: Tensors, end: Tensors, weight: Tensors) -> Tensors:
     return self.add_((end - self) * weight)
 
 
-def _each(single: Callable[..., Tensors]) -> Callable[..., None]:
-    def each(self: list[Tensors], *operands: Any, **factors: Any) -> None:
+def _each(single: Callable[..., Tensors]) -> Callable[..., list[Tensors]]:
+    def each(self: list[Tensors], *operands: Any, **factors: Any) -> list[Tensors]:
+        results = []
         for i, one in enumerate(self):
             row = [o[i] if isinstance(o, list | tuple) or _is_vector(o, len(self)) else o for o in operands]
             number = [f[i] if isinstance(f, list | tuple) or _is_vector(f, len(self)) else f for f in factors.values()]
-            single(one, *row, *number)
+            results.append(single(one, *row, *number))
+        return results
 
     return each
 
@@ -75,14 +77,14 @@ def _is_vector(value: Any, length: int) -> bool:
     return isinstance(value, torch.Tensor) and value.ndim == 1 and len(value) == length
 
 
-_SAID: dict[str, Callable[..., Any]] = {
-    "lerp_": _lerp,
-    "add_": _add,
-    "sub_": _sub,
-    "addcmul_": _addcmul,
-    "addcdiv_": _addcdiv,
-    "_foreach_add_": _each(_add),
-    "_foreach_sub_": _each(_sub),
-    "_foreach_addcmul_": _each(_addcmul),
-    "_foreach_addcdiv_": _each(_addcdiv),
+_IN_PLACE = {"add": _add, "sub": _sub, "addcmul": _addcmul, "addcdiv": _addcdiv}
+_PLAIN: dict[str, Callable[..., Tensors]] = {
+    "add": lambda self, other, alpha=1: self + other * alpha,
+    "sub": lambda self, other, alpha=1: self - other * alpha,
+    "addcmul": lambda self, tensor1, tensor2, value=1: self + tensor1 * tensor2 * value,
+    "addcdiv": lambda self, tensor1, tensor2, value=1: self + tensor1 / tensor2 * value,
 }
+_SAID: dict[str, Callable[..., Any]] = {"lerp_": _lerp}
+for _name in _IN_PLACE:
+    _SAID |= {f"{_name}_": _IN_PLACE[_name], f"_foreach_{_name}_": _each(_IN_PLACE[_name])}
+    _SAID |= {_name: _PLAIN[_name], f"_foreach_{_name}": _each(_PLAIN[_name])}
