@@ -147,6 +147,7 @@ WRITES: dict[str, Callable[[str], Any]] = {
     "real and imaginary": real_and_imaginary,
     "lists of views": lists_of_views,
     "filled where it is expanded": lambda d: ones(d, 1).expand(3).fill_(2),
+    "a number copied": lambda d: (ones(d, 3).copy_(2.5), ones(d, 3, dtype=torch.int64).copy_(2.5)),
     "out of its size": into((3, 4), lambda x, o: torch.sin(x, out=o)),
     "out that is empty": into((0,), lambda x, o: torch.mm(x, x.t(), out=o)),
     "out of a wider dtype": into((3, 4), lambda x, o: torch.add(x, 1, out=o), torch.float64),

@@ -81,6 +81,8 @@ def copy_from(self: torch.Tensor, dst: torch.Tensor, non_blocking: bool = False)
 
     Lazily conjugated and negated tensors come as they are, see `registration.py`.
     """
+    if not isinstance(self, torch.Tensor):  # copy_ of a number
+        self = torch.scalar_tensor(self, dtype=dst.dtype, device="cpu")
     if dst.device.type != NAME:
         dst.copy_(to_host(self))
         return dst
