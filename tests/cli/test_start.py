@@ -27,7 +27,7 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,  # it takes 2 s on an idle machine; only a hang takes this long
     )
 
 
@@ -94,8 +94,8 @@ def test_a_reader_that_is_gone_before_the_last_words_ends_it_quietly_too():
 
 def test_ctrl_c_is_130():
     code = (
-        "import sys, time, tpu_dynamo_cli; sys.argv = ['tpu-dynamo', 'wait']; from tpu_dynamo.cli import app, main\n"
-        "def wait():\n    print('ready', flush=True)\n    time.sleep(99)\n"
+        "import sys, threading, tpu_dynamo_cli; sys.argv = ['tpu-dynamo', 'wait']; from tpu_dynamo.cli import app, main\n"
+        "def wait():\n    print('ready', flush=True)\n    threading.Event().wait()\n"
         "app.command()(wait); main()"
     )
     with subprocess.Popen(

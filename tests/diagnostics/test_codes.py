@@ -177,16 +177,16 @@ def test_stages_of_the_backend_and_lookups_in_the_cache_are_in_the_report():
     assert looked == {("signature", "miss", 1), ("memory", "miss", 1), ("disk", "miss", 1)}
 
 
-def test_forms_of_graphs_are_not_written_for_the_report(monkeypatch):
+def test_forms_of_graphs_are_not_written_for_the_report(monkeypatch, tmp_path):
     from tpu_dynamo_runtime import Client
 
-    def fail(self, executable):
-        raise AssertionError("written")
-
-    monkeypatch.setattr(Client, "optimised_hlo", fail)
-    torch._dynamo.reset()
+    written = []
+    monkeypatch.setattr(Client, "optimised_hlo", lambda self, executable: written.append(executable) or "HloModule")
     with tpu_dynamo.diagnose():
         torch.compile(lambda x: x.cos() + 1, backend="tpu")(torch.ones(3))
+    assert not written
+    torch.compile(lambda x: x.cos() + 2, backend="tpu", options={"dump_dir": tmp_path})(torch.ones(3))
+    assert len(written) == 1, "a dump writes it in the same way"
 
 
 def test_the_report_is_ready_behind_the_block():

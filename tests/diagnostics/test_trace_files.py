@@ -55,10 +55,20 @@ def test_a_trace_that_is_cut_off_is_read_as_far_as_it_goes(trace, tmp_path):
 
 def test_every_cut_is_read_without_an_error(trace, tmp_path):
     file = tmp_path / "trace.log"
-    whole = trace.index("\n") + 1  # without one record, a file is no trace
-    for end in range(whole, len(trace), len(trace) // 40):
+    file.write_text(trace)
+    whole = read_report(file)
+    ids, codes, read = [c.id for c in whole.compiles], [b.code for b in whole.breaks], []
+    first = trace.index("\n") + 1  # without one record, a file is no trace
+    for end in range(first, len(trace), len(trace) // 40):
         file.write_text(trace[:end])
-        read_report(file)
+        report = read_report(file)
+        read.append((len(report.compiles), len(report.breaks)))
+        assert [c.id for c in report.compiles] == ids[: read[-1][0]]
+        assert [b.code for b in report.breaks] == codes[: read[-1][1]]
+        assert report.run.damaged <= 1
+    assert read == sorted(read)
+    assert read[0] == (0, 0)
+    assert read[-1] == (len(ids), len(codes))
 
 
 def test_records_of_a_future_torch_are_counted_and_not_fatal(trace, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.testing._internal.common_methods_invocations as database
+from scipy import stats
 from torch.testing._internal.opinfo.core import OpInfo, SampleInput
 from torch.utils import _pytree as pytree
 
@@ -76,37 +77,69 @@ def agree(actual: Any, expected: Any, values: bool = True) -> None:
 def check(info: OpInfo, sample: SampleInput, backend: str = "tpu") -> None:
     """One sample, compiled as one graph, against eager."""
     function = callable_of(info)
-    given, args, kwargs = fresh(sample)
-    torch.manual_seed(0)
-    expected = function(given, *args, **kwargs)
-    given, args, kwargs = fresh(sample)
-    torch.manual_seed(1)
-    again = function(given, *args, **kwargs)
     torch._dynamo.reset()
-    given, args, kwargs = fresh(sample)
-    actual = torch.compile(function, backend=backend, fullgraph=True, dynamic=False)(given, *args, **kwargs)
-    # Bases of a subspace are unique up to a sign or phase; the entry knows what of them can be compared.
-    process = sample.output_process_fn_grad
-    specified = info.name not in UNSPECIFIED and not is_random(expected, again)
-    agree(process(actual), process(expected), values=specified)
+    compiled = torch.compile(function, backend=backend, fullgraph=True, dynamic=False)
+
+    def eager_at(seed: int) -> tuple[Any, ...]:
+        return (run_at(seed, function, fresh(sample), sample),)
+
+    def compiled_at(seed: int) -> tuple[Any, ...]:
+        return (run_at(seed, compiled, fresh(sample), sample),)
+
+    compare(info, compiled_at, eager_at)
 
 
 def check_on_device(info: OpInfo, sample: SampleInput) -> None:
     """One sample in eager on torch.device("tpu"), against eager on the CPU: the result, and the input afterwards."""
     function = callable_of(info)
-    cpu = fresh(sample)
-    torch.manual_seed(0)
-    expected = function(cpu[0], *cpu[1], **cpu[2])
-    again = fresh(sample)
-    torch.manual_seed(1)
-    other = function(again[0], *again[1], **again[2])
-    given, args, kwargs = to_device(fresh(sample))
-    actual = function(given, *args, **kwargs)
-    host = pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, (actual, given))
-    process = sample.output_process_fn_grad
-    specified = info.name not in UNSPECIFIED and not is_random(expected, other)
-    agree(process(host[0]), process(expected), values=specified)
-    agree(host[1], cpu[0], values=specified)
+
+    def on_cpu(seed: int) -> tuple[Any, Any]:
+        given = fresh(sample)
+        return run_at(seed, function, given, sample), given[0]
+
+    def on_device(seed: int) -> tuple[Any, Any]:
+        given = to_device(fresh(sample))
+        return run_at(seed, function, given, sample), pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, given[0])
+
+    compare(info, on_device, on_cpu)
+
+
+def run_at(seed: int, function: Callable[..., Any], given: Any, sample: SampleInput) -> Any:
+    """Return the function's result from a seed, on the CPU, as the entry wants it compared.
+
+    Bases of a subspace are unique up to a sign or phase; the entry knows what of them can be compared.
+    """
+    torch.manual_seed(seed)
+    result = function(given[0], *given[1], **given[2])
+    return sample.output_process_fn_grad(pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, result))
+
+
+def compare(info: OpInfo, ours_at: Callable[[int], Any], eager_at: Callable[[int], Any]) -> None:
+    """Compare results from seeds: values where eager's do not depend on the seed, distributions where they do."""
+    ours, theirs = ours_at(0), eager_at(0)
+    specified = info.name not in UNSPECIFIED
+    if not specified or not is_random(theirs, eager_at(1)):
+        agree(ours, theirs, values=specified)
+        return
+    agree(ours, theirs, values=False)
+    agree(ours_at(0), ours)  # a seed's numbers come again
+    seeds = range(1, 1 + SEEDS)
+    drawn, expected = [ours_at(seed) for seed in seeds], [eager_at(seed) for seed in seeds]
+    assert any(is_random(drawn[0], other) for other in drawn[1:]), "all seeds give the same numbers"
+    for mine, other in zip(pooled(drawn), pooled(expected), strict=True):
+        assert stats.ks_2samp(mine, other, method="asymp").pvalue > LEVEL, "another distribution than eager's"
+
+
+# Seeds whose draws are put together, since samples are small. A sound generator fails one comparison in a million; the
+# seeds are fixed, so one that passes goes on passing.
+SEEDS, LEVEL = 8, 1e-6
+
+
+def pooled(draws: list[Any]) -> list[Any]:
+    """Return the numbers of each tensor in results of one structure, those of all draws in one array."""
+    leaves = zip(*(pytree.tree_leaves(draw) for draw in draws), strict=True)
+    tensors = [torch.stack(leaf) for leaf in leaves if isinstance(leaf[0], torch.Tensor) and leaf[0].numel()]
+    return [(torch.view_as_real(t) if t.is_complex() else t).double().flatten().numpy() for t in tensors]
 
 
 def to_device(values: Any) -> Any:
@@ -122,12 +155,12 @@ def to_device(values: Any) -> Any:
 
 
 def is_random(first: Any, second: Any) -> bool:
-    """Return True if two runs from different seeds differ."""
-    pairs = zip(pytree.tree_leaves(first), pytree.tree_leaves(second), strict=True)
-    return any(
-        isinstance(a, torch.Tensor) and (a.shape != b.shape or not torch.equal(a.nan_to_num(), b.nan_to_num()))
-        for a, b in pairs
-    )
+    """Return True if two runs from different seeds differ by more than rounding."""
+    try:
+        agree(first, second)
+    except AssertionError:
+        return True
+    return False
 
 
 def check_gradients(info: OpInfo, sample: SampleInput, backend: str = "tpu") -> None:

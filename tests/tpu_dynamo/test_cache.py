@@ -378,7 +378,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 
 def answer(process: subprocess.Popen[str]) -> Any:
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=900)  # some seconds on an idle machine
     assert process.returncode == 0, err
     return json.loads(out)
 

@@ -43,7 +43,9 @@ print(json.dumps([float(out[0, 0]), float(model.weight.grad[0, 0]), stats.as_dic
 def run(code: str, folder: Path, *arguments: object) -> str:
     caches = {"TPU_DYNAMO_CACHE_DIR": str(folder / "ours"), "TORCHINDUCTOR_CACHE_DIR": str(folder / "torchs")}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, env={**os.environ, **caches}, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, env={**os.environ, **caches}, capture_output=True, text=True, timeout=900
+    )  # some seconds when idle
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -101,7 +101,7 @@ def start(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> subpro
 
 
 def answer(process: subprocess.Popen[str]) -> Any:
-    out, error = process.communicate("go\n", timeout=500)
+    out, error = process.communicate("go\n", timeout=1800)  # eight at once take a minute on an idle machine
     assert process.returncode == 0, error
     *values, lowerings, compiles, faults = json.loads(out.splitlines()[-1])
     assert values == VALUES

@@ -64,7 +64,7 @@ def run(folder: Path, *cases: str) -> dict[str, Any]:
         env={**os.environ, **caches, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,  # some seconds on an idle machine
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]

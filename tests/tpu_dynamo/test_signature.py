@@ -215,7 +215,7 @@ def keys_of(folder: Path, seed: str, **names: str) -> list[str]:
     file.write_text(SCRIPT.format(**names))
     environment = {**os.environ, "PYTHONHASHSEED": seed, "TPU_DYNAMO_CACHE_DIR": str(folder / "cache")}
     done = subprocess.run(
-        [sys.executable, file], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, file], cwd=folder, env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

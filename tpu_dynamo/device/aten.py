@@ -81,9 +81,17 @@ def copy_from(self: torch.Tensor, dst: torch.Tensor, non_blocking: bool = False)
 
     Lazily conjugated and negated tensors come unresolved, see `registration.py`.
     """
+    if not isinstance(self, torch.Tensor):  # copy_ of a number
+        self = torch.scalar_tensor(self, dtype=dst.dtype, device="cpu")
     if dst.device.type != NAME:
         dst.copy_(to_host(self))
-    elif self.device.type != NAME:
+        return dst
+    if 0 in dst.stride() and any(n > 1 and step == 0 for n, step in zip(dst.shape, dst.stride(), strict=True)):
+        raise RuntimeError(  # in PyTorch's words
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Please clone() the tensor before performing the operation."
+        )
+    if self.device.type != NAME:
         values = self.to(dst.dtype).expand(dst.shape)
         order = order_of(dst)
         write(dst, put_host(values, order), order)
@@ -120,6 +128,8 @@ def resize(
     self: torch.Tensor, size: Sequence[int], *, memory_format: torch.memory_format | None = None
 ) -> torch.Tensor:
     """Resize `self` in place over its storage, which grows if it is too small; new elements are zero."""
+    if tuple(size) == tuple(self.shape) and memory_format is None:
+        return self  # with its strides, as PyTorch leaves it
     grown = new_tensor(size, None, self.dtype)
     storage, offset = self.untyped_storage(), int(self.storage_offset())
     needed = (offset + grown.numel()) * self.dtype.itemsize

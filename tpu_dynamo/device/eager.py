@@ -27,6 +27,8 @@ _MAX_PLANS = 4096
 # Operators whose indices may lie on the CPU while what they index is on the device.
 _INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index")
 _INDICES = (torch.int64, torch.int32, torch.bool, torch.uint8)
+# `fill` casts whatever its value is, and `set_` changes its tensor's size.
+_WRITE_ANYTHING = ("aten::fill", "aten::fill_", "aten::set_")
 
 
 @dataclass
@@ -85,7 +87,8 @@ def _check_devices(operator: OpOverload, arguments: Arguments) -> None:
                 continue
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, but found at least two devices, {NAME}:0 and "
-                f"{tensor.device}! ({operator})"
+                f"{tensor.device}! ({operator})\n"
+                f'  try: .to("{NAME}") on the tensor of shape {tuple(tensor.shape)}, which is on {tensor.device}'
             )
 
 
@@ -94,6 +97,7 @@ def _compile(operator: OpOverload, schema: Schema, arguments: Arguments) -> _Pla
 
     def function(*tensors: torch.Tensor) -> list[Any]:
         fresh, finals = functional(operator, schema, arguments.rebuilt(tensors))
+        _check_written(operator, arguments.written, finals)
         written = [value.to(one.dtype) for value, one in zip(finals, arguments.written, strict=True)]
         leaves, spec = pytree.tree_flatten(fresh)
         structure.append(spec)
@@ -106,6 +110,29 @@ def _compile(operator: OpOverload, schema: Schema, arguments: Arguments) -> _Pla
         order = order_of(tensor)
         specs.append((shape, strides_of([shape[d] for d in order], order), tensor.dtype))
     return _Plan(compile_program(function, specs), structure[-1] if structure else pytree.tree_structure(()))
+
+
+def _check_written(
+    operator: OpOverload, written: Sequence[torch.Tensor], finals: Sequence[torch.Tensor]
+) -> None:
+    """Raise RuntimeError, in PyTorch's words, for results that the tensors they are written to cannot take."""
+    name = operator._schema.name
+    if name in _WRITE_ANYTHING:
+        return
+    casts = any(argument.name == "dtype" for argument in operator._schema.arguments)  # to the `out`'s
+    for tensor, final in zip(written, finals, strict=True):
+        if name.endswith("_") and final.shape != tensor.shape:
+            raise RuntimeError(_other_shape(tensor, final.shape))
+        if not casts and not torch.can_cast(final.dtype, tensor.dtype):
+            found, wanted = (
+                torch.empty(0, dtype=dtype, device="cpu").type().removeprefix("torch.").removesuffix("Tensor")
+                for dtype in (final.dtype, tensor.dtype)
+            )
+            raise RuntimeError(f"result type {found} can't be cast to the desired output type {wanted}")
+
+
+def _other_shape(tensor: torch.Tensor, shape: Sequence[int]) -> str:
+    return f"output with shape {list(tensor.shape)} doesn't match the broadcast shape {list(shape)}"
 
 
 def _run(plan: _Plan, schema: Schema, arguments: Arguments) -> Any:
@@ -126,6 +153,9 @@ def _run(plan: _Plan, schema: Schema, arguments: Arguments) -> Any:
     fresh = [None if one is None else wrap(one[0], one[1].shape, one[1].dtype, one[1].order) for one in found[:count]]
     for tensor, one in zip(arguments.written, found[count:], strict=True):
         if one is not None:
+            grows = math.prod(one[1].shape) > tensor.numel()
+            if grows and schema.outs and any(tensor is operand for operand in tensors):
+                raise RuntimeError(_other_shape(tensor, one[1].shape))
             _assign(tensor, *one)
     return schema.returns(arguments.named, pytree.tree_unflatten(fresh, plan.fresh))
 

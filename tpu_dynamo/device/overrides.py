@@ -51,7 +51,12 @@ def overrides(eager: Boxed) -> dict[str, Callable[..., Any]]:
 
         return helper
 
+    def conj_physical_(self: torch.Tensor) -> torch.Tensor:
+        # PyTorch's own kernel for all devices calls functions that only its own have.
+        return eager(aten.conj_physical_.default, self)
+
     return {
+        "conj_physical_": conj_physical_,
         "native_batch_norm": native_batch_norm,
         "_cummax_helper": running(aten.cummax.default),
         "_cummin_helper": running(aten.cummin.default),

@@ -12,7 +12,7 @@ Tensors = Any
 
 
 class TensorNumbers(TorchFunctionMode):
-    """Within it `alpha`, `value`, `scalars` and `weight` of in-place operators may be tensors without dimensions.
+    """Within it `alpha`, `value`, `scalars` and `weight` of operators may be tensors without dimensions.
 
     nonzero: by the id of a tensor that is a number, the answer to a comparison with zero, on which optimizers branch.
     """
@@ -29,7 +29,7 @@ class TensorNumbers(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in ("__eq__", "__ne__", "eq", "ne") and id(args[0]) in self._nonzero and args[1] == 0:
             return self._nonzero[id(args[0])] == ("ne" in name)
-        rewritten = _WITHOUT_FACTOR.get(name)
+        rewritten = _REPLACEMENTS.get(name)
         if rewritten is not None and _has_tensor_number(name, args, kwargs):
             return rewritten(*args, **kwargs)
         return func(*args, **kwargs)
@@ -61,12 +61,14 @@ def _lerp(self: Tensors, end: Tensors, weight: Tensors) -> Tensors:
     return self.add_((end - self) * weight)
 
 
-def _each(single: Callable[..., Tensors]) -> Callable[..., None]:
-    def each(self: list[Tensors], *operands: Any, **factors: Any) -> None:
+def _each(single: Callable[..., Tensors]) -> Callable[..., list[Tensors]]:
+    def each(self: list[Tensors], *operands: Any, **factors: Any) -> list[Tensors]:
+        results = []
         for i, one in enumerate(self):
             row = [o[i] if isinstance(o, list | tuple) or _is_vector(o, len(self)) else o for o in operands]
             number = [f[i] if isinstance(f, list | tuple) or _is_vector(f, len(self)) else f for f in factors.values()]
-            single(one, *row, *number)
+            results.append(single(one, *row, *number))
+        return results
 
     return each
 
@@ -75,14 +77,14 @@ def _is_vector(value: Any, length: int) -> bool:
     return isinstance(value, torch.Tensor) and value.ndim == 1 and len(value) == length
 
 
-_WITHOUT_FACTOR: dict[str, Callable[..., Any]] = {
-    "lerp_": _lerp,
-    "add_": _add,
-    "sub_": _sub,
-    "addcmul_": _addcmul,
-    "addcdiv_": _addcdiv,
-    "_foreach_add_": _each(_add),
-    "_foreach_sub_": _each(_sub),
-    "_foreach_addcmul_": _each(_addcmul),
-    "_foreach_addcdiv_": _each(_addcdiv),
+_IN_PLACE_FORMS = {"add": _add, "sub": _sub, "addcmul": _addcmul, "addcdiv": _addcdiv}
+_FUNCTIONAL_FORMS: dict[str, Callable[..., Tensors]] = {
+    "add": lambda self, other, alpha=1: self + other * alpha,
+    "sub": lambda self, other, alpha=1: self - other * alpha,
+    "addcmul": lambda self, tensor1, tensor2, value=1: self + tensor1 * tensor2 * value,
+    "addcdiv": lambda self, tensor1, tensor2, value=1: self + tensor1 / tensor2 * value,
 }
+_REPLACEMENTS: dict[str, Callable[..., Any]] = {"lerp_": _lerp}
+for _name in _IN_PLACE_FORMS:
+    _REPLACEMENTS |= {f"{_name}_": _IN_PLACE_FORMS[_name], f"_foreach_{_name}_": _each(_IN_PLACE_FORMS[_name])}
+    _REPLACEMENTS |= {_name: _FUNCTIONAL_FORMS[_name], f"_foreach_{_name}": _each(_FUNCTIONAL_FORMS[_name])}

@@ -32,7 +32,7 @@ def start(program: str, *arguments: object, before: tuple[str, ...] = ()) -> sub
 
 def result(process: subprocess.Popen[str]) -> Any:
     """Return the JSON that a program printed at its end."""
-    out, error = process.communicate(timeout=300)
+    out, error = process.communicate(timeout=900)  # a second or two on an idle machine
     assert process.returncode == 0, error
     return json.loads(out.splitlines()[-1])
 
@@ -100,7 +100,9 @@ def hammer(root: Path, count: int, rounds: int, max_bytes: int, made: Path) -> d
     import store
 
     size, wrong, missed = 3000, 0, 0
-    here = store.open_store(root, max_bytes=max_bytes, lock_timeout=120.0)
+    here = store.open_store(
+        root, max_bytes=max_bytes, lock_timeout=900.0
+    )  # the others hold it for milliseconds, unless they are not run
     log = os.open(made, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     print("ready", flush=True)
     sys.stdin.readline()

@@ -19,7 +19,7 @@ from .stores import KEY, KIND, Clock, key, new_store, put
 
 @pytest.fixture
 def store(tmp_path) -> Store:
-    return new_store(tmp_path, lock_timeout=30.0)
+    return new_store(tmp_path, lock_timeout=600.0)  # others hold a lock for milliseconds
 
 
 def lock_files(store: Store) -> list[str]:
@@ -75,7 +75,7 @@ def test_two_never_hold_one_lock_while_its_file_comes_and_goes(tmp_path):
 
     def work(_):
         for _ in range(rounds):
-            lock = acquire(tmp_path / "lock", 60.0)
+            lock = acquire(tmp_path / "lock", 600.0)
             inside.append(1)
             most.append(len(inside))
             inside.pop()
@@ -103,7 +103,7 @@ def test_a_file_that_was_removed_by_its_holder_in_between_is_no_lock(tmp_path, m
         return proxy
 
     monkeypatch.setattr(FileLock, "acquire", late)
-    lock = acquire(path, 5.0)
+    lock = acquire(path, 600.0)
     with pytest.raises(Timeout):
         acquire(path, 0.0)
     assert path.stat().st_ino != taken[0]

@@ -149,12 +149,14 @@ class Broken(MemoryFileSystem):
     asked: int
     error: Exception | None
     answer: threading.Event
+    called: threading.Event
 
     def info(self, path, **kwargs):
         type(self).asked += 1
+        self.called.set()
         if self.error:
             raise self.error
-        assert self.answer.wait(60)
+        assert self.answer.wait(900)  # the test sets it at its end
         return {"size": 1 << 60, "name": path, "type": "file"}
 
     def pipe_file(self, path, value, **kwargs):
@@ -163,7 +165,7 @@ class Broken(MemoryFileSystem):
 
 @pytest.fixture
 def broken(monkeypatch) -> Iterator[type[Broken]]:
-    Broken.asked, Broken.error, Broken.answer = 0, None, threading.Event()
+    Broken.asked, Broken.error, Broken.answer, Broken.called = 0, None, threading.Event(), threading.Event()
     fsspec.register_implementation("broken", Broken, clobber=True)
     yield Broken
     Broken.answer.set()
@@ -197,6 +199,7 @@ def test_a_remote_that_does_not_answer_is_counted_and_left_behind(tmp_path, brok
     assert store.get(KIND, KEY) is None
     assert store.get(KIND, KEY) is None
     assert store.faults.counts() == {"remote_slow": 1}
+    assert broken.called.wait(900), "the thread that asks may begin later than the store stops waiting"
     assert broken.asked == 1
     assert all(thread.daemon for thread in threading.enumerate() if "remote store" in thread.name)
 
