@@ -96,7 +96,7 @@ class Client:
 
     @property
     def version(self) -> str:
-        """What PJRT says of itself: platform, versions and build."""
+        """PJRT's description of itself: platform, versions and build."""
         version = self._client.platform_version
         # The CPU client's is its name alone.
         return version if version == self.platform else f"{self.platform} {version}"
@@ -196,7 +196,7 @@ _clients_lock = threading.Lock()
 
 
 def client(target: str = "auto", *, lasting: bool = False) -> Client:
-    """The process's client for a target, made when first asked for and then kept.
+    """Return the process's client for a target, made when first asked for and then kept.
 
     lasting: `reset_clients` does not forget it, since tensors hold its buffers. Raises UnknownTarget and
     PlatformUnavailable.

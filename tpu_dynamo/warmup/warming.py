@@ -29,7 +29,7 @@ Stage = Callable[[str], None]
 
 
 class PlatformMaker(executables.Maker, Protocol):
-    """What makes executables for one platform: a client, or the compiler of a topology."""
+    """A maker of executables for one platform: a client, or the compiler of a topology."""
 
     platform: str
 
@@ -133,14 +133,14 @@ class Warmer:
             self.warmed.unsupported += unsupported.problems
 
     def entries(self) -> list[tuple[str, str]]:
-        """The kinds and keys of all entries that the graphs have in the cache, each once."""
+        """Return the kinds and keys of all entries that the graphs have in the cache, each once."""
         found = [(programs.KIND, graph.program) for graph in self.warmed.graphs]
         found += [(executables.KIND, graph.executable) for graph in self.warmed.graphs]
         return [(kind, key) for kind, key in dict.fromkeys(found) if key is not None]
 
 
 class _WarmedGraph:
-    """What AOTAutograd calls in the place of a graph: it warms the graph for a call's sizes, and runs it in eager."""
+    """A graph's substitute in AOTAutograd: it warms the graph for a call's sizes, and runs it in eager."""
 
     def __init__(self, warmer: Warmer, graph: PreparedGraph, frozen: FrozenModule | None):
         self._boxed_call = True
