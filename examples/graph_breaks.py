@@ -48,7 +48,7 @@ class Ranker(nn.Module):
 
 
 class FixedRanker(Ranker):
-    """The same scores in one graph."""
+    """A Ranker whose scores are one graph."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[batch, length] tokens to [batch] scores; 0 is padding."""
@@ -64,7 +64,7 @@ class FixedRanker(Ranker):
 
 
 def loss(scores: Tensor, wanted: Tensor, temperature: float | Tensor) -> Tensor:
-    """How far scores are from what was wanted."""
+    """Return the distance of scores from what was wanted."""
     return F.mse_loss(scores * temperature, wanted)
 
 
@@ -83,7 +83,7 @@ def run(backend: str = "tpu") -> None:
 
 
 def run_fixed(backend: str = "tpu") -> None:
-    """The same work after the report's advice."""
+    """Do the work of `run`, changed as the report advises."""
     torch.manual_seed(0)
     ranker = torch.compile(FixedRanker().eval(), backend=backend)
     with torch.no_grad():

@@ -26,7 +26,7 @@ def batches(count: int, epochs: int) -> list[Tensor]:
 
 
 def prepared(device: str, steps: int) -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """The same model, optimizer and schedule for every run."""
+    """Make a model, its optimizer and its schedule, alike for every run."""
     torch.manual_seed(0)
     model = DigitNet().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
@@ -48,7 +48,7 @@ def train_eager(images: Tensor, labels: Tensor, order: list[Tensor]) -> tuple[nn
 
 
 def train_whole_steps(images: Tensor, labels: Tensor, order: list[Tensor]) -> tuple[nn.Module, list[float]]:
-    """The same on the device, one execution a step; the data stay there, and losses are read at the end."""
+    """Train on the device, one execution a step; the data stay there, and losses are read at the end."""
     model, optimizer, schedule = prepared("tpu", len(order))
     step = tpu_dynamo.train_step(model, optimizer, F.cross_entropy)
     losses = []

@@ -1,4 +1,4 @@
-"""What is written where: views, `out=`, dtypes and devices, as eager PyTorch on the CPU, its refusals included."""
+"""Writes: views, `out=`, dtypes and devices, as eager PyTorch on the CPU, its refusals included."""
 
 from __future__ import annotations
 

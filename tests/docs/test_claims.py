@@ -120,7 +120,8 @@ def test_commands_name_verbs_options_and_modules_that_exist(page):
                 assert importlib.util.find_spec(module) is not None, command
         for word in words:
             if re.fullmatch(r"(tests|examples|docs)/[\w./-]+", word):
-                assert (ROOT / word).exists(), command
+                made_by_the_page = f"# {word}\n" in page.read_text(encoding="utf-8")
+                assert made_by_the_page or (ROOT / word).exists(), command
 
 
 def _words(command: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a training loop sets beside the model, in whole steps as in eager ones; and what is refused, with the way out."""
+"""Settings of a training loop, in whole steps as in eager ones; and what is refused, with the way out."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def check(
 
 
 def test_every_optimizer_of_torchs_is_either_run_or_refused():
-    """Those of `optim_db` are run in test_optimizers.py."""
+    """Every optimizer of torch.optim is in `optim_db`, which test_optimizers.py runs."""
     assert set(OPTIMIZERS) == {info.optim_cls.__name__ for info in optim_db}
 
 
