@@ -7,6 +7,6 @@ torch.device("tpu"): that takes torch, without which most verbs answer. Verbs th
 
 def main() -> None:
     """Run the command line."""
-    from tpu_dynamo.cli import main  # noqa: TID251  (of the script, which lies here because the wheel takes it from here)
+    from tpu_dynamo.cli import main
 
     main()
