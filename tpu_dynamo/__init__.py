@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .errors import CompilationFailed as CompilationFailed
     from .errors import FrozenParameterChanged as FrozenParameterChanged
     from .errors import NeedsValues as NeedsValues
+    from .errors import NotALoss as NotALoss
     from .options import OptionError as OptionError
     from .options import Options as Options
     from .precompiled import Precompiled as Precompiled
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from .session import reset_stats as reset_stats
     from .session import stats as stats
     from .statistics import Snapshot as Snapshot
-    from .training import NotALoss as NotALoss
     from .training import TrainStep as TrainStep
     from .training import UnsupportedOptimizer as UnsupportedOptimizer
     from .training import train_step as train_step
@@ -54,13 +54,13 @@ _PLACES = {
     ".cache.misses": ("Miss",),
     ".device": ("DeviceNameTaken",),
     ".diagnostics": ("Diagnosis", "diagnose"),
-    ".errors": ("CompilationFailed", "FrozenParameterChanged", "NeedsValues"),
+    ".errors": ("CompilationFailed", "FrozenParameterChanged", "NeedsValues", "NotALoss"),
     ".options": ("OptionError", "Options"),
     ".device_memory": ("Memory", "memory"),
     ".precompiled": ("Precompiled", "precompile"),
     ".session": ("explain_last_miss", "reset", "reset_stats", "stats"),
     ".statistics": ("Snapshot",),
-    ".training": ("NotALoss", "TrainStep", "UnsupportedOptimizer", "train_step"),
+    ".training": ("TrainStep", "UnsupportedOptimizer", "train_step"),
     ".version": ("__version__",),
     ".warmup.decorator": ("warmup_case",),
     "tpu_dynamo_lowering": ("SourceLine", "Unsupported", "UnsupportedInput", "UnsupportedOp"),

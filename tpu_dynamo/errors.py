@@ -73,3 +73,12 @@ class FrozenParameterChanged(RuntimeError):
             "  while parameters change"
         )
         super().__init__(with_code(message, self.code))
+
+
+class NotALoss(ValueError):
+    """A loss that cannot be differentiated: of a training step, or what a captured model returns."""
+
+    code = "TPU107"
+
+    def __init__(self, why: str):
+        super().__init__(with_code(why, self.code))

@@ -171,14 +171,14 @@ def test_a_loss_of_the_callers_finds_what_we_cannot():
         return Opaque(x * 2)
 
     x = torch.randn(4, requires_grad=True)
-    with pytest.raises(ValueError, match="nothing that the model returns requires a gradient"):
+    with pytest.raises(tpu_dynamo.NotALoss, match="nothing that the model returns requires a gradient"):
         tpu_dynamo.compile_for(model, (x,), target="cpu", training=True)
     graphs = tpu_dynamo.compile_for(model, (x,), target="cpu", training=True, loss=lambda out: out.tensor.sum())
     assert [graph.role for graph in graphs] == ["forward", "backward"]
 
 
 def test_training_what_has_no_gradient_is_refused():
-    with pytest.raises(ValueError, match="nothing that the model returns requires a gradient"):
+    with pytest.raises(tpu_dynamo.NotALoss, match="nothing that the model returns requires a gradient"):
         tpu_dynamo.compile_for(Model().requires_grad_(False), (torch.randn(8, 64),), target="cpu", training=True)
 
 

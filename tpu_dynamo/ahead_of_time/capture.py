@@ -26,7 +26,7 @@ from .._torch_compat import (
     unset_fake_temporarily,
 )
 from ..cache.signature import Frame
-from ..errors import NeedsValues
+from ..errors import NeedsValues, NotALoss
 from ..graph.compiled import EagerGraph
 from ..graph.inputs import check_inputs
 from ..graph.prepare import captured_frame
@@ -115,7 +115,7 @@ def default_loss(output: Any) -> torch.Tensor:
         return loss.sum()
     tensors = [leaf for leaf in pytree.tree_leaves(fields) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
     if not tensors:
-        raise ValueError(
+        raise NotALoss(
             "training=True, but nothing that the model returns requires a gradient\n"
             "  try: parameters with requires_grad, an input that requires it, or training=False"
         )

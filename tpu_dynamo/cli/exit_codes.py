@@ -41,6 +41,7 @@ class ExitCode(IntEnum):
 
 # The exit codes of our errors that have a page in docs/errors. The others of them mean that something did not compile.
 _CODES = {
+    "TPU107": ExitCode.USAGE,
     "TPU501": ExitCode.ENVIRONMENT,
     "TPU502": ExitCode.USAGE,
     "TPU503": ExitCode.USAGE,

@@ -112,9 +112,7 @@ def _compile(operator: OpOverload, schema: Schema, arguments: Arguments) -> _Pla
     return _Plan(compile_program(function, specs), structure[-1] if structure else pytree.tree_structure(()))
 
 
-def _check_written(
-    operator: OpOverload, written: Sequence[torch.Tensor], finals: Sequence[torch.Tensor]
-) -> None:
+def _check_written(operator: OpOverload, written: Sequence[torch.Tensor], finals: Sequence[torch.Tensor]) -> None:
     """Raise RuntimeError, in PyTorch's words, for results that the tensors they are written to cannot take."""
     name = operator._schema.name
     if name in _WRITE_ANYTHING:

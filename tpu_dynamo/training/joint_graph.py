@@ -9,22 +9,13 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from tpu_dynamo_lowering import with_code
-
 from .._torch_compat import FakeTensorMode, JointPlaces, export_joint
+from ..errors import NotALoss
 
-
-class NotALoss(ValueError):
-    """The loss function returned something that cannot be differentiated."""
-
-    code = "TPU107"
-
-    def __init__(self, why: str):
-        message = (
-            "the loss function must return a tensor of one floating-point element that depends on the optimizer's "
-            f"parameters, or a tuple that begins with one: {why}"
-        )
-        super().__init__(with_code(message, self.code))
+_WANTED = (
+    "the loss function must return a tensor of one floating-point element that depends on the optimizer's parameters, "
+    "or a tuple that begins with one"
+)
 
 
 @dataclass(frozen=True)
@@ -64,8 +55,10 @@ def check_loss(graph_module: GraphModule) -> None:
     fakes = [output.meta["example_value"] for output in outputs if isinstance(output, Node)]
     wanting = [fake for fake in fakes if isinstance(fake, torch.Tensor) and fake.requires_grad]
     if not wanting:
-        raise NotALoss("nothing that it returns requires a gradient")
+        raise NotALoss(f"{_WANTED}: nothing that it returns requires a gradient")
     if len(wanting) > 1:
-        raise NotALoss(f"{len(wanting)} results of the captured graph require gradients; detach what is not the loss")
+        raise NotALoss(
+            f"{_WANTED}: {len(wanting)} results of the captured graph require gradients; detach what is not the loss"
+        )
     if wanting[0].numel() != 1 or not wanting[0].is_floating_point():
-        raise NotALoss(f"it is a {wanting[0].dtype} tensor of shape {tuple(wanting[0].shape)}")
+        raise NotALoss(f"{_WANTED}: it is a {wanting[0].dtype} tensor of shape {tuple(wanting[0].shape)}")
