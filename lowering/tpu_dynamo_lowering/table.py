@@ -20,7 +20,7 @@ from torch.fx import Node
 
 from ._torch_compat import HigherOrderOperator, OpOverload, overloads_of
 from .errors import tensors_of
-from .schemas import mismatch
+from .schema_checks import mismatch
 
 F = TypeVar("F", bound=Callable[..., Any])
 

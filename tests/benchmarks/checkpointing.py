@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from tpu_dynamo._torch_compat import fake_copies
 from tpu_dynamo.artifacts import Artifacts
+from tpu_dynamo.graph.lowering import lower_graph
 from tpu_dynamo.graph.prepare import BoxedCallable, PreparedGraph
-from tpu_dynamo.graph.programs import lower_graph
 from tpu_dynamo.training.step import TrainStep
 from tpu_dynamo_runtime import open_compiler
 

@@ -22,8 +22,8 @@ from rich.table import Table
 
 from tpu_dynamo._torch_compat import fake_copies
 from tpu_dynamo.artifacts import Artifacts
+from tpu_dynamo.graph.lowering import lower_graph
 from tpu_dynamo.graph.prepare import BoxedCallable, PreparedGraph
-from tpu_dynamo.graph.programs import lower_graph
 from tpu_dynamo.training.step import TrainStep
 from tpu_dynamo_lowering import jax_compat
 from tpu_dynamo_runtime import cost_of, open_compiler

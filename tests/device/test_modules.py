@@ -197,12 +197,12 @@ def test_another_owner_of_the_slot_is_named(monkeypatch):
 
 
 def test_another_target_than_the_tensors_own_is_refused(monkeypatch):
-    from tpu_dynamo.graph import inputs
+    from tpu_dynamo.graph import clients
 
     class Chip:
         platform = "tpu"
 
-    monkeypatch.setattr(inputs, "device_client", Chip)
+    monkeypatch.setattr(clients, "device_client", Chip)
     with pytest.raises(Exception, match=r"target='cpu', but the tensors of torch.device\(\"tpu\"\) live on tpu"):
         torch.compile(lambda x: x + 1, backend="tpu", options={"target": "cpu"})(torch.ones(2).to("tpu"))
 

@@ -184,7 +184,8 @@ def test_a_dry_run_lists_the_cases_and_starts_nothing(folder):
     ]  # fmt: skip
 
 
-def test_costs_and_forms_of_a_model(folder):
+def test_costs_and_forms_of_a_model(folder, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the verbs put the working directory into it
     run = CliRunner()
     shown = run.invoke(app, ["cost", "warm_models:with_inputs", "--target", "cpu", "--training"])
     assert shown.exit_code == 0, shown.output

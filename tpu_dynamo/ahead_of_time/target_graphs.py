@@ -29,9 +29,9 @@ from ..artifacts import Artifacts
 from ..cache.signature import Frame
 from ..device import NAME as DEVICE
 from ..device import DeviceNameTaken, register
-from ..graph.executables import explaining_xla
+from ..graph.loading import explaining_xla
+from ..graph.lowering import lower_graph
 from ..graph.prepare import prepare_graph
-from ..graph.programs import lower_graph
 from ..options import OptionError, Options
 from .capture import Loss, capture
 

@@ -9,9 +9,9 @@ from ..cache.settings import cache_settings
 from ..options import Options
 from ..session import session
 from .clients import client_of
-from .executables import load_program
+from .loading import load_program
+from .lowering import program_of
 from .prepare import BoxedCallable, PreparedGraph, Sizes
-from .programs import program_of
 from .torch_entry import GraphRecord
 
 

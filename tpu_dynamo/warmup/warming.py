@@ -16,10 +16,10 @@ from ..cache import executables, programs
 from ..cache.cache import Cache
 from ..cache.signature import Frame
 from ..graph.compiled import EagerGraph
-from ..graph.executables import explaining_xla
 from ..graph.freezing import FrozenModule
+from ..graph.loading import explaining_xla
+from ..graph.lowering import lower_and_count, sign_graph
 from ..graph.prepare import BoxedCallable, PreparedGraph, Sizes, prepare_graph
-from ..graph.programs import lower_and_count, sign_graph
 from ..options import Options
 from ..session import session
 from .warm_graphs import Warmed, WarmGraph

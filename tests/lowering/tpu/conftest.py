@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tpu_dynamo.graph import programs
+from tpu_dynamo.graph import lowering
 from tpu_dynamo_lowering import lower
 
 
@@ -21,5 +21,5 @@ def matches_eager_as_for_a_tpu(
     def for_a_tpu(*args: Any, platform: str, **options: Any) -> Any:
         return lower(*args, platform="tpu", **options)
 
-    monkeypatch.setattr(programs, "lower", for_a_tpu)
+    monkeypatch.setattr(lowering, "lower", for_a_tpu)
     return partial(matches_eager, cache=False)
