@@ -20,6 +20,7 @@ from .kernels.call import mark_kernels
 from .layouts import expose_arguments, expose_results
 from .link import link
 from .loop_numbers import carry_numbers
+from .products import restore_products
 from .program import Program
 from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
@@ -95,6 +96,7 @@ def lower(
     offsets = storage_offsets(graph.graph)
     results, outputs, updates = expose_results(graph, mode)
     expand(graph, mode)
+    restore_products(graph, mode)
     random_keys = give_keys(graph, mode)
     arguments, constants = expose_arguments(graph, mode)
     if donates:
