@@ -76,7 +76,7 @@ class _WithGraphOutputs:
         outputs = list(self._choose([*self._literals, *results, *inputs]))
         for i, view, alone in self._views:
             outputs[i] = outputs[i].as_strided(view.shape, view.stride, view.offset)
-            if alone:  # to autograd it is no view, whose changes in place it refuses where it did not see it made
+            if alone:  # as in `Executable._finish`: no view to autograd
                 outputs[i] = outputs[i].detach()
         for i in self._numbers:
             outputs[i] = outputs[i].item()
