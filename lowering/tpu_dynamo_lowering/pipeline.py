@@ -20,6 +20,8 @@ from .kernels.call import mark_kernels
 from .layouts import expose_arguments, expose_results
 from .link import link
 from .loop_numbers import carry_numbers
+from .matrix_results import return_matrices
+from .products import restore_products
 from .program import Program
 from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
@@ -76,12 +78,14 @@ def lower(
     platform: str,
     matmul_precision: str = "highest",
     donates: bool = False,
+    handed_out: int | None = 0,
     observe: Observer = lambda name, write: None,
 ) -> Program:
     """Lower a functional ATen graph to a StableHLO program, its symbolic sizes bound to numbers.
 
     graph_module: what `prepare` gave; nodes carry fake tensors in `meta["val"]`; it is left as it is. platform:
     `cpu`, `cuda` or `tpu`. donates: let the new values of inputs that the graph writes to take the inputs' memory.
+    handed_out: how many of the first outputs the caller gets, None for all; other programs of ours read the rest.
     Raises UnsupportedOp with all operators that have no lowering, UnsupportedInput, and LoweringFailed when a stage
     breaks.
     """
@@ -95,6 +99,9 @@ def lower(
     offsets = storage_offsets(graph.graph)
     results, outputs, updates = expose_results(graph, mode)
     expand(graph, mode)
+    if platform == "tpu":
+        results, outputs = return_matrices(graph, results, outputs, updates, handed_out)
+    restore_products(graph, mode)
     random_keys = give_keys(graph, mode)
     arguments, constants = expose_arguments(graph, mode)
     if donates:

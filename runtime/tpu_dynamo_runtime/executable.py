@@ -54,7 +54,8 @@ class Executable(ABC):
     def _finish(self, inputs: Sequence[torch.Tensor], outputs: list[torch.Tensor]) -> list[torch.Tensor]:
         """Give the program's results the graph's strides, and write them to the inputs that they update."""
         for i, inverse in self._permuted:
-            outputs[i] = outputs[i].permute(inverse)
+            # Autograd refuses changes in place of views that were made where it does not look: it is none to autograd.
+            outputs[i] = outputs[i].permute(inverse).detach()
         for position, result in self._updates:
             with torch.no_grad():
                 inputs[position].detach().copy_(outputs[result])

@@ -123,6 +123,7 @@ def test_every_setting_that_lowering_reads_changes_the_key(context):
 GIVEN = {
     "platform": {"platform": "tpu"},
     "donates": {"donates": True},
+    "handed out": {"handed_out": 1},
     "partitioner": {"options": Options(partitioner="default")},
     "activation-memory-budget": {"options": Options(activation_memory_budget=0.5)},
 }

@@ -86,6 +86,18 @@ def test_channels_last():
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"transfer": "copy"}], ids=str)
+def test_a_result_in_another_memory_order_can_be_changed_in_place(options):
+    layer, x = nn.Conv2d(3, 4, 3), torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)
+
+    def gradient(model):
+        y = model(x)
+        y.mul_(2)
+        return y.stride(), *torch.autograd.grad(y.square().sum(), layer.parameters())
+
+    torch.testing.assert_close(gradient(torch.compile(layer, backend="tpu", options=options)), gradient(layer))
+
+
 def test_tied_weights():
     data = [(torch.randint(0, 5, (4, 6)), torch.randint(0, 5, (4,))) for _ in range(2)]
     # The gradient of the keys' bias is zero but for rounding, which Adam would blow up to full steps.

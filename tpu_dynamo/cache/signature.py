@@ -88,6 +88,7 @@ def signature(
     options: Options,
     donates: bool,
     frame: Frame,
+    handed_out: int | None = 0,
 ) -> Signature:
     """Return the signature of a graph that `prepare` returned, with `sizes` in the place of its symbols.
 
@@ -95,7 +96,7 @@ def signature(
     recognise.
     """
     text = "\n".join(canonical(graph_module, sizes))
-    key_parts = {"graph": _digest(text), **conditions(options, platform, donates)}
+    key_parts = {"graph": _digest(text), **conditions(options, platform, donates, handed_out)}
 
     def explain() -> Mapping[str, Any]:
         # Operators without their numbers: equal for one piece of code on tensors of other sizes.
@@ -116,12 +117,13 @@ def signature(
     return Signature(key_parts, text, explain, line)
 
 
-def conditions(options: Options, platform: str, donates: bool) -> dict[str, Any]:
+def conditions(options: Options, platform: str, donates: bool, handed_out: int | None = 0) -> dict[str, Any]:
     """Return the key parts besides the graph. Raises NoStableKey where a lowering was registered from outside."""
     return {
         "platform": platform,
         "matmul precision": torch.get_float32_matmul_precision(),
         "donates": donates,
+        "handed out": handed_out,
         "options": keyed_options(options),
         "settings": fingerprint.settings(),
         **surroundings(),

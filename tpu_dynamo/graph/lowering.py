@@ -44,6 +44,7 @@ def sign_graph(graph: PreparedGraph, sizes: Sizes, platform: str, options: Optio
         platform=platform,
         options=options,
         donates=graph.on_device,
+        handed_out=graph.handed_out,
         frame=graph.frame,
     )
 
@@ -67,6 +68,7 @@ def lower_graph(graph: PreparedGraph, sizes: Sizes, platform: str, artifacts: Ar
             platform=platform,
             matmul_precision=torch.get_float32_matmul_precision(),
             donates=graph.on_device,
+            handed_out=graph.handed_out,
             observe=artifacts.observe,
         )
     except LoweringFailed as failure:

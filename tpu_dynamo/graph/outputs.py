@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
@@ -40,7 +41,8 @@ class _WithGraphOutputs:
         self._draw = draw
         # Outputs are chosen among the literals, the results and the inputs, of which there are hundreds in training.
         self._literals = [output.value for output in program.outputs if isinstance(output, Literal)]
-        self._views = [(i, output) for i, output in enumerate(program.outputs) if isinstance(output, View)]
+        sharing = Counter(output.result for output in program.outputs if isinstance(output, Computed | View))
+        self._views = [(i, o, sharing[o.result] == 1) for i, o in enumerate(program.outputs) if isinstance(o, View)]
         self._numbers = [i for i, output in enumerate(program.outputs) if isinstance(output, Number)]
         self._sparse = [(i, output) for i, output in enumerate(program.outputs) if isinstance(output, Sparse)]
         literals, results = count(), len(self._literals)
@@ -72,8 +74,10 @@ class _WithGraphOutputs:
             inputs = [*inputs, self._draw(self._random_keys)]
         results = self._executable(inputs)
         outputs = list(self._choose([*self._literals, *results, *inputs]))
-        for i, view in self._views:
+        for i, view, alone in self._views:
             outputs[i] = outputs[i].as_strided(view.shape, view.stride, view.offset)
+            if alone:  # as in `Executable._finish`: no view to autograd
+                outputs[i] = outputs[i].detach()
         for i in self._numbers:
             outputs[i] = outputs[i].item()
         for i, sparse in self._sparse:

@@ -56,6 +56,11 @@ class PreparedGraph:
     frame: Frame = field(default_factory=Frame)
     forms: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
+    @property
+    def handed_out(self) -> int | None:
+        """The number of the first outputs that leave compiled code: None for all, 0 for gradients and whole steps."""
+        return self.returned if self.role in ("forward", "inference") else 0
+
     @cached_property
     def size_sources(self) -> tuple[SizeSource, ...]:
         """The graph's symbols, each with the input that it is read from. Raises UnsupportedOp."""

@@ -26,8 +26,13 @@ def _batch_axes(rank: int) -> tuple[int, ...]:
 
 def _normalised_batch(input: Array, weight: Array | None, bias: Array | None, mean: Array, scale: Array) -> Array:
     rank = input.ndim
-    factor = _per_channel(scale if weight is None else scale * wide(weight), rank)
-    output = (wide(input) - _per_channel(mean, rank)) * factor
+    factor = scale if weight is None else scale * wide(weight)
+    if input.dtype != wide(input).dtype:
+        # One multiplication and one addition fuse into a convolution better, and err less than half precision itself.
+        shift = -wide(mean) * factor
+        shift = shift if bias is None else wide(bias) + shift
+        return wide(input) * _per_channel(factor, rank) + _per_channel(shift, rank)
+    output = (wide(input) - _per_channel(mean, rank)) * _per_channel(factor, rank)
     return output if bias is None else output + _per_channel(bias, rank)
 
 

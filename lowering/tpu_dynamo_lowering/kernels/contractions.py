@@ -17,10 +17,13 @@ from .reductions import wide
 aten = torch.ops.aten
 
 
-def _product(x: Array, y: Array) -> Array:
+def _accumulator(x: Array) -> Any:
     # Products of half precision are accumulated in float32 and rounded once, as PyTorch's are.
-    wanted = jnp.float32 if x.dtype in (jnp.bfloat16, jnp.float16) else None
-    return jnp.matmul(x, y, preferred_element_type=wanted)
+    return jnp.float32 if x.dtype in (jnp.bfloat16, jnp.float16) else None
+
+
+def _product(x: Array, y: Array) -> Array:
+    return jnp.matmul(x, y, preferred_element_type=_accumulator(x))
 
 
 @kernel(aten.mm.default)
@@ -100,6 +103,33 @@ def addr(self: Array, vec1: Array, vec2: Array, *, beta: Any = 1, alpha: Any = 1
     if outer.dtype == jnp.bool_:
         return (outer if alpha else jnp.zeros_like(outer)) | (self if beta else jnp.zeros_like(self))
     return _add_product(self, outer, beta, alpha)
+
+
+@kernel(aten.linear.default)
+def linear(input: Array, weight: Array, bias: Array | None = None) -> Array:
+    """Return input @ weight.T + bias, rounded to half precision only after the addition: one dot_general.
+
+    input: [..., columns], of any number of dimensions; weight: [rows, columns] or [columns]; bias: [rows].
+    """
+    dims = ((input.ndim - 1,), (weight.ndim - 1,))
+    product = lax.dot_general(input, weight, (dims, ((), ())), preferred_element_type=_accumulator(input))
+    return product if bias is None else _add_product(bias, product, 1, 1)
+
+
+@kernel(aten.tensordot.default)
+def tensordot(self: Array, other: Array, dims_self: Sequence[int], dims_other: Sequence[int]) -> Array:
+    """Multiply two tensors and sum over pairs of dimensions: one dot_general.
+
+    Of a pair with sizes 1 and n the other tensor is summed first. The result has the other dimensions of `self`, then
+    those of `other`.
+    """
+    for left, right in zip(dims_self, dims_other, strict=True):
+        if self.shape[left] == 1:
+            other = jnp.sum(other, axis=right, keepdims=True, dtype=other.dtype)
+        elif other.shape[right] == 1:
+            self = jnp.sum(self, axis=left, keepdims=True, dtype=self.dtype)
+    dims = (tuple(d % self.ndim for d in dims_self), tuple(d % other.ndim for d in dims_other))
+    return lax.dot_general(self, other, (dims, ((), ())), preferred_element_type=_accumulator(self))
 
 
 @kernel(aten._int_mm.default)
