@@ -10,8 +10,10 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from ._torch_compat import fake_mode, graph_module_of, outside_of_function_modes
+from .attention_forms import name_masks, share_heads
 from .bases import storage_offsets
 from .checks import drop_checks
+from .constants import constant_values, write_constants
 from .eager_strides import restore_strides
 from .eager_types import cast_as_eager
 from .errors import LoweringFailed
@@ -94,6 +96,10 @@ def lower(
     join_tiles(graph, mode)
     offsets = storage_offsets(graph.graph)
     results, outputs, updates = expose_results(graph, mode)
+    values = constant_values(graph)
+    name_masks(graph.graph, values)
+    share_heads(graph.graph)
+    write_constants(graph, values, mode)
     expand(graph, mode)
     random_keys = give_keys(graph, mode)
     arguments, constants = expose_arguments(graph, mode)
