@@ -76,6 +76,7 @@ def lower(
     sizes: Mapping[sympy.Symbol, int | float],
     *,
     platform: str,
+    fast_memory: int | None = None,
     matmul_precision: str = "highest",
     donates: bool = False,
     observe: Observer = lambda name, write: None,
@@ -83,7 +84,8 @@ def lower(
     """Lower a functional ATen graph to a StableHLO program, its symbolic sizes bound to numbers.
 
     graph_module: what `prepare` gave; nodes carry fake tensors in `meta["val"]`; it is left as it is. platform:
-    `cpu`, `cuda` or `tpu`. donates: let the new values of inputs that the graph writes to take the inputs' memory.
+    `cpu`, `cuda` or `tpu`. fast_memory: the bytes that the target has next to its matrix unit, where that is known, for
+    kernels that work in blocks. donates: let the new values of inputs that the graph writes to take the inputs' memory.
     Raises UnsupportedOp with all operators that have no lowering, UnsupportedInput, and LoweringFailed when a stage
     breaks.
     """
@@ -106,7 +108,7 @@ def lower(
     if donates:
         updates = donate(updates, arguments, results)
     aliases = {update.argument: update.result for update in updates if update.argument is not None}
-    kernels = mark_kernels(graph.graph)
+    kernels = mark_kernels(graph.graph, fast_memory)
     observe("rewritten.fx.py", lambda: readable(graph))
     observe("torch.mlir", lambda: mlir.torch_dialect_text(graph, kernels))
     try:

@@ -29,16 +29,18 @@ def flash_attention_for_cpu(
     *,
     attn_mask: Array | None = None,
     scale: float | None = None,
+    fast_memory: int | None = None,
 ) -> tuple[Array, Array]:
     """Compute scaled dot-product attention, by two products and a softmax, and the log of each softmax denominator.
 
     query: [batch, heads, queries, head]; key, value: [batch, key heads, keys, head], whose heads are shared where the
     query has more. Results: one like `query`, and [batch, heads, queries]. The dispatcher chooses this overload for CPU
-    tensors; the algorithm of its CPU kernel is not used. Raises NotImplementedError with dropout.
+    tensors; the algorithm of its CPU kernel is not used. fast_memory: the target's, by which queries are taken in
+    blocks. Raises NotImplementedError with dropout.
     Source: ATen `_scaled_dot_product_flash_attention_for_cpu`.
     """
     _refuse_dropout(dropout_p)
-    return attend(query, key, value, attn_mask, is_causal, scale)
+    return attend(query, key, value, attn_mask, is_causal, scale, fast_memory)
 
 
 @kernel(aten._scaled_dot_product_flash_attention_for_cpu_backward.default)
@@ -54,13 +56,14 @@ def flash_attention_for_cpu_backward(
     *,
     attn_mask: Array | None = None,
     scale: float | None = None,
+    fast_memory: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved.
 
     Raises NotImplementedError with dropout.
     """
     _refuse_dropout(dropout_p)
-    return attention_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale)
+    return attention_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, fast_memory)
 
 
 @foreign_kernel("tpu_dynamo::attention")
@@ -71,12 +74,14 @@ def attention(
     attn_mask: Array | None = None,
     is_causal: bool = False,
     scale: float | None = None,
+    *,
+    fast_memory: int | None = None,
 ) -> tuple[Array, Array]:
     """Compute scaled dot-product attention for tensors on the device, and the log of each softmax denominator.
 
     query: [..., heads, queries, head]; the heads of key and value are shared where the query has more.
     """
-    return attend(query, key, value, attn_mask, is_causal, scale)
+    return attend(query, key, value, attn_mask, is_causal, scale, fast_memory)
 
 
 @foreign_kernel("tpu_dynamo::attention_backward")
@@ -90,9 +95,11 @@ def attention_backward(
     attn_mask: Array | None = None,
     is_causal: bool = False,
     scale: float | None = None,
+    *,
+    fast_memory: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved."""
-    return attention_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale)
+    return attention_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, fast_memory)
 
 
 @kernel(aten._native_multi_head_attention.default)
