@@ -37,10 +37,10 @@ def tpu(
     chosen = Options.parse(options, mode)
     on_device = check_inputs(graph_module, example_inputs)
     leave_out_streams(graph_module)
-    platform = client_of(chosen, on_device).platform
+    client = client_of(chosen, on_device)
     captured = readable(graph_module) if chosen.dump_dir else ""
     forms = {"dynamo.fx.py": lambda: captured or readable(graph_module)}
-    kept = kept_by_torch(chosen, platform, on_device)
+    kept = kept_by_torch(chosen, client, on_device)
     compile_role = partial(
         compile_graph if kept is None else compile_entry, chosen, forms, captured_frame(graph_module)
     )

@@ -21,12 +21,14 @@ from torch.fx._lazy_graph_module import _LazyGraphModule, _use_lazy_graph_module
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import _len_torch_function_stack, _pop_mode, _push_mode
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = [
     "FakeTensor",
     "FakeTensorMode",
     "HigherOrderOperator",
     "OpOverload",
+    "computing",
     "copies_of_views",
     "custom_implementation",
     "defining",
@@ -85,6 +87,13 @@ def outside_of_function_modes() -> Iterator[None]:
     finally:
         for mode in reversed(modes):
             _push_mode(mode)
+
+
+@contextlib.contextmanager
+def computing() -> Iterator[None]:
+    """Compute what is called inside at once, whatever modes, autocast among them, are on; without gradients."""
+    with _disable_current_modes(), torch.no_grad(), torch._C._DisableAutocast():
+        yield
 
 
 def graph_module_of(root: torch.nn.Module, graph: Graph) -> GraphModule:

@@ -62,6 +62,13 @@ class _NodeImporter(fx_importer.GraphNodeImporter):
         vtensor = self._cc.get_vtensor_type(data.shape, data.dtype)
         return ir.Operation.create("torch.vtensor.literal", results=[vtensor], attributes={"value": attribute}).result
 
+    def _import_argument(self, loc: ir.Location, arg: Any, expected_jit_type: Any = None) -> ir.Value:
+        """Import an argument; torch-mlir's importer makes a constant anew at each use, and refuses the second."""
+        if isinstance(arg, Node) and arg.op == "get_attr" and (arg, 0) in self._v:
+            with loc:
+                return self._convert_type(self.resolve_node_value(arg), expected_jit_type)
+        return super()._import_argument(loc, arg, expected_jit_type)
+
     def _import_torch_op_overload(self, loc: ir.Location, node: Node, concrete_target: Any = None) -> None:
         if META in node.meta:
             self._call_kernel(loc, node, node.meta[META])

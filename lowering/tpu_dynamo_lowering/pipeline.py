@@ -10,8 +10,10 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from ._torch_compat import fake_mode, graph_module_of, outside_of_function_modes
+from .attention_forms import name_masks, share_heads
 from .bases import storage_offsets
 from .checks import drop_checks
+from .constants import constant_values, write_constants
 from .eager_strides import restore_strides
 from .eager_types import cast_as_eager
 from .errors import LoweringFailed
@@ -76,6 +78,7 @@ def lower(
     sizes: Mapping[sympy.Symbol, int | float],
     *,
     platform: str,
+    fast_memory: int | None = None,
     matmul_precision: str = "highest",
     donates: bool = False,
     handed_out: int | None = 0,
@@ -84,7 +87,8 @@ def lower(
     """Lower a functional ATen graph to a StableHLO program, its symbolic sizes bound to numbers.
 
     graph_module: what `prepare` gave; nodes carry fake tensors in `meta["val"]`; it is left as it is. platform:
-    `cpu`, `cuda` or `tpu`. donates: let the new values of inputs that the graph writes to take the inputs' memory.
+    `cpu`, `cuda` or `tpu`. fast_memory: the bytes that the target has next to its matrix unit, where that is known, for
+    kernels that work in blocks. donates: let the new values of inputs that the graph writes to take the inputs' memory.
     handed_out: how many of the first outputs the caller gets, None for all; other programs of ours read the rest.
     Raises UnsupportedOp with all operators that have no lowering, UnsupportedInput, and LoweringFailed when a stage
     breaks.
@@ -98,6 +102,10 @@ def lower(
     join_tiles(graph, mode)
     offsets = storage_offsets(graph.graph)
     results, outputs, updates = expose_results(graph, mode)
+    values = constant_values(graph)
+    name_masks(graph.graph, values)
+    share_heads(graph.graph)
+    write_constants(graph, values, mode)
     expand(graph, mode)
     if platform == "tpu":
         results, outputs = return_matrices(graph, results, outputs, updates, handed_out)
@@ -107,7 +115,7 @@ def lower(
     if donates:
         updates = donate(updates, arguments, results)
     aliases = {update.argument: update.result for update in updates if update.argument is not None}
-    kernels = mark_kernels(graph.graph)
+    kernels = mark_kernels(graph.graph, fast_memory)
     observe("rewritten.fx.py", lambda: readable(graph))
     observe("torch.mlir", lambda: mlir.torch_dialect_text(graph, kernels))
     try:

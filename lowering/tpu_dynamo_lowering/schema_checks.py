@@ -11,6 +11,10 @@ import torch
 
 from ._torch_compat import OpOverload
 
+# What a kernel may ask for by keyword, besides what the schema has: the bytes that the target has next to its matrix
+# unit, None where that is not known or does not matter.
+FAST_MEMORY = "fast_memory"
+
 
 @cache
 def mismatch(function: Callable[..., Any], overload: OpOverload) -> str | None:
@@ -18,7 +22,7 @@ def mismatch(function: Callable[..., Any], overload: OpOverload) -> str | None:
 
     None if it can. A function of *args or **kwargs binds the arguments itself.
     """
-    given = inspect.signature(function).parameters
+    given = {name: p for name, p in inspect.signature(function).parameters.items() if name != FAST_MEMORY}
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in given.values()):
         return None
     schema = overload._schema.arguments

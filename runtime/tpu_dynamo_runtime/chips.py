@@ -13,7 +13,8 @@ class Chip:
 
     name: as in the names of topologies. hbm: bytes of memory of the whole chip. cores: TensorCores of the chip.
     devices: the number of PJRT devices of a chip; a program runs on one. usable_hbm: the bytes of one device that a
-    program may use; libtpu keeps the rest. accelerator_type: what libtpu is told that it runs on. config: libtpu's chip
+    program may use; libtpu keeps the rest. vmem: bytes of vector memory of a core. kind: as PJRT names its devices.
+    accelerator_type: what libtpu is told that it runs on. config: libtpu's chip
     configuration; nothing is its default. dimensions: of its topologies. largest: chips of the largest topology.
     """
 
@@ -22,6 +23,8 @@ class Chip:
     cores: int
     devices: int
     usable_hbm: int
+    vmem: int
+    kind: str
     accelerator_type: str
     dimensions: int
     largest: int
@@ -32,13 +35,19 @@ class Chip:
 # devices: the number of devices of a topology in libtpu 0.0.52, over its chips.
 # usable_hbm: what libtpu 0.0.52 calls "available HBM" when a program is too large; memory of the device less the
 # "reserved" of its log.
+# vmem: vmem_capacity_bytes in jax/_src/pallas/mosaic/tpu_info.py, jax 0.10.2.
 _CHIPS = (
     # By default libtpu describes the two cores of a v4 apart; TPU machines run them as one device ("megacore").
-    Chip("v4", 32 * _GIB, 2, 1, 32 * _GIB - 1280 * _MIB, "v4-8", 3, 4096, config="megacore"),
-    Chip("v5e", 16 * _GIB, 1, 1, 16 * _GIB - 258 * _MIB, "v5litepod-4", 2, 256),
-    Chip("v5p", 95 * _GIB, 2, 1, 96 * _GIB - 279 * _MIB, "v5p-8", 3, 6144),
-    Chip("v6e", 32 * _GIB, 1, 1, 31 * _GIB + 512 * _MIB - 264 * _MIB, "v6e-4", 2, 256),
-    Chip("tpu7x", 192 * _GIB, 2, 2, 95 * _GIB - 268 * _MIB, "tpu7x-8", 3, 9216),
+    Chip("v4", 32 * _GIB, 2, 1, 32 * _GIB - 1280 * _MIB, 16 * _MIB, "TPU v4", "v4-8", 3, 4096, config="megacore"),
+    Chip("v5e", 16 * _GIB, 1, 1, 16 * _GIB - 258 * _MIB, 128 * _MIB, "TPU v5 lite", "v5litepod-4", 2, 256),
+    Chip("v5p", 95 * _GIB, 2, 1, 96 * _GIB - 279 * _MIB, 64 * _MIB, "TPU v5", "v5p-8", 3, 6144),
+    Chip("v6e", 32 * _GIB, 1, 1, 31 * _GIB + 512 * _MIB - 264 * _MIB, 128 * _MIB, "TPU v6 lite", "v6e-4", 2, 256),
+    Chip("tpu7x", 192 * _GIB, 2, 2, 95 * _GIB - 268 * _MIB, 64 * _MIB, "TPU7x", "tpu7x-8", 3, 9216),
 )
 
 CHIPS = {chip.name: chip for chip in _CHIPS}
+
+
+def fast_memory_of(device_kind: str) -> int | None:
+    """Return the bytes of vector memory of a core of the device, None for one that is no known TPU."""
+    return next((chip.vmem for chip in CHIPS.values() if chip.kind == device_kind), None)

@@ -16,6 +16,7 @@ class Compiler(Protocol):
     """Makes executables of programs for one platform without running them."""
 
     platform: str
+    fast_memory: int | None
 
     def compile(self, stablehlo: bytes) -> Compilation:
         """Compile MLIR bytecode with one `@main`. Raises DoesNotFit and CompileError."""
@@ -27,6 +28,7 @@ class ClientCompiler:
 
     def __init__(self, client: Client):
         self.platform = client.platform
+        self.fast_memory = client.fast_memory
         self._client = client
 
     def compile(self, stablehlo: bytes) -> Compilation:

@@ -22,6 +22,7 @@ from jaxlib import (
 )
 
 from ._torch_compat import tensor_to_dlpack
+from .chips import fast_memory_of
 from .compilation import Compilation, memory_of
 from .environment import compile_environment
 from .targets import PlatformUnavailable, resolve
@@ -93,6 +94,11 @@ class Client:
         self.environment = compile_environment(
             platform, self._client.platform_version, self.device.device_kind, self._client.device_count()
         )
+
+    @property
+    def fast_memory(self) -> int | None:
+        """The bytes of memory next to the device's matrix unit, None where that is not known."""
+        return fast_memory_of(self.device.device_kind)
 
     @property
     def version(self) -> str:

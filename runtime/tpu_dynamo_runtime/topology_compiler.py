@@ -41,6 +41,7 @@ class TopologyCompiler:
     def __init__(self, topology: Topology):
         require_plugin("tpu")
         self.topology = topology
+        self.fast_memory: int | None = topology.chip.vmem
         self._folder = tempfile.TemporaryDirectory(prefix="tpu_dynamo-libtpu-")
         folder = self._folder.name
         self._logged_bytes = 0

@@ -129,7 +129,16 @@ def compile_for(
     chosen = _options(options, target)
     # The compiler starts in a process of its own while the model is captured here.
     with open_compiler(target) as compiler:
-        programs = lower_model(model, args, kwargs, compiler.platform, chosen, training=training, loss=loss)
+        programs = lower_model(
+            model,
+            args,
+            kwargs,
+            compiler.platform,
+            chosen,
+            training=training,
+            loss=loss,
+            fast_memory=compiler.fast_memory,
+        )
         return [_compiled(compiler, target, program) for program in programs]
 
 
@@ -142,6 +151,7 @@ def lower_model(
     *,
     training: bool = False,
     loss: Loss | None = None,
+    fast_memory: int | None = None,
 ) -> list[GraphProgram]:
     """Lower a model's graphs to StableHLO programs for `cpu`, `cuda` or `tpu`: the first half of compile_for."""
     programs: list[GraphProgram] = []
@@ -156,7 +166,7 @@ def lower_model(
             example_inputs = frozen.inputs(example_inputs)
         artifacts = Artifacts(graph.name, folder, graph.forms)
         try:
-            program = lower_graph(graph, graph.sizes(example_inputs), platform, artifacts)
+            program = lower_graph(graph, graph.sizes(example_inputs), platform, artifacts, fast_memory)
         except UnsupportedOp as unsupported:
             if options.fallback == "eager":
                 log.warning("graph %s will run in eager PyTorch: %s", graph.name, unsupported)

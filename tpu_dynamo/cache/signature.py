@@ -85,6 +85,7 @@ def signature(
     *,
     role: str,
     platform: str,
+    fast_memory: int | None = None,
     options: Options,
     donates: bool,
     frame: Frame,
@@ -96,7 +97,7 @@ def signature(
     recognise.
     """
     text = "\n".join(canonical(graph_module, sizes))
-    key_parts = {"graph": _digest(text), **conditions(options, platform, donates, handed_out)}
+    key_parts = {"graph": _digest(text), **conditions(options, platform, donates, handed_out, fast_memory)}
 
     def explain() -> Mapping[str, Any]:
         # Operators without their numbers: equal for one piece of code on tensors of other sizes.
@@ -117,13 +118,16 @@ def signature(
     return Signature(key_parts, text, explain, line)
 
 
-def conditions(options: Options, platform: str, donates: bool, handed_out: int | None = 0) -> dict[str, Any]:
+def conditions(
+    options: Options, platform: str, donates: bool, handed_out: int | None = 0, fast_memory: int | None = None
+) -> dict[str, Any]:
     """Return the key parts besides the graph. Raises NoStableKey where a lowering was registered from outside."""
     return {
         "platform": platform,
         "matmul precision": torch.get_float32_matmul_precision(),
         "donates": donates,
         "handed out": handed_out,
+        "fast memory": fast_memory,
         "options": keyed_options(options),
         "settings": fingerprint.settings(),
         **surroundings(),

@@ -107,9 +107,13 @@ def _graphs(
     if set(forms) - set(_LOWERED):
         compiled = compile_for(model, args, kwargs, target=target, training=training, options=options)
         return [graph.name for graph in compiled], compiled
-    platform = "tpu" if find_topology(target) is not None else resolve(target, 0)
+    topology = find_topology(target)
+    platform = "tpu" if topology is not None else resolve(target, 0)
+    fast_memory = topology.chip.vmem if topology is not None else None
     given = {"dump_dir": Path(dumps), "target": target}
-    programs = lower_model(model, args, kwargs, platform, Options.parse(given), training=training)
+    programs = lower_model(
+        model, args, kwargs, platform, Options.parse(given), training=training, fast_memory=fast_memory
+    )
     return [program.name for program in programs], []
 
 

@@ -79,7 +79,7 @@ def compile_program(function: Callable[..., Any], specs: Sequence[Spec]) -> Devi
 
 def _compile(function: Callable[..., Any], specs: Sequence[Spec]) -> DeviceProgram:
     device = device_client()
-    program = _program_of(trace(function, specs), device.platform)
+    program = _program_of(trace(function, specs), device)
     return DeviceProgram(
         launch(session().load_operator(device, program), program),
         [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],
@@ -90,24 +90,33 @@ def _compile(function: Callable[..., Any], specs: Sequence[Spec]) -> DeviceProgr
     )
 
 
-def _program_of(graph_module: GraphModule, platform: str) -> Program:
+def _program_of(graph_module: GraphModule, device: Client) -> Program:
     """Return the program of a traced operator, from the cache that the environment names or lowered."""
     cache = session().cache(cache_settings())
     if cache is None:
-        return _lower(graph_module, platform)
+        return _lower(graph_module, device)
     try:
         signed = signature(
-            graph_module, {}, role="operator", platform=platform, options=Options(), donates=False, frame=Frame()
+            graph_module,
+            {},
+            role="operator",
+            platform=device.platform,
+            fast_memory=device.fast_memory,
+            options=Options(),
+            donates=False,
+            frame=Frame(),
         )
     except NoStableKey as why:
         cache.count_unnameable(None, why)
-        return _lower(graph_module, platform)
-    with cache.program(None, platform, signed) as slot:
-        return slot.program or slot.keep(_lower(graph_module, platform))
+        return _lower(graph_module, device)
+    with cache.program(None, device.platform, signed) as slot:
+        return slot.program or slot.keep(_lower(graph_module, device))
 
 
-def _lower(graph_module: GraphModule, platform: str) -> Program:
+def _lower(graph_module: GraphModule, device: Client) -> Program:
     precision = torch.get_float32_matmul_precision()
-    program = lower(graph_module, {}, platform=platform, matmul_precision=precision)
+    program = lower(
+        graph_module, {}, platform=device.platform, fast_memory=device.fast_memory, matmul_precision=precision
+    )
     session().statistics.count("lowerings")
     return program

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 
 from tpu_dynamo_lowering import LoweringFailed, NoStableKey, Program, lower
@@ -15,8 +17,19 @@ from ..session import session
 from .prepare import PreparedGraph, Sizes
 
 
+class Target(Protocol):
+    """A client, or a compiler: what lowering is told of the device that a program is for."""
+
+    platform: str
+
+    @property
+    def fast_memory(self) -> int | None:
+        """The bytes of memory next to the matrix unit, None where that is not known."""
+        ...
+
+
 def program_of(
-    graph: PreparedGraph, sizes: Sizes, platform: str, options: Options, cache: Cache | None, artifacts: Artifacts
+    graph: PreparedGraph, sizes: Sizes, target: Target, options: Options, cache: Cache | None, artifacts: Artifacts
 ) -> tuple[Program, str | None]:
     """Return the graph's program with `sizes` in the place of its symbols, and its key in the cache.
 
@@ -25,23 +38,24 @@ def program_of(
     """
     # Who asks for dumps wants every form, also those that a program from the cache does not take.
     if cache is None or options.dump_dir is not None:
-        return lower_and_count(graph, sizes, platform, artifacts), None
+        return lower_and_count(graph, sizes, target, artifacts), None
     try:
-        signed = sign_graph(graph, sizes, platform, options)
+        signed = sign_graph(graph, sizes, target, options)
     except NoStableKey as why:
         cache.count_unnameable(artifacts.name, why)
-        return lower_and_count(graph, sizes, platform, artifacts), None
-    with cache.program(artifacts.name, platform, signed) as slot:
-        return slot.program or slot.keep(lower_and_count(graph, sizes, platform, artifacts)), signed.key
+        return lower_and_count(graph, sizes, target, artifacts), None
+    with cache.program(artifacts.name, target.platform, signed) as slot:
+        return slot.program or slot.keep(lower_and_count(graph, sizes, target, artifacts)), signed.key
 
 
-def sign_graph(graph: PreparedGraph, sizes: Sizes, platform: str, options: Options) -> Signature:
+def sign_graph(graph: PreparedGraph, sizes: Sizes, target: Target, options: Options) -> Signature:
     """Return the graph's signature at these sizes. Raises NoStableKey for one that no other process could recognise."""
     return signature(
         graph.module,
         sizes,
         role=graph.role,
-        platform=platform,
+        platform=target.platform,
+        fast_memory=target.fast_memory,
         options=options,
         donates=graph.on_device,
         handed_out=graph.handed_out,
@@ -49,23 +63,27 @@ def sign_graph(graph: PreparedGraph, sizes: Sizes, platform: str, options: Optio
     )
 
 
-def lower_and_count(graph: PreparedGraph, sizes: Sizes, platform: str, artifacts: Artifacts) -> Program:
+def lower_and_count(graph: PreparedGraph, sizes: Sizes, target: Target, artifacts: Artifacts) -> Program:
     """Lower a graph, and count it in `tpu_dynamo.stats()`. Raises what `lower_graph` raises."""
-    program = lower_graph(graph, sizes, platform, artifacts)
+    program = lower_graph(graph, sizes, target.platform, artifacts, target.fast_memory)
     session().statistics.count("lowerings")
     return program
 
 
-def lower_graph(graph: PreparedGraph, sizes: Sizes, platform: str, artifacts: Artifacts) -> Program:
+def lower_graph(
+    graph: PreparedGraph, sizes: Sizes, platform: str, artifacts: Artifacts, fast_memory: int | None = None
+) -> Program:
     """Lower a graph with the process's settings. Raises UnsupportedOp, UnsupportedInput and CompilationFailed.
 
-    artifacts: where its forms go, and the folder of a graph that should lower and does not.
+    artifacts: where its forms go, and the folder of a graph that should lower and does not. fast_memory: as `lower`
+    takes it.
     """
     try:
         return lower(
             graph.module,
             sizes,
             platform=platform,
+            fast_memory=fast_memory,
             matmul_precision=torch.get_float32_matmul_precision(),
             donates=graph.on_device,
             handed_out=graph.handed_out,

@@ -26,7 +26,7 @@ def specialise(graph: PreparedGraph, sizes: Sizes, options: Options) -> tuple[Bo
     client = client_of(options, graph.on_device)
     cache = session().cache(cache_settings(options))
     artifacts = graph.artifacts(sizes, options.dump_dir)
-    program, key = program_of(graph, sizes, client.platform, options, cache, artifacts)
+    program, key = program_of(graph, sizes, client, options, cache, artifacts)
     seconds = time.perf_counter() - started
     run = load_program(client, program, graph, options, cache, artifacts, seconds)
     if key is None or sizes:

@@ -20,12 +20,13 @@ from ..options import Options
 from ..session import session
 from .compile import compile_graph
 from .compiled import CompiledGraph, DynamicGraph
+from .lowering import Target
 from .prepare import BoxedCallable
 from .specialise import revive
 from .torch_entry import GraphRecord, TorchEntry, reviving
 
 
-def kept_by_torch(options: Options, platform: str, on_device: bool) -> CacheUse | None:
+def kept_by_torch(options: Options, target: Target, on_device: bool) -> CacheUse | None:
     """Return how torch's cache is to be used with these options; None where it is not.
 
     Its entries name programs of our store and are useless without them, so they are kept where programs are. A frozen
@@ -37,7 +38,7 @@ def kept_by_torch(options: Options, platform: str, on_device: bool) -> CacheUse 
         return None
     statistics = session().statistics
     try:
-        parts = conditions(options, platform, donates=on_device)
+        parts = conditions(options, target.platform, on_device, target.fast_memory)
     except NoStableKey as why:
         statistics.count("autograd_cache", str(why))
         return None

@@ -61,7 +61,8 @@ def key_of(model: Callable[..., Any], function: Any, options: Options) -> str:
     """
     structure, on_device = _structure(model)
     try:
-        ours = conditions(options, client(options.target).platform, donates=on_device)
+        target = client(options.target)
+        ours = conditions(options, target.platform, on_device, target.fast_memory)
     except NoStableKey as why:
         raise Refused(str(why)) from why
     code = getattr(function, "__code__", None)

@@ -33,6 +33,11 @@ class PlatformMaker(executables.Maker, Protocol):
 
     platform: str
 
+    @property
+    def fast_memory(self) -> int | None:
+        """The bytes of memory next to the matrix unit, None where that is not known."""
+        ...
+
 
 class Warmer:
     """Looks up or makes what graphs need, and keeps account of it.
@@ -103,15 +108,15 @@ class Warmer:
         """
         platform = self._maker.platform
         try:
-            signed = sign_graph(graph, sizes, platform, self._options)
+            signed = sign_graph(graph, sizes, self._maker, self._options)
         except NoStableKey as why:
             self._cache.count_unnameable(artifacts.name, why)
-            made = None if self._checking else lower_and_count(graph, sizes, platform, artifacts)
+            made = None if self._checking else lower_and_count(graph, sizes, self._maker, artifacts)
             return made, None, False
         with self._cache.program(artifacts.name, platform, signed) as slot:
             if slot.program is not None or self._checking:
                 return slot.program, signed.key, True
-            return slot.keep(lower_and_count(graph, sizes, platform, artifacts)), signed.key, False
+            return slot.keep(lower_and_count(graph, sizes, self._maker, artifacts)), signed.key, False
 
     def _executable(self, artifacts: Artifacts, program: Program) -> tuple[str, bool]:
         """Return the key of a program's executable, and True if it was in the cache. Raises CompilationFailed."""

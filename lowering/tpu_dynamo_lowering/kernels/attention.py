@@ -2,67 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 import torch
 from jax import Array
 
 from ..table import foreign_kernel, kernel
+from .dtypes import wide
+from .scaled_dot_products import attend, attention_gradients, attention_of
 
 aten = torch.ops.aten
-
-
-def _scale(query: Array, scale: float | None) -> float:
-    return 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
-
-
-def _wide(value: Array) -> Array:
-    return value.astype(jnp.float32) if value.dtype in (jnp.bfloat16, jnp.float16) else value
-
-
-def _scores(query: Array, key: Array, mask: Array | None, is_causal: bool, scale: float | None) -> Array:
-    """Compute the scaled and masked scores, [..., queries, keys], in float32 for half precision."""
-    wide = jnp.promote_types(query.dtype, jnp.float32)
-    # Scaling the query costs a pass over [queries, head]; scaling the scores one over [queries, keys].
-    scaled = query * jnp.asarray(_scale(query, scale), query.dtype)
-    scores = jnp.einsum("...qd,...kd->...qk", scaled, key, preferred_element_type=wide)
-    if is_causal:
-        queries, keys = scores.shape[-2:]
-        # Aligned at the top left, as PyTorch defines it.
-        seen = jnp.arange(queries)[:, None] >= jnp.arange(keys)[None, :]
-        scores = jnp.where(seen, scores, -jnp.inf)
-    if mask is not None:
-        scores = jnp.where(mask, scores, -jnp.inf) if mask.dtype == jnp.bool_ else scores + mask.astype(scores.dtype)
-    return scores
-
-
-def softmax_with_normaliser(scores: Array) -> tuple[Array, Array]:
-    """Return the softmax over the last dimension, zeros in a row of -inf, and the log of its denominator."""
-    top = jnp.max(scores, axis=-1, keepdims=True, initial=-jnp.inf)  # there may be no keys
-    top = jnp.where(jnp.isfinite(top), top, jnp.zeros_like(top))
-    exponentials = jnp.exp(scores - top)
-    total = jnp.sum(exponentials, axis=-1, keepdims=True)
-    probabilities = exponentials / jnp.where(total == 0, jnp.ones_like(total), total)
-    return probabilities, jnp.squeeze(jnp.log(total) + top, -1)
-
-
-def repeated_heads(value: Array, heads: int) -> Array:
-    """Repeat the heads of keys or values, dimension -3, to `heads`: grouped queries share them."""
-    return value if value.shape[-3] == heads else jnp.repeat(value, heads // value.shape[-3], axis=-3)
-
-
-def _attend(
-    query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool, scale: float | None
-) -> tuple[Array, Array]:
-    if query.ndim >= 3:
-        key, value = repeated_heads(key, query.shape[-3]), repeated_heads(value, query.shape[-3])
-    probabilities, normaliser = softmax_with_normaliser(_scores(query, key, mask, is_causal, scale))
-    wide = jnp.promote_types(query.dtype, jnp.float32)
-    # The second product takes the values' own dtype: bfloat16 keeps the matrix unit at full speed.
-    output = jnp.einsum("...qk,...kd->...qd", probabilities.astype(value.dtype), value, preferred_element_type=wide)
-    return output.astype(query.dtype), normaliser
 
 
 def _refuse_dropout(dropout_p: float) -> None:
@@ -80,16 +29,18 @@ def flash_attention_for_cpu(
     *,
     attn_mask: Array | None = None,
     scale: float | None = None,
+    fast_memory: int | None = None,
 ) -> tuple[Array, Array]:
     """Compute scaled dot-product attention, by two products and a softmax, and the log of each softmax denominator.
 
-    query: [batch, heads, queries, head]; key, value: [batch, key heads, keys, head], whose heads are repeated where the
+    query: [batch, heads, queries, head]; key, value: [batch, key heads, keys, head], whose heads are shared where the
     query has more. Results: one like `query`, and [batch, heads, queries]. The dispatcher chooses this overload for CPU
-    tensors; the algorithm of its CPU kernel is not used. Raises NotImplementedError with dropout.
+    tensors; the algorithm of its CPU kernel is not used. fast_memory: the target's, by which queries are taken in
+    blocks. Raises NotImplementedError with dropout.
     Source: ATen `_scaled_dot_product_flash_attention_for_cpu`.
     """
     _refuse_dropout(dropout_p)
-    return _attend(query, key, value, attn_mask, is_causal, scale)
+    return attend(query, key, value, attn_mask, is_causal, scale, fast_memory)
 
 
 @kernel(aten._scaled_dot_product_flash_attention_for_cpu_backward.default)
@@ -105,33 +56,14 @@ def flash_attention_for_cpu_backward(
     *,
     attn_mask: Array | None = None,
     scale: float | None = None,
+    fast_memory: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved.
 
     Raises NotImplementedError with dropout.
     """
     _refuse_dropout(dropout_p)
-    dtype, factor = query.dtype, _scale(query, scale)
-    heads = query.shape[-3]
-    grouped = key.shape[-3] != heads
-    k, v = repeated_heads(key, heads), repeated_heads(value, heads)
-    wide = jnp.promote_types(dtype, jnp.float32)
-
-    def product(pattern: str, x: Array, y: Array) -> Array:
-        return jnp.einsum(pattern, x, y, preferred_element_type=wide)
-
-    scores = _scores(query, k, attn_mask, is_causal, scale)
-    finite = jnp.where(jnp.isfinite(logsumexp), logsumexp, jnp.zeros_like(logsumexp))
-    probabilities = jnp.exp(scores - finite[..., None].astype(scores.dtype))
-    grad_value = product("...qk,...qd->...kd", probabilities.astype(dtype), grad_out)
-    grad_probabilities = product("...qd,...kd->...qk", grad_out, v)
-    correction = jnp.sum(_wide(grad_out) * _wide(out), axis=-1, keepdims=True)
-    grad_scores = (probabilities * (grad_probabilities - correction) * factor).astype(dtype)
-    grad_query = product("...qk,...kd->...qd", grad_scores, k)
-    grad_key = product("...qk,...qd->...kd", grad_scores, query)
-    if grouped:
-        grad_key, grad_value = _sum_repeated_heads(grad_key, key), _sum_repeated_heads(grad_value, value)
-    return grad_query.astype(dtype), grad_key.astype(dtype), grad_value.astype(dtype)
+    return attention_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, fast_memory)
 
 
 @foreign_kernel("tpu_dynamo::attention")
@@ -142,12 +74,14 @@ def attention(
     attn_mask: Array | None = None,
     is_causal: bool = False,
     scale: float | None = None,
+    *,
+    fast_memory: int | None = None,
 ) -> tuple[Array, Array]:
     """Compute scaled dot-product attention for tensors on the device, and the log of each softmax denominator.
 
-    query: [..., heads, queries, head]; the heads of key and value are repeated where the query has more.
+    query: [..., heads, queries, head]; the heads of key and value are shared where the query has more.
     """
-    return _attend(query, key, value, attn_mask, is_causal, scale)
+    return attend(query, key, value, attn_mask, is_causal, scale, fast_memory)
 
 
 @foreign_kernel("tpu_dynamo::attention_backward")
@@ -161,23 +95,11 @@ def attention_backward(
     attn_mask: Array | None = None,
     is_causal: bool = False,
     scale: float | None = None,
+    *,
+    fast_memory: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved."""
-    return flash_attention_for_cpu_backward(
-        grad_out, query, key, value, out, logsumexp, 0.0, is_causal, attn_mask=attn_mask, scale=scale
-    )
-
-
-def _sum_repeated_heads(gradient: Array, like: Array) -> Array:
-    shape = (*like.shape[:-2], gradient.shape[-3] // like.shape[-3], *like.shape[-2:])
-    return jnp.sum(gradient.reshape(shape), axis=-3)
-
-
-@kernel(aten._safe_softmax.default)
-def safe_softmax(self: Array, dim: int, dtype: torch.dtype | None = None) -> Array:
-    """Return the softmax over `dim`, with zeros instead of nan in a row of -inf."""
-    moved = jnp.moveaxis(_wide(self), dim, -1)
-    return jnp.moveaxis(softmax_with_normaliser(moved)[0], -1, dim)
+    return attention_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, fast_memory)
 
 
 @kernel(aten._native_multi_head_attention.default)
@@ -225,7 +147,7 @@ def _multi_head(
         return y.reshape(*y.shape[:-1], heads, -1).swapaxes(1, 2)
 
     query, key, value = (project(x, w, b) for x, w, b in zip(inputs, weights, biases, strict=True))
-    scores = _scores(query, key, None, False, None)
+    scores = attention_of(query, key, value, None, False, None).scores()
     if mask is not None:
         # 0 is a mask of [length, length], 1 of [batch, length] keys, 2 of the scores' own shape; true hides.
         hidden = {0: lambda: mask, 1: lambda: mask[:, None, None, :], 2: lambda: mask}[mask_type or 0]()
@@ -236,8 +158,7 @@ def _multi_head(
 
 
 def _layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
-    wide = _wide(x)
-    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    centred = wide(x) - jnp.mean(wide(x), axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
     return (centred * jax.lax.rsqrt(variance + eps)).astype(x.dtype) * weight + bias
 

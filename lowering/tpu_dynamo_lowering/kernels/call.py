@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ from torch.fx import Graph, Node
 from .._torch_compat import pytree
 from ..errors import describe_call, tensors_of
 from ..expand import call_key
+from ..schema_checks import FAST_MEMORY
 from ..source_lines import SourceLine, user_line
 from ..subgraphs import operands, subgraph
 from ..table import Lowering, choose
@@ -68,8 +71,11 @@ class KernelCall:
         return tuple(results)
 
 
-def mark_kernels(graph: Graph) -> dict[str, KernelCall]:
-    """Store the KernelCall of each kernel operator in its node's metadata; return the distinct calls by symbol."""
+def mark_kernels(graph: Graph, fast_memory: int | None = None) -> dict[str, KernelCall]:
+    """Store the KernelCall of each kernel operator in its node's metadata; return the distinct calls by symbol.
+
+    fast_memory: the target's, for kernels that ask for it.
+    """
     calls: dict[str, KernelCall] = {}
     for node in graph.nodes:
         lowering = choose(node) if node.op == "call_function" else None
@@ -77,18 +83,21 @@ def mark_kernels(graph: Graph) -> dict[str, KernelCall]:
             continue
         # A call's results may have other sizes on another device.
         key = f"{call_key(node)}|{_types(tensors_of(node))}"
+        function = lowering.function
+        if FAST_MEMORY in inspect.signature(function).parameters:
+            key, function = f"{key}|{fast_memory}", partial(function, fast_memory=fast_memory)
         if key not in calls:
-            calls[key] = _call_of(node, lowering, key, f"kernel_{len(calls)}_{_name(node)}")
+            calls[key] = _call_of(node, function, key, f"kernel_{len(calls)}_{_name(node)}")
         node.meta[META] = calls[key]
     return {call.symbol: call for call in calls.values()}
 
 
-def _call_of(node: Node, lowering: Lowering, key: str, symbol: str) -> KernelCall:
+def _call_of(node: Node, function: Callable[..., Any], key: str, symbol: str) -> KernelCall:
     leaves, structure = pytree.tree_flatten((node.args, node.kwargs))
     return KernelCall(
         symbol=symbol,
         key=key,
-        function=lowering.function,
+        function=function,
         leaves=tuple((subgraph(leaf) or _OPERAND) if isinstance(leaf, Node) else leaf for leaf in leaves),
         structure=structure,
         operands=_types(value for leaf in operands(node) for value in tensors_of(leaf)),

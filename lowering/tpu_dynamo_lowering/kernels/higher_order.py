@@ -15,8 +15,9 @@ from torch.fx import GraphModule, Node
 
 from .._torch_compat import HigherOrderOperator
 from ..table import FOREIGN, HIGHER_ORDER, TABLE, Lowering, higher_order_kernel
-from .attention import repeated_heads, softmax_with_normaliser
 from .casts import cast
+from .scaled_dot_products import repeated_heads
+from .softmax import softmax_with_normaliser
 
 higher_order = torch.ops.higher_order
 

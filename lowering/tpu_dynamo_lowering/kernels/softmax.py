@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import torch
-from jax import Array
+from jax import Array, lax
 
 from ..table import kernel
 from .reductions import wide
@@ -17,6 +17,28 @@ aten = torch.ops.aten
 def softmax(self: Array, dim: int, half_to_float: bool) -> Array:
     """Return the softmax along one dimension."""
     return jax.nn.softmax(wide(self), axis=dim) if self.ndim else jnp.ones_like(self)
+
+
+@kernel(aten._safe_softmax.default)
+def safe_softmax(self: Array, dim: int, dtype: torch.dtype | None = None) -> Array:
+    """Return the softmax over `dim`, with zeros instead of nan in a row of -inf."""
+    moved = jnp.moveaxis(wide(self), dim, -1)
+    return jnp.moveaxis(softmax_with_normaliser(moved)[0], -1, dim)
+
+
+def softmax_with_normaliser(scores: Array) -> tuple[Array, Array]:
+    """Return the softmax over the last dimension, zeros in a row of -inf, and the log of its denominator.
+
+    Nothing tests the values: a row's largest score is at least the least finite number, so that all exponentials of a
+    row of -inf are zero, and any other row's largest exponential is one. libtpu fuses that with the products around it,
+    and makes passes of its own for tests.
+    """
+    least = float(jnp.finfo(scores.dtype).min)
+    top = jnp.expand_dims(lax.reduce(scores, jnp.asarray(least, scores.dtype), lax.max, (scores.ndim - 1,)), -1)
+    exponentials = jnp.exp(scores - top)
+    total = jnp.sum(exponentials, axis=-1, keepdims=True)
+    probabilities = exponentials / jnp.maximum(total, 1)
+    return probabilities, jnp.squeeze(jnp.log(total) + top, -1)
 
 
 @kernel(aten._log_softmax.default)

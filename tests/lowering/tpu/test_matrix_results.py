@@ -10,7 +10,7 @@ import torch
 
 import tpu_dynamo
 from tests.lowering.graphs import traced
-from tpu_dynamo.graph import programs
+from tpu_dynamo.graph import lowering
 from tpu_dynamo_lowering import Computed, View
 from tpu_dynamo_lowering.pipeline import lower, prepare
 
@@ -73,7 +73,7 @@ def lowered_as_for_a_tpu(monkeypatch):
         found.append(lower(*args, **options | {"platform": "tpu"}))
         return found[-1]
 
-    monkeypatch.setattr(programs, "lower", lower_for_tpu)
+    monkeypatch.setattr(lowering, "lower", lower_for_tpu)
     return found
 
 

@@ -1,0 +1,213 @@
+"""Scaled dot-product attention and its gradients on arrays: heads that share keys together, queries in blocks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from .dtypes import wide
+from .softmax import softmax_with_normaliser
+
+# Scores stay in fast memory if they take no more than so much of it; blocks, of which several are there at a time, may
+# take a quarter. Fewer rows fill the matrix unit badly, and more blocks make long programs.
+_WHOLE, _BLOCK = 0.8, 0.25
+_ROWS, _BLOCKS = 128, 16
+
+
+class Attention(NamedTuple):
+    """The operands of one attention, as `attention_of` arranges them.
+
+    query: [..., key heads, groups, queries, features]; key, value: [..., key heads, keys, features]; mask: None, or
+    broadcastable with [..., key heads, groups, queries, keys]. Without groups that dimension is missing in all. group:
+    its letter in the patterns of products, `g` or none. first: the number of the first query.
+    """
+
+    query: Array
+    key: Array
+    value: Array
+    mask: Array | None
+    is_causal: bool
+    scale: float
+    group: str
+    first: int = 0
+
+    def scores(self) -> Array:
+        """Compute the scaled and masked scores, [..., queries, keys], in float32 for half precision."""
+        # Scaling the query costs a pass over [queries, head]; scaling the scores one over [queries, keys].
+        scaled = self.query * jnp.asarray(self.scale, self.query.dtype)
+        scores = self.product("Gqd,kd->Gqk", scaled, self.key)
+        if self.is_causal:
+            queries, keys = scores.shape[-2:]
+            # Aligned at the top left, as PyTorch defines it.
+            seen = jnp.arange(self.first, self.first + queries)[:, None] >= jnp.arange(keys)[None, :]
+            scores = jnp.where(seen, scores, -jnp.inf)
+        if self.mask is None:
+            return scores
+        if self.mask.dtype == jnp.bool_:
+            return jnp.where(self.mask, scores, -jnp.inf)
+        return scores + self.mask.astype(scores.dtype)
+
+    def edges(self, fast_memory: int | None, arrays: int = 1) -> list[int]:
+        """Return where blocks of queries begin, and the number of queries; one block where all scores may stay.
+
+        fast_memory: the bytes that the target has next to its matrix unit; None where blocks gain nothing. arrays: of
+        the scores' size that are needed at a time.
+        """
+        queries, keys = self.query.shape[-2], self.key.shape[-2]
+        row = math.prod(self.query.shape[:-2]) * keys * jnp.promote_types(self.query.dtype, jnp.float32).itemsize
+        if fast_memory is None or arrays * row * queries <= fast_memory * _WHOLE:
+            return [0, queries]
+        rows = max(int(fast_memory * _BLOCK) // row // _ROWS, -(-queries // _BLOCKS // _ROWS), 1) * _ROWS
+        return [*range(0, queries, rows), queries]
+
+    def block(self, start: int, stop: int) -> Attention:
+        """Return the attention of the queries from `start` to `stop`, of a causal one to the keys that they see."""
+        seen = min(stop, self.key.shape[-2]) if self.is_causal else self.key.shape[-2]
+        mask = self.mask
+        if mask is not None and mask.ndim >= 2 and mask.shape[-2] != 1:
+            mask = mask[..., start:stop, :]
+        if mask is not None and mask.ndim >= 1 and mask.shape[-1] != 1:
+            mask = mask[..., :seen]
+        query, key, value = self.query[..., start:stop, :], self.key[..., :seen, :], self.value[..., :seen, :]
+        return self._replace(query=query, key=key, value=value, mask=mask, first=start)
+
+    def product(self, pattern: str, left: Array, right: Array) -> Array:
+        """Multiply arrays by a pattern whose `G` is the dimension of groups, accumulated in float32 or wider."""
+        operands, result = pattern.replace("G", self.group).split("->")
+        first, second = operands.split(",")
+        accumulated = jnp.promote_types(left.dtype, jnp.float32)
+        return jnp.einsum(f"...{first},...{second}->...{result}", left, right, preferred_element_type=accumulated)
+
+
+def attention_of(
+    query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool, scale: float | None
+) -> Attention:
+    """Make an Attention in which queries that share a head of keys and values are grouped: none is repeated.
+
+    query: [..., heads, queries, features]; key, value: [..., key heads, keys, features], whose heads divide those.
+    """
+    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    heads = query.shape[-3] if query.ndim >= 3 else 1
+    if query.ndim < 3 or key.shape[-3] == value.shape[-3] == heads:
+        return Attention(query, key, value, mask, is_causal, factor, "")
+    if key.shape[-3] != value.shape[-3]:
+        key, value = repeated_heads(key, heads), repeated_heads(value, heads)
+        return Attention(query, key, value, mask, is_causal, factor, "")
+    groups = (key.shape[-3], heads // key.shape[-3])
+    query = query.reshape(*query.shape[:-3], *groups, *query.shape[-2:])
+    if mask is not None and mask.ndim >= 3:
+        shared = (1, 1) if mask.shape[-3] == 1 else groups
+        mask = mask.reshape(*mask.shape[:-3], *shared, *mask.shape[-2:])
+    return Attention(query, key, value, mask, is_causal, factor, "g")
+
+
+def repeated_heads(value: Array, heads: int) -> Array:
+    """Repeat the heads of keys or values, dimension -3, to `heads`: grouped queries share them."""
+    return value if value.shape[-3] == heads else jnp.repeat(value, heads // value.shape[-3], axis=-3)
+
+
+def attend(
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None,
+    is_causal: bool,
+    scale: float | None,
+    fast_memory: int | None = None,
+) -> tuple[Array, Array]:
+    """Compute attention, and the log of each softmax denominator; both zero in a row that sees nothing.
+
+    Operands as for `attention_of`; fast_memory as for `Attention.edges`. Results: [..., heads, queries, features] and
+    [..., heads, queries].
+    """
+    whole = attention_of(query, key, value, mask, is_causal, scale)
+    outputs, normalisers = zip(*(_attend(block) for block in _blocks(whole, fast_memory)), strict=True)
+    rows = query.shape[:-1]
+    return _joined(outputs, -2).reshape(*rows, value.shape[-1]), _joined(normalisers, -1).reshape(rows)
+
+
+def _attend(given: Attention) -> tuple[Array, Array]:
+    probabilities, normaliser = softmax_with_normaliser(given.scores())
+    # The second product takes the values' own dtype: bfloat16 keeps the matrix unit at full speed.
+    output = given.product("Gqk,kd->Gqd", probabilities.astype(given.value.dtype), given.value)
+    return output.astype(given.query.dtype), jnp.where(normaliser == -jnp.inf, 0, normaliser)
+
+
+def _blocks(whole: Attention, fast_memory: int | None, arrays: int = 1) -> list[Attention]:
+    edges = whole.edges(fast_memory, arrays)
+    if len(edges) == 2:
+        return [whole]
+    return [whole.block(start, stop) for start, stop in itertools.pairwise(edges)]
+
+
+def _joined(parts: Sequence[Array], axis: int) -> Array:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis)
+
+
+def attention_gradients(
+    grad_out: Array,
+    query: Array,
+    key: Array,
+    value: Array,
+    out: Array,
+    normaliser: Array,
+    mask: Array | None,
+    is_causal: bool,
+    scale: float | None,
+    fast_memory: int | None = None,
+) -> tuple[Array, Array, Array]:
+    """Compute the gradients of query, key and value; the scores are computed again from `normaliser`, not saved.
+
+    Operands as for `attend`; `normaliser` as `attend` gives it.
+    """
+    whole = attention_of(query, key, value, mask, is_causal, scale)
+    lead = whole.query.shape[:-1]
+    grad_out, out, normaliser = (x.reshape(*lead, -1) for x in (grad_out, out, normaliser))
+    queries, keys, values = [], [], []
+    # Of all queries each block has gradients of all keys: adding them up takes longer than the blocks save.
+    for block in _blocks(whole, fast_memory if is_causal else None, arrays=2):
+        rows = slice(block.first, block.first + block.query.shape[-2])
+        grads = _gradients(block, grad_out[..., rows, :], out[..., rows, :], normaliser[..., rows, :])
+        for found, grad in zip((queries, keys, values), grads, strict=True):
+            found.append(grad)
+    grad_query = _joined(queries, -2).reshape(query.shape)
+    grads = (grad_query, _shared(_summed(keys, key), key), _shared(_summed(values, value), value))
+    return tuple(grad.astype(query.dtype) for grad in grads)  # pyright: ignore[reportReturnType]
+
+
+def _gradients(given: Attention, grad_out: Array, out: Array, normaliser: Array) -> tuple[Array, Array, Array]:
+    dtype, scores = given.query.dtype, given.scores()
+    probabilities = jnp.exp(scores - normaliser.astype(scores.dtype))
+    grad_value = given.product("Gqk,Gqd->kd", probabilities.astype(dtype), grad_out)
+    grad_probabilities = given.product("Gqd,kd->Gqk", grad_out, given.value)
+    correction = jnp.sum(wide(grad_out) * wide(out), axis=-1, keepdims=True)
+    grad_scores = (probabilities * (grad_probabilities - correction) * given.scale).astype(dtype)
+    grad_query = given.product("Gqk,kd->Gqd", grad_scores, given.key)
+    return grad_query.astype(dtype), given.product("Gqk,Gqd->kd", grad_scores, given.query), grad_value
+
+
+def _summed(parts: Sequence[Array], like: Array) -> Array:
+    """Add up gradients of the first keys, [..., keys, features], of which a later part has at least as many.
+
+    Those of keys that no query sees are zero. like: the keys or values.
+    """
+    total = parts[0]
+    for part in parts[1:]:
+        fewer = total.shape[-2]
+        sums = total + part[..., :fewer, :]
+        total = sums if part.shape[-2] == fewer else jnp.concatenate([sums, part[..., fewer:, :]], -2)
+    unseen = like.shape[-2] - total.shape[-2]
+    return jnp.pad(total, [(0, 0)] * (total.ndim - 2) + [(0, unseen), (0, 0)]) if unseen else total
+
+
+def _shared(gradient: Array, like: Array) -> Array:
+    """Add up the gradients of heads that were repeated."""
+    if gradient.shape == like.shape:
+        return gradient
+    shape = (*like.shape[:-2], gradient.shape[-3] // like.shape[-3], *like.shape[-2:])
+    return jnp.sum(gradient.reshape(shape), axis=-3)
