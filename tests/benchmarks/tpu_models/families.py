@@ -15,7 +15,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from tpu_dynamo_lowering import jax_compat
 
-from . import convolutional, encoders, transformers
+from . import convolutional, encoders, sparse_and_state, transformers
 from .phrasings import PHRASINGS, Take
 
 Built = tuple[torch.nn.Module, tuple[torch.Tensor, ...]]
@@ -136,16 +136,51 @@ def whisper() -> Built:
     return of_transformers(WhisperEncoder, config, (4, 80, 3000), words=False)
 
 
+def mixtral() -> Built:
+    config = t.MixtralConfig(
+        hidden_size=1024, intermediate_size=2048, num_hidden_layers=4, num_attention_heads=16, num_key_value_heads=4,
+        num_local_experts=8, num_experts_per_tok=2, vocab_size=32000, use_cache=False,
+    )  # fmt: skip
+    return of_transformers(t.MixtralForCausalLM, config, (4, 512))
+
+
+def mamba2() -> Built:
+    config = t.Mamba2Config(
+        hidden_size=1024, num_hidden_layers=4, num_heads=32, head_dim=64, n_groups=1, state_size=128, vocab_size=32000,
+        use_cache=False,
+    )  # fmt: skip
+    return of_transformers(t.Mamba2ForCausalLM, config, (4, 512))
+
+
 def of(model: Callable[..., Any], phrasings: Mapping[str, Any] = PHRASINGS) -> dict[str, Callable[..., Any]]:
     return {name: partial(model, phrasing) for name, phrasing in phrasings.items()}
 
 
+WITHOUT_LAYER_NORM = {name: phrasing for name, phrasing in PHRASINGS.items() if "norms" not in name}
+
 FAMILIES: dict[str, Family] = {
     "GPT-2": Family(gpt2, of(transformers.gpt2), tokens(8, 512)),
-    "Llama": Family(llama, of(transformers.llama), tokens(4, 512)),
+    "Llama": Family(llama, of(transformers.llama, WITHOUT_LAYER_NORM), tokens(4, 512)),
     "BERT": Family(bert, of(transformers.bert), tokens(16, 256)),
     "ViT": Family(vit, of(transformers.vit), pictures(16, 224)),
     "ResNet-50": Family(resnet50, of(convolutional.resnet50, convolutional.IMAGES), pictures(16, 224)),
-    "T5": Family(t5, of(encoders.t5), lambda _: (*tokens(8, 512)(""), *tokens(8, 128)(""))),
+    "Mixtral": Family(
+        mixtral,
+        {
+            f"{mixture}, {name}": partial(sparse_and_state.mixtral, mixture, PHRASINGS[name])
+            for mixture in sparse_and_state.MIXTURES
+            for name in ("by hand", "with libraries")
+        },
+        tokens(4, 512),
+    ),
+    "Mamba-2": Family(
+        mamba2,
+        {
+            name: partial(sparse_and_state.mamba2, scanned, PHRASINGS["by hand"])
+            for name, scanned in {"chunks in a loop": True, "pairs of chunks": False}.items()
+        },
+        tokens(4, 512),
+    ),
+    "T5": Family(t5, of(encoders.t5, WITHOUT_LAYER_NORM), lambda _: (*tokens(8, 512)(""), *tokens(8, 128)(""))),
     "Whisper": Family(whisper, of(encoders.whisper), lambda _: (jax.ShapeDtypeStruct((4, 3000, 80), jnp.bfloat16),)),
 }
