@@ -114,9 +114,9 @@ def main() -> None:
                     program = lowered(function, family.inputs(way))
                     counts.append(counted(compiler, name, target, way, [program]))
                 show([count for count in counts if count.family == name], target)
+                if given.json is not None:
+                    given.json.write_text(json.dumps([asdict(count) for count in counts], indent=1), encoding="utf-8")
         show(counts, target)
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(count) for count in counts], indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Phrasing(ABC):
 
 
 class ByHand(Phrasing):
-    """As one writes it from the formulas: everything in the dtype of x, heads moved to the front, norms in two passes."""
+    """Layers written from the formulas: everything in the dtype of x, heads moved to the front, norms in two passes."""
 
     def norm(self, w: Take, name: str, x: Array, epsilon: float) -> Array:
         mean = x.mean(-1, keepdims=True)
@@ -80,7 +80,7 @@ class ByHand(Phrasing):
 
 
 class WithLibraries(Phrasing):
-    """As Flax's layers do it: one-pass norms in float32, projections to heads in one einsum, jax.nn's attention."""
+    """Layers as Flax writes them: one-pass norms in float32, projections to heads in one einsum, jax.nn's attention."""
 
     def norm(self, w: Take, name: str, x: Array, epsilon: float) -> Array:
         precise = x.astype(jnp.float32)
