@@ -9,9 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, PositiveInt, TypeAdapter, ValidationError
 
 from tpu_dynamo_lowering import with_code
+from tpu_dynamo_runtime.xla_flags import XlaFlags
 
 
 class OptionError(ValueError):
@@ -21,6 +22,16 @@ class OptionError(ValueError):
 
     def __str__(self) -> str:
         return with_code(super().__str__(), self.code)
+
+
+def _pairs(given: Any) -> Any:
+    """Return a dict of flags as sorted pairs of text, as XLA reads them; pairs stay as they are. Raises ValueError."""
+    if not isinstance(given, Mapping):
+        return given
+    for name, value in given.items():
+        if not isinstance(name, str) or not isinstance(value, bool | int | float | str):
+            raise ValueError(f"{name!r}: {value!r} is no flag's name with a boolean, a number or text")
+    return tuple(sorted((name, str(value)) for name, value in given.items()))
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,9 @@ class Options:
     autograd_cache: whether torch's AOTAutogradCache stores AOTAutograd's results, for later processes.
     activation_memory_budget: the share, from 0 to 1, of the values that `min_cut` would save that may be saved; below 1
     the backward recomputes more.
+    xla_flags: flags of XLA and of its plugin by name, as {"xla_tpu_scoped_vmem_limit_kib": 65536}, for the executables
+    of these graphs. XLA itself judges names and values, when it compiles; the OptionError has its words. A dict becomes
+    pairs of names and text, sorted.
     """
 
     # Fields are part of an executable's identity unless they say why not.
@@ -58,6 +72,9 @@ class Options:
     cache: bool | Literal["read_only"] = field(default=True, metadata={"unkeyed": "changes no executable"})
     cache_dir: Path | None = field(default=None, metadata={"unkeyed": "changes no executable"})
     autograd_cache: bool = field(default=True, metadata={"unkeyed": "changes no executable"})
+    xla_flags: Annotated[XlaFlags, BeforeValidator(_pairs)] = field(
+        default=(), metadata={"unkeyed": "changes no program; part of the compile environment of executables"}
+    )
     max_executables: PositiveInt = field(default=256, metadata={"unkeyed": "changes no executable"})
 
     @classmethod

@@ -8,11 +8,21 @@ from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from tpu_dynamo_lowering import Program
-from tpu_dynamo_runtime import Client, Load, LoadedExecutable, Pool, PooledProgram, Residents, reset_clients
+from tpu_dynamo_runtime import (
+    Client,
+    Load,
+    LoadedExecutable,
+    Pool,
+    PooledProgram,
+    Residents,
+    XlaFlags,
+    reset_clients,
+)
 from tpu_dynamo_runtime.store import Store, open_store
 
 from .cache import portable
 from .cache.cache import Cache
+from .cache.flagged import flagged
 from .cache.misses import Miss
 from .cache.settings import CacheSettings, cache_settings
 from .statistics import Snapshot, Statistics
@@ -42,15 +52,23 @@ class Session:
         self._residents: WeakKeyDictionary[Client, Residents] = WeakKeyDictionary()
 
     def load(
-        self, client: Client, program: Program, limit: int, cache: Cache | None = None, graph: str = ""
+        self,
+        client: Client,
+        program: Program,
+        limit: int,
+        cache: Cache | None = None,
+        graph: str = "",
+        flags: XlaFlags = (),
     ) -> PooledProgram:
         """Return a graph's executable on a client: the one loaded already, one from the cache, or a newly compiled one.
 
-        limit: how many executables of graphs may stay loaded. Raises XLA's errors.
+        limit: how many executables of graphs may stay loaded. flags: XLA's, for this one. Raises XLA's errors.
         """
         self._graphs.limit = limit
-        obtain = partial(cache.executable, graph=graph) if cache is not None else None
-        return self._load(self._graphs, client, program, obtain)
+        obtain = partial(self._compile, flags=flags)
+        if cache is not None:
+            obtain = partial(_obtain, cache, graph, flags)
+        return self._load(self._graphs, client, program, obtain, flags)
 
     def load_operator(self, client: Client, program: Program) -> PooledProgram:
         """Return an eager operator's executable on a client; the cache is the one that the environment names."""
@@ -81,16 +99,18 @@ class Session:
             os.register_at_fork(after_in_child=self._graphs.after_fork)
             os.register_at_fork(after_in_child=self._operators.after_fork)
 
-    def _load(self, pool: Pool, client: Client, program: Program, obtain: Load | None) -> PooledProgram:
+    def _load(
+        self, pool: Pool, client: Client, program: Program, obtain: Load | None, flags: XlaFlags = ()
+    ) -> PooledProgram:
         self._watch_forks()
-        if (entry := pool.find(client, program.digest)) is not None:
+        if (entry := pool.find(client, program.digest, flags)) is not None:
             self.statistics.count("cache_hits", "memory")
             return entry
         self.statistics.count("cache_misses", "memory")
-        return pool.enter(client, program.stablehlo, program.digest, obtain)
+        return pool.enter(client, program.stablehlo, program.digest, obtain, flags)
 
-    def _compile(self, client: Client, stablehlo: bytes, digest: str) -> LoadedExecutable:
-        executable = client.compile(stablehlo)
+    def _compile(self, client: Client, stablehlo: bytes, digest: str, flags: XlaFlags = ()) -> LoadedExecutable:
+        executable = client.compile(stablehlo, flags)
         self.statistics.count("xla_compiles")
         return executable
 
@@ -128,6 +148,12 @@ class Session:
     def loaded(self) -> int:
         """The number of loaded executables of graphs."""
         return len(self._graphs)
+
+
+def _obtain(
+    cache: Cache, graph: str, flags: XlaFlags, client: Client, stablehlo: bytes, digest: str
+) -> LoadedExecutable:
+    return cache.executable(flagged(client, flags), stablehlo, digest, graph)
 
 
 _session = Session()

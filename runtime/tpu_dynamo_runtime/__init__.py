@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .cost import Cost as Cost
     from .cost import LineCost as LineCost
     from .cost import cost_of as cost_of
+    from .counting import count as count
+    from .counting import form_to_count as form_to_count
     from .environment import Environment as Environment
     from .environment import flags as flags
     from .executable import Executable as Executable
@@ -53,12 +55,16 @@ if TYPE_CHECKING:
     from .topology_compiler import CompileError as CompileError
     from .traffic import Traffic as Traffic
     from .transfer import Copying as Copying
+    from .xla_flags import FlagRefused as FlagRefused
+    from .xla_flags import XlaFlags as XlaFlags
+    from .xla_flags import with_flags as with_flags
 
 _PLACES = {
     ".compilation": ("Compilation", "DoesNotFit", "ProgramMemory"),
     ".compilers": ("Compiler", "open_compiler"),
     ".copied": ("CopiedExecutable",),
     ".cost": ("Cost", "LineCost", "cost_of"),
+    ".counting": ("count", "form_to_count"),
     ".environment": ("Environment", "flags"),
     ".executable": ("Executable", "ProgramInterface"),
     ".launch": ("Launch", "Result"),
@@ -89,6 +95,7 @@ _PLACES = {
     ".topology_compiler": ("CompileError",),
     ".traffic": ("Traffic",),
     ".transfer": ("Copying",),
+    ".xla_flags": ("FlagRefused", "XlaFlags", "with_flags"),
 }
 
 # Hidden from type checkers, which would otherwise let every name pass.

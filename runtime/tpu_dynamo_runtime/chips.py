@@ -14,8 +14,10 @@ class Chip:
     name: as in the names of topologies. hbm: bytes of memory of the whole chip. cores: TensorCores of the chip.
     devices: the number of PJRT devices of a chip; a program runs on one. usable_hbm: the bytes of one device that a
     program may use; libtpu keeps the rest. vmem: bytes of vector memory of a core. kind: as PJRT names its devices.
-    accelerator_type: what libtpu is told that it runs on. config: libtpu's chip
-    configuration; nothing is its default. dimensions: of its topologies. largest: chips of the largest topology.
+    accelerator_type: what libtpu is told that it runs on. config: libtpu's chip configuration; nothing is its default.
+    dimensions: of its topologies. largest: chips of the largest topology.
+    flops_per_cycle, bytes_per_cycle, transcendentals_per_cycle: what one device does in a cycle of libtpu's estimates
+    of large bfloat16 products, of reading and writing its memory, and of exponentials.
     """
 
     name: str
@@ -28,6 +30,9 @@ class Chip:
     accelerator_type: str
     dimensions: int
     largest: int
+    flops_per_cycle: int
+    bytes_per_cycle: int
+    transcendentals_per_cycle: int
     config: str = ""
 
 
@@ -36,14 +41,31 @@ class Chip:
 # usable_hbm: what libtpu 0.0.52 calls "available HBM" when a program is too large; memory of the device less the
 # "reserved" of its log.
 # vmem: vmem_capacity_bytes in jax/_src/pallas/mosaic/tpu_info.py, jax 0.10.2.
+# What is done in a cycle: libtpu 0.0.52's estimates of a product of 8192 x 8192 matrices, of x * 2 on twice as many
+# float32 numbers, and of 64 exponentials one after the other, beside their counts; a test compares.
 _CHIPS = (
     # By default libtpu describes the two cores of a v4 apart; TPU machines run them as one device ("megacore").
-    Chip("v4", 32 * _GIB, 2, 1, 32 * _GIB - 1280 * _MIB, 16 * _MIB, "TPU v4", "v4-8", 3, 4096, config="megacore"),
-    Chip("v5e", 16 * _GIB, 1, 1, 16 * _GIB - 258 * _MIB, 128 * _MIB, "TPU v5 lite", "v5litepod-4", 2, 256),
-    Chip("v5p", 95 * _GIB, 2, 1, 96 * _GIB - 279 * _MIB, 64 * _MIB, "TPU v5", "v5p-8", 3, 6144),
-    Chip("v6e", 32 * _GIB, 1, 1, 31 * _GIB + 512 * _MIB - 264 * _MIB, 128 * _MIB, "TPU v6 lite", "v6e-4", 2, 256),
-    Chip("tpu7x", 192 * _GIB, 2, 2, 95 * _GIB - 268 * _MIB, 64 * _MIB, "TPU7x", "tpu7x-8", 3, 9216),
-)
+    Chip(
+        "v4", 32 * _GIB, 2, 1, 32 * _GIB - 1280 * _MIB, 16 * _MIB, "TPU v4", "v4-8", 3, 4096,
+        243_000, 898, 2048, config="megacore",
+    ),
+    Chip(
+        "v5e", 16 * _GIB, 1, 1, 16 * _GIB - 258 * _MIB, 128 * _MIB, "TPU v5 lite", "v5litepod-4", 2, 256,
+        115_000, 438, 2048,
+    ),
+    Chip(
+        "v5p", 95 * _GIB, 2, 1, 96 * _GIB - 279 * _MIB, 64 * _MIB, "TPU v5", "v5p-8", 3, 6144,
+        236_000, 1125, 4096,
+    ),
+    Chip(
+        "v6e", 32 * _GIB, 1, 1, 31 * _GIB + 512 * _MIB - 264 * _MIB, 128 * _MIB, "TPU v6 lite", "v6e-4", 2, 256,
+        369_000, 757, 2048,
+    ),
+    Chip(
+        "tpu7x", 192 * _GIB, 2, 2, 95 * _GIB - 268 * _MIB, 64 * _MIB, "TPU7x", "tpu7x-8", 3, 9216,
+        422_000, 1266, 2048,
+    ),
+)  # fmt: skip
 
 CHIPS = {chip.name: chip for chip in _CHIPS}
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .chips import Chip
 from .targets import page_of
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -44,13 +45,14 @@ class Compilation:
     """One program after XLA compiled it.
 
     executable: bytes that load on a machine with the device. hlo: optimised HLO as text. flops: as XLA counts
-    them, loops once.
+    them, loops once. chip: the TPU that it was compiled for; None for other platforms.
     """
 
     executable: bytes
     hlo: str
     memory: ProgramMemory
     flops: int
+    chip: Chip | None = None
 
 
 class DoesNotFit(MemoryError):

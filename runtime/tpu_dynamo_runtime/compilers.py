@@ -10,6 +10,7 @@ from .compilation import Compilation, DoesNotFit, bytes_needed
 from .pjrt import Client, XlaRuntimeError, client
 from .topologies import find_topology
 from .topology_compiler import CompileError, TopologyCompiler
+from .xla_flags import XlaFlags
 
 
 class Compiler(Protocol):
@@ -18,8 +19,8 @@ class Compiler(Protocol):
     platform: str
     fast_memory: int | None
 
-    def compile(self, stablehlo: bytes) -> Compilation:
-        """Compile MLIR bytecode with one `@main`. Raises DoesNotFit and CompileError."""
+    def compile(self, stablehlo: bytes, flags: XlaFlags = ()) -> Compilation:
+        """Compile MLIR bytecode with one `@main`. Raises DoesNotFit, FlagRefused and CompileError."""
         ...
 
 
@@ -31,10 +32,10 @@ class ClientCompiler:
         self.fast_memory = client.fast_memory
         self._client = client
 
-    def compile(self, stablehlo: bytes) -> Compilation:
-        """Compile MLIR bytecode with one `@main`. Raises DoesNotFit and CompileError."""
+    def compile(self, stablehlo: bytes, flags: XlaFlags = ()) -> Compilation:
+        """Compile MLIR bytecode with one `@main`. Raises DoesNotFit, FlagRefused and CompileError."""
         try:
-            return self._client.examine(self._client.compile(stablehlo))
+            return self._client.examine(self._client.compile(stablehlo, flags))
         except XlaRuntimeError as error:
             needed = bytes_needed(str(error))
             if needed is None:

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from .chips import Chip
 from .hlo import Computation, Instruction, Module, parse_hlo
 from .hlo_bytes import bytes_accessed
 from .hlo_loops import trip_count
+from .kernel_estimates import KERNEL, is_kernel, kernel_cycles
 
 # They take no time of their own: names for memory, what runs is counted inside, or the waiting for a copy.
 _FREE = {
@@ -54,6 +56,9 @@ class Cost:
     flops: as XLA counts them, the bodies of loops once. bytes_accessed: read from and written to the chip's main
     memory. unestimated: what libtpu gives no cycles for, and so is not in them: how many instructions by opcode or
     by the target of a custom call.
+    kernels: cycles, among `cycles`, that no libtpu estimated: of kernels by their own CostEstimate, as if they waited
+    for nothing. replaced: kernels that libtpu itself puts into the executable, how many; they are counted as the
+    operations that they stand for.
     """
 
     cycles: int | None
@@ -61,6 +66,8 @@ class Cost:
     bytes_accessed: int
     unestimated: dict[str, int]
     lines: tuple[LineCost, ...] = field(repr=False)
+    kernels: dict[str, int] = field(default_factory=dict)
+    replaced: dict[str, int] = field(default_factory=dict)
 
     def by_line(self) -> list[LineCost]:
         """Return the cost by source line, the dearest first; the rows add up to the whole.
@@ -71,12 +78,15 @@ class Cost:
         return list(self.lines)
 
 
-def cost_of(hlo: str, flops: int) -> Cost:
-    """Compute the cost of a program from its optimised HLO. flops: XLA's count."""
+def cost_of(hlo: str, flops: int, chip: Chip | None = None) -> Cost:
+    """Compute the cost of a program from its optimised HLO.
+
+    flops: XLA's count. chip: for which it was compiled; without it kernels have no estimate.
+    """
     module = parse_hlo(hlo)
-    account = _Account(module)
+    account = _Account(module, chip)
     whole = account.of(module.entry, None)
-    estimated = '"estimated_cycles"' in hlo
+    estimated = chip is not None or '"estimated_cycles"' in hlo
     rows = [
         LineCost(
             *(place or (None, None)),
@@ -93,6 +103,7 @@ def cost_of(hlo: str, flops: int) -> Cost:
         bytes_accessed=whole.nbytes.total(),
         unestimated=dict(whole.unestimated) if estimated else {},
         lines=tuple(rows),
+        kernels=dict(whole.kernels),
     )
 
 
@@ -104,11 +115,14 @@ class _Sum:
     nbytes: Counter[SourceLine | None] = field(default_factory=Counter)
     unestimated_at: Counter[SourceLine | None] = field(default_factory=Counter)
     unestimated: Counter[str] = field(default_factory=Counter)
+    kernels: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: _Sum, times: int = 1) -> None:
         for mine, theirs in ((self.cycles, other.cycles), (self.nbytes, other.nbytes)):
             for place, amount in theirs.items():
                 mine[place] += amount * times
+        for what, amount in other.kernels.items():
+            self.kernels[what] += amount * times
         self.unestimated_at.update(other.unestimated_at)
         self.unestimated.update(other.unestimated)
 
@@ -120,8 +134,9 @@ class _Sum:
 class _Account:
     """Adds up the instructions of a module."""
 
-    def __init__(self, module: Module):
+    def __init__(self, module: Module, chip: Chip | None):
         self._module = module
+        self._chip = chip
 
     def of(self, computation: Computation, owner: SourceLine | None) -> _Sum:
         """Sum up one run of a computation; instructions without a source line count to the line `owner`."""
@@ -143,6 +158,9 @@ class _Account:
             total.cycles[place] += cycles
         elif opcode in _FREE:
             pass
+        elif self._chip is not None and (estimate := _kernel_cycles(instruction, self._chip)) is not None:
+            total.cycles[place] += estimate
+            total.kernels[f"custom-call {KERNEL}"] += estimate
         elif opcode in ("call", "async-start"):
             for name in instruction.called(*_INSIDE):
                 total.add(self.of(self._module.computations[name], place))
@@ -176,6 +194,10 @@ class _Account:
         if inside:
             return inside.most_common(1)[0][0]
         return _nearest(computation, instruction, _users) or _nearest(computation, instruction, _operands)
+
+
+def _kernel_cycles(instruction: Instruction, chip: Chip) -> int | None:
+    return kernel_cycles(instruction, chip) if is_kernel(instruction) else None
 
 
 def _users(computation: Computation, instruction: Instruction) -> Iterable[Instruction]:

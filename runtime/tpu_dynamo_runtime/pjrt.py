@@ -26,6 +26,7 @@ from .chips import fast_memory_of
 from .compilation import Compilation, memory_of
 from .environment import compile_environment
 from .targets import PlatformUnavailable, resolve
+from .xla_flags import XlaFlags, refusal_of_flag
 
 log = logging.getLogger("tpu_dynamo.runtime")
 
@@ -107,10 +108,21 @@ class Client:
         # The CPU client's is its name alone.
         return version if version == self.platform else f"{self.platform} {version}"
 
-    def compile(self, stablehlo: bytes) -> LoadedExecutable:
-        """Compile MLIR bytecode with one `@main`, for this device. Raises XlaRuntimeError as XLA words it."""
-        with Unremembered():
-            return self._client.compile_and_load(stablehlo, self._devices, _jax.CompileOptions())
+    def compile(self, stablehlo: bytes, flags: XlaFlags = ()) -> LoadedExecutable:
+        """Compile MLIR bytecode with one `@main`, for this device.
+
+        Raises FlagRefused for a flag or its value, and XlaRuntimeError for whatever else, as XLA words it.
+        """
+        options = _jax.CompileOptions()
+        options.env_option_overrides = list(flags)
+        try:
+            with Unremembered():
+                return self._client.compile_and_load(stablehlo, self._devices, options)
+        except XlaRuntimeError as error:
+            refused = refusal_of_flag(self.platform, flags, str(error))
+            if refused is None:
+                raise
+            raise refused from None
 
     def examine(self, executable: LoadedExecutable) -> Compilation:
         """Return an executable's bytes, HLO, memory and flops, without running it."""

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 from .pjrt import Client, LoadedExecutable
 from .traffic import Traffic
+from .xla_flags import XlaFlags
 
 # From a client, a program and its digest to the executable.
 Load = Callable[[Client, bytes, str], LoadedExecutable]
@@ -52,7 +53,7 @@ class PooledProgram:
 
 
 class Pool:
-    """Loaded executables by client and program digest, at most `limit` of them; the least recently used goes first.
+    """Loaded executables by client, program digest and flags, at most `limit`; the least recently used goes first.
 
     load: compiles a program, or takes it from a store; called by one thread at a time for one program.
     """
@@ -63,25 +64,28 @@ class Pool:
         self._traffic = traffic
         self._lock = threading.Lock()
         self._loading = threading.RLock()
-        self._entries: WeakValueDictionary[tuple[Client, str], PooledProgram] = WeakValueDictionary()
+        self._entries: WeakValueDictionary[tuple[Client, str, XlaFlags], PooledProgram] = WeakValueDictionary()
         self._forked = False
         self._inherited: list[LoadedExecutable] = []
 
-    def find(self, client: Client, digest: str) -> PooledProgram | None:
+    def find(self, client: Client, digest: str, flags: XlaFlags = ()) -> PooledProgram | None:
         """Return a program that some compiled function uses already and that is loaded; None if there is none."""
         with self._lock:
-            entry = self._entries.get((client, digest))
+            entry = self._entries.get((client, digest, flags))
             return entry if entry is not None and entry.executable is not None else None
 
-    def enter(self, client: Client, stablehlo: bytes, digest: str, load: Load | None = None) -> PooledProgram:
+    def enter(
+        self, client: Client, stablehlo: bytes, digest: str, load: Load | None = None, flags: XlaFlags = ()
+    ) -> PooledProgram:
         """Return a program, loaded. Raises what loading raises.
 
-        load: how this one is loaded, now and after it was evicted, if not as the others.
+        load: how this one is loaded, now and after it was evicted, if not as the others. flags: of XLA, with
+        which it is compiled.
         """
         with self._lock:
-            entry = self._entries.get((client, digest))
+            entry = self._entries.get((client, digest, flags))
             if entry is None:
-                entry = self._entries[client, digest] = PooledProgram(
+                entry = self._entries[client, digest, flags] = PooledProgram(
                     client, stablehlo, digest, load or self._load, self._renew
                 )
             elif entry.executable is None:

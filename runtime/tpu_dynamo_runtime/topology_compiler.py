@@ -21,6 +21,7 @@ from .environment import Environment, compile_environment
 from .targets import PlatformUnavailable, require_plugin
 from .topologies import Topology
 from .worker_process import WorkerEnded, WorkerProcess
+from .xla_flags import XlaFlags, refusal_of_flag
 
 log = logging.getLogger("tpu_dynamo.runtime.libtpu")
 
@@ -75,25 +76,26 @@ class TopologyCompiler:
         """Return the bytes of `serialise` unchanged: without a chip nothing is loaded."""
         return data
 
-    def compile(self, stablehlo: bytes) -> Compilation:
+    def compile(self, stablehlo: bytes, flags: XlaFlags = ()) -> Compilation:
         """Compile MLIR bytecode with one `@main`.
 
-        Raises DoesNotFit for a program that needs more memory than the chip has, CompileError for whatever else
-        XLA refuses, and PlatformUnavailable when libtpu does not start.
+        Raises DoesNotFit for a program that needs more memory than the chip has, FlagRefused for a flag or its value,
+        CompileError for whatever else XLA refuses, and PlatformUnavailable when libtpu does not start.
         """
         self._wait_until_ready()
         try:
+            self._process.send({"flags": flags})
             self._process.send_bytes(stablehlo)
             figures = self._process.receive()
             if "error" in figures:
-                raise self._refusal(figures["error"])
+                raise self._refusal(figures["error"], flags)
             hlo, executable = self._process.receive_bytes().decode(), self._process.receive_bytes()
         except WorkerEnded as ended:
             raise CompileError(str(ended)) from None
         finally:
             self._pass_on_log()
         memory = memory_of(figures["memory"], self.topology.chip.usable_hbm)
-        return Compilation(executable, hlo, memory, int(figures["flops"]))
+        return Compilation(executable, hlo, memory, int(figures["flops"]), self.topology.chip)
 
     def _wait_until_ready(self) -> dict[str, Any]:
         """Wait until libtpu has started; return its description of the topology. Raises as `environment`."""
@@ -108,7 +110,9 @@ class TopologyCompiler:
         self._described = answer["ready"]
         return answer["ready"]
 
-    def _refusal(self, message: str) -> Exception:
+    def _refusal(self, message: str, flags: XlaFlags) -> Exception:
+        if (refused := refusal_of_flag(self.topology.name, flags, message)) is not None:
+            return refused
         needed = bytes_needed(message)
         if needed is None:
             return CompileError(message)

@@ -14,7 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from .worker_process import connect_to_parent, send
+from .worker_process import connect_to_parent, receive, send
+from .xla_flags import XlaFlags
 
 _STATS = (
     "argument_size_in_bytes",
@@ -24,8 +25,8 @@ _STATS = (
     "generated_code_size_in_bytes",
 )
 
-# From MLIR bytecode to memory sizes and flops, optimised HLO, and executable.
-CompileProgram = Callable[[bytes], tuple[dict[str, Any], str, bytes]]
+# From MLIR bytecode and flags to memory sizes and flops, optimised HLO, and executable.
+CompileProgram = Callable[[bytes, XlaFlags], tuple[dict[str, Any], str, bytes]]
 
 
 def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProgram, dict[str, Any]]:
@@ -59,12 +60,12 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProg
     chlo.register_dialect(context)
     stablehlo.register_dialect(context)
 
-    def compile(program: bytes) -> tuple[dict[str, Any], str, bytes]:
+    def compile(program: bytes, flags: XlaFlags) -> tuple[dict[str, Any], str, bytes]:
         try:
             module = ir.Module.parse(program, context)
         except ir.MLIRError as error:
             raise ValueError(str(error)) from error
-        executable = device.client.compile(module, devices, _jax.CompileOptions())
+        executable = device.client.compile(module, devices, compile_options(flags))
         stats = executable.get_compiled_memory_stats()
         memory = {name: getattr(stats, name) for name in _STATS}
         # libtpu counts none for a program that computes nothing, such as one of tensors without elements.
@@ -72,15 +73,20 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProg
         try:
             hlo = "\n".join(module.to_string() for module in executable.hlo_modules())
         except _jax.JaxRuntimeError:
-            hlo = dumped_hlo(module)
+            hlo = dumped_hlo(module, flags)
         return figures, hlo, executable.serialize()
 
-    def dumped_hlo(module: ir.Module) -> str:
+    def compile_options(flags: XlaFlags) -> _jax.CompileOptions:
+        options = _jax.CompileOptions()
+        options.env_option_overrides = list(flags)
+        return options
+
+    def dumped_hlo(module: ir.Module, flags: XlaFlags) -> str:
         """Compile a second time and return the HLO that libtpu dumps: jaxlib cannot read all HLO of a newer libtpu.
 
         libtpu 0.0.52 gives operations on SparseCores more operands than jaxlib 0.10.2 allows them.
         """
-        options = _jax.CompileOptions()
+        options = compile_options(flags)
         options.executable_build_options.debug_options.xla_dump_to = str(folder)
         options.executable_build_options.debug_options.xla_dump_hlo_as_text = True
         device.client.compile(module, devices, options)
@@ -96,7 +102,7 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProg
 
 
 def serve(connection: Connection, topology: str, config: str, folder: Path) -> None:
-    """Compile each program that is sent, until the other side hangs up.
+    """Compile each program that is sent behind {"flags": …}, until the other side hangs up.
 
     The answers are {"ready": …} or {"broken": …} at first; then, for each program, {"memory": …, "flops": …}, the HLO
     and the executable, or {"error": …} alone.
@@ -109,11 +115,12 @@ def serve(connection: Connection, topology: str, config: str, folder: Path) -> N
     send(connection, {"ready": described})
     while True:
         try:
+            flags = tuple((name, value) for name, value in receive(connection)["flags"])
             program = connection.recv_bytes()
         except EOFError:
             return
         try:
-            figures, hlo, executable = compile(program)
+            figures, hlo, executable = compile(program, flags)
         except (RuntimeError, ValueError) as error:  # XLA's errors are a kind of the first
             send(connection, {"error": str(error)})
             continue

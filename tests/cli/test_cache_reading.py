@@ -199,7 +199,7 @@ def test_an_executable_of_another_machine_is_stale_and_one_with_other_flags_is_n
     (own,) = entries(store, "executable")
     assert own.header is not None
     program, environment = own.header.metadata["program"], own.header.metadata["environment"]
-    for changed in ({"CPUs": "999", "XLA_FLAGS": ["--xla_x"]}, {"CPU": "another"}):
+    for changed in ({"CPUs": "999", "XLA_FLAGS": ["--xla_x"], "xla_flags": ["xla_y=1"]}, {"CPU": "another"}):
         there = {**environment, **changed}
         metadata = {"program": program, "environment": there}
         assert store.put("executable", executable_key(program, there), {"executable": b""}, metadata)
@@ -208,6 +208,16 @@ def test_an_executable_of_another_machine_is_stale_and_one_with_other_flags_is_n
     done = run("cache", "explain", stale["key"], directory=made)
     assert done.exit_code == 1
     assert "  CPU another -> " in done.stdout
+
+
+def test_flags_in_the_options_are_shown_with_the_executable(made):
+    with torch.no_grad():
+        options = {"xla_flags": {"xla_cpu_enable_fast_math": True}}
+        torch.compile(torch.cos, backend="tpu", options=options)(torch.ones(3))
+    shown = [
+        run("cache", "info", listed.key, directory=made).stdout for listed in entries(open_store(made), "executable")
+    ]
+    assert sum("xla_cpu_enable_fast_math=True" in text for text in shown) == 1
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.exc import BackendCompilerFailed
 
 import tpu_dynamo
 from tests.opinfo import entries as opinfo
@@ -247,6 +248,39 @@ def test_a_miss_of_an_executable_names_what_differs_in_the_environment(monkeypat
     assert made() == (0, 1)
     assert reasons() == ("XLA_FLAGS gained --xla_cpu_use_fusion_emitters=0",)
     assert tpu_dynamo.explain_last_miss().level == "disk"
+
+
+def test_flags_of_xla_are_part_of_executables_and_not_of_programs():
+    flags = {"xla_cpu_enable_fast_math": True}
+    run(scaled, torch.ones(4))
+    run(scaled, torch.ones(4), xla_flags=flags)
+    assert made() == (0, 1)
+    assert reasons() == ("xla_flags gained xla_cpu_enable_fast_math=True",)
+    for given in (flags, {"xla_cpu_enable_fast_math": "True"}, {}):
+        run(scaled, torch.ones(4), xla_flags=given)
+        assert made() == (0, 0)
+
+
+def test_functions_of_one_process_with_other_flags_have_executables_of_their_own():
+    forget()
+    for flags in ({}, {"xla_cpu_enable_fast_math": True}, {}):
+        torch._dynamo.reset()
+        torch.compile(scaled, backend="tpu", options={"xla_flags": flags})(torch.ones(4))
+    assert made()[1] == 2
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        ({"xla_nonsense": 1}, "option xla_flags: XLA for cpu knows no flag 'xla_nonsense'"),
+        ({"xla_cpu_enable_fast_math": "maybe"}, "option xla_flags: flag 'xla_cpu_enable_fast_math' cannot be 'maybe'"),
+    ],
+)
+def test_a_flag_that_xla_refuses_is_an_error_of_the_options(flags, why, cache):
+    with pytest.raises(BackendCompilerFailed, match=why) as caught:
+        run(scaled, torch.ones(4), xla_flags=flags, cache=cache)
+    assert isinstance(caught.value.inner_exception, tpu_dynamo.OptionError)
 
 
 def test_an_executable_that_was_removed_is_said_to_be():

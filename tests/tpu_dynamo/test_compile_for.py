@@ -71,6 +71,36 @@ def test_a_meta_model_is_compiled_for_a_chip_and_its_cost_is_told_by_line():
     assert [row.cycles for row in rows] == sorted((row.cycles for row in rows), reverse=True)
 
 
+class Attention(torch.nn.Module):
+    def forward(self, q, k, v):
+        # A softmax that libtpu recognises.
+        scores = q @ k.transpose(-1, -2)
+        powers = torch.exp(scores - scores.amax(-1, keepdim=True))
+        return (powers / powers.sum(-1, keepdim=True)) @ v
+
+
+@needs_libtpu
+def test_flags_of_xla_reach_libtpu_and_attention_is_counted_whatever_they_are():
+    heads = [torch.empty(4, 12, 512, 64, dtype=torch.bfloat16, device="meta")] * 3
+    flags = {"xla_tpu_enable_flash_attention": False}
+    (fused,) = tpu_dynamo.compile_for(Attention(), heads, target="v5e:2x2")
+    (plain,) = tpu_dynamo.compile_for(Attention(), heads, target="v5e:2x2", options={"xla_flags": flags})
+    assert "tpu_custom_call" in fused.optimized_hlo
+    assert "tpu_custom_call" not in plain.optimized_hlo
+    assert fused.digest == plain.digest
+    assert fused.cost.cycles == plain.cost.cycles
+    assert (fused.cost.replaced, plain.cost.replaced) == ({"custom-call tpu_custom_call": 1}, {})
+
+
+@needs_libtpu
+@pytest.mark.parametrize("target", ["v5e:2x2", "cpu"])
+def test_a_flag_that_the_compiler_does_not_know_is_an_error_of_the_options(target):
+    with pytest.raises(tpu_dynamo.OptionError, match="knows no flag 'xla_tpu_nonsense'"):
+        tpu_dynamo.compile_for(
+            torch.sin, (torch.ones(3),), target=target, options={"xla_flags": {"xla_tpu_nonsense": 1}}
+        )
+
+
 @needs_libtpu
 def test_a_program_that_does_not_fit_says_so():
     with torch.device("meta"):

@@ -14,6 +14,8 @@ PARTS = [
         id="version",
     ),
     pytest.param({"XLA_FLAGS": []}, {"XLA_FLAGS": ["--xla_a=1"]}, ["XLA_FLAGS gained --xla_a=1"], id="flag-gained"),
+    pytest.param({}, {"xla_flags": ["xla_a=1"]}, ["xla_flags gained xla_a=1"], id="flags-where-there-were-none"),
+    pytest.param({"xla_flags": ["xla_a=1"]}, {}, ["xla_flags lost xla_a=1"], id="flags-no-longer"),
     pytest.param({"XLA_FLAGS": ["--xla_a"]}, {"XLA_FLAGS": []}, ["XLA_FLAGS lost --xla_a"], id="flag-lost"),
     pytest.param({"f": ["a", "b"]}, {"f": ["b", "a"]}, ["f came in another order"], id="order"),
     pytest.param(

@@ -29,6 +29,20 @@ def test_every_wrong_value_is_named():
         Options.parse({"fallback": "x", "transfer": "y"})
 
 
+def test_flags_become_sorted_pairs_of_text():
+    given = {"xla_b": True, "xla_a": 3, "xla_c": "x,y", "xla_d": 0.5}
+    assert Options.parse({"xla_flags": given}).xla_flags == (
+        ("xla_a", "3"), ("xla_b", "True"), ("xla_c", "x,y"), ("xla_d", "0.5"),
+    )  # fmt: skip
+    assert Options.parse({"xla_flags": {"xla_b": "True"}}) == Options.parse({"xla_flags": {"xla_b": True}})
+
+
+@pytest.mark.parametrize("given", ["--xla_a=1", 3, {"xla_a": None}, {1: 2}, {"xla_a": [1]}])
+def test_flags_of_the_wrong_kind_are_refused(given):
+    with pytest.raises(OptionError, match="xla_flags"):
+        Options.parse({"xla_flags": given})
+
+
 def test_options_cannot_change():
     with pytest.raises(FrozenInstanceError):
         Options().target = "cpu"

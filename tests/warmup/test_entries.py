@@ -217,9 +217,24 @@ def test_a_check_explains_executables_of_another_environment(monkeypatch):
     assert "XLA_FLAGS gained --xla_something" in why
 
 
+def test_a_run_with_flags_of_xla_finds_what_was_warmed_with_them():
+    flags = {"xla_cpu_enable_fast_math": True}
+    (outcome,) = warm(*cases(inputs=[X], options={"xla_flags": flags}))
+    assert outcome.state == "made"
+    model = warm_models.Mlp().eval()
+    x = torch.randn(3, 16)
+    with torch.no_grad():
+        torch.compile(model, backend="tpu", options={"xla_flags": flags})(x)
+        assert made() == (0, 0)
+        forget()
+        torch.compile(model, backend="tpu")(x)
+    assert made() == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("model", "kind", "words"),
     [
+        pytest.param({"options": {"xla_flags": {"xla_a": 1}}}, "usage", ["knows no flag 'xla_a'"], id="flag"),
         pytest.param({"factory": "tests.warmup.warm_models:mpl"}, "usage", ["did you mean 'mlp'"], id="no-factory"),
         pytest.param({"factory": "warm_modls:mlp"}, "usage", ["no module named 'warm_modls'"], id="no-module"),
         pytest.param(

@@ -20,7 +20,9 @@ from tpu_dynamo_runtime import (
     Cost,
     DoesNotFit,
     ProgramMemory,
-    cost_of,
+    XlaFlags,
+    count,
+    form_to_count,
     open_compiler,
 )
 
@@ -67,6 +69,7 @@ class TargetGraph:
     memory: ProgramMemory
     _program: Program
     _compiled: Compilation | DoesNotFit
+    _to_count: Compilation | None = None
 
     @property
     def stablehlo(self) -> str:
@@ -80,8 +83,11 @@ class TargetGraph:
 
     @cached_property
     def cost(self) -> Cost:
-        """The cost of one run by XLA's estimate, in all and by source line. Raises DoesNotFit."""
-        return cost_of(self._compilation.hlo, self._compilation.flops)
+        """The cost of one run by XLA's estimate, in all and by source line. Raises DoesNotFit.
+
+        Where libtpu puts kernels of its own into the executable, the cost is that of the same program without them.
+        """
+        return count(self._compilation, self._to_count)
 
     @property
     def executable(self) -> bytes:
@@ -139,7 +145,7 @@ def compile_for(
             loss=loss,
             fast_memory=compiler.fast_memory,
         )
-        return [_compiled(compiler, target, program) for program in programs]
+        return [_compiled(compiler, target, program, chosen.xla_flags) for program in programs]
 
 
 def lower_model(
@@ -211,12 +217,14 @@ def _options(given: Mapping[str, Any] | None, target: str) -> Options:
     return Options.parse({**(given or {}), "target": target})
 
 
-def _compiled(compiler: Compiler, target: str, graph: GraphProgram) -> TargetGraph:
+def _compiled(compiler: Compiler, target: str, graph: GraphProgram, flags: XlaFlags) -> TargetGraph:
     program, started = graph.program, time.perf_counter()
     compiled: Compilation | DoesNotFit
+    to_count: Compilation | None = None
     try:
         with explaining_xla(compiler.platform, program, graph.artifacts):
-            compiled = compiler.compile(program.stablehlo)
+            compiled = compiler.compile(program.stablehlo, flags)
+            to_count = form_to_count(compiler, program.stablehlo, compiled, flags)
     except DoesNotFit as too_large:
         compiled, memory = too_large, _memory_needed(program, too_large)
     else:
@@ -224,7 +232,7 @@ def _compiled(compiler: Compiler, target: str, graph: GraphProgram) -> TargetGra
         hlo = compiled.hlo
         graph.artifacts.observe("optimised.hlo", lambda: hlo)
     log.info("graph %s: compiled for %s in %.2f s", graph.name, target, time.perf_counter() - started)
-    return TargetGraph(graph.name, graph.role, target, program.digest, memory, program, compiled)
+    return TargetGraph(graph.name, graph.role, target, program.digest, memory, program, compiled, to_count)
 
 
 def _memory_needed(program: Program, refusal: DoesNotFit) -> ProgramMemory:

@@ -69,7 +69,8 @@ def _part(name: str, was: Any, now: Any) -> Iterator[str]:
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         for inner in _names(was, now):
             yield from _part(inner if name == "versions" else f"{name}: {inner}", was.get(inner), now.get(inner))
-    elif isinstance(was, list) and isinstance(now, list):
+    elif isinstance(was, list | None) and isinstance(now, list | None):
+        was, now = was or [], now or []
         gained, lost = [x for x in now if x not in was], [x for x in was if x not in now]
         if gained:
             yield f"{name} gained {_listed(gained)}"

@@ -20,8 +20,8 @@ from .entries import EXECUTABLE, PROGRAM, Described
 from .executables import executable_key
 from .signature import key_of, keyed_options, surroundings
 
-# Parts of an environment that belong to a process, and those that only an open PJRT client knows.
-_CHOSEN = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "devices", "CPUs")
+# Parts of an environment that belong to a process or to its options, and those that only an open PJRT client knows.
+_CHOSEN = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "xla_flags", "devices", "CPUs")
 _OF_CLIENT = ("platform version", "device")
 
 

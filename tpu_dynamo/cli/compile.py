@@ -156,6 +156,8 @@ def cost_data(graph: TargetGraph) -> dict[str, Any]:
         "flops": cost.flops,
         "bytes_accessed": cost.bytes_accessed,
         "unestimated": cost.unestimated,
+        "kernels": cost.kernels,
+        "replaced": cost.replaced,
         "memory": memory_data(graph),
         "lines": [
             {"file": row.file, "line": row.line, "cycles": row.cycles, "bytes_accessed": row.bytes_accessed}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import linecache
 import os
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,13 +94,16 @@ def _show(graphs: Sequence[TargetGraph], fitting: Sequence[TargetGraph], top: in
         if len(ranked) > top:
             say(f"{len(ranked) - top} more lines: --top {len(ranked)}")
     _show_graphs(graphs)
-    unestimated: defaultdict[str, int] = defaultdict(int)
-    for graph in fitting:
-        for kind, count in graph.cost.unestimated.items():
-            unestimated[kind] += count
-    if unestimated:
-        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(unestimated.items(), key=lambda item: -item[1]))
-        say(f"without an estimate, and in no cycles: {counts}")
+    costs = [graph.cost for graph in fitting]
+    _say("without an estimate, and in no cycles", [cost.unestimated for cost in costs])
+    _say("cycles by a kernel's own CostEstimate, not by libtpu", [cost.kernels for cost in costs])
+    _say("libtpu's own kernels, counted as the operations that they stand for", [cost.replaced for cost in costs])
+
+
+def _say(what: str, found: Sequence[Mapping[str, int]]) -> None:
+    total = sum(map(Counter, found), Counter())
+    if total:
+        say(f"{what}: {', '.join(f'{count:,} {kind}' for kind, count in total.most_common())}")
 
 
 def _show_graphs(graphs: Sequence[TargetGraph]) -> None:

@@ -15,6 +15,7 @@ from tpu_dynamo_runtime import (
     CompileError,
     CopiedExecutable,
     Executable,
+    FlagRefused,
     Operand,
     PooledProgram,
     ProgramInterface,
@@ -28,7 +29,7 @@ from ..cache.cache import Cache
 from ..device.device_executable import DeviceExecutable
 from ..device.generator import draw_keys
 from ..errors import refusal_of_xla
-from ..options import Options
+from ..options import OptionError, Options
 from ..session import session
 from .outputs import with_graph_outputs
 from .prepare import BoxedCallable, PreparedGraph
@@ -40,9 +41,14 @@ log = logging.getLogger("tpu_dynamo")
 
 @contextmanager
 def explaining_xla(platform: str, program: Program, artifacts: Artifacts) -> Iterator[None]:
-    """Turn XLA's errors within the context into UnsupportedOp or CompilationFailed, with the user's line."""
+    """Turn XLA's errors within the context into UnsupportedOp or CompilationFailed, with the user's line.
+
+    What is refused about a flag in the options becomes an OptionError.
+    """
     try:
         yield
+    except FlagRefused as refused:
+        raise OptionError(f"option xla_flags: {refused}") from None
     except (XlaRuntimeError, CompileError) as error:
         forms = {"stablehlo.mlir": program.text()}
         raise refusal_of_xla(platform, str(error), lambda: artifacts.write_repro(forms)) from error
@@ -60,11 +66,11 @@ def load_program(
     """Load a graph's program, from the cache or compiled by XLA, and return what AOTAutograd can call.
 
     lowering_seconds: the time that it took to have the program, for logs and the report. Raises UnsupportedOp and
-    CompilationFailed for what XLA refuses.
+    CompilationFailed for what XLA refuses, OptionError for a flag.
     """
     started = time.perf_counter()
     with explaining_xla(client.platform, program, artifacts):
-        loaded = session().load(client, program, options.max_executables, cache, artifacts.name)
+        loaded = session().load(client, program, options.max_executables, cache, artifacts.name, options.xla_flags)
     times = {"lowering": lowering_seconds, "xla": time.perf_counter() - started}
     record_event("stages", lambda: {"graph": artifacts.name, "seconds": times})
     artifacts.observe("optimised.hlo", lambda: client.optimised_hlo(loaded.loaded()))

@@ -36,10 +36,11 @@ def called(calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]) -> Iterator
     from tpu_dynamo_runtime import CompileError, DoesNotFit, PlatformUnavailable
 
     from ..errors import CompilationFailed, NeedsValues
+    from ..options import OptionError
 
     ours = (
-        CaseError, CompilationFailed, CompileError, DoesNotFit, NeedsValues, PlatformUnavailable, Unsupported,
-        UnsupportedInput, UnsupportedOp,
+        CaseError, CompilationFailed, CompileError, DoesNotFit, NeedsValues, OptionError, PlatformUnavailable,
+        Unsupported, UnsupportedInput, UnsupportedOp,
     )  # fmt: skip
     try:
         yield

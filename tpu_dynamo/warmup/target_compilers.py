@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tpu_dynamo_runtime import client, find_topology
 from tpu_dynamo_runtime.topology_compiler import TopologyCompiler
 
-from .warming import PlatformMaker
+from ..cache.flagged import PlatformMaker
 
 
 class Makers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from torch.fx import GraphModule
 
@@ -14,6 +14,7 @@ from tpu_dynamo_runtime import Environment
 from ..artifacts import Artifacts
 from ..cache import executables, programs
 from ..cache.cache import Cache
+from ..cache.flagged import PlatformMaker, flagged
 from ..cache.signature import Frame
 from ..graph.compiled import EagerGraph
 from ..graph.freezing import FrozenModule
@@ -28,17 +29,6 @@ from .warm_graphs import Warmed, WarmGraph
 Stage = Callable[[str], None]
 
 
-class PlatformMaker(executables.Maker, Protocol):
-    """A maker of executables for one platform: a client, or the compiler of a topology."""
-
-    platform: str
-
-    @property
-    def fast_memory(self) -> int | None:
-        """The bytes of memory next to the matrix unit, None where that is not known."""
-        ...
-
-
 class Warmer:
     """Looks up or makes what graphs need, and keeps account of it.
 
@@ -47,7 +37,7 @@ class Warmer:
 
     def __init__(self, maker: PlatformMaker, options: Options, cache: Cache, stage: Stage, *, checking: bool = False):
         self.warmed = Warmed()
-        self._maker = maker
+        self._maker = flagged(maker, options.xla_flags)
         self._options = options
         self._cache = cache
         self._stage = stage

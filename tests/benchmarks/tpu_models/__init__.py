@@ -1,0 +1,1 @@
+"""Models written in JAX, each in several phrasings, beside the PyTorch models that they are compared with."""
