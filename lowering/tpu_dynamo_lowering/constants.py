@@ -77,10 +77,10 @@ def write_constants(graph_module: GraphModule, values: dict[Node, torch.Tensor],
     That are values whose making takes more than elementwise operators and views, which XLA fuses into their users.
     """
     graph, left = graph_module.graph, _WRITTEN
-    dear: set[Node] = set()
+    dear: dict[Node, None] = {}  # in their order, which decides what fits
     for node in values:
-        if node.op != "get_attr" and (not _is_fused(node) or not dear.isdisjoint(node.all_input_nodes)):
-            dear.add(node)
+        if node.op != "get_attr" and (not _is_fused(node) or any(each in dear for each in node.all_input_nodes)):
+            dear[node] = None
     for node in dear:
         if all(user in values or user.op == "output" for user in node.users):
             continue
@@ -106,11 +106,16 @@ def _without_repeats(value: torch.Tensor) -> torch.Tensor:
         first = value.narrow(dim, 0, min(1, value.shape[dim]))
         if value.shape[dim] > 1 and _same_bits(first.expand_as(value), value):
             value = first
-    return value.contiguous()
+    # A copy, since contiguous() leaves strides of dimensions of one element, at which torch-mlir's importer stumbles.
+    return value.clone(memory_format=torch.contiguous_format)
 
 
 def _same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
-    return torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (left, right)))
+    return torch.equal(*(_bytes(each) for each in (left, right)))
+
+
+def _bytes(value: torch.Tensor) -> torch.Tensor:
+    return value.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
 
 
 def _write(graph_module: GraphModule, node: Node, small: torch.Tensor, mode: FakeTensorMode) -> None:

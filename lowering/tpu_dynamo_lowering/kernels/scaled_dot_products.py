@@ -167,7 +167,9 @@ def attention_gradients(
     """
     whole = attention_of(query, key, value, mask, is_causal, scale)
     lead = whole.query.shape[:-1]
-    grad_out, out, normaliser = (x.reshape(*lead, -1) for x in (grad_out, out, normaliser))
+    # Each with its own number of columns: of no elements, none could be inferred.
+    grad_out, out = (x.reshape(*lead, x.shape[-1]) for x in (grad_out, out))
+    normaliser = normaliser.reshape(*lead, 1)
     queries, keys, values = [], [], []
     # Of all queries each block has gradients of all keys: adding them up takes longer than the blocks save.
     for block in _blocks(whole, fast_memory if is_causal else None, arrays=2):
