@@ -63,10 +63,11 @@ def counted(compiler: Compiler, family: str, target: str, way: str, programs: li
     )  # fmt: skip
 
 
-def ours(family: Family, target: str) -> list[bytes]:
-    """The StableHLO of the PyTorch model's graphs."""
+def ours(family: Family, target: str, fast_memory: int | None) -> list[bytes]:
+    """Lower the PyTorch model's graphs as `compile_for` does."""
     model, inputs = family.build()
-    return [g.program.stablehlo for g in lower_model(model, inputs, None, "tpu", Options(target=target))]
+    graphs = lower_model(model, inputs, None, "tpu", Options(target=target), fast_memory=fast_memory)
+    return [graph.program.stablehlo for graph in graphs]
 
 
 def show(counts: list[Count], target: str) -> None:
@@ -109,7 +110,7 @@ def main() -> None:
     for target in given.target or ["v5e:2x2"]:
         with open_compiler(target) as compiler:
             for name, family in chosen.items():
-                counts.append(counted(compiler, name, target, "ours", ours(family, target)))
+                counts.append(counted(compiler, name, target, "ours", ours(family, target, compiler.fast_memory)))
                 for way, function in family.phrasings.items():
                     program = lowered(function, family.inputs(way))
                     counts.append(counted(compiler, name, target, way, [program]))
