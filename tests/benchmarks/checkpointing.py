@@ -42,12 +42,12 @@ class Blocks(torch.nn.Module):
         return x.square().mean()
 
 
-def step_program(model: torch.nn.Module) -> bytes:
-    """The StableHLO of one step of SGD on tensors without values."""
+def step_program(model: torch.nn.Module, fast_memory: int | None) -> bytes:
+    """Lower one step of SGD, on tensors without values, for a target with so many bytes of fast memory."""
     found: list[bytes] = []
 
     def compile_step(step: PreparedGraph) -> BoxedCallable:
-        found.append(lower_graph(step, {}, "tpu", Artifacts(step.name)).stablehlo)
+        found.append(lower_graph(step, {}, "tpu", Artifacts(step.name), fast_memory).stablehlo)
         values: Any = step.module.graph.output_node().args[0]
         return lambda _: [torch.empty_like(value.meta["val"]) for value in values]
 
@@ -63,7 +63,7 @@ def main() -> None:
     target = parser.parse_args().target
     with open_compiler(target) as compiler:
         for checkpointed in (False, True):
-            memory = compiler.compile(step_program(Blocks(checkpointed))).memory
+            memory = compiler.compile(step_program(Blocks(checkpointed), compiler.fast_memory)).memory
             name = "checkpointed" if checkpointed else "plain"
             print(f"{name}: {memory.temporaries / 1e6:.0f} MB of temporaries on {target}", flush=True)
 

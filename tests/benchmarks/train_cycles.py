@@ -35,12 +35,12 @@ from .train_step import example
 BATCH, LENGTH, WIDTH, HEADS, LAYERS, WORDS = 8, 512, 768, 12, 4, 32_000
 
 
-def ours(model: torch.nn.Module, loss_of: Any) -> bytes:
-    """The StableHLO of a step of the model on tensors without values."""
+def ours(model: torch.nn.Module, loss_of: Any, fast_memory: int | None) -> bytes:
+    """Lower a step of the model, on tensors without values, for a target with so many bytes of fast memory."""
     found: list[bytes] = []
 
     def compile_step(step: PreparedGraph) -> BoxedCallable:
-        found.append(lower_graph(step, {}, "tpu", Artifacts(step.name)).stablehlo)
+        found.append(lower_graph(step, {}, "tpu", Artifacts(step.name), fast_memory).stablehlo)
         values: Any = step.module.graph.output_node().args[0]
         return lambda _: [torch.empty_like(value.meta["val"]) for value in values]
 
@@ -74,7 +74,8 @@ def main() -> None:
     model = module.GPT(WORDS, width=WIDTH, heads=HEADS, layers=LAYERS).to(getattr(torch, given.dtype))
     table = Table("", "cycles", "bytes accessed", "temporaries", "without cycles", title=f"a step on {given.target}")
     with open_compiler(given.target) as compiler:
-        for name, program in {"JAX by hand": by_hand(model), "train_step": ours(model, module.loss_of)}.items():
+        step = ours(model, module.loss_of, compiler.fast_memory)
+        for name, program in {"JAX by hand": by_hand(model), "train_step": step}.items():
             compiled = compiler.compile(program)
             counted = form_to_count(compiler, program, compiled) or compiled
             cost = cost_of(counted.hlo, counted.flops, counted.chip)
