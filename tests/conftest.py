@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,23 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import tpu_dynamo
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that runs all cases of tests that are `sampled`."""
+    parser.addoption("--every-case", action="store_true", help="run all cases of tests that are marked `sampled`")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark most cases of tests that are `sampled` as slow: which, their names decide, so that new cases move no others."""
+    if config.getoption("--every-case"):
+        return
+    for item in items:
+        sampled = item.get_closest_marker("sampled")
+        of_many = isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        if sampled and of_many and zlib.crc32(item.name.encode()) % sampled.args[0]:
+            item.add_marker(pytest.mark.slow)
 
 
 def global_settings() -> dict[str, Any]:

@@ -12,6 +12,8 @@ from torch.utils import _pytree as pytree
 import tpu_dynamo
 from tests.conftest import equal_outputs
 
+pytestmark = pytest.mark.sampled(2)
+
 VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "conjugated": lambda z: z.conj(),
     "adjoint": lambda z: z.mH,

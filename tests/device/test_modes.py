@@ -17,6 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tpu_dynamo
 
+pytestmark = pytest.mark.sampled(2)
+
 _sizes = itertools.count(61)
 
 

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import tpu_dynamo
 from tpu_dynamo.device import DeviceNameTaken, registration
 
+pytestmark = pytest.mark.sampled(2)
+
 compiled_autograd = torch._dynamo.compiled_autograd
 
 

@@ -8,6 +8,8 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional as F
 
+pytestmark = pytest.mark.sampled(2)
+
 COUNT = 2000
 # A sound generator fails one test in a million; the seed is fixed, so a test that passes goes on passing.
 LEVEL = 1e-6

@@ -12,6 +12,8 @@ import torch
 
 import tpu_dynamo
 
+pytestmark = pytest.mark.sampled(2)
+
 
 @pytest.fixture
 def matrix() -> torch.Tensor:

@@ -9,6 +9,8 @@ import torch
 
 import tpu_dynamo
 
+pytestmark = pytest.mark.sampled(3)
+
 
 class Net(torch.nn.Module):
     """A small residual network for 8 by 8 images."""

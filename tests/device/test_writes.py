@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+pytestmark = pytest.mark.sampled(3)
+
 Outcome = list[tuple[torch.dtype, tuple[int, ...], tuple[int, ...], int, Tensor]] | str
 
 

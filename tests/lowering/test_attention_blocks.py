@@ -15,6 +15,8 @@ from tpu_dynamo_lowering.kernels.scaled_dot_products import attend, attention_gr
 
 from .graphs import traced
 
+pytestmark = pytest.mark.sampled(3)
+
 # Room for so few scores that blocks have 128 queries.
 LITTLE = 2**18
 

@@ -10,6 +10,8 @@ from torch import Tensor, as_strided, as_strided_scatter
 
 from tpu_dynamo_lowering import UnsupportedInput, UnsupportedOp
 
+pytestmark = pytest.mark.sampled(2)
+
 X = torch.arange(24.0).reshape(4, 6)
 Y = torch.arange(40.0)
 ONES = torch.ones(2, 2)

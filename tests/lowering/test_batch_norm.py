@@ -12,6 +12,8 @@ from tpu_dynamo_lowering.pipeline import lower, prepare
 
 from .graphs import traced
 
+pytestmark = pytest.mark.sampled(2)
+
 
 def normalised(training):
     def normalise(x, mean, variance, weight, bias):

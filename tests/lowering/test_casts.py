@@ -9,6 +9,8 @@ import torch
 
 import tpu_dynamo  # noqa: F401, which registers the device
 
+pytestmark = pytest.mark.sampled(3)
+
 INTEGERS = [
     torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,
 ]  # fmt: skip

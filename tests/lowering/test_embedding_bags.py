@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 import tpu_dynamo  # noqa: F401, which registers the device
 
+pytestmark = pytest.mark.sampled(3)
+
 NAN = float("nan")
 IDS = [1, 2, 4, 5, 4, 3, 9]
 

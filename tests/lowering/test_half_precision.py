@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+pytestmark = pytest.mark.sampled(2)
+
 aten = torch.ops.aten
 
 UNARY: dict[str, Callable[[Tensor], Tensor]] = {

@@ -11,6 +11,8 @@ from torch._higher_order_ops.while_loop import while_loop
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.utils.checkpoint import checkpoint
 
+pytestmark = pytest.mark.sampled(2)
+
 
 def branch(x):
     return torch.cond(x.sum() > 0, lambda x: x.sin() + 1, lambda x: x.cos().cumsum(0), (x,))

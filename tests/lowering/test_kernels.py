@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+pytestmark = pytest.mark.sampled(3)
+
 NAN, INF = float("nan"), float("inf")
 aten = torch.ops.aten
 

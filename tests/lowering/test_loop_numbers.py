@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch._higher_order_ops.while_loop import while_loop
 
+pytestmark = pytest.mark.sampled(2)
+
 
 def counts(x):
     return while_loop(lambda i, a: i < 4, lambda i, a: (i + 1, a + i), (0, x))

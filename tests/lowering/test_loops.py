@@ -15,6 +15,8 @@ from torch import Tensor
 from tests.lowering.graphs import traced
 from tpu_dynamo_lowering import lower
 
+pytestmark = pytest.mark.sampled(2)
+
 NAN, INF = float("nan"), float("inf")
 REALS = [torch.float32, torch.float64]
 INTEGERS = [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8]

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 import tpu_dynamo  # noqa: F401, which registers the device
 
+pytestmark = pytest.mark.sampled(3)
+
 INF, NAN = float("inf"), float("nan")
 REDUCTIONS = ["none", "mean", "sum"]
 

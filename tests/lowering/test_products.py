@@ -12,6 +12,8 @@ from tpu_dynamo_lowering.products import restore_products
 
 from .graphs import traced
 
+pytestmark = pytest.mark.sampled(4)
+
 aten = torch.ops.aten
 
 

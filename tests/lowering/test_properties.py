@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torch import Tensor
 
+pytestmark = pytest.mark.sampled(3)
+
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool]
 
 BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+pytestmark = pytest.mark.sampled(2)
+
 COUNT = 20_000
 # A sound generator fails one test in a million; the seed is fixed, so a test that passes goes on passing.
 LEVEL = 1e-6

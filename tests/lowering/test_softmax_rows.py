@@ -10,6 +10,8 @@ from tpu_dynamo_lowering import jax_compat, lower, prepare
 
 from .graphs import traced
 
+pytestmark = pytest.mark.sampled(2)
+
 aten = torch.ops.aten
 NAN, INF, LEAST = float("nan"), float("inf"), torch.finfo(torch.float32).min
 

@@ -7,6 +7,8 @@ import torch
 from torch.func import grad, jacfwd, jacrev, vmap
 from torch.nn import functional as F
 
+pytestmark = pytest.mark.sampled(3)
+
 X = torch.tensor([1.0, 0.5, 3.0])
 
 BINARY = [

@@ -12,6 +12,8 @@ import tpu_dynamo
 
 from . import plain_models, transformers_models
 
+pytestmark = pytest.mark.sampled(4)
+
 
 def tensors(output: Any) -> list[torch.Tensor]:
     leaves = pytree.tree_leaves(dict(output) if hasattr(output, "to_tuple") else output)
@@ -41,6 +43,7 @@ def test_transformers_models_forward(name):
     agrees(model, **inputs)
 
 
+@pytest.mark.slow
 def test_bert_at_many_sizes_is_traced_at_most_three_times():
     from torch._dynamo.testing import CompileCounterWithBackend
 

@@ -21,6 +21,7 @@ def wrong(match: str, every: int, hows: str = "compiled,device", dtypes: str = "
     return [f"{case}: {why}" for case, first, second in ran if (why := processes.wrong(first, second)) is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["compiled", "device"])
 def test_a_second_process_lowers_and_compiles_nothing(how):
     assert wrong(LINEAR_ALGEBRA, every=20, hows=how) == []

@@ -12,6 +12,8 @@ from tpu_dynamo_lowering.eager_strides import RULES
 
 from .strides import LEFT_OUT, differences, entries, strides_of
 
+pytestmark = pytest.mark.sampled(3)
+
 ENTRIES = {name: info for name, info in entries(torch.float32).items() if name not in LEFT_OUT}
 
 # Those whose fake tensors have other strides than eager's results, and every so-and-so-many-th of the others.

@@ -7,6 +7,8 @@ import torch
 
 import tpu_dynamo
 
+pytestmark = pytest.mark.sampled(3)
+
 DTYPES = [
     torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
     torch.uint8, torch.bool, torch.complex64, torch.complex128,

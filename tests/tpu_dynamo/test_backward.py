@@ -17,7 +17,10 @@ from tests.tpu_dynamo.test_cache import forget
 compiled_autograd = torch._dynamo.compiled_autograd
 
 # Dynamo asks tensors that are no leaves for their gradients.
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf Tensor")
+pytestmark = [
+    pytest.mark.sampled(2),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf Tensor"),
+]
 
 
 def model() -> nn.Module:

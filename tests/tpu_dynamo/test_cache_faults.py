@@ -21,6 +21,8 @@ import tpu_dynamo
 from tests.tpu_dynamo.test_cache import made, run, scaled
 from tpu_dynamo.session import session
 
+pytestmark = pytest.mark.sampled(2)
+
 
 def files(kind: str) -> Iterator[Path]:
     folder = Path(os.environ["TPU_DYNAMO_CACHE_DIR"]) / "entries" / kind

@@ -24,6 +24,8 @@ from tpu_dynamo.session import session
 from tpu_dynamo_lowering import table
 from tpu_dynamo_runtime import client, plugin_installed
 
+pytestmark = pytest.mark.sampled(2)
+
 needs_libtpu = pytest.mark.skipif(
     not plugin_installed("tpu"), reason="libtpu is not installed: pip install 'tpu-dynamo[tpu]'"
 )

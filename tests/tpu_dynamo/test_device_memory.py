@@ -97,6 +97,7 @@ def test_many_threads_call_the_same_and_different_functions():
     assert wrong == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [0, -1, 2])
 def test_what_python_holds_is_no_activation_however_this_python_counts(nothing_before, monkeypatch, more):
     if more:

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 import tpu_dynamo
 
+pytestmark = pytest.mark.sampled(2)
+
 EPSILON = torch.finfo(torch.float32).eps
 PLACES = pytest.mark.parametrize("place", ["shared", "copy", "tpu"])
 

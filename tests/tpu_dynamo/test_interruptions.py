@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import tpu_dynamo
 
+pytestmark = pytest.mark.sampled(2)
+
 
 class Interrupted(BaseException):
     """Raised by the handler of the alarm, as that of Ctrl-C raises KeyboardInterrupt."""

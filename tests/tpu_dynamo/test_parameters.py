@@ -11,6 +11,8 @@ import torch
 
 import tpu_dynamo
 
+pytestmark = pytest.mark.sampled(2)
+
 TRANSFERS = pytest.mark.parametrize("transfer", ["shared", "copy"])
 
 

@@ -71,6 +71,7 @@ def run(folder: Path, *cases: str) -> dict[str, Any]:
     return {name: {"told": told, "lowerings": n, "traced": bool(t), "faults": f} for name, told, n, t, f in lines}
 
 
+@pytest.mark.slow
 def test_a_later_process_traces_nothing_and_nothing_that_changed_is_believed(tmp_path):
     (tmp_path / "model.py").write_text(MODEL)
     first = run(tmp_path, "same")["same"]

@@ -15,6 +15,8 @@ import tpu_dynamo
 from tests.tpu_dynamo.test_cache import forget
 from tpu_dynamo_lowering import UnsupportedOp, lower, trace
 
+pytestmark = pytest.mark.sampled(3)
+
 aten = torch.ops.aten
 
 TABLE = torch.linspace(-1, 1, 15).reshape(5, 3)

@@ -12,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 import tpu_dynamo
 
+pytestmark = pytest.mark.sampled(2)
+
 
 def steps(model, batches, compiled: bool, optimizer=torch.optim.AdamW, autocast=None, count: int = 5):
     """Losses, parameters and buffers after `count` steps."""

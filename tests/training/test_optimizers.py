@@ -11,6 +11,8 @@ from torch.testing._internal.common_optimizers import optim_db
 
 from tpu_dynamo import train_step
 
+pytestmark = pytest.mark.sampled(5)
+
 # Optimizers that train_step refuses, each with a reason in its message.
 REFUSED = {"LBFGS", "SparseAdam"}
 # The CPU's reference refuses these, which say where counts live and which kernels run; neither changes a value.

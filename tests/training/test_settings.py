@@ -17,6 +17,8 @@ from torch.testing._internal.common_optimizers import optim_db
 import tpu_dynamo
 from tpu_dynamo import train_step
 
+pytestmark = pytest.mark.sampled(3)
+
 EPSILON = torch.finfo(torch.float32).eps
 OPTIMIZERS = {
     name: kind

@@ -14,6 +14,8 @@ from torch.utils.checkpoint import checkpoint
 import tpu_dynamo
 from tpu_dynamo import train_step
 
+pytestmark = pytest.mark.sampled(2)
+
 EPSILON = torch.finfo(torch.float32).eps
 
 

@@ -72,6 +72,7 @@ def tpu_dynamo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_a_manifest_is_warmed_whatever_some_cases_do_and_a_plain_process_compiles_nothing(folder):
     done = tpu_dynamo("warmup", "manifest.toml", "--json", "--report", "report")
     assert done.returncode == 4, done.stderr
@@ -110,6 +111,7 @@ def test_a_manifest_is_warmed_whatever_some_cases_do_and_a_plain_process_compile
     assert "L['x'] float32[3, 16]" in (folder / "recorded" / "report.md").read_text().replace("`", "")
 
 
+@pytest.mark.slow
 def test_a_recorded_command_is_a_manifest_that_warms_another_cache(folder):
     (folder / "job.py").write_text("import plain, sys\nsys.exit(int(sys.argv[1:] == ['7']) * 7)\n")
     recorded = tpu_dynamo("run", "-o", "out", "--", sys.executable, "job.py", "7")

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tpu_dynamo_lowering.tpu import integers
 
+pytestmark = pytest.mark.sampled(4)
+
 LEAST, MOST = torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max
 functional = torch.nn.functional
 
