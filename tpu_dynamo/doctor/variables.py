@@ -17,6 +17,12 @@ _OURS = {
     "TPU_DYNAMO_CACHE_DIR": None,
     "TPU_DYNAMO_CACHE_MAX_BYTES": None,
     "TPU_DYNAMO_CACHE_REMOTE": None,
+    "TPU_DYNAMO_PROGRESS": ("", "0", "1", "on", "off", "true", "false"),
+}
+# What a value that means nothing does, and the values that mean something.
+_MEANINGLESS = {
+    "TPU_DYNAMO_CACHE": ("the cache is off", "on, off or read_only"),
+    "TPU_DYNAMO_PROGRESS": ("as if it was not set", "on or off"),
 }
 # Switches that make torch.compile do nothing.
 _OFF = ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")
@@ -70,9 +76,8 @@ def _ours(name: str, value: str, facts: dict[str, str]) -> Check:
         return Check(GROUP, name, "warning", f"{value}: no such variable is read", advice, facts)
     known = _OURS[name]
     if known is not None and value.strip().lower() not in known:
-        return Check(
-            GROUP, name, "warning", f"{value!r} means nothing: the cache is off", "on, off or read_only", facts
-        )
+        effect, values = _MEANINGLESS[name]
+        return Check(GROUP, name, "warning", f"{value!r} means nothing: {effect}", values, facts)
     if name == "TPU_DYNAMO_CACHE_MAX_BYTES" and value.strip():
         try:
             parse_bytes(value)

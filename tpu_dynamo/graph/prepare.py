@@ -11,7 +11,7 @@ from typing import Any
 import sympy
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import SizeSource, prepare, readable, size_sources
+from tpu_dynamo_lowering import SizeSource, prepare, readable, size_sources, user_line
 
 from .._torch_compat import (
     forward_returns,
@@ -26,6 +26,7 @@ from .._torch_compat import (
 from ..artifacts import Artifacts
 from ..cache.signature import Frame
 from ..device import NAME as DEVICE
+from ..formatting import format_count
 from .freezing import FrozenModule, check_role, freezable, freeze
 
 # Numbers for a graph's symbols.
@@ -60,6 +61,15 @@ class PreparedGraph:
     def handed_out(self) -> int | None:
         """The number of the first outputs that leave compiled code: None for all, 0 for gradients and whole steps."""
         return self.returned if self.role in ("forward", "inference") else 0
+
+    @property
+    def described(self) -> str:
+        """The graph for people: `forward graph of Model.forward (model.py:12), 143 operators`."""
+        operators = [node for node in self.module.graph.nodes if node.op == "call_function"]
+        line = next(filter(None, map(user_line, operators)), None)
+        where = f" ({Path(line.file).name}:{line.line})" if line else ""
+        function = f" of {self.frame.function}" if self.frame.function else ""
+        return f"{self.role} graph{function}{where}, {format_count(len(operators), 'operator')}"
 
     @cached_property
     def size_sources(self) -> tuple[SizeSource, ...]:

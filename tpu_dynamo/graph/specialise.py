@@ -7,6 +7,7 @@ import time
 from ..artifacts import Artifacts, next_name
 from ..cache.settings import cache_settings
 from ..options import Options
+from ..progress import showing_progress
 from ..session import session
 from .clients import client_of
 from .loading import load_program
@@ -26,9 +27,10 @@ def specialise(graph: PreparedGraph, sizes: Sizes, options: Options) -> tuple[Bo
     client = client_of(options, graph.on_device)
     cache = session().cache(cache_settings(options))
     artifacts = graph.artifacts(sizes, options.dump_dir)
-    program, key = program_of(graph, sizes, client, options, cache, artifacts)
-    seconds = time.perf_counter() - started
-    run = load_program(client, program, graph, options, cache, artifacts, seconds)
+    with showing_progress(lambda: f"compiling {graph.described} for {client.platform}"):
+        program, key = program_of(graph, sizes, client, options, cache, artifacts)
+        seconds = time.perf_counter() - started
+        run = load_program(client, program, graph, options, cache, artifacts, seconds)
     if key is None or sizes:
         return run, None
     return run, GraphRecord(graph.role, key, graph.on_device, tuple(sorted(graph.static)), graph.returned)
