@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..activated import activated
 from ._torch_compat import recompile_limit
 from .build_report import build_report
 from .model import Report, ReportedRun
@@ -36,7 +37,8 @@ def run_and_read(command: Sequence[str]) -> tuple[Report, int]:
     """
     with tempfile.TemporaryDirectory(prefix="tpu_dynamo-trace-") as folder:
         try:
-            status = subprocess.run(list(command), env={**os.environ, "TORCH_TRACE": folder}, check=False).returncode
+            environment = activated({**os.environ, "TORCH_TRACE": folder})
+            status = subprocess.run(list(command), env=environment, check=False).returncode
         except OSError as error:
             raise Unreadable(f"{command[0]}: {error.strerror}") from None
         try:

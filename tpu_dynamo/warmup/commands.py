@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..activated import activated
 from ..cache.lookup_log import VARIABLE, read_records
 
 
@@ -45,7 +46,7 @@ def run_recorded(command: Sequence[str], environment: Mapping[str, str], **outpu
     environment: all of its variables. output: `stdout` and `stderr` as for subprocess.
     """
     with tempfile.TemporaryDirectory(prefix="tpu_dynamo-record-") as folder:
-        process = subprocess.Popen(command, env={**environment, VARIABLE: folder}, **output)
+        process = subprocess.Popen(command, env=activated({**environment, VARIABLE: folder}), **output)
         while True:
             try:
                 status = process.wait()
