@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._dynamo.eval_frame import skip_code
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.utils import _pytree as pytree
@@ -27,6 +28,7 @@ __all__ = [
     "pytree",
     "reset_tensor",
     "take_private_use",
+    "unseen_by_dynamo",
     "without_autocast",
 ]
 
@@ -88,6 +90,12 @@ def answer(functions: Mapping[str, Callable[..., Any]]) -> None:
     for name, function in functions.items():
         getattr(torch._C, name)  # raises if PyTorch has renamed it
         setattr(torch._C, name, function)
+
+
+def unseen_by_dynamo(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function after telling Dynamo to leave its frames alone, which costs a call nothing."""
+    skip_code(function.__code__)
+    return function
 
 
 def library(namespace: str, key: str = "PrivateUse1") -> torch.library.Library:

@@ -12,7 +12,15 @@ import torch
 from tpu_dynamo_lowering import with_code
 
 from . import aten, torch_module
-from ._torch_compat import NAME, answer, library, overloads_with_prefix, owner_of_private_use, take_private_use
+from ._torch_compat import (
+    NAME,
+    answer,
+    library,
+    overloads_with_prefix,
+    owner_of_private_use,
+    take_private_use,
+    unseen_by_dynamo,
+)
 from .accelerator import ANSWERS
 from .attention import register_attention
 from .autocast import register_autocast
@@ -65,6 +73,7 @@ def register() -> None:
         own = library("aten")
         for name, kernel in {**aten.KERNELS, **overrides(eager)}.items():
             own.impl(name, torch.compiler.disable(kernel))
+        own.impl("_to_copy", unseen_by_dynamo(aten.to_copy))
         # ATen would split these into calls on single tensors; here the whole list is one program.
         for name in overloads_with_prefix("_foreach_") + overloads_with_prefix("_fused_"):
             if not name.endswith("out") and not name.startswith(_NO_OPTIMIZERS):
