@@ -26,6 +26,7 @@ __all__ = [
     "overloads_with_prefix",
     "owner_of_private_use",
     "pytree",
+    "register_backend",
     "reset_tensor",
     "take_private_use",
     "unseen_by_dynamo",
@@ -96,6 +97,15 @@ def unseen_by_dynamo(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function after telling Dynamo to leave its frames alone, which costs a call nothing."""
     skip_code(function.__code__)
     return function
+
+
+def register_backend(name: str, device: str, create: Callable[..., Any]) -> None:
+    """Make a backend known to torch.distributed, where PyTorch has that, as a device's own."""
+    if not torch.distributed.is_available():
+        return
+    from torch.distributed.distributed_c10d import Backend  # not on every platform
+
+    Backend.register_backend(name, create, extended_api=True, devices=[device])
 
 
 def library(namespace: str, key: str = "PrivateUse1") -> torch.library.Library:

@@ -25,6 +25,7 @@ from .accelerator import ANSWERS
 from .attention import register_attention
 from .autocast import register_autocast
 from .barriers import register_barriers
+from .distributed import register_distributed
 from .eager import Eager
 from .grouped import register_grouped_mm
 from .overrides import overrides
@@ -80,6 +81,7 @@ def register() -> None:
                 own.impl(name, _call_of(eager, name))
         definition = torch.library.Library("tpu_dynamo", "DEF")
         register_barriers(definition)
+        register_distributed(definition)
         operators = register_grouped_mm(definition) + register_attention(definition)
         operators += register_autocast() + register_recurrent()
         _libraries.extend((all_operators, own, definition, *operators))
