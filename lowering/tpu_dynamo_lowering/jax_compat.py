@@ -112,8 +112,8 @@ def as_text(bytecode: bytes) -> str:
 
 def outline(bytecode: bytes) -> list[str]:
     """List the operations of MLIR bytecode in their order: names, types of results, and names of their locations."""
-    lines = []
-    for operation in operations(parse(bytecode, new_context())):
+    lines, module = [], parse(bytecode, new_context())
+    for operation in operations(module):
         types = ", ".join(str(result.type) for result in operation.operation.results)
         named = re.search(r'"([^"]+:\d+/[^"]+)"', str(operation.location))
         groups = operation.attributes.get("replica_groups", "")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .executable import ProgramInterface as ProgramInterface
     from .job import Job as Job
     from .job import JobError as JobError
+    from .job import RankLost as RankLost
     from .job import Span as Span
     from .job import tpu_variables as tpu_variables
     from .launch import Launch as Launch
@@ -73,7 +74,7 @@ _PLACES = {
     ".counting": ("count", "form_to_count"),
     ".environment": ("Environment", "flags"),
     ".executable": ("Executable", "ProgramInterface"),
-    ".job": ("Job", "JobError", "Span", "tpu_variables"),
+    ".job": ("Job", "JobError", "RankLost", "Span", "tpu_variables"),
     ".launch": ("Launch", "Result"),
     ".operands": ("Operand", "items_at"),
     ".pjrt": (

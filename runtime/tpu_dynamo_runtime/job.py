@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 # The ranks of the processes whose devices a program spans, in the order of its replicas; empty for a program of one
@@ -12,6 +12,21 @@ Span = tuple[int, ...]
 
 class JobError(RuntimeError):
     """A process cannot join a job, or is no part of what a program spans."""
+
+
+class RankLost(RuntimeError):
+    """A rank died while a program of several ranks ran."""
+
+    code = "TPU603"
+
+    def __init__(self, ranks: Sequence[int], why: str):
+        self.ranks = tuple(ranks)
+        named = " and ".join(f"rank {rank}" for rank in ranks)
+        super().__init__(
+            f"{named} died while this process ran a program together with it\n  XLA says: {why}\n"
+            "  try: what it printed last; the job must be started anew, from its last checkpoint\n"
+            f"  {self.code}: `tpu-dynamo explain {self.code}` says more"
+        )
 
 
 @dataclass(frozen=True)
@@ -27,7 +42,7 @@ class Job:
     host: str
     port: int
     patience: float = 600
-    heartbeat: int = 30
+    heartbeat: int = 20
 
 
 # The chips of one host as libtpu arranges them, by their number: "System architecture" of v5e and v6e hosts, and of v4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache as once
 from operator import methodcaller
@@ -271,9 +272,24 @@ def join_job(job: Job) -> Any:
     return connection
 
 
+def dead_ranks(span: Span) -> list[int]:
+    """Return the ranks of a span that fell silent; waits for the first as long as the job's heartbeat allows."""
+    if not _joined:
+        return []
+    job, connection, _ = _joined[0]
+    end = time.monotonic() + job.heartbeat + 10
+    while time.monotonic() < end:
+        living = connection.get_live_nodes(list(range(job.size)))
+        if dead := [rank for rank in span if rank not in living]:
+            return dead
+        time.sleep(0.5)
+    return []
+
+
 def leave_job() -> None:
-    """Leave the job that was joined; waits until every process leaves, as long as the job's heartbeat."""
-    for _, connection, service in _joined:
+    """Leave the job that was joined, when every process does: a process that went earlier would count as dead."""
+    for job, connection, service in _joined:
+        connection.wait_at_barrier("tpu_dynamo/leave", int(job.patience * 1000))
         connection.shutdown()
         if service is not None:
             service.shutdown()

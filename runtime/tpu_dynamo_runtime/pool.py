@@ -28,7 +28,8 @@ class ForkedProcess(RuntimeError):
 class PooledProgram:
     """A program that is loaded, or was and will be again when it is called.
 
-    Lives as long as a compiled function uses it. obtain: how it is loaded. last_use: the count of executions when it
+    Lives as long as a compiled function uses it. obtain: how it is loaded. span: the ranks that run
+    it together, empty for one device. last_use: the count of executions when it
     last ran.
     """
 
@@ -39,11 +40,13 @@ class PooledProgram:
         digest: str,
         obtain: Load,
         load: Callable[[PooledProgram], LoadedExecutable],
+        span: Span = (),
     ):
         self.client = client
         self.stablehlo = stablehlo
         self.digest = digest
         self.obtain = obtain
+        self.span = span
         self.executable: LoadedExecutable | None = None
         self.last_use = 0
         self._load = load
@@ -93,7 +96,7 @@ class Pool:
             entry = self._entries.get((client, digest, flags, span))
             if entry is None:
                 entry = self._entries[client, digest, flags, span] = PooledProgram(
-                    client, stablehlo, digest, load or self._load, self._renew
+                    client, stablehlo, digest, load or self._load, self._renew, span
                 )
             elif entry.executable is None:
                 entry.obtain = load or self._load  # who asks last says how

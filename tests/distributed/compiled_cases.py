@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 import sys
+import threading
+import time
 
 import torch
 import torch.distributed as dist
@@ -13,6 +17,7 @@ from torch.distributed.tensor import Replicate, init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import tpu_dynamo
+import tpu_dynamo_runtime
 
 
 class Model(nn.Module):
@@ -39,7 +44,8 @@ def tensor_parallel(mesh, on_one_rank):
     torch.manual_seed(0)
     expected, numbers = Model(), torch.randint(0, 12, (4, 3))
     model = copy.deepcopy(expected).to("tpu")
-    parallelize_module(model, mesh, PLAN)
+    # A share of the vocabulary depends on the rank, unless one rank traces for all.
+    parallelize_module(model, mesh, PLAN if on_one_rank else {name: PLAN[name] for name in ("up", "down")})
     torch._dynamo.reset()
     with torch.distributed.config.patch(compile_on_one_rank=on_one_rank):
         compiled = torch.compile(model, backend="tpu", fullgraph=True)
@@ -48,7 +54,8 @@ def tensor_parallel(mesh, on_one_rank):
     wanted.square().sum().backward()
     close("result", found.full_tensor() if hasattr(found, "full_tensor") else found, wanted)
     for (name, ours), theirs in zip(model.named_parameters(), expected.parameters(), strict=True):
-        close(name, ours.grad.full_tensor(), theirs.grad)
+        grad = ours.grad.full_tensor() if hasattr(ours.grad, "full_tensor") else ours.grad
+        close(name, grad, theirs.grad)
 
 
 def functional(size):
@@ -68,12 +75,27 @@ def functional(size):
     close("functional", found, torch.cat([torch.full((2,), 2.0 * sum(row) + 1) for row in rows]))
 
 
+def die_compiling():
+    """End the process by a signal in the middle of XLA's first compilation of a graph."""
+    compile_ = tpu_dynamo_runtime.Client.compile
+
+    def compile_and_die(self, stablehlo, flags=(), span=()):
+        if span:
+            threading.Timer(0.02, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+            time.sleep(0.015)
+        return compile_(self, stablehlo, flags, span)
+
+    tpu_dynamo_runtime.Client.compile = compile_and_die
+
+
 def main():
     dist.init_process_group()
+    if os.environ.get("KILL_RANK_0") and dist.get_rank() == 0:
+        die_compiling()
     size = dist.get_world_size()
     mesh = init_device_mesh("tpu", (size // 2, 2), mesh_dim_names=("dp", "tp"))
-    for on_one_rank in (False, True):
-        tensor_parallel(mesh["tp"] if size > 2 else mesh["tp"], on_one_rank)
+    for on_one_rank in (True, False):
+        tensor_parallel(mesh["tp"], on_one_rank)
         print("tensor parallel", on_one_rank, tpu_dynamo.stats().xla_compiles, flush=True)
     functional(size)
     stats = tpu_dynamo.stats()

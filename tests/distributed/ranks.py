@@ -14,7 +14,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Ended:
-    """What a rank printed, and its exit status."""
+    """The output of a rank, and its exit status."""
 
     status: int
     output: str

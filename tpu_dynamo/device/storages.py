@@ -60,7 +60,7 @@ def _size(self: DeviceStorage) -> int:
 
 
 def _resize(self: DeviceStorage, size: int) -> DeviceStorage:
-    """Free the memory for size 0, so that tensors keep their shapes and have no values; take it again for another.
+    """Drop the memory for size 0, so that tensors keep their shapes and have no values; take it again for another.
 
     Memory that is taken again has no values until something is written to it. A storage that grows keeps its values.
     Raises RuntimeError for a size between: the memory of a buffer cannot be cut.

@@ -31,6 +31,7 @@ __all__ = [
     "ranks_of",
     "real_value",
     "reduction_of",
+    "trace_for_all_ranks",
     "unset_fake_temporarily",
 ]
 
@@ -90,6 +91,11 @@ def implement(kernels: Mapping[str, Mapping[str, Callable[..., Any]]]) -> list[t
                 warnings.filterwarnings("ignore", "[\\s\\S]*Overriding a previously registered kernel")
                 library.impl(name, torch.compiler.disable(function), allow_override=True)
     return libraries
+
+
+def trace_for_all_ranks() -> None:
+    """Let DTensor trace what is the same on every rank: coordinates in meshes by operators instead of by numbers."""
+    dist.config.compile_on_one_rank = True
 
 
 def group_of(group: Any) -> dist.ProcessGroup:

@@ -11,7 +11,7 @@ _groups: dict[str, Any] = {}
 
 
 def open_host_group(name: str, store: Any, rank: int, size: int, timeout: Any) -> None:
-    """Connect the processes of a group by gloo, pairwise when they first speak to each other."""
+    """Join the processes of a group by gloo, pairwise when they first speak to each other."""
     _groups[name] = host_backend(store, rank, size, timeout)
 
 

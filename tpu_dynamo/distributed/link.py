@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import sys
 import time
 from collections.abc import Callable
 
 from tpu_dynamo_runtime import Job, XlaRuntimeError, join_job, leave_job
+
+log = logging.getLogger("tpu_dynamo.distributed")
 
 # How often a wait looks whether it is in vain, in seconds.
 _GLANCE = 1.0
@@ -60,7 +63,7 @@ def link() -> Link | None:
 
 
 def join(job: Job) -> None:
-    """Connect to a job for as long as the process lives. Raises JobError as `join_job` does."""
+    """Join a job for as long as the process lives. Raises JobError as `join_job` does."""
     made = Link(job)
     if not _links:
         _links.append(made)
@@ -69,8 +72,10 @@ def join(job: Job) -> None:
 
 def _leave() -> None:
     link = _links[0]
-    # After an error the others are not waited for: their waiting ends with this process.
-    if hasattr(sys, "last_value"):
-        return
-    link.put(f"tpu_dynamo/left/{link.job.rank}", b"")
-    leave_job()
+    try:
+        link.put(f"tpu_dynamo/left/{link.job.rank}", b"")
+        # After an error the others are not waited for: their waiting ends with this process.
+        if not hasattr(sys, "last_value"):
+            leave_job()
+    except XlaRuntimeError as error:
+        log.warning("rank %d ends without the others: %s", link.job.rank, str(error).splitlines()[0])

@@ -178,18 +178,32 @@ def _fake_mode(graph_module: GraphModule) -> Any:
     return next(fake.fake_mode for fake in fakes if hasattr(fake, "fake_mode"))
 
 
+def _as_of_input(graph_module: GraphModule, group: Any) -> tuple[Node, int]:
+    """Return the mesh among a graph's inputs, and its dimension, along which a process group lies.
+
+    A forward graph saves groups for its backward graph, of meshes that may be constants of the graph: those of its
+    sharded inputs have the same groups. Raises UnsupportedInput where none has.
+    """
+    for node in graph_module.graph.find_nodes(op="placeholder"):
+        mesh = real_value(graph_module, node)
+        for dimension in range(mesh.ndim if isinstance(mesh, DeviceMesh) else 0):
+            if mesh.get_group(dimension).group_name == group.group_name:
+                return node, dimension
+    raise UnsupportedInput(
+        "a process group that the graph returns",
+        "is of no mesh that is an input of it",
+        "pass a DTensor of the same DeviceMesh to the compiled function",
+    )
+
+
 def _erase_unused(graph_module: GraphModule) -> None:
-    """Erase what only gave groups and layouts; groups that are outputs stay, of meshes that are inputs."""
+    """Erase what only gave groups; those that are outputs stay, as of meshes that are inputs."""
     graph = graph_module.graph
     for node in reversed(graph.nodes):
         if _name(node) in (_GROUP_OF_MESH, *_MESHES) and not node.users:
             graph.erase_node(node)
-        elif _name(node) == _GROUP_OF_MESH and getattr(node.args[0], "op", None) != "placeholder":
-            raise UnsupportedInput(
-                "a process group that the graph returns",
-                "is of a mesh that is no input of it",
-                "pass the DeviceMesh to the compiled function, or keep the module that holds it in its arguments",
-            )
+        elif _name(node) == _GROUP_OF_MESH:
+            node.args = _as_of_input(graph_module, _group_object(graph_module, node))
     for node in reversed(graph.nodes):
         if node.op == "get_attr" and not node.users and not isinstance(real_value(graph_module, node), torch.Tensor):
             graph.erase_node(node)

@@ -248,7 +248,7 @@ def send(tensors: list[torch.Tensor], group: Any, dst: int, tag: int) -> Any:
 
 @_kernel(C10D, "recv_")
 def recv_(tensors: list[torch.Tensor], group: Any, src: int, tag: int) -> Any:
-    """Receive a tensor from one rank, by way of the hosts; it has its values when the work is waited for."""
+    """Take a tensor from one rank, by way of the hosts; it has its values when the work is waited for."""
     came = [torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for tensor in tensors]
     work = host_group(group).recv(came, src, tag)
     return delayed_work(work, lambda: _receive(tensors, came))
@@ -256,7 +256,7 @@ def recv_(tensors: list[torch.Tensor], group: Any, src: int, tag: int) -> Any:
 
 @_kernel(C10D, "recv_any_source_")
 def recv_any_source_(tensors: list[torch.Tensor], group: Any, tag: int) -> Any:
-    """Receive a tensor from whichever rank sends one, by way of the hosts."""
+    """Take a tensor from whichever rank sends one, by way of the hosts."""
     came = [torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for tensor in tensors]
     work = host_group(group).recv_anysource(came, tag)
     return delayed_work(work, lambda: _receive(tensors, came))

@@ -8,7 +8,8 @@ from typing import Any
 
 from tpu_dynamo_runtime import Job
 
-from ._torch_compat import implement, place_holder
+from ..device.operator_programs import device_client
+from ._torch_compat import implement, place_holder, trace_for_all_ranks
 from .hosts import open_host_group
 from .link import join, link
 from .operators import C10D, FUNCTIONAL, shard_dim_alltoall
@@ -26,10 +27,12 @@ def create(options: Any, _: Any = None) -> Any:
     if not _libraries:
         kernels = {"c10d": C10D, "_c10d_functional": FUNCTIONAL, "_dtensor": {"shard_dim_alltoall": shard_dim_alltoall}}
         _libraries.extend(implement(kernels))
+        trace_for_all_ranks()
     # Groups of some ranks come after the group of all.
     if size > 1 and link() is None:
         seconds = options.timeout.total_seconds()
         join(Job(rank, size, *_coordinator(options.store, rank), patience=seconds))
+        device_client()  # its start waits for all ranks, which are here now
     open_host_group(options.group_id, options.store, rank, size, options.timeout)
     return place_holder(rank, size)
 

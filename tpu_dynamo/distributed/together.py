@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 from dataclasses import dataclass
-from pathlib import Path
 
-from tpu_dynamo_lowering import Program, is_own
+from tpu_dynamo_lowering import Program
 from tpu_dynamo_runtime import JobError, Span
 
 from .agreement import Agreement
 from .link import Link, link
 from .sharing import Sharing
+
+_LIBRARIES = ("tpu_dynamo", "tpu_dynamo_lowering", "tpu_dynamo_runtime", "torch")
+_STANDARD = sysconfig.get_path("stdlib")
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ def users_line() -> str:
     """Return the innermost line of the user's code that is running, as `train.py:12`."""
     frame = sys._getframe()
     while frame is not None:
-        file = frame.f_code.co_filename
-        if Path(file).is_file() and not is_own(file) and "site-packages" not in file and "/lib/python" not in file:
+        file, module = frame.f_code.co_filename, str(frame.f_globals.get("__name__")).partition(".")[0]
+        if module not in _LIBRARIES and not file.startswith(("<", _STANDARD)):
             return f"{file}:{frame.f_lineno}"
         frame = frame.f_back
     return "a line that is not known"

@@ -149,7 +149,7 @@ def all_to_all_single(
 
 @foreign_kernel("_dtensor::shard_dim_alltoall")
 def shard_dim_alltoall(input: Array, gather_dim: int, shard_dim: int, group_name: str) -> Array:
-    """Exchange shards of one dimension for shards of another.
+    """Turn shards of one dimension into shards of another.
 
     Source: torch.distributed.tensor, StableHLO `all_to_all`.
     """
