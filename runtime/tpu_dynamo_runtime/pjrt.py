@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +27,7 @@ from ._torch_compat import tensor_to_dlpack
 from .chips import fast_memory_of
 from .compilation import Compilation, memory_of
 from .environment import compile_environment
-from .job import Job, JobError, Span
+from .job import Job, JobError, Span, tpu_variables
 from .targets import PlatformUnavailable, resolve
 from .xla_flags import XlaFlags, refusal_of_flag
 
@@ -310,6 +311,8 @@ def _make_cpu_client() -> Any:
 
 
 def _make_plugin_client(platform: str) -> Any:
+    if platform == "tpu":
+        os.environ.update(tpu_variables(os.environ))  # libtpu reads them when it is loaded, which is here
     # libtpu allows one client a process and CUDA reserves most of its memory, so JAX's own client is used.
     try:
         return xla_bridge.get_backend(platform)

@@ -283,3 +283,16 @@ def test_a_storage_is_freed_and_taken_again():
     same(torch.empty(0, device="tpu").set_(storage), torch.tensor([2.0] * 6 + [0.0] * 2))
     with pytest.raises(RuntimeError, match="can be resized to 0 or made larger, not to 8"):
         storage.resize_(8)
+
+
+def test_a_process_of_torchruns_names_its_device_by_its_number_on_the_host(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    torch.tpu.set_device(3)
+    torch.tpu.set_device("tpu:3")
+    assert torch.tpu.device_count() == 1 and torch.tpu.current_device() == 0
+    for tensor in (torch.ones(2, device="tpu:3"), torch.ones(2).to(torch.device("tpu", 3))):
+        assert tensor.device == torch.device("tpu", 0)
+    with pytest.raises(RuntimeError, match="tpu:2 does not exist"):
+        torch.tpu.set_device(2)
+    with pytest.raises(RuntimeError, match="tpu:2 does not exist"):
+        torch.ones(2, device="tpu:2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,8 +25,13 @@ def _kernel(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return enter
 
 
+def own_index() -> int:
+    """Return the number of the process on its host, by which scripts for torchrun name the one device that it has."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def _check_index(device: torch.device | None) -> None:
-    if device is not None and device.index not in (None, 0):
+    if device is not None and device.index not in (None, 0) and device.index != own_index():
         raise RuntimeError(f"device {device} does not exist: PyTorch gives Python devices the one index 0")
 
 
