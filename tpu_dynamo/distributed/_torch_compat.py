@@ -4,18 +4,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import FakeProcessGroup, FakeWork, ProcessGroupGloo, PythonCallbackWork
+from torch._C._distributed_c10d import (
+    FakeProcessGroup,
+    ProcessGroupGloo,
+    PythonCallbackWork,
+    _create_work_from_future,
+)
 from torch._library.fake_class_registry import FakeScriptObject
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.distributed_c10d import GroupName, _resolve_process_group
+from torch.futures import Future
 from torch.fx import GraphModule, Node
 
 __all__ = [
@@ -41,11 +47,11 @@ def place_holder(rank: int, size: int) -> Any:
     return FakeProcessGroup._create_internal(rank, size)
 
 
-def finished_work() -> Any:
-    """Return the Work of a collective that has ended, as C++ takes it."""
-    work = FakeWork()
-    work.seq_id = 0
-    return work.boxed()
+def finished_work(tensors: Sequence[torch.Tensor] = ()) -> Any:
+    """Return the Work of a collective that has ended, as C++ takes it; DDP takes the tensors from its future."""
+    future: Future[list[torch.Tensor]] = Future()
+    future.set_result(list(tensors))
+    return _create_work_from_future(future).boxed()
 
 
 def delayed_work(work: Any, after: Callable[[], None]) -> Any:

@@ -36,6 +36,10 @@ def _put(target: torch.Tensor, value: torch.Tensor) -> None:
     write(target, read(value.reshape(target.shape), order), order)
 
 
+def _flat(outputs: Sequence[Any]) -> list[torch.Tensor]:
+    return [each for one in outputs for each in (one if isinstance(one, list) else [one])]
+
+
 def _put_all(targets: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
     for target, value in zip(targets, values, strict=True):
         _put(target, value)
@@ -52,7 +56,7 @@ def allreduce_(tensors: list[torch.Tensor], group: Any, op: Any, sparse: Any = N
     if sparse is not None:
         raise NotImplementedError("all_reduce of sparse tensors: the device has dense tensors only")
     _put_all(tensors, collectives.all_reduce(tensors, reduction_of(op), ranks_of(group)))
-    return tensors, finished_work()
+    return tensors, finished_work(tensors)
 
 
 @_kernel(C10D, "allreduce_coalesced_")
@@ -69,9 +73,9 @@ def broadcast_(tensors: list[torch.Tensor], group: Any, root_rank: int, root_ten
         came = [tensor.detach().cpu() for tensor in tensors]
         host_group(group).broadcast(came, broadcast_options(root_rank)).wait()
         _put_all(tensors, [each.to(DEVICE) for each in came])
-        return tensors, finished_work()
+        return tensors, finished_work(tensors)
     _put_all(tensors, collectives.broadcast(tensors, root_rank, ranks_of(group)))
-    return tensors, finished_work()
+    return tensors, finished_work(tensors)
 
 
 def _gathered(tensor: torch.Tensor, ranks: Sequence[int]) -> Sequence[torch.Tensor]:
@@ -93,14 +97,14 @@ def allgather_(outputs: list[list[torch.Tensor]], inputs: list[torch.Tensor], gr
             for place, each in enumerate(wanted):
                 sent = tensor if each.shape == tensor.shape else torch.zeros_like(each)
                 _put(each, collectives.broadcast([sent], place, ranks)[0])
-    return outputs, finished_work()
+    return outputs, finished_work(_flat(outputs))
 
 
 @_kernel(C10D, "_allgather_base_")
 def _allgather_base_(output: torch.Tensor, input: torch.Tensor, group: Any, *rest: Any) -> Any:
     """Write every rank's tensor, one after the other, into one on all ranks."""
     _put(output, collectives.all_gather([input], ranks_of(group))[0])
-    return output, finished_work()
+    return output, finished_work([output])
 
 
 @_kernel(C10D, "allgather_coalesced_")
@@ -147,7 +151,7 @@ def reduce_scatter_(
             continue
         found = collectives.all_reduce(tensors, reduction, ranks)  # shares of several sizes
         _put(wanted, found[ranks.index(_own())])
-    return outputs, finished_work()
+    return outputs, finished_work(_flat(outputs))
 
 
 @_kernel(C10D, "_reduce_scatter_base_")
@@ -156,7 +160,7 @@ def _reduce_scatter_base_(output: torch.Tensor, input: torch.Tensor, group: Any,
     ranks = ranks_of(group)
     rows = input.detach().reshape(len(ranks), *output.shape)
     _put(output, collectives.reduce_scatter([rows], reduction_of(op), ranks)[0])
-    return output, finished_work()
+    return output, finished_work([output])
 
 
 @_kernel(C10D, "reduce_scatter_tensor_coalesced_")
@@ -196,7 +200,7 @@ def scatter_(
             rows = torch.zeros(len(ranks), *wanted.shape, dtype=wanted.dtype, device=wanted.device)
         # Of rows that every rank sends, this one takes the root's.
         _put(wanted, collectives.exchange(rows, ranks)[root_rank])
-    return outputs, finished_work()
+    return outputs, finished_work(_flat(outputs))
 
 
 @_kernel(C10D, "alltoall_")
@@ -207,7 +211,7 @@ def alltoall_(outputs: list[torch.Tensor], inputs: list[torch.Tensor], group: An
     sent, received = [len(each) for each in flat], [each.numel() for each in outputs]
     came = collectives.exchange_uneven(torch.cat(flat), sent, received, ranks)
     _put_all(outputs, came.split(received))
-    return outputs, finished_work()
+    return outputs, finished_work(_flat(outputs))
 
 
 @_kernel(C10D, "alltoall_base_")
