@@ -10,11 +10,11 @@ from weakref import WeakKeyDictionary, WeakSet
 from tpu_dynamo_lowering import Program
 from tpu_dynamo_runtime import (
     Client,
-    Load,
     LoadedExecutable,
     Pool,
     PooledProgram,
     Residents,
+    Span,
     XlaFlags,
     reset_clients,
 )
@@ -22,9 +22,12 @@ from tpu_dynamo_runtime.store import Store, open_store
 
 from .cache import portable
 from .cache.cache import Cache
+from .cache.executables import executable_key, telling
 from .cache.flagged import flagged
 from .cache.misses import Miss
 from .cache.settings import CacheSettings, cache_settings
+from .cache.spanning import spanning
+from .distributed import together
 from .statistics import Snapshot, Statistics
 
 
@@ -43,8 +46,9 @@ class Session:
     def __init__(self) -> None:
         self.statistics = Statistics()
         # Apart, because torch._dynamo.reset() is about graphs.
-        self._graphs = Pool(self._compile, self.statistics.traffic)
-        self._operators = Pool(self._compile, self.statistics.traffic, limit=4096)
+        alone = partial(self._compile, (), ())
+        self._graphs = Pool(alone, self.statistics.traffic)
+        self._operators = Pool(alone, self.statistics.traffic, limit=4096)
         self._caches: dict[CacheSettings, Cache] = {}
         self.last_miss: Miss | None = None
         self._watching = False
@@ -59,21 +63,22 @@ class Session:
         cache: Cache | None = None,
         graph: str = "",
         flags: XlaFlags = (),
+        span: Span = (),
     ) -> PooledProgram:
         """Return a graph's executable on a client: the one loaded already, one from the cache, or a newly compiled one.
 
-        limit: how many executables of graphs may stay loaded. flags: XLA's, for this one. Raises XLA's errors.
+        limit: how many executables of graphs may stay loaded. flags: XLA's, for this one. span: the ranks that run it
+        together, which then agree on it first. Raises XLA's errors, and those of `Agreement.agree`.
         """
         self._graphs.limit = limit
-        obtain = partial(self._compile, flags=flags)
-        if cache is not None:
-            obtain = partial(_obtain, cache, graph, flags)
-        return self._load(self._graphs, client, program, obtain, flags)
+        return self._load(self._graphs, client, program, cache, graph, flags, span)
 
-    def load_operator(self, client: Client, program: Program) -> PooledProgram:
-        """Return an eager operator's executable on a client; the cache is the one that the environment names."""
-        cache = self.cache(cache_settings())
-        return self._load(self._operators, client, program, cache.executable if cache is not None else None)
+    def load_operator(self, client: Client, program: Program, span: Span = (), place: str = "") -> PooledProgram:
+        """Return an eager operator's executable on a client; the cache is the one that the environment names.
+
+        span: the ranks that run it together. place: the user's line that does.
+        """
+        return self._load(self._operators, client, program, self.cache(cache_settings()), None, (), span, place)
 
     def cache(self, settings: CacheSettings) -> Cache | None:
         """Return the cache of these settings, opened once; None if they switch it off."""
@@ -100,17 +105,41 @@ class Session:
             os.register_at_fork(after_in_child=self._operators.after_fork)
 
     def _load(
-        self, pool: Pool, client: Client, program: Program, obtain: Load | None, flags: XlaFlags = ()
+        self,
+        pool: Pool,
+        client: Client,
+        program: Program,
+        cache: Cache | None,
+        graph: str | None,
+        flags: XlaFlags,
+        span: Span,
+        place: str = "",
     ) -> PooledProgram:
         self._watch_forks()
-        if (entry := pool.find(client, program.digest, flags)) is not None:
+        if span:
+            together.agree(span, program, place)
+        if (entry := pool.find(client, program.digest, flags, span)) is not None:
             self.statistics.count("cache_hits", "memory")
             return entry
         self.statistics.count("cache_misses", "memory")
-        return pool.enter(client, program.stablehlo, program.digest, obtain, flags)
+        if cache is None:
+            obtain = partial(self._compile, flags, span)
+        else:
+            obtain = partial(_obtain, cache, graph, flags, span)
+        return pool.enter(client, program.stablehlo, program.digest, obtain, flags, span)
 
-    def _compile(self, client: Client, stablehlo: bytes, digest: str, flags: XlaFlags = ()) -> LoadedExecutable:
-        executable = client.compile(stablehlo, flags)
+    def _compile(self, flags: XlaFlags, span: Span, client: Client, stablehlo: bytes, digest: str) -> LoadedExecutable:
+        maker, others = flagged(spanning(client, span), flags), together.others(span)
+        if others is not None:
+            key = executable_key(digest, maker.environment)
+            if (data := others.receive(key)) is not None:
+                self.statistics.count("cache_hits", "job")
+                return maker.deserialise(data)
+            with telling(others, key):
+                executable = maker.compile(stablehlo)
+            others.publish(key, maker.serialise(executable))
+        else:
+            executable = maker.compile(stablehlo)
         self.statistics.count("xla_compiles")
         return executable
 
@@ -151,9 +180,16 @@ class Session:
 
 
 def _obtain(
-    cache: Cache, graph: str, flags: XlaFlags, client: Client, stablehlo: bytes, digest: str
+    cache: Cache,
+    graph: str | None,
+    flags: XlaFlags,
+    span: Span,
+    client: Client,
+    stablehlo: bytes,
+    digest: str,
 ) -> LoadedExecutable:
-    return cache.executable(flagged(client, flags), stablehlo, digest, graph)
+    maker = flagged(spanning(client, span), flags)
+    return cache.executable(maker, stablehlo, digest, graph, together.others(span))
 
 
 _session = Session()

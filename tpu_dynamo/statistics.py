@@ -18,8 +18,8 @@ class Snapshot:
     graphs: FX graphs that were compiled, by role: `forward`, `backward`, `inference`, and `step` of train_step.
     lowerings: graphs taken to StableHLO, one for each set of concrete sizes. xla_compiles: programs compiled.
     cache_hits, cache_misses: by level. At level `signature` a graph's program is found, at `memory` a program's
-    executable in this process, at `disk` and `remote` a stored one. cache_faults: faults of the cache, by the names of
-    docs/caching.md.
+    executable in this process, at `disk` and `remote` a stored one, at `job` one that
+    another rank compiled. cache_faults: faults of the cache, by the names of docs/caching.md.
     autograd_cache: graphs of Dynamo's for which torch's cache had AOTAutograd's result, `hit`, had none, `miss`, or can
     have none, by the reason.
     precompile: models of tpu_dynamo.precompile whose frame was stored, `hit`, was not, `miss`, or cannot be used, by

@@ -7,7 +7,20 @@ from .inline import inline
 from .layouts import dense_order
 from .ops import PATTERNS, TABLE
 from .pipeline import lower, prepare, readable, trace
-from .program import Argument, Computed, Given, Literal, Number, Output, Program, Sparse, TensorSpec, Update, View
+from .program import (
+    Argument,
+    Computed,
+    Given,
+    Literal,
+    MeshGroup,
+    Number,
+    Output,
+    Program,
+    Sparse,
+    TensorSpec,
+    Update,
+    View,
+)
 from .randomness import repeat_draw
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, is_own, named_operation, user_line
@@ -25,6 +38,7 @@ __all__ = [
     "Literal",
     "Lowering",
     "LoweringFailed",
+    "MeshGroup",
     "NoStableKey",
     "Number",
     "Output",

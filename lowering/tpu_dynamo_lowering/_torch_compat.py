@@ -11,6 +11,7 @@ from torch._decomp import global_decomposition_table
 from torch._higher_order_ops.effects import with_effects
 from torch._higher_order_ops.invoke_subgraph import invoke_subgraph
 from torch._library.custom_ops import OPDEFS
+from torch._library.fake_class_registry import FakeScriptObject
 from torch._ops import HigherOrderOperator, OpOverload
 from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
 from torch._prims_common import suggest_memory_format
@@ -123,6 +124,13 @@ def _as_outside_of_kernels() -> Any:
     for key in autocast:
         outside = outside | torch._C.DispatchKeySet(key)
     return torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), outside)
+
+
+def opaque_type(value: object) -> str | None:
+    """Return the name of the type of an object that a graph only passes on, as a DeviceMesh; None for any other."""
+    if isinstance(value, FakeScriptObject):
+        return type(value.real_obj).__name__
+    return type(value).__name__ if type(value).__name__ == "ProcessGroup" else None
 
 
 def torch_decomposition(target: object) -> Callable[..., Any] | None:

@@ -17,7 +17,7 @@ import sympy
 import torch
 from torch.fx import GraphModule, Node
 
-from ._torch_compat import FakeTensor, HigherOrderOperator, OpOverload, custom_implementation
+from ._torch_compat import FakeTensor, HigherOrderOperator, OpOverload, custom_implementation, opaque_type
 from .loop_numbers import as_number
 from .randomness import draw_key, is_keyed
 from .sizes import SYMBOLIC, bound_offset
@@ -25,7 +25,7 @@ from .subgraphs import subgraph
 from .table import FOREIGN
 
 # Libraries of operators whose meaning is torch's, or is written in our own tables.
-_NAMESPACES = {"aten", "prims", "prim", "quantized", "quantized_decomposed", "c10d", "_c10d_functional"}
+_NAMESPACES = {"aten", "prims", "prim", "quantized", "quantized_decomposed", "c10d", "_c10d_functional", "_dtensor"}
 _SCALAR = (bool, int, float, *SYMBOLIC)
 _PLAIN = (str, bool, int, float, complex, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None))
 _FUNCTIONS = {
@@ -185,6 +185,8 @@ class _Writer:
             return ""
         if isinstance(value, _SCALAR):
             return f": {self._number(value)!r}"
+        if (opaque := opaque_type(value)) is not None:
+            return f": a {opaque}"  # it is passed on; what a program takes of it stands in collectives' arguments
         raise NoStableKey(f"a value of the type {type(value).__name__}")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax._src import config, sharding_impls
+from jax._src import config, core, sharding_impls
 from jax._src.config import include_full_tracebacks_in_locations
 from jax._src.interpreters import mlir as jax_mlir
 from jaxlib import _jax  # pyright: ignore[reportAttributeAccessIssue]
@@ -25,21 +25,33 @@ _NUMPY = {
     "complex<f32>": "complex64", "complex<f64>": "complex128",
 }  # fmt: skip
 
+# The axis of a program's ranks, for JAX's collectives.
+RANKS = "ranks"
+
 _PLAIN = (bool, int, float, str, enum.Enum, type(None))
 
 
-def lower_function(function: Callable[..., Any], operands: Sequence[jax.ShapeDtypeStruct], platform: str) -> ir.Module:
+def lower_function(
+    function: Callable[..., Any], operands: Sequence[jax.ShapeDtypeStruct], platform: str, replicas: int = 0
+) -> ir.Module:
     """Lower `function` on `operands` to a StableHLO module with one `@main`, for one platform.
 
     Initialises no backend, so it works on a machine without the platform. 64-bit types are kept in this call
-    alone: JAX's x64 flag belongs to the user.
+    alone: JAX's x64 flag belongs to the user. replicas: the length of the axis `RANKS` that the function sees; without
+    it there is none.
     """
     # Of a location the kernel's own line is enough: callers above it would be frames of this package and of Dynamo.
     short_locations = include_full_tracebacks_in_locations(False)
+    axis = [(RANKS, replicas)] if replicas else []
     # Beyond the scope jaxlib would remember, and its caches hold, the user's code that is being compiled.
     with _jax.TracebackScope(), jax.enable_x64(True), jax.numpy_dtype_promotion("standard"), short_locations:
-        closed = jax.make_jaxpr(function)(*operands)
-        return jax_mlir.lower_jaxpr_to_module(
+        with core.extend_axis_env_nd(axis):
+            closed = jax.make_jaxpr(function)(*operands)
+        context: Any = sharding_impls.ShardingContext(num_devices=1)
+        if replicas:
+            mesh: Any = jax.sharding.AbstractMesh((replicas,), (RANKS,))
+            context = sharding_impls.SPMDAxisContext(mesh, frozenset({RANKS}))
+        module = jax_mlir.lower_jaxpr_to_module(
             "kernel",
             closed,
             num_const_args=0,
@@ -47,10 +59,26 @@ def lower_function(function: Callable[..., Any], operands: Sequence[jax.ShapeDty
             ordered_effects=[],
             platforms=[platform],
             backend=None,
-            axis_context=sharding_impls.ShardingContext(num_devices=1),
+            axis_context=context,
             donated_args=[False] * len(operands),
             lowering_parameters=jax_mlir.LoweringParameters(),
         ).module
+    if replicas:
+        _number_replicas(module)
+    return module
+
+
+def _number_replicas(module: ir.Module) -> None:
+    """Let collectives act among replicas: JAX says them of partitions, each under a channel and by global numbers."""
+    for operation in operations(module):
+        for attribute in ("channel_handle", "use_global_device_ids"):
+            if attribute in operation.attributes:
+                del operation.attributes[attribute]
+        if operation.operation.name == "stablehlo.partition_id":
+            with operation.context, operation.location, ir.InsertionPoint(operation):
+                replica = stablehlo.ReplicaIdOp()
+            operation.results[0].replace_all_uses_with(replica.result)
+            operation.operation.erase()
 
 
 def settings() -> tuple[object, ...]:
@@ -80,6 +108,18 @@ def as_text(bytecode: bytes) -> str:
     """Print MLIR bytecode as text, with locations; large constants are elided."""
     module = parse(bytecode, new_context())
     return str(module.operation.get_asm(enable_debug_info=True, large_elements_limit=64))
+
+
+def outline(bytecode: bytes) -> list[str]:
+    """List the operations of MLIR bytecode in their order: names, types of results, and names of their locations."""
+    lines, module = [], parse(bytecode, new_context())
+    for operation in operations(module):
+        types = ", ".join(str(result.type) for result in operation.operation.results)
+        named = re.search(r'"([^"]+:\d+/[^"]+)"', str(operation.location))
+        groups = operation.attributes.get("replica_groups", "")
+        words = (operation.operation.name, types, str(groups), f"at {named[1]}" if named else "")
+        lines.append(" ".join(word for word in words if word))
+    return lines
 
 
 def digest(module: ir.Module) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from ._torch_compat import FakeTensorMode, is_view
+from ._torch_compat import FakeTensorMode, OpOverload, is_view, opaque_type
 from .errors import UnsupportedInput, user_line
 from .loop_numbers import as_number
-from .program import Argument, Computed, Given, Literal, Number, Output, Sparse, TensorSpec, Update, View
+from .program import Argument, Computed, Given, Literal, MeshGroup, Number, Output, Sparse, TensorSpec, Update, View
 from .sparse import take_apart
 from .table import PATTERN_DTYPES
 from .updates import take_writes
@@ -147,6 +147,9 @@ def expose_results(
             outputs.append(Number(result(value.all_input_nodes[0])))
         elif value in positions and positions[value] not in written:
             outputs.append(Given(positions[value]))
+        elif _is_group(value):
+            mesh, dimension = value.args
+            outputs.append(MeshGroup(positions[mesh], dimension))  # pyright: ignore[reportArgumentType]
         elif value in sparse:
             parts = sparse[value]
             shape = tuple(value.meta["val"].shape)
@@ -160,13 +163,15 @@ def expose_results(
     output.args = (tuple(_leave_permuted(output, node, spec, mode) for node, spec in returned),)
     for node in reversed(sparse):
         graph.erase_node(node)
+    for node in [node for node in graph.nodes if _is_group(node)]:
+        graph.erase_node(node)
     return specs, outputs, updates
 
 
 def _with_bases(output: Node) -> list[tuple[Any, Node | None]]:
     """Return each output with the tensor that it and another output view; None for one that shares no memory."""
     values: Any = output.args[0]
-    bases = {value: _base(value) for value in values if isinstance(value, Node)}
+    bases = {value: _base(value) for value in values if isinstance(value, Node) and not _is_passed_on(value)}
     for value in bases:
         fake = value.meta["val"]
         if not isinstance(fake, torch.Tensor):
@@ -179,6 +184,15 @@ def _with_bases(output: Node) -> list[tuple[Any, Node | None]]:
         return found if found is not None and shared[found] > 1 and _is_whole(found) else None
 
     return [(value, base(value)) for value in values]
+
+
+def _is_passed_on(node: Node) -> bool:
+    """Tell whether a node is an opaque input, as a DeviceMesh, or a process group of one: no program computes it."""
+    return (node.op == "placeholder" and opaque_type(node.meta.get("val")) is not None) or _is_group(node)
+
+
+def _is_group(node: Node) -> bool:
+    return isinstance(node.target, OpOverload) and node.target._schema.name == "_dtensor::mesh_get_process_group"
 
 
 def _base(node: Node) -> Node | None:

@@ -46,20 +46,20 @@ class _CachedKernel:
 
 
 @lru_cache(maxsize=1024)
-def _kernel_bytecode(kernel: _CachedKernel, platform: str) -> bytes:
+def _kernel_bytecode(kernel: _CachedKernel, platform: str, replicas: int) -> bytes:
     # The cache holds the kernel but not its call, with which goes what JAX keeps of tracing it.
     call, kernel.call = kernel.call, None
     assert call is not None
-    return jax_compat.to_bytecode(jax_compat.lower_function(call, call.operand_types(), platform))
+    return jax_compat.to_bytecode(jax_compat.lower_function(call, call.operand_types(), platform, replicas))
 
 
-def _lower_kernels(kernels: Mapping[str, KernelCall], platform: str) -> dict[str, bytes]:
+def _lower_kernels(kernels: Mapping[str, KernelCall], platform: str, replicas: int) -> dict[str, bytes]:
     """Lower each kernel to a module, by symbol. Raises UnsupportedOp with all calls that their kernels refuse."""
     lowered: dict[str, bytes] = {}
     refused: list[Unsupported] = []
     for symbol, call in kernels.items():
         try:
-            lowered[symbol] = _kernel_bytecode(_CachedKernel(call), platform)
+            lowered[symbol] = _kernel_bytecode(_CachedKernel(call), platform, replicas)
         except NotImplementedError as error:
             why = _NO_RULE.sub(r"XLA has no \1 for the platform \2", str(error))
             refused.append(Unsupported(call.what, why, "compute it outside the compiled function", call.line))
@@ -78,16 +78,18 @@ def link(
     platform: str,
     matmul_precision: str,
     aliases: Mapping[int, int] | None = None,
+    replicas: int = 0,
 ) -> Linked:
     """Link and finish a program.
 
     program: torch-mlir's output, with a private declaration for each symbol of `kernels`. platform: `cpu`,
     `cuda` or `tpu`, which a kernel may be written differently for. matmul_precision: as
     `torch.get_float32_matmul_precision()` gives it. aliases: arguments of `@main` and the results that take their
-    memory. Raises UnsupportedOp for calls that a kernel refuses, and
-    LoweringFailed when one breaks or something other than StableHLO is left.
+    memory. replicas: the number of devices that the program spans, 0 for one that runs on its own device alone. Raises
+    UnsupportedOp for calls that a kernel refuses, and LoweringFailed when one breaks or something other than StableHLO
+    is left.
     """
-    modules = _lower_kernels(kernels, platform)
+    modules = _lower_kernels(kernels, platform, replicas)
     context = jax_compat.new_context()
     module = jax_compat.parse(program, context)
     for symbol, function in jax_compat.functions(module).items():

@@ -82,6 +82,7 @@ def lower(
     matmul_precision: str = "highest",
     donates: bool = False,
     handed_out: int | None = 0,
+    replicas: int = 0,
     observe: Observer = lambda name, write: None,
 ) -> Program:
     """Lower a functional ATen graph to a StableHLO program, its symbolic sizes bound to numbers.
@@ -90,6 +91,7 @@ def lower(
     `cpu`, `cuda` or `tpu`. fast_memory: the bytes that the target has next to its matrix unit, where that is known, for
     kernels that work in blocks. donates: let the new values of inputs that the graph writes to take the inputs' memory.
     handed_out: how many of the first outputs the caller gets, None for all; other programs of ours read the rest.
+    replicas: the number of ranks that the graph's collectives name by their positions, 0 for a graph without any.
     Raises UnsupportedOp with all operators that have no lowering, UnsupportedInput, and LoweringFailed when a stage
     breaks.
     """
@@ -120,7 +122,9 @@ def lower(
     observe("torch.mlir", lambda: mlir.torch_dialect_text(graph, kernels))
     try:
         module = mlir.to_stablehlo(graph, kernels)
-        linked = link(module, kernels, platform=platform, matmul_precision=matmul_precision, aliases=aliases)
+        linked = link(
+            module, kernels, platform=platform, matmul_precision=matmul_precision, aliases=aliases, replicas=replicas
+        )
     except LoweringFailed as failure:
         failure.artifacts = {"rewritten.fx.py": readable(graph), **failure.artifacts}
         raise
@@ -135,6 +139,7 @@ def lower(
         random_keys,
         linked.custom_calls,
         tuple(offsets.items()),
+        replicas,
     )
     observe("stablehlo.mlir", program.text)
     return program

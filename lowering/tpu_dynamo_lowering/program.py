@@ -96,7 +96,15 @@ class Sparse:
     gaps: bool
 
 
-Output = Computed | View | Given | Literal | Number | Sparse
+@dataclass(frozen=True)
+class MeshGroup:
+    """One output of the graph that is a process group: of a dimension of the DeviceMesh that is its input."""
+
+    position: int
+    dimension: int
+
+
+Output = Computed | View | Given | Literal | Number | Sparse | MeshGroup
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,8 @@ class Program:
     storage_offsets: positions of inputs that must begin at an element of their storages, and that element.
     random_keys: the number of int64 keys that each call draws; they are one vector, the input after the graph's own.
     custom_calls: the targets of its custom calls, which whoever compiles or loads it must have registered.
+    replicas: the number of devices that it spans, one of each rank in the order of their positions; 0 for one without
+    collectives, which runs on a device alone.
     """
 
     stablehlo: bytes
@@ -136,11 +146,16 @@ class Program:
     random_keys: int
     custom_calls: tuple[str, ...] = ()
     storage_offsets: tuple[tuple[int, int], ...] = ()
+    replicas: int = 0
 
     @property
     def inputs(self) -> int:
         """The number of arguments that are inputs of the graph or random keys; the rest are constants."""
         return len(self.arguments) - len(self.constants)
+
+    def outline(self) -> list[str]:
+        """List the program's operations, each with the types of its results and the user's line, to compare it by."""
+        return jax_compat.outline(self.stablehlo)
 
     def text(self) -> str:
         """Print the program as MLIR text with locations; large constants are elided."""

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from .environment import flags as flags
     from .executable import Executable as Executable
     from .executable import ProgramInterface as ProgramInterface
+    from .job import Job as Job
+    from .job import JobError as JobError
+    from .job import RankLost as RankLost
+    from .job import Span as Span
+    from .job import tpu_variables as tpu_variables
     from .launch import Launch as Launch
     from .launch import Result as Result
     from .operands import Operand as Operand
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
     from .pjrt import LoadedExecutable as LoadedExecutable
     from .pjrt import XlaRuntimeError as XlaRuntimeError
     from .pjrt import client as client
+    from .pjrt import join_job as join_job
+    from .pjrt import leave_job as leave_job
     from .pjrt import reset_clients as reset_clients
     from .pjrt import tpu_chips as tpu_chips
     from .pjrt import unknown_targets as unknown_targets
@@ -67,6 +74,7 @@ _PLACES = {
     ".counting": ("count", "form_to_count"),
     ".environment": ("Environment", "flags"),
     ".executable": ("Executable", "ProgramInterface"),
+    ".job": ("Job", "JobError", "RankLost", "Span", "tpu_variables"),
     ".launch": ("Launch", "Result"),
     ".operands": ("Operand", "items_at"),
     ".pjrt": (
@@ -75,6 +83,8 @@ _PLACES = {
         "LoadedExecutable",
         "XlaRuntimeError",
         "client",
+        "join_job",
+        "leave_job",
         "reset_clients",
         "tpu_chips",
         "unknown_targets",

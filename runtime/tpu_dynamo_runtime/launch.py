@@ -8,7 +8,8 @@ from itertools import chain
 
 import torch
 
-from .pjrt import Buffer, Client, ResultsConsumer, Unremembered
+from .job import RankLost
+from .pjrt import Buffer, Client, ResultsConsumer, Unremembered, XlaRuntimeError, dead_ranks
 from .pool import PooledProgram
 from .residents import MemoryOrder
 from .traffic import Traffic
@@ -52,17 +53,32 @@ class Launch:
     def __call__(self, operands: Sequence[Buffer]) -> list[Buffer]:
         """Run; the program is loaded first if it was evicted."""
         executable = self._program.executable or self._program.loaded()
-        with Unremembered():
-            buffers = self._consume(executable.execute_sharded(operands))
+        try:
+            with Unremembered():
+                buffers = self._consume(executable.execute_sharded(operands))
+        except XlaRuntimeError as error:
+            self._look_for_the_dead(error)
+            raise
         self._traffic.executions += 1
         self._program.last_use = self._traffic.executions
         return buffers
 
+    def _look_for_the_dead(self, error: Exception) -> None:
+        """Raise RankLost for an execution that failed because another rank ended."""
+        span = self._program.span
+        if len(span) > 1 and (dead := dead_ranks(span)):
+            raise RankLost(dead, str(error).splitlines()[0]) from error
+
     def into(self, buffers: list[Buffer], operands: Sequence[Buffer]) -> None:
         """Run the program, and append the results to `buffers` before a signal's handler may raise."""
         executable = self._program.executable or self._program.loaded()
-        with Unremembered():
-            # From the execution to the list it is one call of C's: signals are handled between Python's instructions.
-            buffers.extend(chain.from_iterable(map(self._consume, map(executable.execute_sharded, (operands,)))))
+        try:
+            with Unremembered():
+                # From the execution to the list it is one call of C's: signals are handled between Python's
+                # instructions.
+                buffers.extend(chain.from_iterable(map(self._consume, map(executable.execute_sharded, (operands,)))))
+        except XlaRuntimeError as error:
+            self._look_for_the_dead(error)
+            raise
         self._traffic.executions += 1
         self._program.last_use = self._traffic.executions

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache as once
 from operator import methodcaller
@@ -13,7 +15,7 @@ import jax
 import jax.core
 import numpy as np
 import torch
-from jax._src import hardware_utils, xla_bridge
+from jax._src import distributed, hardware_utils, xla_bridge
 from jax._src.lax.linalg import initialize_lapack
 from jaxlib import (
     _jax,  # pyright: ignore[reportAttributeAccessIssue]
@@ -25,6 +27,7 @@ from ._torch_compat import tensor_to_dlpack
 from .chips import fast_memory_of
 from .compilation import Compilation, memory_of
 from .environment import compile_environment
+from .job import Job, JobError, Span, tpu_variables
 from .targets import PlatformUnavailable, resolve
 from .xla_flags import XlaFlags, refusal_of_flag
 
@@ -93,7 +96,7 @@ class Client:
 
         # XLA reads its flags once, so what the environment says later does not count.
         self.environment = compile_environment(
-            platform, self._client.platform_version, self.device.device_kind, self._client.device_count()
+            platform, self._client.platform_version, self.device.device_kind, len(self._client.local_devices())
         )
 
     @property
@@ -108,16 +111,17 @@ class Client:
         # The CPU client's is its name alone.
         return version if version == self.platform else f"{self.platform} {version}"
 
-    def compile(self, stablehlo: bytes, flags: XlaFlags = ()) -> LoadedExecutable:
-        """Compile MLIR bytecode with one `@main`, for this device.
+    def compile(self, stablehlo: bytes, flags: XlaFlags = (), span: Span = ()) -> LoadedExecutable:
+        """Compile MLIR bytecode with one `@main`, for this device or for those of the ranks in `span`.
 
-        Raises FlagRefused for a flag or its value, and XlaRuntimeError for whatever else, as XLA words it.
+        Raises FlagRefused for a flag or its value, JobError for a span that this process cannot be a part of, and
+        XlaRuntimeError for whatever else, as XLA words it.
         """
-        options = _jax.CompileOptions()
+        devices, options = self._placed(span)
         options.env_option_overrides = list(flags)
         try:
             with Unremembered():
-                return self._client.compile_and_load(stablehlo, self._devices, options)
+                return self._client.compile_and_load(stablehlo, devices, options)
         except XlaRuntimeError as error:
             refused = refusal_of_flag(self.platform, flags, str(error))
             if refused is None:
@@ -139,9 +143,47 @@ class Client:
         """Write an executable as bytes for `deserialise`, in this or another process. Raises XlaRuntimeError."""
         return self._client.serialize_executable(executable)
 
-    def deserialise(self, data: bytes) -> LoadedExecutable:
-        """Load the executable that `serialise` wrote, on this device. Raises XlaRuntimeError where PJRT refuses it."""
-        return self._client.deserialize_executable(data, self._devices, _jax.CompileOptions())
+    def deserialise(self, data: bytes, span: Span = ()) -> LoadedExecutable:
+        """Load the executable that `serialise` wrote, on this device or on those of the ranks in `span`.
+
+        Raises XlaRuntimeError where PJRT refuses it, and JobError as `compile` does.
+        """
+        return self._client.deserialize_executable(data, *self._placed(span))
+
+    def _placed(self, span: Span) -> tuple[Any, Any]:
+        """Return the devices of a program and XLA's options that assign its replicas to them, in the span's order."""
+        options = _jax.CompileOptions()
+        if len(span) < 2 and self._client.device_count() == len(self._client.local_devices()):
+            return self._devices, options
+        devices = [self.device] if len(span) < 2 else self.devices_of(span)
+        build = options.executable_build_options
+        options.num_replicas = build.num_replicas = len(devices)
+        numbers = np.array([[device.id] for device in devices])
+        options.device_assignment = build.device_assignment = xla_client.DeviceAssignment.create(numbers)
+        return _jax.DeviceList(tuple(devices)), options
+
+    def devices_of(self, span: Span) -> list[Any]:
+        """Return the devices of ranks. Raises JobError for ranks that this process cannot run a program with.
+
+        PJRT does not look whether arrays are on an executable's devices: a wrong one takes the process down.
+        """
+        first: dict[int, Any] = {}
+        for device in self._client.devices():
+            first.setdefault(device.process_index, device)
+        if (missing := [rank for rank in span if rank not in first]) or self.device not in map(first.get, span):
+            raise JobError(
+                f"a program of the ranks {list(span)} cannot run here: this process has joined a job with the ranks "
+                f"{sorted(first)} as rank {self.device.process_index}"
+                + (f", without {missing}" if missing else "")
+                + "\n  try: torch.distributed.init_process_group() under torchrun, before the device is used"
+            )
+        return [first[rank] for rank in span]
+
+    def assignment_of(self, span: Span) -> list[list[int]]:
+        """Return where the devices of ranks lie to each other: coordinates from the least ones; empty on a CPU."""
+        coordinates = [getattr(device, "coords", ()) for device in self.devices_of(span)]
+        least = [min(numbers) for numbers in zip(*coordinates, strict=True)]
+        return [[n - low for n, low in zip(each, least, strict=True)] for each in coordinates]
 
     def results_consumer(self, results: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> ResultsConsumer:
         """Return a handler that turns an execution's results into buffers. results: the shape and dtype of each."""
@@ -196,11 +238,81 @@ class Client:
         return [np.array(buffer) for buffer in buffers]
 
 
+_joined: list[tuple[Job, Any, Any]] = []
+
+
+def join_job(job: Job) -> Any:
+    """Join a job: rank 0 starts JAX's coordination service, every rank connects to it; return jaxlib's connection.
+
+    Clients that are made from then on span the job's processes. A process that falls silent for `job.heartbeat`
+    seconds ends the others. Raises JobError where a client is there already, or another job was joined.
+    """
+    if _joined:
+        if _joined[0][0] != job:
+            raise JobError(f"this process has joined a job as {_joined[0][0]}, and is to join another, {job}")
+        return _joined[0][1]
+    if _clients:
+        raise JobError(
+            "the device was used before the process joined its job, and its client knows one process alone\n"
+            "  try: torch.distributed.init_process_group() before the first tensor on the device"
+        )
+    patience, service = int(job.patience), None
+    if job.rank == 0:
+        service = _jax.get_distributed_runtime_service(
+            f"[::]:{job.port}", job.size, heartbeat_timeout=job.heartbeat, cluster_register_timeout=patience,
+            shutdown_timeout=job.heartbeat,
+        )  # fmt: skip
+    connection = _jax.get_distributed_runtime_client(
+        f"{job.host}:{job.port}", job.rank, init_timeout=patience, heartbeat_timeout=job.heartbeat,
+        shutdown_timeout=job.heartbeat, shutdown_on_destruction=False, use_compression=True,
+    )  # fmt: skip
+    connection.connect()
+    _joined.append((job, connection, service))
+    state = distributed.global_state  # where plugins' clients look for it
+    state.client, state.process_id, state.num_processes = connection, job.rank, job.size
+    return connection
+
+
+def dead_ranks(span: Span) -> list[int]:
+    """Return the ranks of a span that fell silent; waits for the first as long as the job's heartbeat allows."""
+    if not _joined:
+        return []
+    job, connection, _ = _joined[0]
+    end = time.monotonic() + job.heartbeat + 10
+    while time.monotonic() < end:
+        living = connection.get_live_nodes(list(range(job.size)))
+        if dead := [rank for rank in span if rank not in living]:
+            return dead
+        time.sleep(0.5)
+    return []
+
+
+def leave_job() -> None:
+    """Leave the job that was joined, when every process does: a process that went earlier would count as dead."""
+    for job, connection, service in _joined:
+        connection.wait_at_barrier("tpu_dynamo/leave", int(job.patience * 1000))
+        connection.shutdown()
+        if service is not None:
+            service.shutdown()
+
+
 def _make_cpu_client() -> Any:
-    return xla_client.make_cpu_client(asynchronous=False)
+    if not _joined:
+        return xla_client.make_cpu_client(asynchronous=False)
+    job, connection, _ = _joined[0]
+    return xla_client.make_cpu_client(
+        asynchronous=False,
+        distributed_client=connection,
+        node_id=job.rank,
+        num_nodes=job.size,
+        num_devices=1,
+        collectives=_jax.make_gloo_tcp_collectives(distributed_client=connection),
+    )
 
 
 def _make_plugin_client(platform: str) -> Any:
+    if platform == "tpu":
+        os.environ.update(tpu_variables(os.environ))  # libtpu reads them when it is loaded, which is here
     # libtpu allows one client a process and CUDA reserves most of its memory, so JAX's own client is used.
     try:
         return xla_bridge.get_backend(platform)

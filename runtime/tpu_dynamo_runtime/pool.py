@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
+from .job import Span
 from .pjrt import Client, LoadedExecutable
 from .traffic import Traffic
 from .xla_flags import XlaFlags
@@ -27,7 +28,8 @@ class ForkedProcess(RuntimeError):
 class PooledProgram:
     """A program that is loaded, or was and will be again when it is called.
 
-    Lives as long as a compiled function uses it. obtain: how it is loaded. last_use: the count of executions when it
+    Lives as long as a compiled function uses it. obtain: how it is loaded. span: the ranks that run
+    it together, empty for one device. last_use: the count of executions when it
     last ran.
     """
 
@@ -38,11 +40,13 @@ class PooledProgram:
         digest: str,
         obtain: Load,
         load: Callable[[PooledProgram], LoadedExecutable],
+        span: Span = (),
     ):
         self.client = client
         self.stablehlo = stablehlo
         self.digest = digest
         self.obtain = obtain
+        self.span = span
         self.executable: LoadedExecutable | None = None
         self.last_use = 0
         self._load = load
@@ -53,7 +57,7 @@ class PooledProgram:
 
 
 class Pool:
-    """Loaded executables by client, program digest and flags, at most `limit`; the least recently used goes first.
+    """Loaded executables by client, digest, flags and span, at most `limit`; the least recently used goes first.
 
     load: compiles a program, or takes it from a store; called by one thread at a time for one program.
     """
@@ -64,29 +68,35 @@ class Pool:
         self._traffic = traffic
         self._lock = threading.Lock()
         self._loading = threading.RLock()
-        self._entries: WeakValueDictionary[tuple[Client, str, XlaFlags], PooledProgram] = WeakValueDictionary()
+        self._entries: WeakValueDictionary[tuple[Client, str, XlaFlags, Span], PooledProgram] = WeakValueDictionary()
         self._forked = False
         self._inherited: list[LoadedExecutable] = []
 
-    def find(self, client: Client, digest: str, flags: XlaFlags = ()) -> PooledProgram | None:
+    def find(self, client: Client, digest: str, flags: XlaFlags = (), span: Span = ()) -> PooledProgram | None:
         """Return a program that some compiled function uses already and that is loaded; None if there is none."""
         with self._lock:
-            entry = self._entries.get((client, digest, flags))
+            entry = self._entries.get((client, digest, flags, span))
             return entry if entry is not None and entry.executable is not None else None
 
     def enter(
-        self, client: Client, stablehlo: bytes, digest: str, load: Load | None = None, flags: XlaFlags = ()
+        self,
+        client: Client,
+        stablehlo: bytes,
+        digest: str,
+        load: Load | None = None,
+        flags: XlaFlags = (),
+        span: Span = (),
     ) -> PooledProgram:
         """Return a program, loaded. Raises what loading raises.
 
         load: how this one is loaded, now and after it was evicted, if not as the others. flags: of XLA, with
-        which it is compiled.
+        which it is compiled. span: the ranks whose devices it runs on, if it has collectives.
         """
         with self._lock:
-            entry = self._entries.get((client, digest, flags))
+            entry = self._entries.get((client, digest, flags, span))
             if entry is None:
-                entry = self._entries[client, digest, flags] = PooledProgram(
-                    client, stablehlo, digest, load or self._load, self._renew
+                entry = self._entries[client, digest, flags, span] = PooledProgram(
+                    client, stablehlo, digest, load or self._load, self._renew, span
                 )
             elif entry.executable is None:
                 entry.obtain = load or self._load  # who asks last says how

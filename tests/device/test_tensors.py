@@ -250,3 +250,51 @@ def test_attention_broadcasts_its_batches():
         return key.grad.cpu()
 
     torch.testing.assert_close(gradients("tpu"), gradients("cpu"))
+
+
+def test_copies_to_the_host_that_need_not_be_waited_for_have_their_values():
+    tensor = torch.arange(6.0).view(2, 3).to("tpu", non_blocking=True)
+    copies = {
+        "to": tensor.to("cpu", non_blocking=True),
+        "copy": tensor.to("cpu", non_blocking=True, copy=True),
+        "other dtype": tensor.to("cpu", torch.float64, non_blocking=True),
+        "transposed": tensor.t().to("cpu", non_blocking=True).t(),
+        "pinned": tensor.cpu().pin_memory(),
+        "copy_": torch.empty(2, 3).copy_(tensor, non_blocking=True),
+        "compiled": torch.compile(lambda x: x.to("cpu", non_blocking=True), backend="tpu")(tensor),
+    }
+    for name, found in copies.items():
+        torch.testing.assert_close(found, torch.arange(6.0).view(2, 3), check_dtype=False, msg=name)
+    assert tensor.to(torch.int32, non_blocking=True).device.type == "tpu"
+
+
+def test_a_storage_is_freed_and_taken_again():
+    tensor = torch.ones(2, 3, device="tpu")
+    view, storage = tensor[1:], tensor.untyped_storage()
+    assert storage.size() == 24
+    storage.resize_(0)
+    assert (storage.size(), tensor.shape, storage.cell) == (0, (2, 3), None)
+    for read in (lambda: tensor + 1, lambda: view.cpu()):
+        with pytest.raises(RuntimeError, match="has no memory: its storage was resized to 0"):
+            read()
+    storage.resize_(24)
+    assert storage.size() == 24
+    tensor.copy_(torch.full((2, 3), 2.0))
+    same(view, torch.full((1, 3), 2.0))
+    storage.resize_(32)  # longer, with its values
+    same(torch.empty(0, device="tpu").set_(storage), torch.tensor([2.0] * 6 + [0.0] * 2))
+    with pytest.raises(RuntimeError, match="can be resized to 0 or made larger, not to 8"):
+        storage.resize_(8)
+
+
+def test_a_process_of_torchruns_names_its_device_by_its_number_on_the_host(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    torch.tpu.set_device(3)
+    torch.tpu.set_device("tpu:3")
+    assert torch.tpu.device_count() == 1 and torch.tpu.current_device() == 0
+    for tensor in (torch.ones(2, device="tpu:3"), torch.ones(2).to(torch.device("tpu", 3))):
+        assert tensor.device == torch.device("tpu", 0)
+    with pytest.raises(RuntimeError, match="tpu:2 does not exist"):
+        torch.tpu.set_device(2)
+    with pytest.raises(RuntimeError, match="tpu:2 does not exist"):
+        torch.ones(2, device="tpu:2")

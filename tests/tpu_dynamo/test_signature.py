@@ -124,6 +124,7 @@ GIVEN = {
     "platform": {"platform": "tpu"},
     "donates": {"donates": True},
     "handed out": {"handed_out": 1},
+    "replicas": {"replicas": 2},
     "partitioner": {"options": Options(partitioner="default")},
     "activation-memory-budget": {"options": Options(activation_memory_budget=0.5)},
 }

@@ -112,13 +112,21 @@ class Cache:
             self._recognised.add(program.digest)
             _record_event("signature", "hit")
 
-    def executable(self, maker: executables.Maker, stablehlo: bytes, digest: str, graph: str | None = None) -> Any:
+    def executable(
+        self,
+        maker: executables.Maker,
+        stablehlo: bytes,
+        digest: str,
+        graph: str | None = None,
+        others: executables.Others | None = None,
+    ) -> Any:
         """Return the executable of a program, from the store or compiled and then kept there. Raises what XLA raises.
 
-        graph: the name of the program's graph, None for an eager operator.
+        graph: the name of the program's graph, None for an eager operator. others: the job's other processes, one of
+        which compiles.
         """
         started = time.perf_counter()
-        found = executables.obtain(self.store, maker, stablehlo, digest)
+        found = executables.obtain(self.store, maker, stablehlo, digest, others)
         key = executables.executable_key(digest, maker.environment)
         record(self.store, executables.KIND, key)
         _log_lookup(graph, executables.KIND, key, found.level is not None, time.perf_counter() - started)

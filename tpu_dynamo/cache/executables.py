@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,7 +50,7 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class Obtained:
-    """An executable, and the levels of the store that were searched: `disk`, `remote`. level: the one that had it."""
+    """An executable, and the levels that were searched: `disk`, `remote`, `job`. level: the one that had it."""
 
     executable: Any
     level: str | None
@@ -61,12 +63,58 @@ def executable_key(digest: str, environment: Environment) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def obtain(store: Store, maker: Maker, stablehlo: bytes, digest: str) -> Obtained:
-    """Return a program's executable, from the store or compiled and then kept there. Raises what XLA raises."""
+class Others(Protocol):
+    """The other processes of a job, of which one makes an executable for all."""
+
+    def receive(self, key: str) -> bytes | None:
+        """Return the executable of a key that another process made; None if it is this one's to make."""
+        ...
+
+    def publish(self, key: str, executable: bytes) -> None:
+        """Give the others an executable that this process made or has."""
+        ...
+
+    def fail(self, key: str, why: str) -> None:
+        """Tell the others why there is no executable."""
+        ...
+
+
+def obtain(store: Store, maker: Maker, stablehlo: bytes, digest: str, others: Others | None = None) -> Obtained:
+    """Return a program's executable, from the store or compiled and then kept there. Raises what XLA raises.
+
+    others: the job's other processes, one of which compiles what the store does not have.
+    """
     key = executable_key(digest, maker.environment)
     executable = _load(store, maker, key)
     if executable is not None:
+        if others is not None:
+            others.publish(key, maker.serialise(executable))
         return Obtained(executable, "disk", ("disk",))
+    if others is not None:
+        data = others.receive(key)
+        if data is not None:
+            executable = maker.deserialise(data)
+            if store.may_write() and store.get(KIND, key) is None:
+                _keep(store, maker, key, digest, executable, 0.0)
+            return Obtained(executable, "job", ("disk", "job"))
+        with telling(others, key):
+            found = _make(store, maker, key, stablehlo, digest)
+        others.publish(key, maker.serialise(found.executable))
+        return found
+    return _make(store, maker, key, stablehlo, digest)
+
+
+@contextmanager
+def telling(others: Others, key: str) -> Iterator[None]:
+    """Tell the others of an error within the context, for which they would wait."""
+    try:
+        yield
+    except RuntimeError as error:
+        others.fail(key, str(error))
+        raise
+
+
+def _make(store: Store, maker: Maker, key: str, stablehlo: bytes, digest: str) -> Obtained:
     with store.exclusive(KIND, key):
         # Another process may have made it in the meantime.
         executable = _load(store, maker, key)

@@ -13,6 +13,7 @@ from tpu_dynamo_lowering import (
     Computed,
     Given,
     Literal,
+    MeshGroup,
     Number,
     Output,
     Program,
@@ -60,6 +61,7 @@ def encode(program: Program) -> dict[str, bytes]:
         "random_keys": program.random_keys,
         "custom_calls": list(program.custom_calls),
         "storage_offsets": program.storage_offsets,
+        "replicas": program.replicas,
     }
     return {
         "description": json.dumps(described, separators=(",", ":")).encode(),
@@ -84,6 +86,7 @@ def decode(sections: Mapping[str, bytes]) -> Program:
         random_keys=int(described["random_keys"]),
         custom_calls=tuple(map(str, described["custom_calls"])),
         storage_offsets=tuple((int(position), int(offset)) for position, offset in described["storage_offsets"]),
+        replicas=int(described["replicas"]),
     )
 
 
@@ -108,6 +111,8 @@ def _output(output: Output) -> list[Any]:
         return ["given", output.position]
     if isinstance(output, Number):
         return ["number", output.result]
+    if isinstance(output, MeshGroup):
+        return ["mesh group", output.position, output.dimension]
     if isinstance(output, Sparse):
         return ["sparse", list(map(list, output.terms)), list(output.shape), output.gaps]
     # JSON has no infinity, and its numbers would lose which kind they are of.
@@ -126,6 +131,8 @@ def _read_output(fields: list[Any]) -> Output:
         return Given(int(values[0]))
     if kind == "number":
         return Number(int(values[0]))
+    if kind == "mesh group":
+        return MeshGroup(int(values[0]), int(values[1]))
     if kind == "sparse":
         terms, shape, gaps = values
         return Sparse(tuple((int(i), int(v)) for i, v in terms), tuple(map(int, shape)), bool(gaps))

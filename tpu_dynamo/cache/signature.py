@@ -25,7 +25,7 @@ from ..options import Options
 from ..version import versions
 
 # Raised when a program or its entry is made or read in another way.
-_SCHEMA = 2
+_SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def signature(
     donates: bool,
     frame: Frame,
     handed_out: int | None = 0,
+    replicas: int = 0,
 ) -> Signature:
     """Return the signature of a graph that `prepare` returned, with `sizes` in the place of its symbols.
 
@@ -97,7 +98,7 @@ def signature(
     recognise.
     """
     text = "\n".join(canonical(graph_module, sizes))
-    key_parts = {"graph": _digest(text), **conditions(options, platform, donates, handed_out, fast_memory)}
+    key_parts = {"graph": _digest(text), **conditions(options, platform, donates, handed_out, fast_memory, replicas)}
 
     def explain() -> Mapping[str, Any]:
         # Operators without their numbers: equal for one piece of code on tensors of other sizes.
@@ -119,7 +120,12 @@ def signature(
 
 
 def conditions(
-    options: Options, platform: str, donates: bool, handed_out: int | None = 0, fast_memory: int | None = None
+    options: Options,
+    platform: str,
+    donates: bool,
+    handed_out: int | None = 0,
+    fast_memory: int | None = None,
+    replicas: int = 0,
 ) -> dict[str, Any]:
     """Return the key parts besides the graph. Raises NoStableKey where a lowering was registered from outside."""
     return {
@@ -128,6 +134,7 @@ def conditions(
         "donates": donates,
         "handed out": handed_out,
         "fast memory": fast_memory,
+        "replicas": replicas,
         "options": keyed_options(options),
         "settings": fingerprint.settings(),
         **surroundings(),

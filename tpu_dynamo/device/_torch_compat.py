@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._dynamo.eval_frame import skip_code
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.utils import _pytree as pytree
@@ -25,8 +26,10 @@ __all__ = [
     "overloads_with_prefix",
     "owner_of_private_use",
     "pytree",
+    "register_backend",
     "reset_tensor",
     "take_private_use",
+    "unseen_by_dynamo",
     "without_autocast",
 ]
 
@@ -88,6 +91,36 @@ def answer(functions: Mapping[str, Callable[..., Any]]) -> None:
     for name, function in functions.items():
         getattr(torch._C, name)  # raises if PyTorch has renamed it
         setattr(torch._C, name, function)
+
+
+def unseen_by_dynamo(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function after telling Dynamo to leave its frames alone, which costs a call nothing."""
+    skip_code(function.__code__)
+    return function
+
+
+def register_backend(name: str, device: str, create: Callable[..., Any]) -> None:
+    """Make a backend known to torch.distributed, where PyTorch has that, as a device's own.
+
+    Groups that have it use it by default, as DDP's C++ asks: torch takes gloo, which they may not have, where the
+    backend was not chosen by its name alone.
+    """
+    if not torch.distributed.is_available():
+        return
+    from torch.distributed import distributed_c10d  # not on every platform
+
+    distributed_c10d.Backend.register_backend(name, create, extended_api=True, devices=[device])
+    make = distributed_c10d._new_process_group_helper
+
+    @functools.wraps(make)
+    def made(*args: Any, **kwargs: Any) -> Any:
+        found = make(*args, **kwargs)
+        group = found[0]
+        if isinstance(group, torch.distributed.ProcessGroup) and torch.device(device) in group._device_types:
+            group._set_default_backend(torch.distributed.ProcessGroup.BackendType.CUSTOM)
+        return found
+
+    distributed_c10d._new_process_group_helper = made
 
 
 def library(namespace: str, key: str = "PrivateUse1") -> torch.library.Library:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,8 +25,13 @@ def _kernel(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return enter
 
 
+def own_index() -> int:
+    """Return the number of the process on its host, by which scripts for torchrun name the one device that it has."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def _check_index(device: torch.device | None) -> None:
-    if device is not None and device.index not in (None, 0):
+    if device is not None and device.index not in (None, 0) and device.index != own_index():
         raise RuntimeError(f"device {device} does not exist: PyTorch gives Python devices the one index 0")
 
 
@@ -101,6 +107,18 @@ def copy_from(self: torch.Tensor, dst: torch.Tensor, non_blocking: bool = False)
     else:
         convert(self, dst)
     return dst
+
+
+def to_copy(self: torch.Tensor, **options: Any) -> torch.Tensor:
+    """Return a copy of a device tensor with another dtype, device or memory format; it has its values at once.
+
+    PyTorch would put a copy that need not be waited for (`non_blocking`) into page-locked memory, which PJRT does not
+    have, and fail for want of its allocator. It is registered by itself, since wrapping it as the others are would add
+    9 us to the 16 us of a copy.
+    """
+    if options.get("non_blocking"):
+        options["non_blocking"] = False
+    return as_view(aten._to_copy.default, self, **options)
 
 
 @_kernel("_copy_from_and_resize")

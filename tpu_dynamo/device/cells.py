@@ -33,9 +33,13 @@ class Cell:
 
 
 class DeviceStorage(torch.UntypedStorage):
-    """A storage of the device. It has no address in the host's memory: its number stands for one."""
+    """A storage of the device. It has no address in the host's memory: its number stands for one.
+
+    freed: True after `resize_(0)`, until it gets memory again.
+    """
 
     cell: Cell | None = None
+    freed = False
 
     def data_ptr(self) -> int:
         """Return a number that no other live storage has."""

@@ -11,7 +11,7 @@ import torch
 from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import NoStableKey, Output, Program, TensorSpec, lower, trace
-from tpu_dynamo_runtime import Buffer, Client, Copying, Launch, PooledProgram, Result, client
+from tpu_dynamo_runtime import Buffer, Client, Copying, Launch, PooledProgram, Result, Span, client
 
 from ..cache.settings import cache_settings
 from ..cache.signature import Frame, signature
@@ -69,19 +69,23 @@ class DeviceProgram:
         return self.launch([*operands, *self.constants])
 
 
-def compile_program(function: Callable[..., Any], specs: Sequence[Spec]) -> DeviceProgram:
+def compile_program(
+    function: Callable[..., Any], specs: Sequence[Spec], span: Span = (), place: str = ""
+) -> DeviceProgram:
     """Trace a function on tensors of (shape, stride, dtype) and compile it, outside of whatever modes are on.
 
-    Raises UnsupportedOp for what has no lowering, and what `function` raises.
+    span: the ranks that run it together, if it has collectives, which name positions among them. place: the user's line
+    that does. Raises UnsupportedOp for what has no lowering, what `function` raises, and what `Session.load_operator`
+    does.
     """
-    return in_fresh_thread(lambda: _compile(function, specs))
+    return in_fresh_thread(lambda: _compile(function, specs, span, place))
 
 
-def _compile(function: Callable[..., Any], specs: Sequence[Spec]) -> DeviceProgram:
+def _compile(function: Callable[..., Any], specs: Sequence[Spec], span: Span, place: str) -> DeviceProgram:
     device = device_client()
-    program = _program_of(trace(function, specs), device)
+    program = _program_of(trace(function, specs), device, len(span))
     return DeviceProgram(
-        launch(session().load_operator(device, program), program),
+        launch(session().load_operator(device, program, span, place), program),
         [(argument.position, argument.spec.order) for argument in program.arguments[: program.inputs]],
         program.results,
         program.outputs,
@@ -90,11 +94,11 @@ def _compile(function: Callable[..., Any], specs: Sequence[Spec]) -> DeviceProgr
     )
 
 
-def _program_of(graph_module: GraphModule, device: Client) -> Program:
+def _program_of(graph_module: GraphModule, device: Client, replicas: int) -> Program:
     """Return the program of a traced operator, from the cache that the environment names or lowered."""
     cache = session().cache(cache_settings())
     if cache is None:
-        return _lower(graph_module, device)
+        return _lower(graph_module, device, replicas)
     try:
         signed = signature(
             graph_module,
@@ -104,19 +108,24 @@ def _program_of(graph_module: GraphModule, device: Client) -> Program:
             fast_memory=device.fast_memory,
             options=Options(),
             donates=False,
+            replicas=replicas,
             frame=Frame(),
         )
     except NoStableKey as why:
         cache.count_unnameable(None, why)
-        return _lower(graph_module, device)
+        return _lower(graph_module, device, replicas)
     with cache.program(None, device.platform, signed) as slot:
-        return slot.program or slot.keep(_lower(graph_module, device))
+        return slot.program or slot.keep(_lower(graph_module, device, replicas))
 
 
-def _lower(graph_module: GraphModule, device: Client) -> Program:
-    precision = torch.get_float32_matmul_precision()
+def _lower(graph_module: GraphModule, device: Client, replicas: int) -> Program:
     program = lower(
-        graph_module, {}, platform=device.platform, fast_memory=device.fast_memory, matmul_precision=precision
+        graph_module,
+        {},
+        platform=device.platform,
+        fast_memory=device.fast_memory,
+        matmul_precision=torch.get_float32_matmul_precision(),
+        replicas=replicas,
     )
     session().statistics.count("lowerings")
     return program

@@ -12,11 +12,20 @@ import torch
 from tpu_dynamo_lowering import with_code
 
 from . import aten, torch_module
-from ._torch_compat import NAME, answer, library, overloads_with_prefix, owner_of_private_use, take_private_use
+from ._torch_compat import (
+    NAME,
+    answer,
+    library,
+    overloads_with_prefix,
+    owner_of_private_use,
+    take_private_use,
+    unseen_by_dynamo,
+)
 from .accelerator import ANSWERS
 from .attention import register_attention
 from .autocast import register_autocast
 from .barriers import register_barriers
+from .distributed import register_distributed
 from .eager import Eager
 from .grouped import register_grouped_mm
 from .overrides import overrides
@@ -65,12 +74,14 @@ def register() -> None:
         own = library("aten")
         for name, kernel in {**aten.KERNELS, **overrides(eager)}.items():
             own.impl(name, torch.compiler.disable(kernel))
+        own.impl("_to_copy", unseen_by_dynamo(aten.to_copy))
         # ATen would split these into calls on single tensors; here the whole list is one program.
         for name in overloads_with_prefix("_foreach_") + overloads_with_prefix("_fused_"):
             if not name.endswith("out") and not name.startswith(_NO_OPTIMIZERS):
                 own.impl(name, _call_of(eager, name))
         definition = torch.library.Library("tpu_dynamo", "DEF")
         register_barriers(definition)
+        register_distributed(definition)
         operators = register_grouped_mm(definition) + register_attention(definition)
         operators += register_autocast() + register_recurrent()
         _libraries.extend((all_operators, own, definition, *operators))

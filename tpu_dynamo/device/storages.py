@@ -54,6 +54,31 @@ def _set_from_file(self: DeviceStorage, *args: Any) -> None:
     self.cell = Cell(put_host(data, (0,)), tuple(data.shape), torch.uint8)
 
 
+def _size(self: DeviceStorage) -> int:
+    """Return the bytes that the storage may hold: none while it is freed."""
+    return 0 if self.freed and self.cell is None else self.nbytes()
+
+
+def _resize(self: DeviceStorage, size: int) -> DeviceStorage:
+    """Drop the memory for size 0, so that tensors keep their shapes and have no values; take it again for another.
+
+    Memory that is taken again has no values until something is written to it. A storage that grows keeps its values.
+    Raises RuntimeError for a size between: the memory of a buffer cannot be cut.
+    """
+    if size == 0:
+        self.cell, self.freed = None, True
+        return self
+    if 0 < size < self.nbytes():
+        raise RuntimeError(
+            f"a storage of {self.nbytes()} bytes on the device {NAME!r} can be resized to 0 or made larger, not to "
+            f"{size}\n  try: clone() the part of the tensor that is to stay"
+        )
+    self.freed = False
+    if size > self.nbytes():
+        new_tensor((0,), None, torch.uint8).set_(self).resize_(size)
+    return self
+
+
 def _tag(storage: Any) -> str | None:
     return f"{NAME}:0" if storage.device.type == NAME else None
 
@@ -73,6 +98,8 @@ def register_storages() -> None:
         "clone": _clone,
         "__deepcopy__": _deepcopy,
         "cpu": _cpu,
+        "size": _size,
+        "resize_": _resize,
         "_write_file": _write_file,
         "_set_from_file": _set_from_file,
     }

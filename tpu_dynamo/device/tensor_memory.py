@@ -101,9 +101,16 @@ def _conjugate_or_negate(tensor: torch.Tensor, buffer: Buffer, order: MemoryOrde
 
 
 def _allocated_cell(tensor: torch.Tensor) -> Cell:
-    """Return the memory behind a tensor; zeros, now allocated, if nothing was written to it."""
+    """Return the memory behind a tensor; zeros, now allocated, if nothing was written to it.
+
+    Raises RuntimeError for a storage that was freed by `resize_(0)`.
+    """
     cell = cell_of(tensor)
     if cell is None:
+        if tensor.untyped_storage().freed:  # pyright: ignore[reportAttributeAccessIssue]
+            raise RuntimeError(
+                f"a tensor of shape {tuple(tensor.shape)} on the device has no memory: its storage was resized to 0"
+            )
         count = tensor.untyped_storage().nbytes() // tensor.dtype.itemsize
         cell = Cell(put_host(torch.zeros(count, dtype=tensor.dtype, device="cpu"), (0,)), (count,), tensor.dtype)
         set_cell(tensor, cell)

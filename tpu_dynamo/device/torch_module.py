@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import types
 from typing import Any
@@ -27,7 +28,7 @@ def init() -> None:
 
 
 def device_count() -> int:
-    """Return 1: PyTorch gives a device made in Python one index."""
+    """Return 1: PyTorch gives a device made in Python one index, and a process of torchrun's has one chip."""
     return 1
 
 
@@ -37,9 +38,12 @@ def current_device() -> int:
 
 
 def set_device(device: Any) -> None:
-    """Choose the current device. Raises RuntimeError for an index other than 0."""
+    """Choose the current device: 0, or the process's number on its host, as scripts for torchrun do.
+
+    Whichever it is, the process's chip is tpu:0. Raises RuntimeError for another index.
+    """
     chosen = device if isinstance(device, int) else torch.device(device).index or 0
-    if chosen not in (0, -1):
+    if chosen not in (0, -1, int(os.environ.get("LOCAL_RANK", "0"))):
         raise RuntimeError(f"device tpu:{chosen} does not exist: there is tpu:0")
 
 

@@ -69,8 +69,11 @@ def load_program(
     CompilationFailed for what XLA refuses, OptionError for a flag.
     """
     started = time.perf_counter()
+    span = graph.span if isinstance(graph, PreparedGraph) else ()
     with explaining_xla(client.platform, program, artifacts):
-        loaded = session().load(client, program, options.max_executables, cache, artifacts.name, options.xla_flags)
+        loaded = session().load(
+            client, program, options.max_executables, cache, artifacts.name, options.xla_flags, span
+        )
     times = {"lowering": lowering_seconds, "xla": time.perf_counter() - started}
     record_event("stages", lambda: {"graph": artifacts.name, "seconds": times})
     artifacts.observe("optimised.hlo", lambda: client.optimised_hlo(loaded.loaded()))

@@ -59,6 +59,7 @@ def sign_graph(graph: PreparedGraph, sizes: Sizes, target: Target, options: Opti
         options=options,
         donates=graph.on_device,
         handed_out=graph.handed_out,
+        replicas=len(graph.span),
         frame=graph.frame,
     )
 
@@ -87,6 +88,7 @@ def lower_graph(
             matmul_precision=torch.get_float32_matmul_precision(),
             donates=graph.on_device,
             handed_out=graph.handed_out,
+            replicas=len(graph.span),
             observe=artifacts.observe,
         )
     except LoweringFailed as failure:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Computed, Given, Literal, Number, Program, Sparse, UnsupportedInput, View
+from tpu_dynamo_lowering import Computed, Given, Literal, MeshGroup, Number, Program, Sparse, UnsupportedInput, View
 from tpu_dynamo_runtime import Executable, items_at
 
 from ..device.device_executable import DeviceExecutable
@@ -44,6 +44,7 @@ class _WithGraphOutputs:
         sharing = Counter(output.result for output in program.outputs if isinstance(output, Computed | View))
         self._views = [(i, o, sharing[o.result] == 1) for i, o in enumerate(program.outputs) if isinstance(o, View)]
         self._numbers = [i for i, output in enumerate(program.outputs) if isinstance(output, Number)]
+        self._groups = [(i, output) for i, output in enumerate(program.outputs) if isinstance(output, MeshGroup)]
         self._sparse = [(i, output) for i, output in enumerate(program.outputs) if isinstance(output, Sparse)]
         literals, results = count(), len(self._literals)
         inputs = results + len(program.results)
@@ -51,7 +52,8 @@ class _WithGraphOutputs:
             [
                 next(literals) if isinstance(output, Literal)
                 else inputs + output.position if isinstance(output, Given)
-                else results if isinstance(output, Sparse)
+                else results if isinstance(output, Sparse)  # another takes its place
+                else inputs + output.position if isinstance(output, MeshGroup)
                 else results + output.result
                 for output in program.outputs
             ]
@@ -78,6 +80,8 @@ class _WithGraphOutputs:
             outputs[i] = outputs[i].as_strided(view.shape, view.stride, view.offset)
             if alone:  # as in `Executable._finish`: no view to autograd
                 outputs[i] = outputs[i].detach()
+        for i, group in self._groups:
+            outputs[i] = outputs[i].get_group(group.dimension)
         for i in self._numbers:
             outputs[i] = outputs[i].item()
         for i, sparse in self._sparse:

@@ -12,6 +12,7 @@ import sympy
 from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import SizeSource, prepare, readable, size_sources, user_line
+from tpu_dynamo_runtime import Span
 
 from .._torch_compat import (
     forward_returns,
@@ -26,6 +27,7 @@ from .._torch_compat import (
 from ..artifacts import Artifacts
 from ..cache.signature import Frame
 from ..device import NAME as DEVICE
+from ..distributed.meshes import span_collectives
 from ..formatting import format_count
 from .freezing import FrozenModule, check_role, freezable, freeze
 
@@ -43,8 +45,9 @@ class PreparedGraph:
     name: as in logs and dump folders. role: `forward`, `backward`, `inference` or `step`. module: what is lowered.
     eager: the same graph for PyTorch, should the options allow it to run there. on_device: True if its tensors are on
     torch.device("tpu"). static: the positions of inputs that are the same at every call: parameters and buffers.
-    returned: how many outputs of a forward graph the caller gets; the others only its backward graph reads. frame: the
-    code that it was captured from. forms: what it was before, for dump folders and traces: file name to writer.
+    returned: how many outputs of a forward graph the caller gets; the others only its backward graph reads. span: the
+    ranks that run the graph together, if it has collectives, which then name positions among them. frame: the code that
+    it was captured from. forms: what it was before, for dump folders and traces: file name to writer.
     """
 
     name: str
@@ -54,6 +57,7 @@ class PreparedGraph:
     on_device: bool
     static: Collection[int] = ()
     returned: int | None = None
+    span: Span = ()
     frame: Frame = field(default_factory=Frame)
     forms: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
@@ -111,17 +115,21 @@ def prepare_graph(
 ) -> PreparedGraph:
     """Make a graph of AOTAutograd's ready for lowering; called while AOTAutograd compiles it.
 
-    role: `forward`, `backward` or `inference`. forms: what it was before AOTAutograd.
+    role: `forward`, `backward` or `inference`. forms: what it was before AOTAutograd. Raises UnsupportedInput and
+    IrregularGroups for collectives of which the other ranks' part cannot be known.
     """
+    module = prepare(graph_module)
+    span = span_collectives(module)
     return PreparedGraph(
         name=name,
         role=role,
-        module=prepare(graph_module),
+        module=module,
         eager=graph_module,
         # Not by the inputs of Dynamo's graph: it may make tensors on the device, or take them in lists.
         on_device=any(tensor.device.type == DEVICE for tensor in graph_tensors(graph_module)),
         static=static_inputs(graph_module, backward=role == "backward"),
         returned=forward_returns() if role == "forward" else None,
+        span=span,
         frame=frame or Frame(),
         forms={**(forms or {}), "aot.fx.py": lambda: readable(graph_module)},
     )

@@ -31,7 +31,7 @@ def specialise(graph: PreparedGraph, sizes: Sizes, options: Options) -> tuple[Bo
         program, key = program_of(graph, sizes, client, options, cache, artifacts)
         seconds = time.perf_counter() - started
         run = load_program(client, program, graph, options, cache, artifacts, seconds)
-    if key is None or sizes:
+    if key is None or sizes or graph.span:  # a record would have to say which ranks the reader is to span
         return run, None
     return run, GraphRecord(graph.role, key, graph.on_device, tuple(sorted(graph.static)), graph.returned)
 

@@ -15,6 +15,7 @@ from tpu_dynamo_lowering import readable
 from .._torch_compat import FakeTensorMode, frame_function, gradient_has_hooks, mark_stepped, unset_fake_temporarily
 from ..artifacts import next_name
 from ..cache.signature import Frame
+from ..distributed.meshes import span_collectives
 from ..graph.prepare import BoxedCallable, PreparedGraph
 from ..session import session
 from . import optimizers
@@ -128,13 +129,14 @@ class StepGraph:
         session().statistics.count("graphs", "step")
         with unset_fake_temporarily():
             graph_module, fresh = whole_step(both, trained, inputs)
+            span = span_collectives(graph_module)
         forms = {
             "dynamo.fx.py": lambda: readable(self._graph_module),
             "joint.fx.py": lambda: readable(both.graph_module),
             "step.fx.py": lambda: readable(graph_module),
         }
         step = PreparedGraph(
-            next_name("step"), "step", graph_module, graph_module, True, frame=self._frame, forms=forms
+            next_name("step"), "step", graph_module, graph_module, True, span=span, frame=self._frame, forms=forms
         )
         return self._compile_step(step), fresh
 

@@ -1,0 +1,69 @@
+"""Several processes as torchrun starts them: collectives, compiled models, what is compiled once, and faults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from .ranks import all_passed, run_ranks
+
+HERE = Path(__file__).parent
+
+
+def compiles(output: str) -> int:
+    return int(output.split("RESULT ")[1].split()[0])
+
+
+def test_every_eager_collective_over_two_ranks():
+    all_passed(run_ranks(HERE / "eager_cases.py", 2))
+
+
+def test_programs_of_several_ranks_are_compiled_by_the_first_of_them_and_once():
+    first = run_ranks(HERE / "compiled_cases.py", 2)
+    all_passed(first)
+    # What rank 1 compiles itself reads its own shards out of whole parameters: their offsets are in such programs.
+    assert 3 * compiles(first[1].output) < compiles(first[0].output)
+    assert "'job': " in first[1].output
+    again = run_ranks(HERE / "compiled_cases.py", 2)
+    all_passed(again)
+    assert [compiles(each.output) for each in again] == [0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["eager_cases.py", "compiled_cases.py"])
+def test_four_ranks(script):
+    all_passed(run_ranks(HERE / script, 4, seconds=300))
+
+
+def test_different_programs_are_an_error_on_all_ranks_that_shows_the_difference():
+    for rank, ended in enumerate(run_ranks(HERE / "fault_cases.py", 2, "differ")):
+        assert ended.status == 0, f"rank {rank}: {ended.output}"
+        compiled, eager = ended.output.split("rank 0 and rank 1 are to run different programs together")[1:]
+        assert "-stablehlo.add" in compiled and "+stablehlo.multiply" in compiled
+        assert compiled.count("fault_cases.py:26/aten") > 1  # the branch
+        assert "tensor<5xf32>" in eager and "fault_cases.py:34" in eager
+        assert "TPU601" in eager and "then [2.0, 2.0]" in eager
+
+
+@pytest.mark.slow
+def test_a_rank_that_ends_early_is_named():
+    waiting, early = run_ranks(HERE / "fault_cases.py", 2, "ended")
+    assert early.status == 0
+    assert "True rank 1 did not come" in waiting.output and "its process has ended" in waiting.output
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_ends_the_others_by_its_name():
+    waiting, killed = run_ranks(HERE / "fault_cases.py", 2, "killed", seconds=60)
+    assert killed.status == -9
+    assert waiting.status != 0 and "rank 1 died" in waiting.output
+
+
+@pytest.mark.slow
+def test_a_run_works_after_rank_0_was_killed_while_it_compiled(tmp_path):
+    environment = {"TPU_DYNAMO_CACHE_DIR": str(tmp_path), "KILL_RANK_0": "1"}
+    assert all(each.status for each in run_ranks(HERE / "compiled_cases.py", 2, environment=environment))
+    assert any(os.scandir(tmp_path))
+    all_passed(run_ranks(HERE / "compiled_cases.py", 2, environment={**environment, "KILL_RANK_0": ""}))

@@ -1,0 +1,32 @@
+"""torch.distributed for the device: its backend's name, and operators that its programs have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ._torch_compat import NAME, register_backend
+
+BACKEND = "tpu_dist"
+
+
+def _create(*given: Any) -> Any:
+    from ..distributed.process_group import create  # what only distributed programs need
+
+    return create(*given)
+
+
+def _fake(values: Sequence[int]) -> torch.Tensor:
+    return torch.empty((), dtype=torch.int64, device="cpu")
+
+
+def register_distributed(definition: torch.library.Library) -> None:
+    """Make `tpu_dist` the device's backend for process groups, and define in `definition` what programs ask ranks.
+
+    `value_of_rank` is the number that a list has at the position of the rank that computes.
+    """
+    definition.define("value_of_rank(int[] values) -> Tensor")
+    torch.library.register_fake("tpu_dynamo::value_of_rank", _fake, lib=definition)
+    register_backend(BACKEND, NAME, _create)
