@@ -28,6 +28,12 @@ _NUMPY = {
 _PLAIN = (bool, int, float, str, enum.Enum, type(None))
 
 
+class _NoBackend:
+    """Stands for the backend, of no platform, that lowering would start to ask it for its version."""
+
+    platform = runtime_type = "none"
+
+
 def lower_function(function: Callable[..., Any], operands: Sequence[jax.ShapeDtypeStruct], platform: str) -> ir.Module:
     """Lower `function` on `operands` to a StableHLO module with one `@main`, for one platform.
 
@@ -46,7 +52,7 @@ def lower_function(function: Callable[..., Any], operands: Sequence[jax.ShapeDty
             in_avals=closed.in_avals,
             ordered_effects=[],
             platforms=[platform],
-            backend=None,
+            backend=_NoBackend(),
             axis_context=sharding_impls.ShardingContext(num_devices=1),
             donated_args=[False] * len(operands),
             lowering_parameters=jax_mlir.LoweringParameters(),

@@ -8,8 +8,10 @@ import torch
 from jax import Array
 
 from ..table import foreign_kernel, kernel
+from ..target import ANY, Target
+from .attention_choice import chosen_attention, chosen_gradients
 from .dtypes import wide
-from .scaled_dot_products import attend, attention_gradients, attention_of
+from .scaled_dot_products import attention_of
 
 aten = torch.ops.aten
 
@@ -29,18 +31,18 @@ def flash_attention_for_cpu(
     *,
     attn_mask: Array | None = None,
     scale: float | None = None,
-    fast_memory: int | None = None,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array]:
     """Compute scaled dot-product attention, by two products and a softmax, and the log of each softmax denominator.
 
     query: [batch, heads, queries, head]; key, value: [batch, key heads, keys, head], whose heads are shared where the
     query has more. Results: one like `query`, and [batch, heads, queries]. The dispatcher chooses this overload for CPU
-    tensors; the algorithm of its CPU kernel is not used. fast_memory: the target's, by which queries are taken in
-    blocks. Raises NotImplementedError with dropout.
+    tensors; the algorithm of its CPU kernel is not used. compiled_for: by which queries are taken in blocks, or all of
+    it is one kernel. Raises NotImplementedError with dropout.
     Source: ATen `_scaled_dot_product_flash_attention_for_cpu`.
     """
     _refuse_dropout(dropout_p)
-    return attend(query, key, value, attn_mask, is_causal, scale, fast_memory)
+    return chosen_attention(query, key, value, attn_mask, is_causal, scale, compiled_for)
 
 
 @kernel(aten._scaled_dot_product_flash_attention_for_cpu_backward.default)
@@ -56,14 +58,14 @@ def flash_attention_for_cpu_backward(
     *,
     attn_mask: Array | None = None,
     scale: float | None = None,
-    fast_memory: int | None = None,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array, Array]:
     """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved.
 
     Raises NotImplementedError with dropout.
     """
     _refuse_dropout(dropout_p)
-    return attention_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, fast_memory)
+    return chosen_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, compiled_for)
 
 
 @foreign_kernel("tpu_dynamo::attention")
@@ -75,13 +77,13 @@ def attention(
     is_causal: bool = False,
     scale: float | None = None,
     *,
-    fast_memory: int | None = None,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array]:
     """Compute scaled dot-product attention for tensors on the device, and the log of each softmax denominator.
 
     query: [..., heads, queries, head]; the heads of key and value are shared where the query has more.
     """
-    return attend(query, key, value, attn_mask, is_causal, scale, fast_memory)
+    return chosen_attention(query, key, value, attn_mask, is_causal, scale, compiled_for)
 
 
 @foreign_kernel("tpu_dynamo::attention_backward")
@@ -96,10 +98,10 @@ def attention_backward(
     is_causal: bool = False,
     scale: float | None = None,
     *,
-    fast_memory: int | None = None,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array, Array]:
     """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved."""
-    return attention_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, fast_memory)
+    return chosen_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, compiled_for)
 
 
 @kernel(aten._native_multi_head_attention.default)
