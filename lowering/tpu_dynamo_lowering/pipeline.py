@@ -23,6 +23,7 @@ from .layouts import expose_arguments, expose_results
 from .link import link
 from .loop_numbers import carry_numbers
 from .matrix_results import return_matrices
+from .nested_results import flatten_results
 from .products import restore_products
 from .program import Program
 from .randomness import give_keys, replay_draws
@@ -99,6 +100,7 @@ def lower(
 
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
+    flatten_results(graph.graph)
     cast_as_eager(graph, mode)
     restore_strides(graph, mode)
     join_tiles(graph, mode)

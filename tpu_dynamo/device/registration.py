@@ -12,7 +12,15 @@ import torch
 from tpu_dynamo_lowering import with_code
 
 from . import aten, torch_module
-from ._torch_compat import NAME, answer, library, overloads_with_prefix, owner_of_private_use, take_private_use
+from ._torch_compat import (
+    NAME,
+    answer,
+    library,
+    overloads_with_prefix,
+    owner_of_private_use,
+    take_flex_attention,
+    take_private_use,
+)
 from .accelerator import ANSWERS
 from .attention import register_attention
 from .autocast import register_autocast
@@ -72,6 +80,7 @@ def register() -> None:
         definition = torch.library.Library("tpu_dynamo", "DEF")
         register_barriers(definition)
         operators = register_grouped_mm(definition) + register_attention(definition)
+        take_flex_attention()
         operators += register_autocast() + register_recurrent()
         _libraries.extend((all_operators, own, definition, *operators))
         # PJRT has no page-locked memory: pinning for this accelerator, as loaders do, is a copy.
