@@ -107,7 +107,7 @@ def lower(
     offsets = storage_offsets(graph.graph)
     results, outputs, updates = expose_results(graph, mode)
     values = constant_values(graph)
-    name_masks(graph.graph, values)
+    name_masks(graph.graph, values, mode)
     share_heads(graph.graph)
     write_constants(graph, values, mode)
     expand(graph, mode)

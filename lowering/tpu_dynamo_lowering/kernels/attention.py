@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import torch
 from jax import Array
 
+from .. import attention_operators  # noqa: F401  which defines them
 from ..table import foreign_kernel, kernel
 from ..target import ANY, Target
 from .attention_choice import chosen_attention, chosen_gradients
 from .dtypes import wide
 from .scaled_dot_products import attention_of
+from .seen_keys import Seen
 
 aten = torch.ops.aten
 
@@ -102,6 +104,54 @@ def attention_backward(
 ) -> tuple[Array, Array, Array]:
     """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved."""
     return chosen_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, compiled_for)
+
+
+@foreign_kernel("tpu_dynamo_lowering::attention")
+def attention_by_number(
+    query: Array,
+    key: Array,
+    value: Array,
+    scale: float | None = None,
+    left: int | None = None,
+    right: int | None = None,
+    query_segments: Array | None = None,
+    key_segments: Array | None = None,
+    *,
+    compiled_for: Target = ANY,
+) -> tuple[Array, Array]:
+    """Compute scaled dot-product attention to keys of a query's window and segment.
+
+    query: [batch, heads, queries, head]. left, right: how many keys a query sees before and after that of its own
+    number, None for all. query_segments: int[1 or batch, queries]; key_segments: int[1 or batch, keys].
+    """
+    seen = Seen(left, right, _segments(query, query_segments), _segments(query, key_segments))
+    return chosen_attention(query, key, value, None, False, scale, compiled_for, seen)
+
+
+@foreign_kernel("tpu_dynamo_lowering::attention_backward")
+def attention_by_number_backward(
+    grad_out: Array,
+    query: Array,
+    key: Array,
+    value: Array,
+    out: Array,
+    logsumexp: Array,
+    scale: float | None = None,
+    left: int | None = None,
+    right: int | None = None,
+    query_segments: Array | None = None,
+    key_segments: Array | None = None,
+    *,
+    compiled_for: Target = ANY,
+) -> tuple[Array, Array, Array]:
+    """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved."""
+    seen = Seen(left, right, _segments(query, query_segments), _segments(query, key_segments))
+    return chosen_gradients(grad_out, query, key, value, out, logsumexp, None, False, scale, compiled_for, seen)
+
+
+def _segments(query: Array, segments: Array | None) -> Array | None:
+    """Return segments for each batch of a query."""
+    return None if segments is None else jnp.broadcast_to(segments, (query.shape[0], segments.shape[-1]))
 
 
 @kernel(aten._native_multi_head_attention.default)

@@ -95,10 +95,9 @@ class _Call:
         segments = None
         if self._seen.query_segments is not None and self._seen.key_segments is not None:
             given = (self._seen.query_segments, self._seen.key_segments)
-            # Padding is of a segment that no query has.
             padded = (
-                jnp.pad(each.astype(jnp.int32), ((0, 0), (0, -each.shape[-1] % block)), constant_values=fill)
-                for each, block, fill in zip(given, (self._block_q, self._block_kv), (0, -1), strict=True)
+                jnp.pad(each.astype(jnp.int32), ((0, 0), (0, -each.shape[-1] % block)))
+                for each, block in zip(given, (self._block_q, self._block_kv), strict=True)
             )
             segments = tuple(jnp.broadcast_to(each, (*self._lead, each.shape[-1])) for each in padded)
         return self.queries(query), self._keys(key), self._keys(value), segments
@@ -148,7 +147,7 @@ class _Call:
             real = key_numbers < keys
             return real if band is None else band & real
 
-        masked = seen.left is not None or seen.right is not None or (keys % block_kv and not self._lead)
+        masked = seen.left is not None or seen.right is not None or keys % block_kv
         kernel = pallas_compat.Kernel(
             block_q, block_kv, schedule, sees if masked else None, seen.cap,
             self._estimate(int(visible.sum()), products), self._interpret,
