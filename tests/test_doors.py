@@ -19,7 +19,12 @@ PACKAGES = {
     "tpu_dynamo_lowering": ROOT / "lowering" / "tpu_dynamo_lowering",
     "tpu_dynamo_runtime": ROOT / "runtime" / "tpu_dynamo_runtime",
 }
-JAX_DOORS = {"tpu_dynamo_lowering/jax_compat.py", "tpu_dynamo_runtime/pjrt.py", "tpu_dynamo_runtime/topology_worker.py"}
+JAX_DOORS = {
+    "tpu_dynamo_lowering/jax_compat.py",
+    "tpu_dynamo_lowering/pallas_compat.py",
+    "tpu_dynamo_runtime/pjrt.py",
+    "tpu_dynamo_runtime/topology_worker.py",
+}
 MLIR_DOORS = {"tpu_dynamo_lowering/mlir.py"}
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, TypeAdapter, ValidationError
 
-from tpu_dynamo_lowering import with_code
+from tpu_dynamo_lowering import AttentionForm, with_code
 from tpu_dynamo_runtime.xla_flags import XlaFlags
 
 
@@ -56,6 +56,9 @@ class Options:
     autograd_cache: whether torch's AOTAutogradCache stores AOTAutograd's results, for later processes.
     activation_memory_budget: the share, from 0 to 1, of the values that `min_cut` would save that may be saved; below 1
     the backward recomputes more.
+    attention: the form of scaled_dot_product_attention. `plain` is products and a softmax, whose scores are in memory;
+    `fused` is a kernel that never has them, interpreted where there is no TPU, and an error for calls that it cannot
+    compute; `auto` is the kernel on a TPU whose fast memory does not hold the scores of a block of queries.
     xla_flags: flags of XLA and of its plugin by name, as {"xla_tpu_scoped_vmem_limit_kib": 65536}, for the executables
     of these graphs. XLA itself judges names and values, when it compiles; the OptionError has its words. A dict becomes
     pairs of names and text, sorted.
@@ -72,6 +75,7 @@ class Options:
     cache: bool | Literal["read_only"] = field(default=True, metadata={"unkeyed": "changes no executable"})
     cache_dir: Path | None = field(default=None, metadata={"unkeyed": "changes no executable"})
     autograd_cache: bool = field(default=True, metadata={"unkeyed": "changes no executable"})
+    attention: AttentionForm = "auto"
     xla_flags: Annotated[XlaFlags, BeforeValidator(_pairs)] = field(
         default=(), metadata={"unkeyed": "changes no program; part of the compile environment of executables"}
     )

@@ -26,12 +26,14 @@ from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, is_own, named_operation, user_line
 from .survey import survey
 from .table import How, Lowering, all_lowerings
+from .target import AttentionForm
 from .tracing import own_definitions
 
 __all__ = [
     "PATTERNS",
     "TABLE",
     "Argument",
+    "AttentionForm",
     "Computed",
     "Given",
     "How",

@@ -31,6 +31,12 @@ RANKS = "ranks"
 _PLAIN = (bool, int, float, str, enum.Enum, type(None))
 
 
+class _NoBackend:
+    """Stands for the backend, of no platform, that lowering would start to ask it for its version."""
+
+    platform = runtime_type = "none"
+
+
 def lower_function(
     function: Callable[..., Any], operands: Sequence[jax.ShapeDtypeStruct], platform: str, replicas: int = 0
 ) -> ir.Module:
@@ -58,7 +64,7 @@ def lower_function(
             in_avals=closed.in_avals,
             ordered_effects=[],
             platforms=[platform],
-            backend=None,
+            backend=_NoBackend(),
             axis_context=context,
             donated_args=[False] * len(operands),
             lowering_parameters=jax_mlir.LoweringParameters(),

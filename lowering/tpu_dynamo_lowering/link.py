@@ -17,6 +17,8 @@ from .tpu import legalise
 _ACCEPTED = {"builtin", "func", "stablehlo", "chlo"}
 # JAX's words for a primitive, such as `eig`, that a platform does not have.
 _NO_RULE = re.compile(r"MLIR translation rule for primitive '(\w+)' not found for platform (\w+)")
+# The target of kernels that were written in Pallas.
+_MOSAIC = "tpu_custom_call"
 _CONTRACTIONS = {"stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution"}
 _CONSTANTS = {"arith.constant", "chlo.constant"}
 # torch.get_float32_matmul_precision() in StableHLO's words: on TPU the default is one bfloat16 pass.
@@ -99,6 +101,11 @@ def link(
     _finish(module, _PRECISION[matmul_precision])
     if platform == "tpu":
         legalise(module)
+    calls = jax_compat.custom_calls(module)
+    if _MOSAIC in calls:
+        from .pallas_compat import strip_kernels  # Pallas takes a while to import
+
+        strip_kernels(module)
     jax_compat.alias_results(jax_compat.functions(module)["main"], aliases or {})
     try:
         module.operation.verify()
@@ -110,7 +117,7 @@ def link(
     if foreign:
         why = f"operations of {', '.join(sorted(foreign))} are left in the program"
         raise LoweringFailed("linking", why, artifacts={"stablehlo.mlir": jax_compat.as_text(finished)})
-    return Linked(finished, jax_compat.digest(module), jax_compat.custom_calls(module))
+    return Linked(finished, jax_compat.digest(module), calls)
 
 
 def _finish(module: Any, precision: str) -> None:

@@ -23,10 +23,12 @@ from .layouts import expose_arguments, expose_results
 from .link import link
 from .loop_numbers import carry_numbers
 from .matrix_results import return_matrices
+from .nested_results import flatten_results
 from .products import restore_products
 from .program import Program
 from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
+from .target import AttentionForm, Target
 from .tiles import join_tiles
 from .tracing import traced
 from .updates import donate
@@ -80,6 +82,7 @@ def lower(
     platform: str,
     fast_memory: int | None = None,
     matmul_precision: str = "highest",
+    attention: AttentionForm = "auto",
     donates: bool = False,
     handed_out: int | None = 0,
     replicas: int = 0,
@@ -87,25 +90,26 @@ def lower(
 ) -> Program:
     """Lower a functional ATen graph to a StableHLO program, its symbolic sizes bound to numbers.
 
-    graph_module: what `prepare` gave; nodes carry fake tensors in `meta["val"]`; it is left as it is. platform:
-    `cpu`, `cuda` or `tpu`. fast_memory: the bytes that the target has next to its matrix unit, where that is known, for
-    kernels that work in blocks. donates: let the new values of inputs that the graph writes to take the inputs' memory.
-    handed_out: how many of the first outputs the caller gets, None for all; other programs of ours read the rest.
-    replicas: the number of ranks that the graph's collectives name by their positions, 0 for a graph without any.
-    Raises UnsupportedOp with all operators that have no lowering, UnsupportedInput, and LoweringFailed when a stage
-    breaks.
+    graph_module: what `prepare` gave; nodes carry fake tensors in `meta["val"]`; it is left as it is. platform: `cpu`,
+    `cuda` or `tpu`. fast_memory: the bytes that the target has next to its matrix unit, where that is known, for
+    kernels that work in blocks. attention: the form of attention, as in Target. donates: let the new values of inputs
+    that the graph writes to take the inputs' memory. handed_out: how many of the first outputs the caller gets, None
+    for all; other programs of ours read the rest. replicas: the number of ranks that the graph's collectives name by
+    their positions, 0 for a graph without any. Raises UnsupportedOp with all operators that have no lowering,
+    UnsupportedInput, and LoweringFailed when a stage breaks.
     """
     from . import mlir  # torch-mlir: 0.2 s that a process which finds its programs in a cache does not spend
 
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
+    flatten_results(graph.graph)
     cast_as_eager(graph, mode)
     restore_strides(graph, mode)
     join_tiles(graph, mode)
     offsets = storage_offsets(graph.graph)
     results, outputs, updates = expose_results(graph, mode)
     values = constant_values(graph)
-    name_masks(graph.graph, values)
+    name_masks(graph.graph, values, mode)
     share_heads(graph.graph)
     write_constants(graph, values, mode)
     expand(graph, mode)
@@ -117,7 +121,7 @@ def lower(
     if donates:
         updates = donate(updates, arguments, results)
     aliases = {update.argument: update.result for update in updates if update.argument is not None}
-    kernels = mark_kernels(graph.graph, fast_memory)
+    kernels = mark_kernels(graph.graph, Target(platform, fast_memory, matmul_precision, attention))
     observe("rewritten.fx.py", lambda: readable(graph))
     observe("torch.mlir", lambda: mlir.torch_dialect_text(graph, kernels))
     try:

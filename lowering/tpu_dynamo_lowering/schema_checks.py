@@ -11,9 +11,8 @@ import torch
 
 from ._torch_compat import OpOverload
 
-# What a kernel may ask for by keyword, besides what the schema has: the bytes that the target has next to its matrix
-# unit, None where that is not known or does not matter.
-FAST_MEMORY = "fast_memory"
+# What a kernel may ask for by keyword, besides what the schema has: the Target of the program.
+COMPILED_FOR = "compiled_for"
 
 
 @cache
@@ -22,7 +21,7 @@ def mismatch(function: Callable[..., Any], overload: OpOverload) -> str | None:
 
     None if it can. A function of *args or **kwargs binds the arguments itself.
     """
-    given = {name: p for name, p in inspect.signature(function).parameters.items() if name != FAST_MEMORY}
+    given = {name: p for name, p in inspect.signature(function).parameters.items() if name != COMPILED_FOR}
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in given.values()):
         return None
     schema = overload._schema.arguments

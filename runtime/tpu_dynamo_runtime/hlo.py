@@ -17,6 +17,8 @@ _OPERATION_NAME = re.compile(r'\bop_name="((?:[^"\\]|\\.)*)"')
 _PLACE = re.compile(r"(.+?):(\d+)(?:/|$)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _PLAUSIBLE = 2**62
+# What Pallas notes for profilers, the one attribute that XLA prints on several lines.
+_KERNEL_METADATA = re.compile(r"kernel_metadata=\{\n.*?\n\}", re.DOTALL)
 _BITS = re.compile(r"[a-z]+(\d+)")
 
 
@@ -117,7 +119,7 @@ def parse_hlo(text: str) -> Module:
     name, is_entry = "", False
     instructions: dict[str, Instruction] = {}
     root: Instruction | None = None
-    for line in text.splitlines():
+    for line in _KERNEL_METADATA.sub("kernel_metadata={}", text).splitlines():
         if (head := _COMPUTATION.match(line)) is not None:
             name, is_entry, instructions, root = head[2], bool(head[1]), {}, None
         elif line.startswith("}") and root is not None:

@@ -95,7 +95,7 @@ def test_there_are_never_many_blocks():
 def products(fast_memory):
     query = torch.empty(1, 2, 300, 8)
     graph = traced(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), query, query, query)
-    program = lower(prepare(graph), {}, platform="tpu", fast_memory=fast_memory)
+    program = lower(prepare(graph), {}, platform="tpu", fast_memory=fast_memory, attention="plain")
     return jax_compat.as_text(program.stablehlo).count("stablehlo.dot_general"), program.digest
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from tpu_dynamo_lowering.attention_forms import name_masks, share_heads
 from tpu_dynamo_lowering.constants import constant_values
+from tpu_dynamo_lowering.mask_reading import Visible, read_mask
 
 from .graphs import traced
 
@@ -66,16 +67,22 @@ def upper(length, keys):
 
 CAUSAL = [tril, causal_by_positions, causal_by_gather, additive]
 EMPTY = [everything, nothing_added]
-OTHER = [window, least_added, small_added, one_batch_hidden, upper]
+WINDOWS = [window]
+OTHER = [least_added, small_added, one_batch_hidden, upper]
 
 
 def named(function, *args):
     graph_module = traced(function, *args)
-    name_masks(graph_module.graph, constant_values(graph_module))
+    mode = next(node.meta["val"].fake_mode for node in graph_module.graph.nodes if "val" in node.meta)
+    name_masks(graph_module.graph, constant_values(graph_module), mode)
     share_heads(graph_module.graph)
     graph_module.graph.eliminate_dead_code()
     graph_module.graph.lint()
-    return [node for node in graph_module.graph.nodes if "_scaled_dot_product" in str(node.target)]
+    return [
+        node
+        for node in graph_module.graph.nodes
+        if "_scaled_dot_product" in str(node.target) or "tpu_dynamo" in str(node.target)
+    ]
 
 
 def is_causal(node):
@@ -91,7 +98,7 @@ def test_masks_that_mean_causal_or_nothing_are_named_and_no_others(mask, keys):
     assert (node.kwargs.get("attn_mask") is not None) == (mask in OTHER)
 
 
-@pytest.mark.parametrize("mask", [*CAUSAL, *EMPTY, *OTHER])
+@pytest.mark.parametrize("mask", [*CAUSAL, *EMPTY, *WINDOWS, *OTHER])
 def test_the_values_and_gradients_are_eagers(mask):
     inputs = [torch.randn(2, 2, 5, 4, requires_grad=True) for _ in range(3)]
 
@@ -109,6 +116,73 @@ def test_a_mask_that_depends_on_an_input_stays():
     inputs = [torch.randn(2, 2, 5, 4) for _ in range(3)]
     (node,) = named(lambda q, k, v, m: attend(q, k, v, m & tril(5, 5)), *inputs, torch.ones(5, 5, dtype=torch.bool))
     assert not is_causal(node)
+    assert node.kwargs["attn_mask"] is not None
+
+
+LONG = 2**17
+
+
+def by_comparisons(queries, keys, numbers, left=None, right=None, segments=None):
+    """A mask as transformers writes it, of numbers of queries and keys that broadcast together."""
+    rows, columns = numbers[:queries][None, None, :, None], numbers[:keys][None, None, None, :]
+    mask = torch.ones((), dtype=torch.bool)
+    if left is not None:
+        mask = mask & (columns >= rows - left)
+    if right is not None:
+        mask = mask & (rows + right + 1 > columns)
+    if segments is not None:
+        mask = mask & (segments[:, None, :queries, None] == segments[:, None, None, :keys])
+    return mask
+
+
+@pytest.mark.parametrize("bounds", [(4096, 0), (None, 0), (5, 9), (0, None), (None, -3)], ids=str)
+def test_windows_are_read_where_the_mask_would_have_gigabytes(bounds):
+    graph_module = traced(lambda: by_comparisons(LONG, LONG, positions(LONG), *bounds).expand(2, 1, LONG, LONG))
+    (mask,) = graph_module.graph.output_node().args[0]
+    visible = read_mask(mask, constant_values(graph_module), LONG, LONG)
+    assert visible is not None
+    assert visible.band(LONG) == bounds
+    assert visible.segments is None
+
+
+def test_a_band_has_one_width():
+    first = torch.tensor([0, 0, 1, 1])
+    assert Visible(first, torch.tensor([1, 2, 3, 4])).band(4) is None
+    assert Visible(torch.tensor([0, 0, 0, 1]), torch.tensor([1, 2, 3, 4])).band(4) == (2, 0)
+    assert Visible(torch.zeros(4, dtype=torch.int64), torch.full((4,), 4)).band(4) == (None, None)
+
+
+@pytest.mark.parametrize("form", ["plain", "fused"])
+@pytest.mark.parametrize("bounds", [(3, 0), (None, None)], ids=str)
+def test_windows_and_segments_of_an_input_have_eagers_values_and_gradients(bounds, form):
+    inputs = [torch.randn(2, heads, 40, 4) for heads in (6, 2, 2)]
+    segments = torch.arange(40).div(7, rounding_mode="floor") + torch.tensor([[-1], [2**40]])
+
+    def function(q, k, v, segments):
+        mask = by_comparisons(40, 40, positions(40), *bounds, segments)
+        return attend(q, repeated(k), repeated(v), mask)
+
+    (node,) = named(function, *inputs, segments)
+    assert str(node.target) == "tpu_dynamo_lowering.attention.default"
+    assert node.args[1].meta["val"].shape[1] == 2
+
+    def whole(*given):
+        return torch.func.grad_and_value(lambda *given: function(*given).square().sum(), (0, 1, 2))(*given)
+
+    # In one graph, since a backward of its own gets the mask as an input.
+    compiled = torch.compile(whole, backend="tpu", fullgraph=True, options={"attention": form})
+    torch.testing.assert_close(compiled(*inputs, segments), whole(*inputs, segments))
+
+
+@pytest.mark.parametrize("changed", ["order", "float"])
+def test_comparisons_that_mean_something_else_stay(changed):
+    numbers = positions(40) * 17 % 40 if changed == "order" else positions(40)
+
+    def function(q, x):
+        segments = x if changed == "float" else None
+        return attend(q, q, q, by_comparisons(40, 40, numbers, 3, 0, segments))
+
+    (node,) = named(function, torch.randn(1, 2, 40, 4), torch.randn(1, 40))
     assert node.kwargs["attn_mask"] is not None
 
 

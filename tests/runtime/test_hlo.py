@@ -245,3 +245,12 @@ ENTRY %main (t: f32[1000,128], n: s32[4], r: f32[1,128], p: s32[]) -> (f32[4,128
 """
     moved = {row.line: row.bytes_accessed for row in cost_of(text, 0).by_line()}
     assert moved == {1: 4 * 512 + 16 + 4 * 512, 2: 512 + 512}
+
+
+def test_notes_of_kernels_on_several_lines_are_passed_over():
+    notes = ', frontend_attributes={kernel_metadata={\n"xprof_metadata":"{\\"block_q\\": 512}"\n}}'
+    config = ', backend_config={"custom_call_config":{"cost_estimate":{"flops":"230000","bytes_accessed":"1"}}}'
+    text = FUSED.replace('custom_call_target="tpu_custom_call"', f'custom_call_target="tpu_custom_call"{notes}{config}')
+    module = parse_hlo(text)
+    assert set(module.entry.instructions) == set(parse_hlo(FUSED).entry.instructions)
+    assert "cost_estimate" in module.entry.instructions["kernel"].config

@@ -127,6 +127,7 @@ GIVEN = {
     "replicas": {"replicas": 2},
     "partitioner": {"options": Options(partitioner="default")},
     "activation-memory-budget": {"options": Options(activation_memory_budget=0.5)},
+    "attention": {"options": Options(attention="plain")},
 }
 
 
@@ -136,7 +137,7 @@ def test_every_keyed_option_and_target_changes_the_key():
     named = {
         name for given in GIVEN.values() if "options" in given for name in signature.keyed_options(given["options"])
     }
-    assert named == {"partitioner", "activation_memory_budget"}, "a new keyed option wants a case above"
+    assert named == {"partitioner", "activation_memory_budget", "attention"}, "a new keyed option wants a case above"
 
 
 @pytest.mark.parametrize("package", ["torch", "torch-mlir", "jax", "jaxlib", "numpy", "tpu-dynamo", "python"])

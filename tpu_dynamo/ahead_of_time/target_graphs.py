@@ -172,7 +172,8 @@ def lower_model(
             example_inputs = frozen.inputs(example_inputs)
         artifacts = Artifacts(graph.name, folder, graph.forms)
         try:
-            program = lower_graph(graph, graph.sizes(example_inputs), platform, artifacts, fast_memory)
+            sizes = graph.sizes(example_inputs)
+            program = lower_graph(graph, sizes, platform, artifacts, fast_memory, options.attention)
         except UnsupportedOp as unsupported:
             if options.fallback == "eager":
                 log.warning("graph %s will run in eager PyTorch: %s", graph.name, unsupported)

@@ -11,6 +11,7 @@ import torch
 from torch._dynamo.eval_frame import skip_code
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.nn.attention import flex_attention as flex
 from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
 
@@ -28,6 +29,7 @@ __all__ = [
     "pytree",
     "register_backend",
     "reset_tensor",
+    "take_flex_attention",
     "take_private_use",
     "unseen_by_dynamo",
     "without_autocast",
@@ -180,6 +182,27 @@ def as_view(operator: OpOverload, *args: Any, **kwargs: Any) -> torch.Tensor:
 def without_autocast() -> Any:
     """Return a context in which the device's autocast does nothing."""
     return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1))
+
+
+def take_flex_attention() -> None:
+    """Let `flex_attention` take tensors on the device, also in autocast regions.
+
+    PyTorch asks for the device's type by a list in Python, and has autocast rules of its own devices only.
+    """
+    refuse = flex._validate_device
+
+    def validate_device(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        if query.device.type != NAME:
+            refuse(query, key, value)
+
+    flex._validate_device = validate_device
+    operator = torch.ops.higher_order.flex_attention
+
+    @operator.py_impl(torch._C.DispatchKey.AutocastPrivateUse1)
+    def in_autocast(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **kwargs: Any) -> Any:
+        lower = (each.to(torch.get_autocast_dtype(NAME)) for each in (query, key, value))
+        with without_autocast():
+            return operator(*lower, *rest, **kwargs)
 
 
 def overloads_with_prefix(prefix: str) -> list[str]:

@@ -18,6 +18,7 @@ from ._torch_compat import (
     library,
     overloads_with_prefix,
     owner_of_private_use,
+    take_flex_attention,
     take_private_use,
     unseen_by_dynamo,
 )
@@ -83,6 +84,7 @@ def register() -> None:
         register_barriers(definition)
         register_distributed(definition)
         operators = register_grouped_mm(definition) + register_attention(definition)
+        take_flex_attention()
         operators += register_autocast() + register_recurrent()
         _libraries.extend((all_operators, own, definition, *operators))
         # PJRT has no page-locked memory: pinning for this accelerator, as loaders do, is a copy.

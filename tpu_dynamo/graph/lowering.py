@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from tpu_dynamo_lowering import LoweringFailed, NoStableKey, Program, lower
+from tpu_dynamo_lowering import AttentionForm, LoweringFailed, NoStableKey, Program, lower
 
 from ..artifacts import Artifacts
 from ..cache.cache import Cache
@@ -38,14 +38,14 @@ def program_of(
     """
     # Who asks for dumps wants every form, also those that a program from the cache does not take.
     if cache is None or options.dump_dir is not None:
-        return lower_and_count(graph, sizes, target, artifacts), None
+        return lower_and_count(graph, sizes, target, options, artifacts), None
     try:
         signed = sign_graph(graph, sizes, target, options)
     except NoStableKey as why:
         cache.count_unnameable(artifacts.name, why)
-        return lower_and_count(graph, sizes, target, artifacts), None
+        return lower_and_count(graph, sizes, target, options, artifacts), None
     with cache.program(artifacts.name, target.platform, signed) as slot:
-        return slot.program or slot.keep(lower_and_count(graph, sizes, target, artifacts)), signed.key
+        return slot.program or slot.keep(lower_and_count(graph, sizes, target, options, artifacts)), signed.key
 
 
 def sign_graph(graph: PreparedGraph, sizes: Sizes, target: Target, options: Options) -> Signature:
@@ -64,20 +64,27 @@ def sign_graph(graph: PreparedGraph, sizes: Sizes, target: Target, options: Opti
     )
 
 
-def lower_and_count(graph: PreparedGraph, sizes: Sizes, target: Target, artifacts: Artifacts) -> Program:
+def lower_and_count(
+    graph: PreparedGraph, sizes: Sizes, target: Target, options: Options, artifacts: Artifacts
+) -> Program:
     """Lower a graph, and count it in `tpu_dynamo.stats()`. Raises what `lower_graph` raises."""
-    program = lower_graph(graph, sizes, target.platform, artifacts, target.fast_memory)
+    program = lower_graph(graph, sizes, target.platform, artifacts, target.fast_memory, options.attention)
     session().statistics.count("lowerings")
     return program
 
 
 def lower_graph(
-    graph: PreparedGraph, sizes: Sizes, platform: str, artifacts: Artifacts, fast_memory: int | None = None
+    graph: PreparedGraph,
+    sizes: Sizes,
+    platform: str,
+    artifacts: Artifacts,
+    fast_memory: int | None = None,
+    attention: AttentionForm = "auto",
 ) -> Program:
     """Lower a graph with the process's settings. Raises UnsupportedOp, UnsupportedInput and CompilationFailed.
 
-    artifacts: where its forms go, and the folder of a graph that should lower and does not. fast_memory: as `lower`
-    takes it.
+    artifacts: where its forms go, and the folder of a graph that should lower and does not. fast_memory,
+    attention: as `lower` takes them.
     """
     try:
         return lower(
@@ -86,6 +93,7 @@ def lower_graph(
             platform=platform,
             fast_memory=fast_memory,
             matmul_precision=torch.get_float32_matmul_precision(),
+            attention=attention,
             donates=graph.on_device,
             handed_out=graph.handed_out,
             replicas=len(graph.span),

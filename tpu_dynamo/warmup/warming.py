@@ -101,12 +101,12 @@ class Warmer:
             signed = sign_graph(graph, sizes, self._maker, self._options)
         except NoStableKey as why:
             self._cache.count_unnameable(artifacts.name, why)
-            made = None if self._checking else lower_and_count(graph, sizes, self._maker, artifacts)
+            made = None if self._checking else lower_and_count(graph, sizes, self._maker, self._options, artifacts)
             return made, None, False
         with self._cache.program(artifacts.name, platform, signed) as slot:
             if slot.program is not None or self._checking:
                 return slot.program, signed.key, True
-            return slot.keep(lower_and_count(graph, sizes, self._maker, artifacts)), signed.key, False
+            return slot.keep(lower_and_count(graph, sizes, self._maker, self._options, artifacts)), signed.key, False
 
     def _executable(self, artifacts: Artifacts, program: Program) -> tuple[str, bool]:
         """Return the key of a program's executable, and True if it was in the cache. Raises CompilationFailed."""

@@ -7,9 +7,13 @@ import jax.numpy as jnp
 import torch
 from jax import Array
 
+from .. import attention_operators  # noqa: F401  which defines them
 from ..table import foreign_kernel, kernel
+from ..target import ANY, Target
+from .attention_choice import chosen_attention, chosen_gradients
 from .dtypes import wide
-from .scaled_dot_products import attend, attention_gradients, attention_of
+from .scaled_dot_products import attention_of
+from .seen_keys import Seen
 
 aten = torch.ops.aten
 
@@ -29,18 +33,18 @@ def flash_attention_for_cpu(
     *,
     attn_mask: Array | None = None,
     scale: float | None = None,
-    fast_memory: int | None = None,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array]:
     """Compute scaled dot-product attention, by two products and a softmax, and the log of each softmax denominator.
 
     query: [batch, heads, queries, head]; key, value: [batch, key heads, keys, head], whose heads are shared where the
     query has more. Results: one like `query`, and [batch, heads, queries]. The dispatcher chooses this overload for CPU
-    tensors; the algorithm of its CPU kernel is not used. fast_memory: the target's, by which queries are taken in
-    blocks. Raises NotImplementedError with dropout.
+    tensors; the algorithm of its CPU kernel is not used. compiled_for: by which queries are taken in blocks, or all of
+    it is one kernel. Raises NotImplementedError with dropout.
     Source: ATen `_scaled_dot_product_flash_attention_for_cpu`.
     """
     _refuse_dropout(dropout_p)
-    return attend(query, key, value, attn_mask, is_causal, scale, fast_memory)
+    return chosen_attention(query, key, value, attn_mask, is_causal, scale, compiled_for)
 
 
 @kernel(aten._scaled_dot_product_flash_attention_for_cpu_backward.default)
@@ -56,14 +60,14 @@ def flash_attention_for_cpu_backward(
     *,
     attn_mask: Array | None = None,
     scale: float | None = None,
-    fast_memory: int | None = None,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array, Array]:
     """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved.
 
     Raises NotImplementedError with dropout.
     """
     _refuse_dropout(dropout_p)
-    return attention_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, fast_memory)
+    return chosen_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, compiled_for)
 
 
 @foreign_kernel("tpu_dynamo::attention")
@@ -75,13 +79,13 @@ def attention(
     is_causal: bool = False,
     scale: float | None = None,
     *,
-    fast_memory: int | None = None,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array]:
     """Compute scaled dot-product attention for tensors on the device, and the log of each softmax denominator.
 
     query: [..., heads, queries, head]; the heads of key and value are shared where the query has more.
     """
-    return attend(query, key, value, attn_mask, is_causal, scale, fast_memory)
+    return chosen_attention(query, key, value, attn_mask, is_causal, scale, compiled_for)
 
 
 @foreign_kernel("tpu_dynamo::attention_backward")
@@ -96,10 +100,58 @@ def attention_backward(
     is_causal: bool = False,
     scale: float | None = None,
     *,
-    fast_memory: int | None = None,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array, Array]:
     """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved."""
-    return attention_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, fast_memory)
+    return chosen_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, is_causal, scale, compiled_for)
+
+
+@foreign_kernel("tpu_dynamo_lowering::attention")
+def attention_by_number(
+    query: Array,
+    key: Array,
+    value: Array,
+    scale: float | None = None,
+    left: int | None = None,
+    right: int | None = None,
+    query_segments: Array | None = None,
+    key_segments: Array | None = None,
+    *,
+    compiled_for: Target = ANY,
+) -> tuple[Array, Array]:
+    """Compute scaled dot-product attention to keys of a query's window and segment.
+
+    query: [batch, heads, queries, head]. left, right: how many keys a query sees before and after that of its own
+    number, None for all. query_segments: int[1 or batch, queries]; key_segments: int[1 or batch, keys].
+    """
+    seen = Seen(left, right, _segments(query, query_segments), _segments(query, key_segments))
+    return chosen_attention(query, key, value, None, False, scale, compiled_for, seen)
+
+
+@foreign_kernel("tpu_dynamo_lowering::attention_backward")
+def attention_by_number_backward(
+    grad_out: Array,
+    query: Array,
+    key: Array,
+    value: Array,
+    out: Array,
+    logsumexp: Array,
+    scale: float | None = None,
+    left: int | None = None,
+    right: int | None = None,
+    query_segments: Array | None = None,
+    key_segments: Array | None = None,
+    *,
+    compiled_for: Target = ANY,
+) -> tuple[Array, Array, Array]:
+    """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved."""
+    seen = Seen(left, right, _segments(query, query_segments), _segments(query, key_segments))
+    return chosen_gradients(grad_out, query, key, value, out, logsumexp, None, False, scale, compiled_for, seen)
+
+
+def _segments(query: Array, segments: Array | None) -> Array | None:
+    """Return segments for each batch of a query."""
+    return None if segments is None else jnp.broadcast_to(segments, (query.shape[0], segments.shape[-1]))
 
 
 @kernel(aten._native_multi_head_attention.default)

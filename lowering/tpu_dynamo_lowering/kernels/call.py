@@ -16,10 +16,11 @@ from torch.fx import Graph, Node
 from .._torch_compat import pytree
 from ..errors import describe_call, tensors_of
 from ..expand import call_key
-from ..schema_checks import FAST_MEMORY
+from ..schema_checks import COMPILED_FOR
 from ..source_lines import SourceLine, user_line
 from ..subgraphs import operands, subgraph
 from ..table import Lowering, choose
+from ..target import ANY, Target
 from .casts import cast
 from .dtypes import jax_dtype
 
@@ -71,10 +72,10 @@ class KernelCall:
         return tuple(results)
 
 
-def mark_kernels(graph: Graph, fast_memory: int | None = None) -> dict[str, KernelCall]:
+def mark_kernels(graph: Graph, target: Target = ANY) -> dict[str, KernelCall]:
     """Store the KernelCall of each kernel operator in its node's metadata; return the distinct calls by symbol.
 
-    fast_memory: the target's, for kernels that ask for it.
+    target: for kernels that ask for it.
     """
     calls: dict[str, KernelCall] = {}
     for node in graph.nodes:
@@ -84,8 +85,8 @@ def mark_kernels(graph: Graph, fast_memory: int | None = None) -> dict[str, Kern
         # A call's results may have other sizes on another device.
         key = f"{call_key(node)}|{_types(tensors_of(node))}"
         function = lowering.function
-        if FAST_MEMORY in inspect.signature(function).parameters:
-            key, function = f"{key}|{fast_memory}", partial(function, fast_memory=fast_memory)
+        if COMPILED_FOR in inspect.signature(function).parameters:
+            key, function = f"{key}|{target}", partial(function, compiled_for=target)
         if key not in calls:
             calls[key] = _call_of(node, function, key, f"kernel_{len(calls)}_{_name(node)}")
         node.meta[META] = calls[key]

@@ -16,8 +16,6 @@ from torch.fx import GraphModule, Node
 from .._torch_compat import HigherOrderOperator
 from ..table import FOREIGN, HIGHER_ORDER, TABLE, Lowering, higher_order_kernel
 from .casts import cast
-from .scaled_dot_products import repeated_heads
-from .softmax import softmax_with_normaliser
 
 higher_order = torch.ops.higher_order
 
@@ -138,42 +136,3 @@ def map_impl(graph: GraphModule, xs: Sequence[Array], operands: Sequence[Any] = 
 def invoke_subgraph(graph: GraphModule, identifier: str, *operands: Any) -> Any:
     """Run a graph that is called in several places."""
     return run(graph, *operands)
-
-
-@higher_order_kernel(higher_order.flex_attention)
-def flex_attention(
-    query: Array,
-    key: Array,
-    value: Array,
-    score_graph: GraphModule,
-    block_mask: Sequence[Any],
-    scale: float,
-    kernel_options: dict[str, Any],
-    score_operands: Sequence[Any] = (),
-    mask_operands: Sequence[Any] = (),
-) -> tuple[Array, Array, Array]:
-    """Compute attention whose scores one graph changes and another masks, entry by entry.
-
-    query: [batch, heads, queries, head]; key, value: [batch, key heads, keys, head]. Results: the output, the base-2
-    logarithm of each row's softmax denominator and each row's largest score, as PyTorch's own kernel returns them. Both
-    graphs are evaluated over all entries at once, which XLA fuses into the scores.
-    """
-    heads = query.shape[1]
-    key, value = repeated_heads(key, heads), repeated_heads(value, heads)
-    wide = jnp.promote_types(query.dtype, jnp.float32)
-    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=wide) * scale
-    places = [lax.broadcasted_iota(jnp.int32, scores.shape, d) for d in range(4)]
-
-    def everywhere(graph: GraphModule, *each: Array, operands: Sequence[Any]) -> Array:
-        function = lambda *scalars: run(graph, *scalars, *operands)[0]  # noqa: E731
-        flat = jax.vmap(function)(*(x.reshape(-1) for x in each))
-        return flat.reshape(scores.shape)
-
-    scores = everywhere(score_graph, scores, *places, operands=score_operands)
-    mask_graph = block_mask[-1]
-    if isinstance(mask_graph, GraphModule):
-        seen = everywhere(mask_graph, *places, operands=mask_operands)
-        scores = jnp.where(seen, scores, -jnp.inf)
-    probabilities, normaliser = softmax_with_normaliser(scores)
-    output = jnp.einsum("bhqk,bhkd->bhqd", probabilities.astype(value.dtype), value, preferred_element_type=wide)
-    return output.astype(query.dtype), normaliser / np.log(2), jnp.max(scores, axis=-1)

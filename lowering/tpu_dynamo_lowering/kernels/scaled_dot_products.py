@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .dtypes import wide
+from .seen_keys import ALL, Seen
 from .softmax import softmax_with_normaliser
 
 # Scores stay in fast memory if they take no more than so much of it; blocks, of which several are there at a time, may
@@ -24,33 +25,46 @@ class Attention(NamedTuple):
 
     query: [..., key heads, groups, queries, features]; key, value: [..., key heads, keys, features]; mask: None, or
     broadcastable with [..., key heads, groups, queries, keys]. Without groups that dimension is missing in all. group:
-    its letter in the patterns of products, `g` or none. first: the number of the first query.
+    its letter in the patterns of products, `g` or none. seen: besides what the mask says. first: the number of the
+    first query.
     """
 
     query: Array
     key: Array
     value: Array
     mask: Array | None
-    is_causal: bool
+    seen: Seen
     scale: float
     group: str
     first: int = 0
 
-    def scores(self) -> Array:
-        """Compute the scaled and masked scores, [..., queries, keys], in float32 for half precision."""
+    def products(self) -> Array:
+        """Compute the scaled products of queries and keys, [..., queries, keys], in float32 for half precision."""
         # Scaling the query costs a pass over [queries, head]; scaling the scores one over [queries, keys].
         scaled = self.query * jnp.asarray(self.scale, self.query.dtype)
-        scores = self.product("Gqd,kd->Gqk", scaled, self.key)
-        if self.is_causal:
-            queries, keys = scores.shape[-2:]
-            # Aligned at the top left, as PyTorch defines it.
-            seen = jnp.arange(self.first, self.first + queries)[:, None] >= jnp.arange(keys)[None, :]
-            scores = jnp.where(seen, scores, -jnp.inf)
+        return self.product("Gqd,kd->Gqk", scaled, self.key)
+
+    def scores(self, products: Array | None = None) -> Array:
+        """Compute the capped and masked scores, [..., queries, keys]. products: as `products` gives them."""
+        scores = self.seen.capped(self.products() if products is None else products)
+        for visible in (self._band(*scores.shape[-2:]), self._same_segment()):
+            if visible is not None:
+                scores = jnp.where(visible, scores, -jnp.inf)
         if self.mask is None:
             return scores
         if self.mask.dtype == jnp.bool_:
             return jnp.where(self.mask, scores, -jnp.inf)
         return scores + self.mask.astype(scores.dtype)
+
+    def _band(self, queries: int, keys: int) -> Array | None:
+        return self.seen.band(jnp.arange(self.first, self.first + queries)[:, None], jnp.arange(keys)[None, :])
+
+    def _same_segment(self) -> Array | None:
+        queries, keys = self.seen.query_segments, self.seen.key_segments
+        if queries is None or keys is None:
+            return None
+        heads = (1,) * (2 if self.group else 1)
+        return queries.reshape(len(queries), *heads, -1, 1) == keys.reshape(len(keys), *heads, 1, -1)
 
     def edges(self, fast_memory: int | None, arrays: int = 1) -> list[int]:
         """Return where blocks of queries begin, and the number of queries; one block where all scores may stay.
@@ -65,16 +79,27 @@ class Attention(NamedTuple):
         rows = max(int(fast_memory * _BLOCK) // row // _ROWS, -(-queries // _BLOCKS // _ROWS), 1) * _ROWS
         return [*range(0, queries, rows), queries]
 
+    def fits(self, fast_memory: int | None, in_blocks: bool, arrays: int = 1) -> bool:
+        """Tell whether the scores stay in fast memory, of all queries or of the largest block of `edges`."""
+        if fast_memory is None:
+            return True
+        queries, keys = self.query.shape[-2], self.key.shape[-2]
+        rows = self.edges(fast_memory, arrays)[1] if in_blocks else queries
+        row = math.prod(self.query.shape[:-2]) * keys * jnp.promote_types(self.query.dtype, jnp.float32).itemsize
+        return arrays * row * rows <= fast_memory * _WHOLE
+
     def block(self, start: int, stop: int) -> Attention:
-        """Return the attention of the queries from `start` to `stop`, of a causal one to the keys that they see."""
-        seen = min(stop, self.key.shape[-2]) if self.is_causal else self.key.shape[-2]
+        """Return the attention of the queries from `start` to `stop`, to no more keys than the last one may see."""
+        keys, right = self.key.shape[-2], self.seen.right
+        last = keys if right is None else max(min(stop + right, keys), 0)
         mask = self.mask
         if mask is not None and mask.ndim >= 2 and mask.shape[-2] != 1:
             mask = mask[..., start:stop, :]
         if mask is not None and mask.ndim >= 1 and mask.shape[-1] != 1:
-            mask = mask[..., :seen]
-        query, key, value = self.query[..., start:stop, :], self.key[..., :seen, :], self.value[..., :seen, :]
-        return self._replace(query=query, key=key, value=value, mask=mask, first=start)
+            mask = mask[..., :last]
+        query, key, value = self.query[..., start:stop, :], self.key[..., :last, :], self.value[..., :last, :]
+        seen = self.seen.part(slice(start, stop), slice(last))
+        return self._replace(query=query, key=key, value=value, mask=mask, seen=seen, first=start)
 
     def product(self, pattern: str, left: Array, right: Array) -> Array:
         """Multiply arrays by a pattern whose `G` is the dimension of groups, accumulated in float32 or wider."""
@@ -85,25 +110,37 @@ class Attention(NamedTuple):
 
 
 def attention_of(
-    query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool, scale: float | None
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None,
+    is_causal: bool,
+    scale: float | None,
+    seen: Seen = ALL,
 ) -> Attention:
     """Make an Attention in which queries that share a head of keys and values are grouped: none is repeated.
 
     query: [..., heads, queries, features]; key, value: [..., key heads, keys, features], whose heads divide those.
     """
-    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    factor = factor_of(query, scale)
+    seen = seen.causal() if is_causal else seen
     heads = query.shape[-3] if query.ndim >= 3 else 1
     if query.ndim < 3 or key.shape[-3] == value.shape[-3] == heads:
-        return Attention(query, key, value, mask, is_causal, factor, "")
+        return Attention(query, key, value, mask, seen, factor, "")
     if key.shape[-3] != value.shape[-3]:
         key, value = repeated_heads(key, heads), repeated_heads(value, heads)
-        return Attention(query, key, value, mask, is_causal, factor, "")
+        return Attention(query, key, value, mask, seen, factor, "")
     groups = (key.shape[-3], heads // key.shape[-3])
     query = query.reshape(*query.shape[:-3], *groups, *query.shape[-2:])
     if mask is not None and mask.ndim >= 3:
         shared = (1, 1) if mask.shape[-3] == 1 else groups
         mask = mask.reshape(*mask.shape[:-3], *shared, *mask.shape[-2:])
-    return Attention(query, key, value, mask, is_causal, factor, "g")
+    return Attention(query, key, value, mask, seen, factor, "g")
+
+
+def factor_of(query: Array, scale: float | None) -> float:
+    """Return the factor of the scores: PyTorch's default where none is given."""
+    return 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
 
 
 def repeated_heads(value: Array, heads: int) -> Array:
@@ -119,13 +156,14 @@ def attend(
     is_causal: bool,
     scale: float | None,
     fast_memory: int | None = None,
+    seen: Seen = ALL,
 ) -> tuple[Array, Array]:
     """Compute attention, and the log of each softmax denominator; both zero in a row that sees nothing.
 
     Operands as for `attention_of`; fast_memory as for `Attention.edges`. Results: [..., heads, queries, features] and
     [..., heads, queries].
     """
-    whole = attention_of(query, key, value, mask, is_causal, scale)
+    whole = attention_of(query, key, value, mask, is_causal, scale, seen)
     outputs, normalisers = zip(*(_attend(block) for block in _blocks(whole, fast_memory)), strict=True)
     rows = query.shape[:-1]
     return _joined(outputs, -2).reshape(*rows, value.shape[-1]), _joined(normalisers, -1).reshape(rows)
@@ -160,19 +198,20 @@ def attention_gradients(
     is_causal: bool,
     scale: float | None,
     fast_memory: int | None = None,
+    seen: Seen = ALL,
 ) -> tuple[Array, Array, Array]:
     """Compute the gradients of query, key and value; the scores are computed again from `normaliser`, not saved.
 
     Operands as for `attend`; `normaliser` as `attend` gives it.
     """
-    whole = attention_of(query, key, value, mask, is_causal, scale)
+    whole = attention_of(query, key, value, mask, is_causal, scale, seen)
     lead = whole.query.shape[:-1]
     # Each with its own number of columns: of no elements, none could be inferred.
     grad_out, out = (x.reshape(*lead, x.shape[-1]) for x in (grad_out, out))
     normaliser = normaliser.reshape(*lead, 1)
     queries, keys, values = [], [], []
     # Of all queries each block has gradients of all keys: adding them up takes longer than the blocks save.
-    for block in _blocks(whole, fast_memory if is_causal else None, arrays=2):
+    for block in _blocks(whole, fast_memory if whole.seen.right is not None else None, arrays=2):
         rows = slice(block.first, block.first + block.query.shape[-2])
         grads = _gradients(block, grad_out[..., rows, :], out[..., rows, :], normaliser[..., rows, :])
         for found, grad in zip((queries, keys, values), grads, strict=True):
@@ -183,12 +222,16 @@ def attention_gradients(
 
 
 def _gradients(given: Attention, grad_out: Array, out: Array, normaliser: Array) -> tuple[Array, Array, Array]:
-    dtype, scores = given.query.dtype, given.scores()
+    dtype, products = given.query.dtype, given.products()
+    scores = given.scores(products)
     probabilities = jnp.exp(scores - normaliser.astype(scores.dtype))
     grad_value = given.product("Gqk,Gqd->kd", probabilities.astype(dtype), grad_out)
     grad_probabilities = given.product("Gqd,kd->Gqk", grad_out, given.value)
     correction = jnp.sum(wide(grad_out) * wide(out), axis=-1, keepdims=True)
-    grad_scores = (probabilities * (grad_probabilities - correction) * given.scale).astype(dtype)
+    grad_scores = probabilities * (grad_probabilities - correction) * given.scale
+    if given.seen.cap is not None:
+        grad_scores = grad_scores * (1 - jnp.square(jnp.tanh(products / given.seen.cap)))
+    grad_scores = grad_scores.astype(dtype)
     grad_query = given.product("Gqk,kd->Gqd", grad_scores, given.key)
     return grad_query.astype(dtype), given.product("Gqk,Gqd->kd", grad_scores, given.query), grad_value
 

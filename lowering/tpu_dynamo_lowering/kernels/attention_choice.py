@@ -1,0 +1,112 @@
+"""Attention in the form that suits its shapes and the target: products and a softmax, or one kernel."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from ..target import Target
+from .fused_attention import fused_attention, fused_gradients, refusal
+from .scaled_dot_products import attend, attention_gradients, attention_of, factor_of, repeated_heads
+from .seen_keys import ALL, Seen, of_key_mask
+
+
+def _precision(query: Array, target: Target) -> str:
+    """Return the precision of a kernel's products in JAX's words; there are none of three passes."""
+    return "default" if query.dtype != jnp.float32 or target.matmul_precision == "medium" else "highest"
+
+
+def chosen_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None,
+    is_causal: bool,
+    scale: float | None,
+    target: Target,
+    seen: Seen = ALL,
+) -> tuple[Array, Array]:
+    """Compute attention, and the log of each softmax denominator; both zero in a row that sees nothing.
+
+    query: [..., heads, queries, features]; key, value: [..., key heads, keys, features]; mask: as
+    `scaled_dot_product_attention` takes it. Raises NotImplementedError where the target demands the fused kernel for
+    what it cannot compute.
+    """
+    fused = _fused_operands(query, key, value, mask, is_causal, target, seen, backward=False)
+    if fused is None:
+        return attend(query, key, value, mask, is_causal, scale, target.fast_memory, seen)
+    factor, precision = factor_of(query, scale), _precision(query, target)
+    return fused_attention(query, *fused, factor, precision, target.platform != "tpu")
+
+
+def chosen_gradients(
+    grad_out: Array,
+    query: Array,
+    key: Array,
+    value: Array,
+    out: Array,
+    normaliser: Array,
+    mask: Array | None,
+    is_causal: bool,
+    scale: float | None,
+    target: Target,
+    seen: Seen = ALL,
+) -> tuple[Array, Array, Array]:
+    """Compute the gradients of query, key and value. Operands as for `chosen_attention`, whose results are given."""
+    fused = _fused_operands(query, key, value, mask, is_causal, target, seen, backward=True)
+    if fused is None:
+        operands = (grad_out, query, key, value, out, normaliser, mask, is_causal, scale)
+        return attention_gradients(*operands, target.fast_memory, seen)
+    factor, precision = factor_of(query, scale), _precision(query, target)
+    interpret = target.platform != "tpu"
+    keys, values, seen = fused
+    grads = fused_gradients(grad_out, query, keys, values, out, normaliser, seen, factor, precision, interpret)
+    return grads[0], _summed(grads[1], key), _summed(grads[2], value)
+
+
+def _fused_operands(
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None,
+    is_causal: bool,
+    target: Target,
+    seen: Seen,
+    backward: bool,
+) -> tuple[Array, Array, Seen] | None:
+    """Return key, value and what is seen as the fused kernel takes them; None where attention is to be plain."""
+    if target.attention == "plain":
+        return None
+    whole = attention_of(query, key, value, mask, is_causal, None, seen)
+    # Gradients are taken in blocks only where that saves work.
+    in_blocks = not backward or whole.seen.right is not None
+    if target.attention == "auto" and (
+        target.platform != "tpu" or whole.fits(target.fast_memory, in_blocks, arrays=2 if backward else 1)
+    ):
+        return None
+    seen = whole.seen
+    if mask is not None and _is_of_keys(mask, query, seen):
+        mask, seen = None, of_key_mask(mask, query.shape[-2], seen)
+    why = refusal(query, key, value, mask)
+    if why is not None:
+        if target.attention == "fused":
+            raise NotImplementedError(f'{why}; options={{"attention": "auto"}} computes this call plainly')
+        return None
+    if query.shape[-3] % key.shape[-3] or key.shape[-3] != value.shape[-3]:
+        key, value = repeated_heads(key, query.shape[-3]), repeated_heads(value, query.shape[-3])
+    return key, value, seen
+
+
+def _is_of_keys(mask: Array, query: Array, seen: Seen) -> bool:
+    """Tell whether a mask is boolean and says for each batch which keys all its queries and heads see."""
+    if mask.dtype != jnp.bool_ or mask.ndim < 2 or mask.shape[-2] != 1 or seen.query_segments is not None:
+        return False
+    return query.ndim == 4 and mask.shape[-1] > 1 and (mask.ndim < 3 or mask.shape[-3] == 1)
+
+
+def _summed(gradient: Array, like: Array) -> Array:
+    """Add up the gradients of heads that were repeated."""
+    if gradient.shape == like.shape:
+        return gradient
+    shape = (*like.shape[:-2], -1, *like.shape[-2:])
+    return jnp.sum(gradient.reshape(shape), axis=-3).astype(gradient.dtype)

@@ -1,0 +1,192 @@
+"""The door of lowering to Pallas: JAX's own attention kernels, their estimates, and what a kernel's bytecode holds."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.experimental import pallas
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as mask_info
+from jax.extend.core import jaxpr_as_fun
+from jaxlib.mlir import ir, passmanager
+from jaxlib.mosaic.python import tpu
+
+from .jax_compat import new_context, operations, parse
+
+# The score of what a mask hides, and what no score of finite operands comes near.
+HIDDEN = splash.DEFAULT_MASK_VALUE
+
+_CALL = "tpu_custom_call"
+
+
+class Schedule(NamedTuple):
+    """The blocks of keys that a kernel visits for each block of queries, or the other way round.
+
+    blocks: int[rows, width], or [width, rows] for gradients of keys: the number of the block that comes at each step.
+    runs: whether a step computes anything; rows have as many steps as the longest.
+    """
+
+    blocks: np.ndarray
+    runs: np.ndarray
+
+
+class Kernel(NamedTuple):
+    """One way to run an attention kernel: its blocks, its mask and its estimate.
+
+    block_q, block_kv: the sizes of blocks. sees: takes numbers of queries and of keys; None where all is seen. cap: of
+    scores, by tanh. estimate: flops, transcendentals and bytes accessed. interpret: without a TPU.
+    """
+
+    block_q: int
+    block_kv: int
+    schedule: Schedule
+    sees: Callable[[Array, Array], Array] | None
+    cap: float | None
+    estimate: tuple[int, int, int]
+    interpret: bool
+
+    def mask(self, queries: int) -> Any:
+        """Return the mask as the kernels of JAX want it."""
+        blocks, runs = (jnp.asarray(each)[None] for each in self.schedule)
+        numbers = None if self.sees is None else jnp.arange(queries, dtype=jnp.int32)
+        return mask_info.MaskInfo(blocks, None, runs.astype(jnp.int8), None, numbers)  # pyright: ignore
+
+
+def forward(
+    kernel: Kernel, query: Array, key: Array, value: Array, segments: tuple[Array, Array] | None
+) -> tuple[Array, Array]:
+    """Compute attention without a scale, and the log of each softmax denominator.
+
+    query: [heads, queries, features]; key, value: [key heads, keys, features]; segments: int32[queries], int32[keys].
+    Source: `jax.experimental.pallas.ops.tpu.splash_attention`.
+    """
+
+    def call(query: Array, key: Array, value: Array, segments: tuple[Array, Array] | None) -> tuple[Array, Array]:
+        out, (normaliser,) = splash._splash_attention_forward(
+            kernel.mask(query.shape[1]),
+            query,
+            key,
+            value,
+            None if segments is None else splash.SegmentIds(*segments),
+            None,
+            HIDDEN,
+            False,
+            splash.BlockSizes(block_q=kernel.block_q, block_kv=kernel.block_kv),
+            None,
+            True,
+            kernel.sees,
+            kernel.cap,
+            kernel.interpret,
+        )
+        return out, normaliser
+
+    return _estimated(kernel, call)(query, key, value, segments)
+
+
+def query_gradient(kernel: Kernel, *operands: Any) -> Array:
+    """Compute the gradient of the query. operands: as for `key_gradients`."""
+    return _estimated(kernel, lambda *given: _backward(kernel, splash._splash_attention_bwd_dq, {}, *given))(*operands)
+
+
+def key_gradients(kernel: Kernel, *operands: Any) -> tuple[Array, Array]:
+    """Compute the gradients of keys and values.
+
+    operands: query, key, value and segments as for `forward`; the log of each denominator, the output's gradient, and
+    the sum of output times gradient of each query.
+    """
+    more = {"bkv_compute": kernel.block_kv, "use_fused_bwd_kernel": False}
+    backward = splash._splash_attention_bwd_dkv
+    return _estimated(kernel, lambda *given: _backward(kernel, backward, more, *given)[1:])(*operands)
+
+
+def _backward(kernel: Kernel, function: Callable[..., Any], more: dict[str, Any], *operands: Any) -> Any:
+    query, key, value, segments, normaliser, gradient, correction = operands
+    layout = splash.QKVLayout.HEAD_DIM_MINOR
+    return function(
+        query,
+        key,
+        value,
+        None if segments is None else splash.SegmentIds(*segments),
+        None,
+        normaliser,
+        gradient,
+        correction,
+        bq=kernel.block_q,
+        bkv=kernel.block_kv,
+        is_mqa=False,
+        mask_info=kernel.mask(query.shape[1]),
+        mask_value=HIDDEN,
+        attn_logits_soft_cap=kernel.cap,
+        q_layout=layout,
+        k_layout=layout,
+        v_layout=layout,
+        mask_function=kernel.sees,
+        interpret=kernel.interpret,
+        **more,
+    )
+
+
+def _estimated(kernel: Kernel, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` with an estimate in its kernel, where JAX's library gives none."""
+    estimate = pallas.CostEstimate(*kernel.estimate)
+
+    def call(*operands: Any) -> Any:
+        # Pallas takes neither 64-bit numbers nor, for grids, anything but int32.
+        with jax.enable_x64(False):
+            leaves, structure = jax.tree.flatten(operands)
+            shapes: list[Any] = []
+
+            def flat(*given: Array) -> list[Array]:
+                results, shape = jax.tree.flatten(function(*jax.tree.unflatten(structure, given)))
+                shapes.append(shape)
+                return results
+
+            closed = jax.make_jaxpr(flat)(*leaves)
+            equations = [
+                each.replace(params={**each.params, "cost_estimate": estimate})
+                if each.primitive.name == "pallas_call"
+                else each
+                for each in closed.jaxpr.eqns
+            ]
+            assert sum("cost_estimate" in each.params for each in equations) == 1, closed
+            counted = closed.replace(jaxpr=closed.jaxpr.replace(eqns=equations))
+            return jax.tree.unflatten(shapes[0], jaxpr_as_fun(counted)(*leaves))
+
+    return call
+
+
+def strip_kernels(module: ir.Module) -> None:
+    """Take source locations out of the bytecode of a module's Mosaic kernels, in place.
+
+    They name the files of the kernel's code, so that a program would depend on where a package lies.
+    """
+    for operation in operations(module):
+        if operation.operation.name != "stablehlo.custom_call":
+            continue
+        if ir.StringAttr(operation.attributes["call_target_name"]).value != _CALL:
+            continue
+        config = json.loads(ir.StringAttr(operation.attributes["backend_config"]).value)
+        kernel = config["custom_call_config"]
+        kernel["body"] = base64.b64encode(_without_locations(base64.b64decode(kernel["body"]))).decode()
+        with module.context:
+            operation.attributes["backend_config"] = ir.StringAttr.get(json.dumps(config))
+
+
+def _without_locations(bytecode: bytes) -> bytes:
+    context = new_context()
+    tpu.register_dialect(context)
+    context.allow_unregistered_dialects = True  # the serialised form has names of its own
+    module = parse(bytecode, context)
+    with context:
+        passmanager.PassManager.parse("builtin.module(strip-debuginfo)").run(module.operation)
+    sink = io.BytesIO()
+    module.operation.write_bytecode(sink, desired_version=0)  # as JAX writes it
+    return sink.getvalue()
