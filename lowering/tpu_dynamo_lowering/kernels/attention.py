@@ -9,6 +9,7 @@ from jax import Array
 
 from ..table import foreign_kernel, kernel
 from .dtypes import wide
+from .moments import row_moments
 from .scaled_dot_products import attend, attention_gradients, attention_of
 
 aten = torch.ops.aten
@@ -158,9 +159,8 @@ def _multi_head(
 
 
 def _layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
-    centred = wide(x) - jnp.mean(wide(x), axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    return (centred * jax.lax.rsqrt(variance + eps)).astype(x.dtype) * weight + bias
+    mean, variance = row_moments(x, 1)
+    return ((wide(x) - mean) * jax.lax.rsqrt(variance + eps)).astype(x.dtype) * weight + bias
 
 
 @kernel(aten._transformer_encoder_layer_fwd.default)
