@@ -21,6 +21,7 @@ from .expand import expand
 from .kernels.call import mark_kernels
 from .layouts import expose_arguments, expose_results
 from .link import link
+from .lookups import repeat_rows
 from .loop_numbers import carry_numbers
 from .matrix_results import return_matrices
 from .products import restore_products
@@ -105,6 +106,7 @@ def lower(
     values = constant_values(graph)
     name_masks(graph.graph, values)
     share_heads(graph.graph)
+    repeat_rows(graph.graph, mode)
     write_constants(graph, values, mode)
     expand(graph, mode)
     if platform == "tpu":
