@@ -14,6 +14,7 @@ from .attention_forms import name_masks, share_heads
 from .bases import storage_offsets
 from .checks import drop_checks
 from .constants import constant_values, write_constants
+from .cross_entropy import pick_classes
 from .eager_strides import restore_strides
 from .eager_types import cast_as_eager
 from .errors import LoweringFailed
@@ -107,6 +108,8 @@ def lower(
     name_masks(graph.graph, values)
     share_heads(graph.graph)
     repeat_rows(graph.graph, mode)
+    if platform == "tpu":
+        pick_classes(graph.graph, mode)
     write_constants(graph, values, mode)
     expand(graph, mode)
     if platform == "tpu":
