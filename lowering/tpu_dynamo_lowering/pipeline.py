@@ -29,6 +29,7 @@ from .products import restore_products
 from .program import Program
 from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
+from .tied_tables import add_into_products
 from .tiles import join_tiles
 from .tracing import traced
 from .updates import donate
@@ -110,6 +111,7 @@ def lower(
     repeat_rows(graph.graph, mode)
     if platform == "tpu":
         pick_classes(graph.graph, mode)
+        add_into_products(graph.graph, mode)
     write_constants(graph, values, mode)
     expand(graph, mode)
     if platform == "tpu":
