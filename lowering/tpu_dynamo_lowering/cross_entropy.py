@@ -89,7 +89,7 @@ def _pick(call: _Insertion, node: Node) -> None:
             there = call.at(user)
             seen, first = _one_class(there, target, ignored)
             row = there(aten.unsqueeze.default, there(aten.where.self, seen, target, first), 1)
-            chosen = widened(there, there(aten.gather.default, scores, 1, row))
+            chosen = _chosen(there, widened(there, scores), row)
             share = there(aten.sub.Tensor, there(aten.sub.Tensor, chosen, top), total)
             hidden = _hidden(there, seen, first)
             loss = there(aten.nll_loss_forward.default, share, hidden, None, reduction, _IGNORED)
@@ -100,6 +100,15 @@ def _pick(call: _Insertion, node: Node) -> None:
             _sum_one_class(call.at(user), user, shares, widened)
     if node.users:
         node.replace_all_uses_with(narrowed(call, shares))
+
+
+def _chosen(call: _Insertion, scores: Node, row: Node) -> Any:
+    """Sum each row's scores of one class: a gather would want them in memory in another order."""
+    device = scores.meta["val"].device
+    classes = call(aten.arange.default, scores.meta["val"].shape[1], device=device)
+    zero = call(aten.scalar_tensor.default, 0.0, dtype=scores.meta["val"].dtype, device=device)
+    hit = call(aten.eq.Tensor, classes, row)
+    return call(aten.sum.dim_IntList, call(aten.where.self, hit, scores, zero), [1], True)
 
 
 def _one_class(call: _Insertion, target: Node, ignored: int) -> tuple[Any, Any]:
