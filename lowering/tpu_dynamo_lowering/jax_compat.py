@@ -294,6 +294,12 @@ def set_precision(operation: Any, precision: str) -> None:
         operation.attributes["precision_config"] = ir.ArrayAttr.get([attribute, attribute])
 
 
+def has_highest_precision(operation: Any) -> bool:
+    """Tell whether a contraction asks for StableHLO's precision `HIGHEST`, of any operand."""
+    attributes = operation.attributes
+    return "precision_config" in attributes and "HIGHEST" in str(attributes["precision_config"])
+
+
 def array_type(value: Any) -> jax.ShapeDtypeStruct:
     """Return the shape and dtype of an MLIR tensor value."""
     shape, element = ir.RankedTensorType(value.type).shape, element_type(value)

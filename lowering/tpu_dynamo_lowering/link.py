@@ -134,7 +134,9 @@ def _finish(module: Any, precision: str) -> None:
         elif name.startswith("chlo.broadcast_"):
             jax_compat.replace_broadcasting(operation)
         elif name in _CONTRACTIONS and jax_compat.element_type(operation.operands[0]) == "f32":
-            jax_compat.set_precision(operation, precision)
+            # A kernel that asks for the highest precision computes something that the user's choice is not about.
+            if not jax_compat.has_highest_precision(operation):
+                jax_compat.set_precision(operation, precision)
         elif name in _CONSTANTS or name == "builtin.unrealized_conversion_cast":
             shapes.append(operation)
     # Users before what they use: a cast of a shape, then the shape.

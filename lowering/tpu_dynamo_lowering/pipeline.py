@@ -14,6 +14,7 @@ from .attention_forms import name_masks, share_heads
 from .bases import storage_offsets
 from .checks import drop_checks
 from .constants import constant_values, write_constants
+from .cross_entropy import pick_classes
 from .eager_strides import restore_strides
 from .eager_types import cast_as_eager
 from .errors import LoweringFailed
@@ -21,6 +22,7 @@ from .expand import expand
 from .kernels.call import mark_kernels
 from .layouts import expose_arguments, expose_results
 from .link import link
+from .lookups import repeat_rows
 from .loop_numbers import carry_numbers
 from .matrix_results import return_matrices
 from .nested_results import flatten_results
@@ -29,6 +31,7 @@ from .program import Program
 from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
 from .target import AttentionForm, Target
+from .tied_tables import add_into_products
 from .tiles import join_tiles
 from .tracing import traced
 from .updates import donate
@@ -111,6 +114,10 @@ def lower(
     values = constant_values(graph)
     name_masks(graph.graph, values, mode)
     share_heads(graph.graph)
+    repeat_rows(graph.graph, mode)
+    if platform == "tpu":
+        pick_classes(graph.graph, mode)
+        add_into_products(graph.graph, mode)
     write_constants(graph, values, mode)
     expand(graph, mode)
     if platform == "tpu":

@@ -1,22 +1,24 @@
-"""Libtpu's estimates of a whole training step, beside the same step written by hand in JAX: cycles, bytes, memory.
+"""Libtpu's estimates of whole training steps, beside the same steps written by hand in JAX: cycles, memory.
 
-    python -m tests.benchmarks.train_cycles [--target v5e:2x2] [--dtype bfloat16]
+    python -m tests.benchmarks.train_cycles [--match REGEX] [--target v5e:2x2] [--layers 2] [--json FILE]
 
-The example's GPT with four layers of 768 and 32,000 words on 8 x 512 tokens, AdamW. Needs libtpu; no chip. libtpu makes
-one kernel of each whole attention that is written in JAX, product, softmax and product, and gives no cycles for it; both
-programs are compiled without such kernels, as `tpu_dynamo_runtime.form_to_count` does it.
+bfloat16. Needs libtpu; no chip, and takes minutes. A step is forward, backward and update, GPT-2 and BERT with AdamW,
+ResNet-50 with SGD and momentum; JAX in two phrasings, of which the better one counts. Both sides are compiled with
+`xla_tpu_enable_flash_attention` off, since libtpu's own attention has no cycles.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import jax
-import jax.numpy as jnp
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -26,67 +28,66 @@ from tpu_dynamo.artifacts import Artifacts
 from tpu_dynamo.graph.lowering import lower_graph
 from tpu_dynamo.graph.prepare import BoxedCallable, PreparedGraph
 from tpu_dynamo.training.step import TrainStep
-from tpu_dynamo_lowering import jax_compat
-from tpu_dynamo_runtime import cost_of, form_to_count, open_compiler
+from tpu_dynamo_runtime import open_compiler
 
-from .jax_training import State, adamw_step, gpt_loss
-from .train_step import example
-
-BATCH, LENGTH, WIDTH, HEADS, LAYERS, WORDS = 8, 512, 768, 12, 4, 32_000
+from .tpu_code import Count, counted
+from .tpu_models import transformers
+from .tpu_models.training import STEPS, Step, loss_of, lowered
 
 
-def ours(model: torch.nn.Module, loss_of: Any, fast_memory: int | None) -> bytes:
-    """Lower a step of the model, on tensors without values, for a target with so many bytes of fast memory."""
+def ours(step: Step, fast_memory: int | None) -> bytes:
+    """Lower a step of the PyTorch model, on tensors without values, for a target with so many bytes of fast memory."""
     found: list[bytes] = []
 
-    def compile_step(step: PreparedGraph) -> BoxedCallable:
-        found.append(lower_graph(step, {}, "tpu", Artifacts(step.name), fast_memory).stablehlo)
-        values: Any = step.module.graph.output_node().args[0]
+    def compile_step(graph: PreparedGraph) -> BoxedCallable:
+        found.append(lower_graph(graph, {}, "tpu", Artifacts(graph.name), fast_memory).stablehlo)
+        values: Any = graph.module.graph.output_node().args[0]
         return lambda _: [torch.empty_like(value.meta["val"]) for value in values]
 
-    tokens = torch.zeros(BATCH, LENGTH, dtype=torch.int64)
-    with fake_copies(model, (tokens, tokens), "tpu") as batch:
-        TrainStep(model, torch.optim.AdamW(model.parameters(), lr=1e-4), loss_of, None, None, compile_step)(*batch)
+    model, batch = step.build()
+    with fake_copies(model, batch, "tpu") as given:
+        TrainStep(model, step.optimizer(model.parameters()), loss_of, None, None, compile_step)(*given)
     return found[0]
 
 
-def by_hand(model: torch.nn.Module) -> bytes:
-    """The StableHLO of the step in JAX."""
-    dtype = jnp.dtype(str(next(model.parameters()).dtype).split(".")[1])
-    weights = {n: jax.ShapeDtypeStruct(tuple(p.shape), dtype) for n, p in model.named_parameters()}
-    state: State = (weights, weights, weights, jax.ShapeDtypeStruct((), jnp.float32))
-    tokens = jax.ShapeDtypeStruct((BATCH, LENGTH), jnp.int32)
-    # As precise as PyTorch's float32; of bfloat16 there is one precision.
-    with jax.default_matmul_precision("highest" if dtype == jnp.float32 else "default"):
-        step = jax.jit(adamw_step(gpt_loss(HEADS, LAYERS)), donate_argnums=0)
-        lowered = step.trace(state, tokens, tokens).lower(lowering_platforms=("tpu",))
-    return jax_compat.to_bytecode(lowered.compiler_ir("stablehlo"))
+def show(counts: list[Count], target: str) -> None:
+    """Print a table with the ratios of ours to the best phrasing, in cycles and in temporaries."""
+    table = Table(title=f"a bfloat16 training step on {target}")
+    for name in ("", "way", "cycles", "of the best JAX", "temporaries", "of its", "uncounted"):
+        table.add_column(name, justify="left" if name in ("", "way", "uncounted") else "right")
+    for name in dict.fromkeys(count.family for count in counts):
+        rows = [count for count in counts if count.family == name]
+        best = min((row for row in rows if row.way != "ours"), key=lambda row: row.cycles)
+        for row in rows:
+            table.add_row(
+                name, row.way, f"{row.cycles:,}", f"{row.cycles / best.cycles:.3f}",
+                f"{row.temporaries / 1e6:,.0f} MB", f"{row.temporaries / max(best.temporaries, 1):.2f}",
+                ", ".join(f"{number} {kind}" for kind, number in row.uncounted.items()),
+            )  # fmt: skip
+        table.add_section()
+    Console(width=170).print(table)
 
 
 def main() -> None:
     """Compile and print."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--match", default=".*", help="names of steps")
     parser.add_argument("--target", default="v5e:2x2")
-    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--layers", type=int, default=2, help="of transformers")
+    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    module = example()
-    module.LENGTH = LENGTH
-    model = module.GPT(WORDS, width=WIDTH, heads=HEADS, layers=LAYERS).to(getattr(torch, given.dtype))
-    table = Table("", "cycles", "bytes accessed", "temporaries", "without cycles", title=f"a step on {given.target}")
+    transformers.LAYERS = given.layers
+    counts: list[Count] = []
     with open_compiler(given.target) as compiler:
-        step = ours(model, module.loss_of, compiler.fast_memory)
-        for name, program in {"JAX by hand": by_hand(model), "train_step": step}.items():
-            compiled = compiler.compile(program)
-            counted = form_to_count(compiler, program, compiled) or compiled
-            cost = cost_of(counted.hlo, counted.flops, counted.chip)
-            table.add_row(
-                name,
-                f"{cost.cycles:,}",
-                f"{cost.bytes_accessed:,}",
-                f"{counted.memory.temporaries:,}",
-                str(cost.unestimated),
-            )
-    Console(width=140).print(table)
+        for name, step in STEPS.items():
+            if re.fullmatch(given.match, name):
+                programs = {"ours": ours(step, compiler.fast_memory)}
+                programs.update({way: lowered(step, way) for way in step.phrasings})
+                for way, program in programs.items():
+                    counts.append(counted(compiler, name, given.target, way, [program]))
+                show(counts, given.target)
+                if given.json is not None:
+                    given.json.write_text(json.dumps([asdict(count) for count in counts], indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

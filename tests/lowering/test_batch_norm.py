@@ -41,13 +41,14 @@ def test_half_precision_is_as_exact_as_eager(dtype, of_parameters, training, mea
     assert ours.square().mean() <= 1.1**2 * eager.square().mean()
 
 
+@pytest.mark.parametrize("training", [False, True], ids=["in-use", "training"])
 @pytest.mark.parametrize("mean", [0, 10, 1000, 30000])
-def test_single_precision_in_use_is_as_exact_as_eager(mean):
+def test_single_precision_is_as_exact_as_eager(training, mean):
     given = operands(torch.float32, torch.float32, mean)
-    exact = normalised(False)(*(each.double() for each in given))
-    eager = normalised(False)(*given).double() - exact
-    ours = torch.compile(normalised(False), backend="tpu")(*given).double() - exact
-    assert ours.abs().max() <= 1.1 * eager.abs().max() + 4 * torch.finfo(torch.float32).eps
+    exact = normalised(training)(*(each.double() for each in given))
+    eager = normalised(training)(*given).double() - exact
+    ours = torch.compile(normalised(training), backend="tpu")(*given).double() - exact
+    assert ours.abs().max() <= 1.1 * eager.abs().max() + 8 * torch.finfo(torch.float32).eps
 
 
 def test_in_half_precision_elements_are_multiplied_and_added_once():

@@ -129,6 +129,11 @@ def test_attention_tests_no_scores(masked):
     assert "is_finite" not in text
 
 
+def test_logsumexp_tests_no_values():
+    text = lower(prepare(traced(lambda x: torch.logsumexp(x, 1), torch.randn(2, 3))), {}, platform="tpu").text()
+    assert "is_finite" not in text
+
+
 def test_the_heads_of_keys_are_not_repeated():
     def attend(query, key, value):
         return F.scaled_dot_product_attention(query, key, value, enable_gqa=True)

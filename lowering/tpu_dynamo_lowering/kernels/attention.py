@@ -12,6 +12,7 @@ from ..table import foreign_kernel, kernel
 from ..target import ANY, Target
 from .attention_choice import chosen_attention, chosen_gradients
 from .dtypes import wide
+from .moments import row_moments
 from .scaled_dot_products import attention_of
 from .seen_keys import Seen
 
@@ -210,9 +211,8 @@ def _multi_head(
 
 
 def _layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
-    centred = wide(x) - jnp.mean(wide(x), axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    return (centred * jax.lax.rsqrt(variance + eps)).astype(x.dtype) * weight + bias
+    mean, variance = row_moments(x, 1)
+    return ((wide(x) - mean) * jax.lax.rsqrt(variance + eps)).astype(x.dtype) * weight + bias
 
 
 @kernel(aten._transformer_encoder_layer_fwd.default)

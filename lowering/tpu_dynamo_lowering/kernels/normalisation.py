@@ -9,21 +9,10 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from .moments import moments, row_moments
 from .reductions import wide
 
 aten = torch.ops.aten
-
-
-def moments(value: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return mean and variance over `axes`, kept as dimensions of size 1.
-
-    Two passes, since the difference of squares loses digits. As in eager PyTorch the mean of nothing is zero, and its
-    variance nan.
-    """
-    mean = jnp.mean(value, axis=axes, keepdims=True)
-    if not value.size:
-        mean = jnp.zeros_like(mean)
-    return mean, jnp.mean(jnp.square(value - mean), axis=axes, keepdims=True)
 
 
 @kernel(aten.native_layer_norm.default)
@@ -35,11 +24,9 @@ def native_layer_norm(
     input: [..., *normalized_shape]; weight, bias: normalized_shape; both statistics: [..., 1, ...].
     Source: ATen `native_layer_norm`.
     """
-    value = wide(input)
-    axes = tuple(range(input.ndim - len(normalized_shape), input.ndim))
-    mean, variance = moments(value, axes)
+    mean, variance = row_moments(input, len(normalized_shape))
     scale = lax.rsqrt(variance + eps)
-    output = (value - mean) * scale
+    output = (wide(input) - mean) * scale
     if weight is not None:
         output = output * wide(weight)
     if bias is not None:
