@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from tpu_dynamo_runtime import html_table
+
 from .device import NAME as DEVICE
 from .device.cells import cell_of
 from .device.references import reference_count
@@ -38,6 +40,10 @@ class Memory:
 
     def __str__(self) -> str:
         return "\n".join(f"{name}: {value:,} bytes" for name, value in {**asdict(self), "total": self.total}.items())
+
+    def _repr_html_(self) -> str:
+        """Return the bytes by owner for a notebook."""
+        return html_table(("owner", "bytes"), {**asdict(self), "total": self.total}.items())
 
 
 def memory() -> Memory:

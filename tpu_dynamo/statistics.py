@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tpu_dynamo_runtime import Traffic
+from tpu_dynamo_runtime import Traffic, html_table
 from tpu_dynamo_runtime.store import Faults
 
 
@@ -50,6 +50,14 @@ class Snapshot:
 
     def __str__(self) -> str:
         return "\n".join(f"{name}: {value}" for name, value in self.as_dict().items())
+
+    def _repr_html_(self) -> str:
+        """Return the counts that are not zero for a notebook."""
+        rows: list[tuple[str, str, int]] = []
+        for name, value in self.as_dict().items():
+            kinds = value.items() if isinstance(value, dict) else [("", value)]
+            rows += [(name, kind, count) for kind, count in kinds if count]
+        return html_table(("count", "of", ""), rows)
 
 
 class Statistics:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .job import tpu_variables as tpu_variables
     from .launch import Launch as Launch
     from .launch import Result as Result
+    from .notebook_tables import html_table as html_table
     from .operands import Operand as Operand
     from .operands import items_at as items_at
     from .pjrt import Buffer as Buffer
@@ -76,6 +77,7 @@ _PLACES = {
     ".executable": ("Executable", "ProgramInterface"),
     ".job": ("Job", "JobError", "RankLost", "Span", "tpu_variables"),
     ".launch": ("Launch", "Result"),
+    ".notebook_tables": ("html_table",),
     ".operands": ("Operand", "items_at"),
     ".pjrt": (
         "Buffer",

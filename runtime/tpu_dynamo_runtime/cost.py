@@ -11,6 +11,7 @@ from .hlo import Computation, Instruction, Module, parse_hlo
 from .hlo_bytes import bytes_accessed
 from .hlo_loops import trip_count
 from .kernel_estimates import KERNEL, is_kernel, kernel_cycles
+from .notebook_tables import html_table
 
 # They take no time of their own: names for memory, what runs is counted inside, or the waiting for a copy.
 _FREE = {
@@ -76,6 +77,17 @@ class Cost:
         of layout, counts to the line that it adds it for.
         """
         return list(self.lines)
+
+    def _repr_html_(self) -> str:
+        """Return the cost by source line for a notebook."""
+        rows = [
+            (f"{row.file}:{row.line}" if row.file is not None else "not of any line", row.cycles, row.bytes_accessed)
+            for row in self.lines
+        ]
+        whole = ("all", self.cycles, self.bytes_accessed)
+        uncounted = ", ".join(f"{count} {kind}" for kind, count in self.unestimated.items())
+        caption = f"without an estimate, and in no cycles: {uncounted}" if uncounted else ""
+        return html_table(("line", "cycles", "bytes"), [*rows, whole], caption)
 
 
 def cost_of(hlo: str, flops: int, chip: Chip | None = None) -> Cost:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from tpu_dynamo_runtime import (
     XlaFlags,
     count,
     form_to_count,
+    html_table,
     open_compiler,
 )
 
@@ -99,6 +100,11 @@ class TargetGraph:
         if isinstance(self._compiled, DoesNotFit):
             raise self._compiled
         return self._compiled
+
+    def _repr_html_(self) -> str:
+        """Return what the graph needs, and its cost by source line where it fits, for a notebook."""
+        memory = html_table(("of memory", "bytes"), asdict(self.memory).items(), repr(self))
+        return memory if isinstance(self._compiled, DoesNotFit) else memory + self.cost._repr_html_()
 
     def __repr__(self) -> str:
         fits = {True: "fits", False: "does not fit", None: "of unknown room"}[self.memory.fits]

@@ -98,6 +98,17 @@ class Diagnosis:
 
         return as_text(self.report)
 
+    def _repr_html_(self) -> str:
+        """Return the report's page for a notebook, in a frame of its own, so that neither's styles reach the other."""
+        if self.seconds is None:
+            return "<p>the report is ready when the <code>with tpu_dynamo.diagnose()</code> block is left</p>"
+        from html import escape
+
+        from .views.html import as_html
+
+        page = escape(as_html(self.report), quote=True)
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 0" sandbox="allow-scripts"></iframe>'
+
 
 @contextlib.contextmanager
 def diagnose() -> Iterator[Diagnosis]:
