@@ -54,9 +54,9 @@ class Snapshot:
     def _repr_html_(self) -> str:
         """Return the counts that are not zero for a notebook."""
         rows: list[tuple[str, str, int]] = []
-        for name, value in self.as_dict().items():
-            kinds = value.items() if isinstance(value, dict) else [("", value)]
-            rows += [(name, kind, count) for kind, count in kinds if count]
+        for name, value in asdict(self).items():
+            kinds: dict[str, int] = value if isinstance(value, dict) else {"": value}
+            rows += [(name, kind, count) for kind, count in kinds.items() if count]
         return html_table(("count", "of", ""), rows)
 
 
