@@ -83,6 +83,10 @@ def register() -> None:
             lazy = library("aten", key)
             lazy.impl("_copy_from", torch.library.fallthrough_kernel)
             _libraries.append(lazy)
+        # Imported here: the backend stands above the device.
+        from ..default_backend import register_default_backend
+
+        register_default_backend()
 
 
 def register_if_free() -> None:
