@@ -9,6 +9,7 @@ from .ops import PATTERNS, TABLE
 from .pipeline import lower, prepare, readable, trace
 from .program import Argument, Computed, Given, Literal, Number, Output, Program, Sparse, TensorSpec, Update, View
 from .randomness import repeat_draw
+from .rewrites.optimizers import OPTIMIZER_STEPS
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, is_own, named_operation, user_line
 from .survey import survey
@@ -16,6 +17,7 @@ from .table import How, Lowering, all_lowerings
 from .tracing import own_definitions
 
 __all__ = [
+    "OPTIMIZER_STEPS",
     "PATTERNS",
     "TABLE",
     "Argument",

@@ -14,7 +14,7 @@ Compiler = Callable[..., Any]
 
 
 def inductor(mode: str | None, options: Mapping[str, Any] | None) -> Compiler:
-    """Return Inductor as torch.compile makes it for a mode or options. Raises RuntimeError for what it does not know."""
+    """Return Inductor as torch.compile makes it. Raises RuntimeError for a mode or an option that it does not know."""
     return torch._TorchCompileInductorWrapper(mode, options, None)
 
 
