@@ -48,8 +48,8 @@ def _by_position(step: Callable[..., Values]) -> Callable[..., Values]:
     return call
 
 
-# By the operator's name without namespace and underscore, with its overload if that has a form of its own; the parameters are the schema's, with numbers as
-# tensors without dimensions.
+# By the operator's name without namespace and underscore, with its overload if that has a form of its own; the
+# parameters are the schema's, with numbers as tensors without dimensions.
 FORMS: dict[str, Callable[..., Values]] = {
     "add": _add,
     "sub": _sub,

@@ -282,7 +282,7 @@ def amp_update_scale(
     return scale.to(self.dtype), tracker.to(growth_tracker.dtype)
 
 
-# By name and overload, for callers whose numbers are tensors. Those with a tensor for the learning rate alone need none.
+# By name and overload, for callers whose numbers are tensors.
 OPTIMIZER_STEPS = {
     "_fused_adam.default": fused_adam,
     "_fused_adamw.default": fused_adamw,
