@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 
-from ._torch_compat import become_default_backend, inductor, refuse_device_in_inductor
+from ._torch_compat import become_default_backend, inductor, refuse_device_in_inductor, reset_inductor
 from .device import NAME as DEVICE
 from .options import OptionError
 
@@ -40,9 +40,10 @@ def _release() -> None:
     from .backend import tpu
 
     tpu.reset()  # pyright: ignore[reportFunctionMemberAccess]
-    inductor(None, None).reset()
+    reset_inductor()
 
 
+# torch._dynamo.reset() calls this.
 tpu_or_inductor.reset = _release  # pyright: ignore[reportFunctionMemberAccess]
 
 

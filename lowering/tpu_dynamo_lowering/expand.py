@@ -160,7 +160,7 @@ def _replace(graph: Graph, node: Node, result: Any) -> None:
     """Replace a node by a node, or by a list of nodes or lists, from which its users take their parts."""
     if isinstance(result, list | tuple):
         for user in list(node.users):
-            _replace(graph, user, result[user.args[1]])  # pyright: ignore[reportArgumentType]
+            _replace(graph, user, result[user.args[1]])  # pyright: ignore[reportCallIssue, reportArgumentType]
     else:
         node.replace_all_uses_with(result)
     graph.erase_node(node)

@@ -23,6 +23,7 @@ from .inductor import (
     is_inductors_option,
     modes_of_inductor,
     refuse_device_in_inductor,
+    reset_inductor,
 )
 from .joint import JointPlaces, export_joint
 from .optimizer_steps import gradient_has_hooks, group_initialiser, mark_stepped, step_has_hooks, traced_as_compiled
@@ -64,6 +65,7 @@ __all__ = [
     "modules_of",
     "pytree",
     "refuse_device_in_inductor",
+    "reset_inductor",
     "shape_guards",
     "size_hint",
     "static_inputs",

@@ -18,6 +18,11 @@ def inductor(mode: str | None, options: Mapping[str, Any] | None) -> Compiler:
     return torch._TorchCompileInductorWrapper(mode, options, None)
 
 
+def reset_inductor() -> None:
+    """Release what Inductor's compiled functions keep, as torch._dynamo.reset() has it do."""
+    torch._TorchCompileInductorWrapper(None, None, None).reset()
+
+
 def modes_of_inductor() -> frozenset[str]:
     """Return the names that torch.compile takes as `mode`."""
     return frozenset(list_mode_options())

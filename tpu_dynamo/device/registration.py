@@ -12,16 +12,27 @@ import torch
 from tpu_dynamo_lowering import with_code
 
 from . import aten, torch_module
-from ._torch_compat import NAME, answer, library, overloads_with_prefix, owner_of_private_use, take_private_use
+from ._torch_compat import (
+    NAME,
+    answer,
+    library,
+    make_generators_of_device,
+    overloads_with_prefix,
+    owner_of_private_use,
+    print_from,
+    take_private_use,
+)
 from .accelerator import ANSWERS
 from .attention import register_attention
 from .autocast import register_autocast
 from .barriers import register_barriers
 from .eager import Eager
+from .generator import DeviceGenerator
 from .grouped import register_grouped_mm
 from .overrides import overrides
 from .recurrent import register_recurrent
 from .storages import register_storages
+from .tensor_memory import printed_from
 
 
 class DeviceNameTaken(RuntimeError):
@@ -57,6 +68,8 @@ def register() -> None:
             raise DeviceNameTaken(owner)
         take_private_use(torch_module.module())
         answer(ANSWERS)
+        make_generators_of_device(DeviceGenerator)
+        print_from(printed_from)
         register_storages()
         # Dynamo looks at every Python frame below a compiled function, and these are the device itself.
         eager = torch.compiler.disable(Eager().__call__)
