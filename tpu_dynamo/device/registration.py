@@ -96,10 +96,13 @@ def register() -> None:
             lazy = library("aten", key)
             lazy.impl("_copy_from", torch.library.fallthrough_kernel)
             _libraries.append(lazy)
-        # Imported here: the backend stands above the device.
+        # Imported here: these stand above the device.
         from ..default_backend import register_default_backend
+        from ..integrations import accelerate
+        from ..integrations.on_import import when_imported
 
         register_default_backend()
+        when_imported("accelerate", accelerate.adapt)
 
 
 def register_if_free() -> None:
