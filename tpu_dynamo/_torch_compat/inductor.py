@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch._dynamo.backends.registry import get_default_backend, register_backend, set_default_backend
@@ -40,11 +40,24 @@ def become_default_backend(compiler: Compiler) -> None:
         set_default_backend(compiler)
 
 
+class _Refusal:
+    """An attribute that raises an error when it is read, of a class too."""
+
+    def __init__(self, error: Callable[[], Exception]):
+        self._error = error
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        raise self._error()
+
+
 def refuse_device_in_inductor(device: str, error: Callable[[], Exception]) -> None:
-    """Make Inductor raise an error where it would write code for a device."""
+    """Make Inductor raise an error where it would write code for a device.
+
+    It first asks whether the code can be cached: there the error stands alone. Later ones come with a whole graph.
+    """
 
     class Refused:
-        supports_caching = False
+        supports_caching = _Refusal(error)
 
         def __init__(self, *args: Any):
             raise error()
