@@ -158,3 +158,21 @@ def test_a_printed_tensor_compiles_nothing(make):
     expected = repr(make(torch.arange(12.0).view(3, 4)))
     flat = "".join(text.replace("device='tpu:0'", "").replace(",", "").split())
     assert flat == "".join(expected.replace(",", "").split())
+
+
+def test_a_package_keeps_tensors_of_the_device(tmp_path):
+    tensor = torch.arange(6.0, device="tpu").view(2, 3)
+    with torch.package.PackageExporter(str(tmp_path / "package")) as exporter:
+        exporter.extern("**")
+        exporter.save_pickle("made", "tensor.pkl", {"whole": tensor, "part": tensor[1]})
+    found = torch.package.PackageImporter(str(tmp_path / "package")).load_pickle("made", "tensor.pkl")
+    assert found["whole"].device.type == "tpu" and torch.equal(found["whole"].cpu(), tensor.cpu())
+    assert found["part"].tolist() == [3, 4, 5]
+
+
+def test_an_exported_program_of_device_tensors_is_saved_and_loaded(tmp_path):
+    model, x = torch.nn.Linear(3, 2).to("tpu"), torch.ones(1, 3, device="tpu")
+    torch.export.save(torch.export.export(model, (x,)), tmp_path / "model.pt2")
+    loaded = torch.export.load(tmp_path / "model.pt2")
+    assert {value.device.type for value in loaded.state_dict.values()} == {"tpu"}
+    torch.testing.assert_close(loaded.module()(x).cpu(), model(x).cpu())

@@ -20,6 +20,7 @@ __all__ = [
     "OpOverload",
     "answer",
     "as_view",
+    "bookkeeping_of_sparse_tensors",
     "contiguous_stride",
     "empty_tensor",
     "library",
@@ -40,6 +41,7 @@ DATA_DEPENDENT = (DynamicOutputShapeException, DataDependentOutputException)
 
 _acc = torch._C._acc
 _META = torch._C.DispatchKeySet(torch._C.DispatchKey.Meta)
+_SPARSE = torch._C.DispatchKeySet(torch._C.DispatchKey.SparseCPU)
 _set = torch.ops.aten.set_.source_Storage_storage_offset
 
 
@@ -189,6 +191,13 @@ def reset_tensor(
 def as_view(operator: OpOverload, *args: Any, **kwargs: Any) -> torch.Tensor:
     """Call a view operator by its kernel for meta tensors; the result has the same storage, and sizes and strides."""
     return operator.redispatch(_META, *args, **kwargs)
+
+
+def bookkeeping_of_sparse_tensors(name: str) -> Callable[..., Any]:
+    """Return a call of an ATen operator's kernel for sparse CPU tensors, for one that is the same on every device."""
+    base, _, overload = name.partition(".")
+    operator = getattr(getattr(torch.ops.aten, base), overload or "default")
+    return lambda *args, **kwargs: operator.redispatch(_SPARSE, *args, **kwargs)
 
 
 def without_autocast() -> Any:

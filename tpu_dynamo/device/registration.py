@@ -31,6 +31,7 @@ from .generator import DeviceGenerator
 from .grouped import register_grouped_mm
 from .overrides import overrides
 from .recurrent import register_recurrent
+from .sparse import register_sparse
 from .storages import register_storages
 from .tensor_memory import printed_from
 
@@ -85,7 +86,7 @@ def register() -> None:
         definition = torch.library.Library("tpu_dynamo", "DEF")
         register_barriers(definition)
         operators = register_grouped_mm(definition) + register_attention(definition)
-        operators += register_autocast() + register_recurrent()
+        operators += register_autocast() + register_recurrent() + register_sparse()
         _libraries.extend((all_operators, own, definition, *operators))
         # PJRT has no page-locked memory: pinning for this accelerator, as loaders do, is a copy.
         host = library("aten", "CPU")

@@ -63,6 +63,8 @@ def _restore(storage: Any, location: str) -> Any:
         return None
     if storage.device.type == NAME:
         return storage
+    if isinstance(storage, torch.storage.TypedStorage):  # of torch.package, which puts it into one of the right dtype
+        return torch.storage.TypedStorage(wrap_storage=_restore(storage.untyped(), location), dtype=torch.uint8)
     data = torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage)
     return storage_of(data)
 
