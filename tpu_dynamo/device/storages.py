@@ -64,7 +64,9 @@ def _restore(storage: Any, location: str) -> Any:
     if storage.device.type == NAME:
         return storage
     if isinstance(storage, torch.storage.TypedStorage):  # of torch.package, which puts it into one of the right dtype
-        return torch.storage.TypedStorage(wrap_storage=_restore(storage.untyped(), location), dtype=torch.uint8)
+        return torch.storage.TypedStorage(
+            wrap_storage=_restore(storage._untyped_storage, location), dtype=torch.uint8, _internal=True
+        )
     data = torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage)
     return storage_of(data)
 

@@ -1,1 +1,1 @@
-"""What other libraries need to know of the device, told to them once they are imported, and to none before."""
+"""Adaptations of other libraries to the device, made once they are imported, and to none before."""

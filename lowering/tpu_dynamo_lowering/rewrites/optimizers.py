@@ -268,7 +268,7 @@ def amp_update_scale(
     scale_backoff_factor: Number,
     growth_interval: int,
 ) -> tuple[Tensor, Tensor]:
-    """Update the scale: smaller after a step with infinite gradients, larger after `growth_interval` without one.
+    """Adjust the scale: smaller after a step with infinite gradients, larger after `growth_interval` without one.
 
     A scale never grows to infinity. Source: aten/src/ATen/native/cuda/AmpKernels.cu.
     """
