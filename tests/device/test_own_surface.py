@@ -160,6 +160,7 @@ def test_a_printed_tensor_compiles_nothing(make):
     assert flat == "".join(expected.replace(",", "").split())
 
 
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")  # of torch.package itself
 def test_a_package_keeps_tensors_of_the_device(tmp_path):
     tensor = torch.arange(6.0, device="tpu").view(2, 3)
     with torch.package.PackageExporter(str(tmp_path / "package")) as exporter:
