@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -13,6 +14,10 @@ from pydantic import BeforeValidator, Field, PositiveInt, TypeAdapter, Validatio
 
 from tpu_dynamo_lowering import AttentionForm, with_code
 from tpu_dynamo_runtime.xla_flags import XlaFlags
+
+from ._torch_compat import is_inductors_option, modes_of_inductor
+
+log = logging.getLogger("tpu_dynamo.options")
 
 
 class OptionError(ValueError):
@@ -85,13 +90,19 @@ class Options:
     def parse(cls, given: Mapping[str, Any] | None, mode: str | None = None) -> Options:
         """Return the options that `torch.compile` was given.
 
-        Raises OptionError for an unknown key, naming the closest, for a value of the wrong kind, and for a `mode`
-        other than `default`: modes are Inductor's bundles of settings.
+        Modes are Inductor's bundles of settings that ask for speed: they change nothing here, and are logged once.
+        Raises OptionError for an unknown key, naming the closest, for a value of the wrong kind, for an option of
+        Inductor's, and for a mode that Inductor does not have either.
         """
         if mode not in (None, "default"):
-            raise OptionError(f"mode={mode!r} is not a mode of this backend; leave it out and use options={{...}}")
+            _note_mode(mode)
         known = [f.name for f in fields(cls)]
         for key in given or {}:
+            if key not in known and is_inductors_option(str(key)):
+                raise OptionError(
+                    f"option {key!r} is Inductor's, and this backend has no such setting: leave it out; "
+                    f"options here: {', '.join(known)}"
+                )
             if key not in known:
                 close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
                 raise OptionError(f"unknown option {key!r}; did you mean {close!r}? Options: {', '.join(known)}")
@@ -100,6 +111,13 @@ class Options:
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors())
             raise OptionError(f"option {problems}") from None
+
+
+@lru_cache(maxsize=16)  # so that each mode is logged once
+def _note_mode(mode: str) -> None:
+    if mode not in modes_of_inductor():
+        raise OptionError(f"mode={mode!r} is no mode of torch.compile: {', '.join(sorted(modes_of_inductor()))}")
+    log.warning("mode=%r asks Inductor for speed; XLA always does all that it can, and the mode changes nothing", mode)
 
 
 @lru_cache(maxsize=1)

@@ -22,6 +22,7 @@ from .program import (
     View,
 )
 from .randomness import repeat_draw
+from .rewrites.optimizers import OPTIMIZER_STEPS
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, is_own, named_operation, user_line
 from .survey import survey
@@ -30,6 +31,7 @@ from .target import AttentionForm
 from .tracing import own_definitions
 
 __all__ = [
+    "OPTIMIZER_STEPS",
     "PATTERNS",
     "TABLE",
     "Argument",

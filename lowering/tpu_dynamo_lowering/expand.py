@@ -153,10 +153,14 @@ def _inline(graph: Graph, node: Node, body: GraphModule) -> None:
     leaves, _ = pytree.tree_flatten((node.args, node.kwargs))
     with graph.inserting_before(node):
         result = inline(graph, body, [leaf for leaf in leaves if isinstance(leaf, Node)], node.meta)
-    if isinstance(result, Node):
-        node.replace_all_uses_with(result)
-    else:
+    _replace(graph, node, result)
+
+
+def _replace(graph: Graph, node: Node, result: Any) -> None:
+    """Replace a node by a node, or by a list of nodes or lists, from which its users take their parts."""
+    if isinstance(result, list | tuple):
         for user in list(node.users):
-            user.replace_all_uses_with(result[user.args[1]])
-            graph.erase_node(user)
+            _replace(graph, user, result[user.args[1]])  # pyright: ignore[reportCallIssue, reportArgumentType]
+    else:
+        node.replace_all_uses_with(result)
     graph.erase_node(node)

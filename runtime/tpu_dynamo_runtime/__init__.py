@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .pool import Pool as Pool
     from .pool import PooledProgram as PooledProgram
     from .residents import Residents as Residents
+    from .resizable import give_address as give_address
     from .shared import SharedExecutable as SharedExecutable
     from .targets import PLATFORMS as PLATFORMS
     from .targets import TARGETS as TARGETS
@@ -93,6 +94,7 @@ _PLACES = {
     ),
     ".pool": ("ForkedProcess", "Load", "Pool", "PooledProgram"),
     ".residents": ("Residents",),
+    ".resizable": ("give_address",),
     ".shared": ("SharedExecutable",),
     ".targets": (
         "PLATFORMS",

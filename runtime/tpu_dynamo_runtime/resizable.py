@@ -57,3 +57,13 @@ def let_resize(tensor: torch.Tensor) -> torch.Tensor:
         fields = storage_at(tensor.untyped_storage()._cdata)
         fields.allocator, fields.resizable = allocator, True
     return tensor
+
+
+def give_address(storage: torch.UntypedStorage) -> None:
+    """Make a storage without memory of its own say its number where torch, in C++, asks for its address.
+
+    No other live storage has the number, and views of it have theirs behind it. Nobody reads there: torch's code that
+    reads memory takes tensors of the host.
+    """
+    if cpu_allocator() is not None:
+        storage_at(storage._cdata).data = storage._cdata

@@ -76,6 +76,8 @@ def test_fallback_to_eager_is_counted_and_named():
     ("options", "message"),
     [
         pytest.param({"tarjet": "cpu"}, "unknown option 'tarjet'; did you mean 'target'?", id="unknown-option"),
+        pytest.param({"max-autotune": True}, "option 'max-autotune' is Inductor's, and this backend", id="of-inductor"),
+        pytest.param({"triton.cudagraphs": True}, "leave it out; options here: target,", id="of-triton"),
         pytest.param({"fallback": "never"}, "fallback='never': Input should be 'error' or 'eager'", id="wrong-value"),
         pytest.param({"target": "cpuu"}, "unknown target 'cpuu'; did you mean 'cpu'?", id="unknown-target"),
         pytest.param({"target": "tpu"}, "target 'tpu' is not available", id="no-tpu"),
@@ -86,8 +88,10 @@ def test_bad_options_are_refused(options, message):
     assert message in refused(lambda x: x + 1, torch.randn(2), options=options)
 
 
-def test_modes_are_refused():
-    assert "mode='max-autotune' is not a mode" in refused(lambda x: x + 1, torch.randn(2), mode="max-autotune")
+def test_an_unknown_mode_is_refused():
+    assert "mode='fastest' is no mode of torch.compile: default," in refused(
+        lambda x: x + 1, torch.randn(2), mode="fastest"
+    )
 
 
 def test_meta_tensors_are_refused_by_name():

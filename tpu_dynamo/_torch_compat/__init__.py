@@ -17,6 +17,14 @@ from .apart import compiled_apart, fake_copies, modules_of
 from .autograd import compile_with_aot_autograd, forward_returns, static_inputs
 from .autograd_cache import BypassAOTAutogradCache, CacheUse, FXGraphCacheMiss, OutputCode, usable
 from .frames import frame_function, graph_tensors, guards, input_name, shape_guards, size_hint
+from .inductor import (
+    become_default_backend,
+    inductor,
+    is_inductors_option,
+    modes_of_inductor,
+    refuse_device_in_inductor,
+    reset_inductor,
+)
 from .joint import JointPlaces, export_joint
 from .optimizer_steps import gradient_has_hooks, group_initialiser, mark_stepped, step_has_hooks, traced_as_compiled
 from .streams import leave_out_streams
@@ -36,6 +44,7 @@ __all__ = [
     "JointPlaces",
     "OpOverload",
     "OutputCode",
+    "become_default_backend",
     "compile_with_aot_autograd",
     "compiled_apart",
     "export_joint",
@@ -47,11 +56,16 @@ __all__ = [
     "graph_tensors",
     "group_initialiser",
     "guards",
+    "inductor",
     "input_name",
+    "is_inductors_option",
     "leave_out_streams",
     "mark_stepped",
+    "modes_of_inductor",
     "modules_of",
     "pytree",
+    "refuse_device_in_inductor",
+    "reset_inductor",
     "shape_guards",
     "size_hint",
     "static_inputs",

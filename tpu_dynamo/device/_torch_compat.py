@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import _tensor_str
 from torch._dynamo.eval_frame import skip_code
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
@@ -21,11 +22,14 @@ __all__ = [
     "OpOverload",
     "answer",
     "as_view",
+    "bookkeeping_of_sparse_tensors",
     "contiguous_stride",
     "empty_tensor",
     "library",
+    "make_generators_of_device",
     "overloads_with_prefix",
     "owner_of_private_use",
+    "print_from",
     "pytree",
     "register_backend",
     "reset_tensor",
@@ -42,6 +46,7 @@ DATA_DEPENDENT = (DynamicOutputShapeException, DataDependentOutputException)
 
 _acc = torch._C._acc
 _META = torch._C.DispatchKeySet(torch._C.DispatchKey.Meta)
+_SPARSE = torch._C.DispatchKeySet(torch._C.DispatchKey.SparseCPU)
 _set = torch.ops.aten.set_.source_Storage_storage_offset
 
 
@@ -125,6 +130,50 @@ def register_backend(name: str, device: str, create: Callable[..., Any]) -> None
     distributed_c10d._new_process_group_helper = made
 
 
+def print_from(copy: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Print what `copy` returns for a tensor of the device.
+
+    PyTorch's printing calls a dozen operators, each of them a program here. It copies tensors of some devices to the
+    CPU first, which it lists by name. Its private function changes nothing else, and no tensor of another device.
+    """
+    original = _tensor_str._tensor_str
+
+    @functools.wraps(original)
+    def printed(self: torch.Tensor, indent: int) -> str:
+        return original(copy(self) if self.device.type == NAME else self, indent)
+
+    _tensor_str._tensor_str = printed
+
+
+class _KindOfGenerator(type(torch._C.Generator)):
+    """The class of torch.Generator once it makes the device's: PyTorch's own generators are instances of it too."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, torch._C.Generator)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, torch._C.Generator)
+
+
+def make_generators_of_device(make: Callable[[], torch.Generator]) -> None:
+    """Let `torch.Generator(device)` return what `make` does for the device, and PyTorch's own for every other one.
+
+    `torch._C.Generator` asks a hook in C++, `PrivateUse1HooksInterface::getNewGenerator`, which PyTorch 2.13 lets
+    nobody override in Python (its `PrivateUse1Hooks` can be asked three things), and a class of C's cannot be changed.
+    So the name in `torch` becomes a class that only chooses; generators of other devices have the class that they had.
+    """
+
+    class Generator(torch._C.Generator, metaclass=_KindOfGenerator):
+        __doc__ = torch._C.Generator.__doc__
+
+        def __new__(cls, device: Any = None) -> torch.Generator:
+            chosen = torch.device("cpu" if device is None else device)
+            return make() if chosen.type == NAME else torch._C.Generator(chosen)
+
+    Generator.__module__, Generator.__qualname__ = "torch", "Generator"
+    torch.Generator = Generator
+
+
 def library(namespace: str, key: str = "PrivateUse1") -> torch.library.Library:
     """Return an empty library of kernels for one dispatch key, by default the device's."""
     return torch.library.Library(namespace, "IMPL", key)
@@ -177,6 +226,13 @@ def reset_tensor(
 def as_view(operator: OpOverload, *args: Any, **kwargs: Any) -> torch.Tensor:
     """Call a view operator by its kernel for meta tensors; the result has the same storage, and sizes and strides."""
     return operator.redispatch(_META, *args, **kwargs)
+
+
+def bookkeeping_of_sparse_tensors(name: str) -> Callable[..., Any]:
+    """Return a call of an ATen operator's kernel for sparse CPU tensors, for one that is the same on every device."""
+    base, _, overload = name.partition(".")
+    operator = getattr(getattr(torch.ops.aten, base), overload or "default")
+    return lambda *args, **kwargs: operator.redispatch(_SPARSE, *args, **kwargs)
 
 
 def without_autocast() -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from tpu_dynamo_runtime import Buffer
+from tpu_dynamo_runtime import Buffer, give_address
 
 from ._torch_compat import contiguous_stride, empty_tensor
 
@@ -33,7 +33,8 @@ class Cell:
 
 
 class DeviceStorage(torch.UntypedStorage):
-    """A storage of the device. It has no address in the host's memory: its number stands for one.
+    """A storage of the device. It has no address in the host's memory: its number stands for one, in
+    C++ as here.
 
     freed: True after `resize_(0)`, until it gets memory again.
     """
@@ -58,7 +59,9 @@ def set_cell(tensor: torch.Tensor, cell: Cell) -> None:
 
 def new_tensor(size: Sequence[int], stride: Sequence[int] | None, dtype: torch.dtype) -> torch.Tensor:
     """Return a tensor of the device without values; contiguous if `stride` is None."""
-    return empty_tensor(size, stride, dtype, DeviceStorage)
+    tensor = empty_tensor(size, stride, dtype, DeviceStorage)
+    give_address(tensor.untyped_storage())
+    return tensor
 
 
 def wrap(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from tpu_dynamo_lowering import OPTIMIZER_STEPS
 
 Values = Any
 
@@ -33,8 +37,19 @@ def _div(self: Values, other: Values, rounding_mode: str | None = None) -> Value
     return torch.div(self, other, rounding_mode=rounding_mode)
 
 
-# By the operator's name without namespace, overload and underscore; the parameters are the schema's, with numbers as
-# tensors without dimensions.
+def _by_position(step: Callable[..., Values]) -> Callable[..., Values]:
+    """Return a function that takes the arguments of `step`, some of which go by name alone, in their order."""
+    names = list(inspect.signature(step).parameters)
+
+    @functools.wraps(step)
+    def call(*args: Values) -> Values:
+        return step(**dict(zip(names, args, strict=True)))
+
+    return call
+
+
+# By the operator's name without namespace and underscore, with its overload if that has a form of its own; the
+# parameters are the schema's, with numbers as tensors without dimensions.
 FORMS: dict[str, Callable[..., Values]] = {
     "add": _add,
     "sub": _sub,
@@ -44,4 +59,5 @@ FORMS: dict[str, Callable[..., Values]] = {
     "addcdiv": lambda self, tensor1, tensor2, value=1: self + _scaled(value, tensor1 / tensor2, self),
     "lerp": lambda self, end, weight: self + (end - self) * weight,
     "fill": lambda self, value: torch.zeros_like(self) + value,
+    **{name: _by_position(step) for name, step in OPTIMIZER_STEPS.items()},
 }

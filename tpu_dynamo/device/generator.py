@@ -6,14 +6,44 @@ from typing import Any
 
 import torch
 
-from ._torch_compat import OpOverload
+from ._torch_compat import NAME, OpOverload
 
-# On the CPU: programs draw from keys, and this only draws keys. Seeded by torch.manual_seed like every device's.
-_generator = torch.Generator()
+
+class DeviceGenerator(torch.Generator):
+    """A generator of the device's. Its state is the CPU's: programs draw from keys, and this only draws keys."""
+
+    @property
+    def device(self) -> torch.device:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The device, by which libraries choose where to draw."""
+        return torch.device(NAME, 0)
+
+    def clone_state(self) -> DeviceGenerator:
+        """Return a new generator in the same state."""
+        return _restored(self.get_state())
+
+    def graphsafe_get_state(self) -> DeviceGenerator:
+        """Return a new generator in the same state."""
+        return self.clone_state()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.get_state(),)
+
+    def __repr__(self) -> str:
+        return f"<torch.Generator of {self.device}, seed {self.initial_seed()}>"
+
+
+def _restored(state: torch.Tensor) -> DeviceGenerator:
+    made = DeviceGenerator()
+    made.set_state(state)
+    return made
+
+
+# Seeded by torch.manual_seed like every device's.
+_generator = DeviceGenerator()
 _generator.manual_seed(torch.initial_seed())
 
 
-def generator() -> torch.Generator:
+def generator() -> DeviceGenerator:
     """Return the generator that the device's keys come from."""
     return _generator
 

@@ -16,8 +16,10 @@ from ._torch_compat import (
     NAME,
     answer,
     library,
+    make_generators_of_device,
     overloads_with_prefix,
     owner_of_private_use,
+    print_from,
     take_flex_attention,
     take_private_use,
     unseen_by_dynamo,
@@ -28,10 +30,13 @@ from .autocast import register_autocast
 from .barriers import register_barriers
 from .distributed import register_distributed
 from .eager import Eager
+from .generator import DeviceGenerator
 from .grouped import register_grouped_mm
 from .overrides import overrides
 from .recurrent import register_recurrent
+from .sparse import register_sparse
 from .storages import register_storages
+from .tensor_memory import printed_from
 
 
 class DeviceNameTaken(RuntimeError):
@@ -67,6 +72,8 @@ def register() -> None:
             raise DeviceNameTaken(owner)
         take_private_use(torch_module.module())
         answer(ANSWERS)
+        make_generators_of_device(DeviceGenerator)
+        print_from(printed_from)
         register_storages()
         # Dynamo looks at every Python frame below a compiled function, and these are the device itself.
         eager = torch.compiler.disable(Eager().__call__)
@@ -85,7 +92,7 @@ def register() -> None:
         register_distributed(definition)
         operators = register_grouped_mm(definition) + register_attention(definition)
         take_flex_attention()
-        operators += register_autocast() + register_recurrent()
+        operators += register_autocast() + register_recurrent() + register_sparse()
         _libraries.extend((all_operators, own, definition, *operators))
         # PJRT has no page-locked memory: pinning for this accelerator, as loaders do, is a copy.
         host = library("aten", "CPU")
@@ -96,6 +103,13 @@ def register() -> None:
             lazy = library("aten", key)
             lazy.impl("_copy_from", torch.library.fallthrough_kernel)
             _libraries.append(lazy)
+        # Imported here: these stand above the device.
+        from ..default_backend import register_default_backend
+        from ..integrations import accelerate
+        from ..integrations.on_import import when_imported
+
+        register_default_backend()
+        when_imported("accelerate", accelerate.adapt)
 
 
 def register_if_free() -> None:

@@ -18,7 +18,7 @@ from .forms import FORMS
 TENSOR = "a tensor"
 _NUMBERS = {bool: torch.bool, int: torch.int64, float: torch.float64, complex: torch.complex128}
 _KINDS = list(_NUMBERS)
-_NUMBER_TYPES = ("number", "List[number]")
+_NUMBER_TYPES = ("number", "List[number]", "float")
 
 
 def _category(dtype: torch.dtype) -> int:
@@ -74,7 +74,7 @@ def schema_of(operator: OpOverload) -> Schema:
     kinds = {a.name: str(a.type) for a in schema.arguments}
     outs = tuple(a.name for a in schema.arguments if a.name in infos and a.kwarg_only)
     base = schema.name.removeprefix("aten::").rstrip("_")
-    form = _form(base, [name for name in kinds if name not in outs])
+    form = _form(base, schema.overload_name or "default", [name for name in kinds if name not in outs])
     numbers = {name for name, kind in kinds.items() if kind == "Tensor" and name not in infos}
     if form is not None:
         numbers |= {name for name, kind in kinds.items() if kind in _NUMBER_TYPES}
@@ -92,8 +92,8 @@ def schema_of(operator: OpOverload) -> Schema:
     )
 
 
-def _form(base: str, names: Sequence[str]) -> Callable[..., Any] | None:
-    single = FORMS.get(base.removeprefix("_foreach_"))
+def _form(base: str, overload: str, names: Sequence[str]) -> Callable[..., Any] | None:
+    single = FORMS.get(f"{base}.{overload}") or FORMS.get(base.removeprefix("_foreach_"))
     if single is None:
         return None
     if base.startswith("_foreach_"):

@@ -80,12 +80,17 @@ def _resize(self: DeviceStorage, size: int) -> DeviceStorage:
 
 
 def _tag(storage: Any) -> str | None:
+    storage = getattr(storage, "_untyped_storage", storage)  # a typed one of torch.package
     return f"{NAME}:0" if storage.device.type == NAME else None
 
 
 def _restore(storage: Any, location: str) -> Any:
     if not location.startswith(NAME):
         return None
+    if isinstance(storage, torch.storage.TypedStorage):  # of torch.package, which puts it into one of the right dtype
+        return torch.storage.TypedStorage(
+            wrap_storage=_restore(storage._untyped_storage, location), dtype=torch.uint8, _internal=True
+        )
     if storage.device.type == NAME:
         return storage
     data = torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage)

@@ -19,6 +19,9 @@ aten = torch.ops.aten
 
 MemoryOrder = tuple[int, ...]
 
+# Bytes of a storage that may cross for its tensor to be printed; a program picks the values to print from larger ones.
+_MOST_TO_PRINT = 2**26
+
 
 def order_of(tensor: torch.Tensor) -> MemoryOrder:
     """Return the memory order of a tensor: its own if it is dense, else row-major."""
@@ -72,6 +75,20 @@ def to_host(tensor: torch.Tensor) -> torch.Tensor:
     order = order_of(tensor)
     (values,) = transfer().take([read(tensor, order)], [tensor.dtype])
     return values.permute([order.index(d) for d in range(len(order))])
+
+
+def printed_from(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a CPU tensor with the values of a device tensor, or the tensor itself where its storage is large.
+
+    Nothing is compiled: the whole storage crosses, and is viewed as the tensor views it.
+    """
+    cell = _allocated_cell(tensor)
+    if cell.nbytes > _MOST_TO_PRINT:
+        return tensor
+    (values,) = transfer().take([cell.buffer], [cell.dtype])
+    view = _vector(values, tensor.dtype).as_strided(tensor.shape, tensor.stride(), int(tensor.storage_offset()))
+    view = view.conj() if tensor.is_conj() else view
+    return aten._neg_view(view) if tensor.is_neg() else view
 
 
 def put_host(tensor: torch.Tensor, order: MemoryOrder) -> Buffer:

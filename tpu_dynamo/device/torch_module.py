@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 import time
 import types
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from . import torch_memory
 from .generator import generator
 from .operator_programs import device_client, in_use
 
@@ -52,6 +57,45 @@ def get_device_name(device: Any = None) -> str:
     return str(device_client().device.device_kind)
 
 
+@dataclass(frozen=True)
+class DeviceProperties:
+    """The device in the words of torch.cuda.get_device_properties: PJRT's name, bytes of memory, one processor."""
+
+    name: str
+    total_memory: int
+    multi_processor_count: int = 1
+    major: int = 0
+    minor: int = 0
+
+
+def get_device_properties(device: Any = None) -> DeviceProperties:
+    """Return the chip's name and memory."""
+    return DeviceProperties(get_device_name(), torch_memory.mem_get_info()[1])
+
+
+def get_device_capability(device: Any = None) -> tuple[int, int]:
+    """Return (0, 0): CUDA's generations say nothing about this device."""
+    return (0, 0)
+
+
+def can_device_access_peer(device: Any, peer_device: Any) -> bool:
+    """Return False: the process has one device."""
+    return False
+
+
+class device:
+    """A context in which the device is the current one, as it always is. Raises RuntimeError for another index."""
+
+    def __init__(self, device: Any):
+        set_device(device)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *raised: object) -> None:
+        return None
+
+
 def synchronize(device: Any = None) -> None:
     """Wait until everything that was asked of the device is done."""
     if in_use():
@@ -88,23 +132,20 @@ def set_rng_state(new_state: torch.Tensor, device: Any = "tpu") -> None:
     generator().set_state(new_state)
 
 
-def memory_allocated(device: Any = None) -> int:
-    """Return the bytes of the device's memory in live buffers."""
-    return device_client().live_bytes() if in_use() else 0
+def get_rng_state_all() -> list[torch.Tensor]:
+    """Return the states of all devices' generators, of which there is one."""
+    return [get_rng_state()]
 
 
-def memory_reserved(device: Any = None) -> int:
-    """Return the bytes that the platform holds for buffers; those allocated, if PJRT does not report them."""
-    return int(memory_stats().get("bytes_reserved", memory_allocated()))
+def set_rng_state_all(new_states: Iterable[torch.Tensor]) -> None:
+    """Put all devices' generators into states that `get_rng_state_all` gave."""
+    for new_state in new_states:
+        set_rng_state(new_state)
 
 
-def memory_stats(device: Any = None) -> dict[str, int]:
-    """Return PJRT's statistics of the device's memory; empty for XLA's CPU client."""
-    return device_client().memory_stats()
-
-
-def empty_cache() -> None:
-    """Do nothing: PJRT keeps no cache of freed buffers."""
+def seed_all() -> None:
+    """Seed every device's generator from the system."""
+    seed()
 
 
 def get_amp_supported_dtype() -> list[torch.dtype]:
@@ -184,6 +225,33 @@ def current_stream(device: Any = None) -> Stream:
     return Stream()
 
 
+def default_stream(device: Any = None) -> Stream:
+    """Return a Stream, which stands for the one order of executions."""
+    return Stream()
+
+
+def set_stream(stream: Stream) -> None:
+    """Do nothing: there is one order of executions."""
+
+
+def is_current_stream_capturing() -> bool:
+    """Return False: compiled functions are programs already, and no graphs are captured."""
+    return False
+
+
+class StreamContext:
+    """A context that changes nothing: there is one order of executions."""
+
+    def __init__(self, stream: Stream | None):
+        self.stream = stream
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *raised: object) -> None:
+        return None
+
+
 def stream(stream: Stream | None) -> Stream:
     """Return a context that changes nothing: there is one order of executions."""
     return stream or Stream()
@@ -196,7 +264,23 @@ def _is_in_bad_fork() -> bool:
 def module() -> types.ModuleType:
     """Return the module that becomes torch.tpu."""
     made = types.ModuleType("torch.tpu", __doc__)
-    for name, value in globals().items():
-        if isinstance(value, types.FunctionType | type) and value.__module__ == __name__ and name != "module":
-            setattr(made, name, value)
+    for source in (sys.modules[__name__], torch_memory):
+        for name, value in vars(source).items():
+            if (
+                isinstance(value, types.FunctionType | type)
+                and value.__module__ == source.__name__
+                and name != "module"
+            ):
+                setattr(made, name, value)
+    made.default_generators = (generator(),)  # pyright: ignore[reportAttributeAccessIssue]
+    made.amp = _amp()  # pyright: ignore[reportAttributeAccessIssue]
+    return made
+
+
+def _amp() -> types.ModuleType:
+    made = types.ModuleType("torch.tpu.amp", "torch.amp for the device, as torch.cuda.amp is for CUDA.")
+    for name in ("autocast", "GradScaler"):
+        setattr(made, name, functools.partial(getattr(torch.amp, name), "tpu"))
+    for name in ("custom_fwd", "custom_bwd"):
+        setattr(made, name, functools.partial(getattr(torch.amp, name), device_type="tpu"))
     return made
