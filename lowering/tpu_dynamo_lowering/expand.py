@@ -15,6 +15,7 @@ from .bases import find_bases
 from .errors import Unsupported, UnsupportedOp, tensors_of
 from .inline import inline
 from .loop_numbers import as_number
+from .nested_results import flatten_results
 from .randomness import draw_key
 from .subgraphs import subgraph, subgraphs
 from .table import How, Lowering, choose, foreign_mismatch
@@ -144,23 +145,22 @@ def _trace(function: Callable[..., Any], node: Node, mode: FakeTensorMode) -> Gr
         args, kwargs = pytree.tree_unflatten([next(given) if isinstance(x, Node) else x for x in leaves], structure)
         args, kwargs = [list(a) if isinstance(a, list) else a for a in args], dict(kwargs)
         result = function(*args, **kwargs)
-        return tuple(result) if isinstance(result, list | tuple) else result
+        # Side by side, as `flatten_results` numbers the results of the node.
+        return tuple(pytree.tree_leaves(result)) if isinstance(result, list | tuple) else result
 
-    return traced(call, tensors, mode)
+    body = traced(call, tensors, mode)
+    flatten_results(body.graph)
+    return body
 
 
 def _inline(graph: Graph, node: Node, body: GraphModule) -> None:
     leaves, _ = pytree.tree_flatten((node.args, node.kwargs))
     with graph.inserting_before(node):
         result = inline(graph, body, [leaf for leaf in leaves if isinstance(leaf, Node)], node.meta)
-    _replace(graph, node, result)
-
-
-def _replace(graph: Graph, node: Node, result: Any) -> None:
-    """Replace a node by a node, or by a list of nodes or lists, from which its users take their parts."""
-    if isinstance(result, list | tuple):
-        for user in list(node.users):
-            _replace(graph, user, result[user.args[1]])  # pyright: ignore[reportCallIssue, reportArgumentType]
-    else:
+    if isinstance(result, Node):
         node.replace_all_uses_with(result)
+    else:
+        for user in list(node.users):
+            user.replace_all_uses_with(result[user.args[1]])
+            graph.erase_node(user)
     graph.erase_node(node)
