@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 from .lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .communication import Communication as Communication
+    from .communication import Exchange as Exchange
+    from .communication import Mesh as Mesh
+    from .communication import communication_of as communication_of
     from .compilation import Compilation as Compilation
     from .compilation import DoesNotFit as DoesNotFit
     from .compilation import ProgramMemory as ProgramMemory
@@ -67,6 +71,7 @@ if TYPE_CHECKING:
     from .xla_flags import with_flags as with_flags
 
 _PLACES = {
+    ".communication": ("Communication", "Exchange", "Mesh", "communication_of"),
     ".compilation": ("Compilation", "DoesNotFit", "ProgramMemory"),
     ".compilers": ("Compiler", "open_compiler"),
     ".copied": ("CopiedExecutable",),
