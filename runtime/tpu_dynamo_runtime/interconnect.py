@@ -42,6 +42,13 @@ class Interconnect:
             total += self._link * (2 if closed else 1) / apart
         return total or self._link  # two devices of one chip
 
+    def sides(self, group: Group) -> int:
+        """Return how many dimensions of the topology a group has four or more chips along.
+
+        libtpu 0.0.52 reduces and scatters along rings of one side; of a group with more sides it reduces everything.
+        """
+        return sum(len({self._places[replica][i] for replica in group}) >= _CUBE for i in range(len(self._shape)))
+
     def _wraps(self, size: int) -> bool:
         return size >= _WHOLE_POD if len(self._shape) == 2 else size % _CUBE == 0
 

@@ -169,21 +169,40 @@ def compile_for(
         check_mesh(mesh, target)
     # The compiler starts in a process of its own while the model is captured here.
     with open_compiler(target) as compiler:
-        with contextlib.ExitStack() as stack:
-            if mesh is not None:
-                model, args, kwargs = built_on(stack.enter_context(imagined_job(mesh)), model, args, kwargs)
-            lower = lower_model if optimizer is None else partial(lower_step, optimizer=optimizer)
-            programs = lower(
-                model,
-                args,
-                kwargs,
-                compiler.platform,
-                chosen,
-                training=training,
-                loss=loss,
-                fast_memory=compiler.fast_memory,
-            )
-        return [_compiled(compiler, target, program, chosen.xla_flags, mesh) for program in programs]
+        return compile_with(
+            compiler, model, args, kwargs, target, chosen, mesh, training=training, loss=loss, optimizer=optimizer
+        )
+
+
+def compile_with(
+    compiler: Compiler,
+    model: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    target: str,
+    options: Options,
+    mesh: Mesh | None = None,
+    *,
+    training: bool = False,
+    loss: Callable[..., Any] | None = None,
+    optimizer: MakeOptimizer | None = None,
+) -> list[TargetGraph]:
+    """Compile a model as `compile_for` does, with a compiler that is open."""
+    with contextlib.ExitStack() as stack:
+        if mesh is not None:
+            model, args, kwargs = built_on(stack.enter_context(imagined_job(mesh)), model, args, kwargs)
+        lower = lower_model if optimizer is None else partial(lower_step, optimizer=optimizer)
+        programs = lower(
+            model,  # pyright: ignore[reportArgumentType]
+            args,
+            kwargs,
+            compiler.platform,
+            options,
+            training=training,
+            loss=loss,
+            fast_memory=compiler.fast_memory,
+        )
+    return [_compiled(compiler, target, program, options.xla_flags, mesh) for program in programs]
 
 
 def lower_model(
