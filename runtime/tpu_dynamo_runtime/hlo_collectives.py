@@ -185,7 +185,9 @@ def _along_axes(mesh: str, used: str) -> tuple[Group, ...]:
         sizes.append(left)
         inside.append(False)
     order = [i for i, within in enumerate(inside) if not within] + [i for i, within in enumerate(inside) if within]
-    return _rows(_transposed(sizes, order), math.prod(size for size, within in zip(sizes, inside, strict=True) if within))
+    return _rows(
+        _transposed(sizes, order), math.prod(size for size, within in zip(sizes, inside, strict=True) if within)
+    )
 
 
 def _transposed(sizes: list[int], order: list[int]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from .hlo_collectives import Group
@@ -37,7 +38,7 @@ class Interconnect:
             at = sorted({self._places[replica][dimension] for replica in group})
             if len(at) < 2:
                 continue
-            apart = min(high - low for low, high in zip(at, at[1:], strict=False))
+            apart = min(high - low for low, high in itertools.pairwise(at))
             closed = self._wraps(size) and len(at) * apart == size
             total += self._link * (2 if closed else 1) / apart
         return total or self._link  # two devices of one chip

@@ -73,9 +73,7 @@ class TopologyCompiler:
 
     def _environment_with(self, devices: int) -> Environment:
         described = self._wait_until_ready()
-        return compile_environment(
-            self.platform, described["platform_version"], described["device_kind"], devices
-        )
+        return compile_environment(self.platform, described["platform_version"], described["device_kind"], devices)
 
     def assignment_of(self, span: Span) -> list[list[int]]:
         """Return where the chips of ranks lie to each other: coordinates from the least ones.
@@ -83,7 +81,7 @@ class TopologyCompiler:
         Ranks have the chips host by host, as torchrun numbers its processes. Raises JobError for ranks without one.
         """
         places = self._wait_until_ready()["places"]
-        if (missing := [rank for rank in span if rank >= len(places)]):
+        if missing := [rank for rank in span if rank >= len(places)]:
             raise JobError(f"{self.topology.name} has {len(places)} chips, and none for the ranks {missing}")
         least = [min(numbers) for numbers in zip(*(places[rank] for rank in span), strict=True)]
         return [[n - low for n, low in zip(places[rank], least, strict=True)] for rank in span]

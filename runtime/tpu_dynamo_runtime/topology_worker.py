@@ -33,7 +33,8 @@ CompileProgram = Callable[[bytes, XlaFlags, Span], tuple[dict[str, Any], str, by
 def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProgram, dict[str, Any]]:
     """Return a compiler for devices of the topology, and PJRT's description of its platform and devices.
 
-    Ranks have the devices host by host, as torchrun numbers processes. folder: for temporary files. Raises ImportError, OSError or RuntimeError where libtpu does not start.
+    Ranks have the devices host by host, as torchrun numbers processes. folder: for temporary files. Raises ImportError,
+    OSError or RuntimeError where libtpu does not start.
     """
     import libtpu
     import numpy as np

@@ -152,8 +152,8 @@ def compile_for(
     `train_step(model, optimizer, loss)`. options: as of torch.compile, see tpu_dynamo.Options.
 
     mesh: the sizes of a DeviceMesh over all chips of a topology by the names of its dimensions, as {"dp": 32, "tp": 8}.
-    Then `model` is a function that takes the mesh and gives the model, or (model, args) or (model, args, kwargs), on the
-    meta device: with DTensors, `parallelize_module` and `fully_shard`, as each rank of a job builds it. Tensors among
+    Then `model` is a function that takes the mesh and gives the model, or (model, args) or (model, args, kwargs), on
+    the meta device: with DTensors, `parallelize_module` and `fully_shard`, as each rank of a job builds it. Tensors among
     the arguments are those of one rank. The executables are those of the job, whose ranks have the chips host by host.
 
     The graphs come in the order of their compilation; a graph break makes several. The process keeps no trace: not
@@ -320,9 +320,7 @@ def _compiled(
     communication = None
     if mesh is not None and graph.span and isinstance(compiler, TopologyCompiler):
         places = compiler.assignment_of(graph.span)
-        communication = partial(
-            communication_of, topology=compiler.topology, places=places, mesh=mesh, span=graph.span
-        )
+        communication = partial(communication_of, topology=compiler.topology, places=places, mesh=mesh, span=graph.span)
     return TargetGraph(
         graph.name, graph.role, target, program.digest, memory, program, compiled, to_count, graph.span, communication
     )

@@ -20,9 +20,12 @@ def plan(
     factory: Factory,
     target: Target,
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, metavar="ROWS", help="Rows of all chips; as the example's on each chip.")
+        int | None,
+        typer.Option("--batch", min=1, metavar="ROWS", help="Rows of all chips; as the example's on each chip."),
     ] = None,
-    inference: Annotated[bool, typer.Option("--inference", help="A forward, instead of a whole training step.")] = False,
+    inference: Annotated[
+        bool, typer.Option("--inference", help="A forward, instead of a whole training step.")
+    ] = False,
     optimizer: Annotated[
         str | None, typer.Option("--optimizer", metavar="MODULE:FUNCTION", help="From parameters; AdamW by default.")
     ] = None,
@@ -39,8 +42,8 @@ def plan(
 ) -> None:
     """Print the layouts of a model over the chips of a topology, the best first, and the code that sets the best up.
 
-    Data, FSDP, HSDP, tensor parallelism and their products, with and without activation checkpointing and micro-batches:
-    all are estimated, and libtpu compiles the best few. Needs no TPU. Exits with 1 when nothing fits.
+    Data, FSDP, HSDP, tensor parallelism and their products, with and without activation checkpointing and
+    micro-batches: all are estimated, and libtpu compiles the best few. Needs no TPU. Exits with 1 when nothing fits.
     """
     with waiting(f"building {factory}", not no_progress) as status:
         from .user_code import call_factory, load

@@ -113,7 +113,9 @@ def process_groups_without_ranks(device: str, size: int) -> Iterator[None]:
     What DTensor traces is then the same as on every rank of a real job. Raises ValueError in a process of a real one.
     """
     if dist.is_initialized():
-        raise ValueError("this process belongs to a job already\n  try: torch.distributed.destroy_process_group() before")
+        raise ValueError(
+            "this process belongs to a job already\n  try: torch.distributed.destroy_process_group() before"
+        )
     name = "tpu_imagined"
     if name not in dist.Backend.backend_list:
         dist.Backend.register_backend(

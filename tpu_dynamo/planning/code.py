@@ -28,12 +28,12 @@ def code_of(layout: Layout, plan: TensorPlan, blocks: Sequence[str], *, training
         f'mesh = init_device_mesh("tpu", ({sizes}), mesh_dim_names=({quoted}))',
     ]
     if layout.tensor > 1:
-        used = [style for style in dict.fromkeys(plan.styles.values())]
+        used = list(dict.fromkeys(plan.styles.values()))
         kinds = sorted({_STYLES[style].partition("(")[0] for style in used})
         lines += [f"from torch.distributed.tensor.parallel import {', '.join([*kinds, 'parallelize_module'])}"]
         if {"embedding", "head"} & set(used):
             lines += ["from torch.distributed.tensor import Replicate"]
-        lines += ["", "parallelize_module(model, mesh[\"tensor\"], {"]
+        lines += ["", 'parallelize_module(model, mesh["tensor"], {']
         lines += [f'    "{name}": {_STYLES[style]},' for name, style in plan.patterns.items()]
         lines += ["})"]
     owner, _, _ = blocks[0].rpartition(".") if blocks else ("", "", "")

@@ -40,11 +40,13 @@ def _summary(plan: Plan) -> str:
     if known:
         memory, step = ([abs(pair[i]) for pair in known] for i in (0, 1))
         parts.append(
-            f"the cheap model is off libtpu's figures by {max(memory):.0%} of memory and {max(step):.0%} of a step at most, "
-            f"over {len(known)} compiled layouts"
+            f"the cheap model is off libtpu's figures by {max(memory):.0%} of memory and {max(step):.0%} of a step at "
+            f"most, over {len(known)} compiled layouts"
         )
     if plan.order_agrees is not None:
-        parts.append("its order is libtpu's" if plan.order_agrees else "its order is not libtpu's, which is the one here")
+        parts.append(
+            "its order is libtpu's" if plan.order_agrees else "its order is not libtpu's, which is the one here"
+        )
     return "; ".join(parts)
 
 
@@ -71,7 +73,8 @@ def _layout(candidate: Candidate) -> dict[str, Any]:
     if compiled is not None and compiled.memory.fits is not False and compiled.communication is not None:
         axes = compiled.communication.by_axis()
         found["communication"] = {
-            axis: {"bytes": each.nbytes, "seconds": each.seconds, "collectives": each.count} for axis, each in axes.items()
+            axis: {"bytes": each.nbytes, "seconds": each.seconds, "collectives": each.count}
+            for axis, each in axes.items()
         }
     return found
 

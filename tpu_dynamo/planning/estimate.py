@@ -70,7 +70,8 @@ class Estimator:
         chip, facts = self._chip, self._facts
         repeated = _REPEATED if layout.recompute or layout.micro > 1 else 1
         flops = facts.flops * self._scale(layout) / layout.tensor * repeated
-        touched = _ACTIVATION_PASSES * memory["activations"] * layout.micro * repeated
+        saved = sum(self._saved(block, layout) for block in facts.saved) * self._scale(layout)
+        touched = _ACTIVATION_PASSES * saved * repeated
         touched += sum(held.values()) * (1 if not self._training else _PARAMETER_PASSES / layout.shard)
         cycles = flops / chip.flops_per_cycle + touched / chip.bytes_per_cycle
         return Estimate(memory, cycles / chip.clock, self._communication(layout, held))

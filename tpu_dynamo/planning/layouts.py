@@ -32,8 +32,10 @@ class Layout:
     def mesh(self) -> dict[str, int]:
         """The sizes of the DeviceMesh by name. Tensor parallelism is the innermost: its chips are neighbours."""
         sizes = {"replicate": self.replicate, "shard": self.shard, "tensor": self.tensor}
-        if self.shard > 1 and self.replicate == 1:
+        if self.replicate == 1 and (self.shard > 1 or self.tensor > 1):
             del sizes["replicate"]
+        if self.data == 1 and self.tensor > 1:
+            del sizes["shard"]
         if self.tensor == 1:
             del sizes["tensor"]
         return sizes
@@ -54,7 +56,9 @@ class Layout:
         return ", ".join(words)
 
 
-def layouts(chips: int, batch: int, plan: TensorPlan, *, training: bool = True, blocks: bool = True) -> Iterator[Layout]:
+def layouts(
+    chips: int, batch: int, plan: TensorPlan, *, training: bool = True, blocks: bool = True
+) -> Iterator[Layout]:
     """Yield the sensible layouts for so many chips and rows of a batch.
 
     Every factor is a power of two, but for what is left of the chips. Rows are shared out evenly. blocks: whether there

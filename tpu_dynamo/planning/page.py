@@ -67,7 +67,7 @@ def _bars(bars: list[tuple[str, list[tuple[str, float]], float, str]], mark: flo
         drawn.append(f'<text x="{x + 6:.1f}" y="{y + 15}">{escape(said)}</text>')
     if mark is not None:
         at = left + _WIDTH * mark
-        drawn.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{height - 30}" stroke="#222" stroke-dasharray="4"/>')
+        drawn.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y2="{height - 30}" stroke="#222" stroke-dasharray="4"/>')
     x = left
     for what in dict.fromkeys(what for _, parts, _, _ in bars for what, _ in parts):
         drawn.append(f'<rect x="{x}" y="{height - 20}" width="12" height="12" fill="{_COLOURS[what]}"/>')
@@ -83,6 +83,7 @@ def _rows(layouts: list[dict[str, Any]]) -> str:
         rows.append(
             f'<tr class="{"" if each["fits"] else "no"}"><td>{escape(each["name"])}</td>'
             f"<td>{'yes' if each['fits'] else 'no'}</td><td>{format_bytes(each['memory'])}</td>"
-            f"<td>{low * 1e3:,.1f} to {high * 1e3:,.1f}</td><td>{escape(each['by'])}</td><td>{escape(each['why'])}</td></tr>"
+            f"<td>{low * 1e3:,.1f} to {high * 1e3:,.1f}</td><td>{escape(each['by'])}</td>"
+            f"<td>{escape(each['why'])}</td></tr>"
         )
     return "\n".join([*rows, "</table>"])

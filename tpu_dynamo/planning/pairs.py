@@ -17,8 +17,7 @@ _KEY_HEADS = ("num_key_value_heads", "n_kv_heads", "num_kv_heads", "n_kv_head")
 class TensorPlan:
     """The split of a model over a dimension of a mesh.
 
-    styles: `colwise`, `rowwise`, `embedding` or `head` by the names of modules, of which several that differ by numbers
-    in them are one with a `*`. divides: the sizes by all of which the number of chips must divide. missing: why there is
+    styles: `colwise`, `rowwise`, `embedding` or `head` by the names of modules. divides: the sizes by all of which the number of chips must divide. missing: why there is
     no plan, empty if there is one.
     """
 
@@ -52,7 +51,9 @@ def tensor_plan(model: nn.Module, blocks: tuple[str, ...]) -> TensorPlan:
             if name.startswith(block + ".") or name == block:
                 _pair(name, module, styles, divides)
     if not styles:
-        return TensorPlan(missing="no module of its blocks has a pair of linear layers, one out of its width and one back")
+        return TensorPlan(
+            missing="no module of its blocks has a pair of linear layers, one out of its width and one back"
+        )
     for name, module in named.items():
         if any(name.startswith(block) for block in blocks):
             continue

@@ -84,7 +84,9 @@ class Plan:
         both = [each for each in self.candidates if each.errors is not None]
         if len(both) < 2:
             return None
-        return sorted(both, key=lambda each: middle(each.estimate.step)) == sorted(both, key=lambda each: middle(each.step))
+        return sorted(both, key=lambda each: middle(each.estimate.step)) == sorted(
+            both, key=lambda each: middle(each.step)
+        )
 
 
 def middle(step: tuple[float, float]) -> float:
@@ -132,7 +134,7 @@ def plan(
         for number, candidate in enumerate(found[:compile]):
             report(f"compiling {candidate.layout.name} ({number + 1} of {min(compile, len(found))})")
             _compile(candidate, compiler, factory, facts, tensor, rows, training, loss, make)
-    found.sort(key=lambda each: (bool(each.problem), *_order(each, middle(each.step))))
+    found.sort(key=_final)
     return Plan(topology, rows, training, facts, tensor, found)
 
 
@@ -148,6 +150,12 @@ def state_of(make: MakeOptimizer, dtype: torch.dtype) -> float:
 
 def _order(candidate: Candidate, seconds: float) -> tuple[bool, float, int]:
     return not candidate.fits, seconds, candidate.memory
+
+
+def _final(candidate: Candidate) -> tuple[bool, bool, bool, float, int]:
+    """Return the place of a layout in the plan: what libtpu compiled comes before what is only estimated."""
+    fits, seconds, memory = _order(candidate, middle(candidate.step))
+    return bool(candidate.problem), fits, candidate.compiled is None, seconds, memory
 
 
 def _compile(

@@ -22,8 +22,8 @@ class Profile:
     """A model on one chip, at the batch of its example.
 
     rows: the first dimension of its inputs. blocks: the names of the modules of which it has many equal ones, in their
-    order. parameters: bytes by name. flops: of forward and backward. saved: bytes that the backward needs, by block, and
-    under the empty name outside of them. entering: bytes that enter each block. outputs: bytes of what each module
+    order. parameters: bytes by name. flops: of forward and backward. saved: bytes that the backward needs, by block,
+    and under the empty name outside of them. entering: bytes that enter each block. outputs: bytes of what each module
     returns, by name.
     """
 
@@ -83,7 +83,9 @@ def profile(
             for block in blocks:
                 _track(stack, named[block], block, inside, entering)
             for name, module in named.items():
-                handle = module.register_forward_hook(lambda _, __, out, name=name: outputs.update({name: _nbytes(out)}))
+                handle = module.register_forward_hook(
+                    lambda _, __, out, name=name: outputs.update({name: _nbytes(out)})
+                )
                 stack.callback(handle.remove)
             if training:
                 stack.enter_context(_saved_tensors(kept, inside, static))
@@ -92,7 +94,9 @@ def profile(
             found = model(*given, **by_name)
             if training:
                 (loss or default_loss)(found).backward()
-        rows = max((t.shape[0] for t in pytree.tree_leaves((given, by_name)) if isinstance(t, Tensor) and t.ndim), default=1)
+        rows = max(
+            (t.shape[0] for t in pytree.tree_leaves((given, by_name)) if isinstance(t, Tensor) and t.ndim), default=1
+        )
     if not training:
         kept[""] = max(outputs.values(), default=0)
     parameters = {name: p.numel() * p.element_size() for name, p in model.named_parameters()}
