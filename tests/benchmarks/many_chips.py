@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.many_chips train --target v5e:4x4 --layers 32
     python -m tests.benchmarks.many_chips serve --target v6e:2x4 --layers 80
+    tpu-dynamo plan tests.benchmarks.many_chips:train_small --target v5e:4x4
 
 `train` is a whole AdamW step of the 8B in bfloat16, FSDP over all chips with its blocks recomputed, a sequence of 4,096 a
 chip. `serve` is the forward of the 70B, tensor parallel over all chips, one sequence of 2,048. Needs libtpu; no chip.
@@ -28,16 +29,15 @@ from tpu_dynamo_runtime import find_topology
 SHAPES = {
     "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32},
     "70b": {"hidden_size": 8192, "intermediate_size": 28672, "num_attention_heads": 64},
+    "small": {"hidden_size": 1024, "intermediate_size": 3584, "num_attention_heads": 8, "vocab_size": 8192},
 }
-LAYERS = {"8b": 32, "70b": 80}
+LAYERS = {"8b": 32, "70b": 80, "small": 2}
 
 
 def llama(shape: str, layers: int | None = None) -> LlamaForCausalLM:
     """Llama-3 of a shape with so many of its layers, in bfloat16, on the default device."""
-    config = LlamaConfig(
-        num_key_value_heads=8, num_hidden_layers=layers or LAYERS[shape], vocab_size=128256, use_cache=False,
-        **SHAPES[shape],
-    )  # fmt: skip
+    named = {"vocab_size": 128256, "num_key_value_heads": 8, **SHAPES[shape]}
+    config = LlamaConfig(num_hidden_layers=layers or LAYERS[shape], use_cache=False, **named)
     return LlamaForCausalLM(config).to(torch.bfloat16)
 
 
@@ -47,9 +47,10 @@ def train_8b(layers: int = 32, rows: int = 1, length: int = 4096) -> Any:
     return llama("8b", layers).train(), (), {"input_ids": tokens, "labels": tokens}
 
 
-def train_8b_2() -> Any:
-    """Two layers of the 8B, which libtpu compiles in minutes."""
-    return train_8b(2)
+def train_small() -> Any:
+    """A model of the same kind that libtpu compiles in minutes, and a batch."""
+    tokens = torch.empty(4, 512, dtype=torch.int64)
+    return llama("small").train(), (), {"input_ids": tokens, "labels": tokens}
 
 
 def _training(layers: int, chips: int) -> tuple[Layout, Any]:

@@ -6,9 +6,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import torch
 from torch.fx import GraphModule
@@ -16,16 +15,12 @@ from torch.fx import GraphModule
 from tpu_dynamo_lowering import Program, Unsupported, UnsupportedOp
 from tpu_dynamo_runtime import (
     Compilation,
-    Communication,
     Compiler,
-    Cost,
     DoesNotFit,
     Mesh,
     ProgramMemory,
-    Span,
     XlaFlags,
     communication_of,
-    count,
     form_to_count,
     open_compiler,
 )
@@ -42,91 +37,10 @@ from ..graph.lowering import lower_graph
 from ..graph.prepare import PreparedGraph, prepare_graph
 from ..options import OptionError, Options
 from .capture import capture
+from .compiled_graph import GraphProgram, Role, TargetGraph
 from .steps import MakeOptimizer, capture_steps, model_inputs
 
 log = logging.getLogger("tpu_dynamo")
-
-Role = Literal["forward", "backward", "inference", "step"]
-
-
-@dataclass(frozen=True)
-class GraphProgram:
-    """One graph of a model, lowered: its role, a name that tells it from the others, and its program.
-
-    span: the ranks that run it together.
-    """
-
-    name: str
-    role: Role
-    program: Program
-    artifacts: Artifacts
-    span: Span = ()
-
-
-@dataclass(frozen=True, repr=False)
-class TargetGraph:
-    """One graph of a model, compiled for a target.
-
-    name: the same for the same graph in every call of compile_for, such as `0000-inference`. role: `forward`,
-    `backward`, `inference` or `step`. digest: of the program without source locations; equal for equal computations.
-    memory: what it needs and whether the target has it. A graph that does not fit has no executable: its `cost`,
-    `optimized_hlo` and `executable` raise DoesNotFit. span: the ranks of a mesh that run it together, empty for a graph
-    without collectives; memory and cost are those of one chip.
-    """
-
-    name: str
-    role: Role
-    target: str
-    digest: str
-    memory: ProgramMemory
-    _program: Program
-    _compiled: Compilation | DoesNotFit
-    _to_count: Compilation | None = None
-    span: Span = ()
-    _communication: Callable[[str, int], Communication] | None = None
-
-    @property
-    def stablehlo(self) -> str:
-        """The program as lowering gives it, with locations; large constants are elided."""
-        return self._program.text()
-
-    @property
-    def optimized_hlo(self) -> str:
-        """The program as XLA made it for the target. Raises DoesNotFit."""
-        return self._compilation.hlo
-
-    @cached_property
-    def cost(self) -> Cost:
-        """The cost of one run by XLA's estimate, in all and by source line. Raises DoesNotFit.
-
-        Where libtpu puts kernels of its own into the executable, the cost is that of the same program without them.
-        """
-        return count(self._compilation, self._to_count)
-
-    @cached_property
-    def communication(self) -> Communication | None:
-        """The collectives of one run: bytes and time by axis of the mesh and by source line; None without any.
-
-        Raises DoesNotFit.
-        """
-        if self._communication is None:
-            return None
-        return self._communication(self._compilation.hlo, self.cost.cycles or 0)
-
-    @property
-    def executable(self) -> bytes:
-        """The serialised executable, which loads on a machine that has the target. Raises DoesNotFit."""
-        return self._compilation.executable
-
-    @property
-    def _compilation(self) -> Compilation:
-        if isinstance(self._compiled, DoesNotFit):
-            raise self._compiled
-        return self._compiled
-
-    def __repr__(self) -> str:
-        fits = {True: "fits", False: "does not fit", None: "of unknown room"}[self.memory.fits]
-        return f"<TargetGraph {self.name} for {self.target}: {self.memory.total / 2**20:,.1f} MiB, {fits}>"
 
 
 def compile_for(
@@ -153,8 +67,8 @@ def compile_for(
 
     mesh: the sizes of a DeviceMesh over all chips of a topology by the names of its dimensions, as {"dp": 32, "tp": 8}.
     Then `model` is a function that takes the mesh and gives the model, or (model, args) or (model, args, kwargs), on
-    the meta device: with DTensors, `parallelize_module` and `fully_shard`, as each rank of a job builds it. Tensors among
-    the arguments are those of one rank. The executables are those of the job, whose ranks have the chips host by host.
+    the meta device: with DTensors, `parallelize_module` and `fully_shard`, as each rank of a job builds it. Tensors
+    among the arguments are those of one rank. The executables are the job's, whose ranks have the chips host by host.
 
     The graphs come in the order of their compilation; a graph break makes several. The process keeps no trace: not
     in Dynamo's caches, the modules, gradients, random numbers or `tpu_dynamo.stats()`. Of a model on the device,

@@ -17,9 +17,8 @@ from .factory_graphs import Factory, Init, Target, Training, build
 from .shared_options import Json, NoProgress
 
 if TYPE_CHECKING:
-    from tpu_dynamo_runtime import Exchange
-
     from tpu_dynamo import TargetGraph
+    from tpu_dynamo_runtime import Exchange
 
 
 class Form(StrEnum):

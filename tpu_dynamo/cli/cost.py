@@ -134,8 +134,8 @@ def _show_communication(graphs: Sequence[TargetGraph]) -> None:
         console.print()
         console.print(shown)
         say(
-            f"{graph.name}: {best * 1e3:,.2f} to {worst * 1e3:,.2f} ms a run, of which {low:.0%} to {high:.0%} waits for "
-            "other chips: all communication behind computations, or none"
+            f"{graph.name}: {best * 1e3:,.2f} to {worst * 1e3:,.2f} ms a run, of which {low:.0%} to {high:.0%} waits "
+            "for other chips: all communication behind computations, or none"
         )
 
 

@@ -130,6 +130,15 @@ def process_groups_without_ranks(device: str, size: int) -> Iterator[None]:
             yield
         finally:
             dist.destroy_process_group()
+            _forget_meshes()
+
+
+def _forget_meshes() -> None:
+    """Empty DTensor's caches, which would give an equal mesh of a later job the process groups of this one."""
+    from torch.distributed.tensor import _redistribute, debug
+
+    debug._clear_sharding_prop_cache()
+    _redistribute._gen_transform_infos.cache_clear()
 
 
 def group_of(group: Any) -> dist.ProcessGroup:

@@ -61,8 +61,8 @@ def _bars(bars: list[tuple[str, list[tuple[str, float]], float, str]], mark: flo
         drawn.append(f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{escape(name)}</text>')
         for what, size in parts:
             width = _WIDTH * size / longest
-            drawn.append(f'<rect x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{_ROW - 6}" fill="{_COLOURS[what]}">'
-                         f"<title>{escape(what)}</title></rect>")  # fmt: skip
+            place = f'x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{_ROW - 6}"'
+            drawn.append(f'<rect {place} fill="{_COLOURS[what]}"><title>{escape(what)}</title></rect>')
             x += width
         drawn.append(f'<text x="{x + 6:.1f}" y="{y + 15}">{escape(said)}</text>')
     if mark is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-# What a block's last layer of a pair is called, where shapes alone do not tell: the layer that goes back to the width.
+# The names that authors give to numbers of heads.
 _HEADS = ("num_heads", "n_heads", "num_attention_heads", "nhead", "n_head")
 _KEY_HEADS = ("num_key_value_heads", "n_kv_heads", "num_kv_heads", "n_kv_head")
 
@@ -17,8 +17,8 @@ _KEY_HEADS = ("num_key_value_heads", "n_kv_heads", "num_kv_heads", "n_kv_head")
 class TensorPlan:
     """The split of a model over a dimension of a mesh.
 
-    styles: `colwise`, `rowwise`, `embedding` or `head` by the names of modules. divides: the sizes by all of which the number of chips must divide. missing: why there is
-    no plan, empty if there is one.
+    styles: `colwise`, `rowwise`, `embedding` or `head` by the names of modules. divides: the sizes all
+    of which the number of chips must divide. missing: why there is no plan, empty if there is one.
     """
 
     styles: Mapping[str, str] = field(default_factory=dict)
