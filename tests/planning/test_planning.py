@@ -179,7 +179,7 @@ def test_the_code_of_a_layout_is_python_that_says_it(layout, split):
     ast.parse(code)
     assert ("parallelize_module" in code) == (layout.tensor > 1)
     assert ("fully_shard" in code) == (layout.data > 1)
-    assert ("checkpoint_wrapper" in code) == layout.recompute
+    assert ("partial(checkpoint" in code) == layout.recompute
 
 
 def test_micro_batches_have_the_loss_and_gradients_of_the_whole():

@@ -108,7 +108,7 @@ def trace_for_all_ranks() -> None:
 
 @contextlib.contextmanager
 def process_groups_without_ranks(device: str, size: int) -> Iterator[None]:
-    """Be rank 0 of so many ranks that do not exist within the block; collectives on the device do nothing.
+    """Make this process rank 0 of so many ranks, of which there are no others; collectives on the device do nothing.
 
     What DTensor traces is then the same as on every rank of a real job. Raises ValueError in a process of a real one.
     """

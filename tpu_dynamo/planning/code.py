@@ -40,8 +40,8 @@ def code_of(layout: Layout, plan: TensorPlan, blocks: Sequence[str], *, training
     members = f"model.{owner}" if owner else "model"
     if layout.recompute:
         lines += [
-            "", "from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper", "",
-            f"for number, block in enumerate({members}):", f"    {members}[number] = checkpoint_wrapper(block)",
+            "", "from functools import partial", "from torch.utils.checkpoint import checkpoint", "",
+            f"for block in {members}:", "    block.forward = partial(checkpoint, block.forward, use_reentrant=False)",
         ]  # fmt: skip
     if layout.data > 1:
         data = ", ".join(f'"{name}"' for name in names if name != "tensor")

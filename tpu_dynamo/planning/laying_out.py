@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointImpl, checkpoint_wrapper
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Replicate
@@ -32,9 +32,7 @@ def lay_out(model: nn.Module, layout: Layout, plan: TensorPlan, blocks: Sequence
     for name in blocks:
         block = model.get_submodule(name)
         if layout.recompute:
-            block = checkpoint_wrapper(block, checkpoint_impl=CheckpointImpl.NO_REENTRANT)
-            parent, _, own = name.rpartition(".")
-            setattr(model.get_submodule(parent), own, block)
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         if layout.data > 1:
             fully_shard(block, mesh=mesh[data])
     if layout.data > 1:
@@ -71,7 +69,8 @@ class MicroBatches(nn.Module):
 
 def rows_of(inputs: Any) -> int:
     """Return the number of rows of a batch: the largest first dimension."""
-    return max((t.shape[0] for t in pytree.tree_leaves(inputs) if isinstance(t, torch.Tensor) and t.ndim), default=1)
+    sizes = [leaf.shape[0] for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor) and leaf.ndim]
+    return max([1, *sizes])
 
 
 def with_rows(inputs: Any, rows: int, change: Any) -> Any:

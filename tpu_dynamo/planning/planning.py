@@ -61,7 +61,7 @@ class Candidate:
 
     @property
     def errors(self) -> tuple[float, float] | None:
-        """How far the cheap model is from libtpu, of memory and of a step: 0.1 for a tenth too much."""
+        """The errors of the cheap model against libtpu, of memory and of a step: 0.1 for a tenth too much."""
         if self.compiled is None or self.compiled.memory.fits is False:
             return None
         return self.estimate.total_memory / self.memory - 1, middle(self.estimate.step) / middle(self.step) - 1
@@ -80,7 +80,7 @@ class Plan:
 
     @property
     def order_agrees(self) -> bool | None:
-        """Whether libtpu puts what it compiled in the order of the cheap model; None of fewer than two."""
+        """True if libtpu puts what it compiled in the order of the cheap model; None of fewer than two."""
         both = [each for each in self.candidates if each.errors is not None]
         if len(both) < 2:
             return None
