@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch.fx import Graph, GraphModule, Node
 
 from ._torch_compat import pytree
@@ -40,9 +41,12 @@ def _copy_attribute(graph: Graph, node: Node, value: Any) -> Node:
     if isinstance(value, GraphModule):
         name = f"_graph{len(owner._modules)}"
         owner.add_module(name, value)
-    else:
+    elif isinstance(value, torch.Tensor):
         name = f"_constant{len(owner._buffers)}"
         owner.register_buffer(name, value)
+    else:  # as a DeviceMesh
+        name = f"_object{node.name}"
+        setattr(owner, name, value)
     copy = graph.get_attr(name)
     copy.meta.update(node.meta)
     copy.meta.setdefault("val", value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -69,6 +70,8 @@ def read_mask(node: Node, values: Mapping[Node, torch.Tensor], queries: int, key
         return _of_value(values[node], queries, keys)
     if node.op != "call_function":
         return None
+    if (held := _behind_barrier(node)) is not None:
+        return read_mask(held, values, queries, keys)
     if node.target in _SAME or _is_copy(node) or (node.target is aten.unsqueeze.default and _keeps_matrix(node)):
         return read_mask(node.all_input_nodes[0], values, queries, keys)
     if node.target is aten.where.self and _is_added(node, values):
@@ -83,8 +86,18 @@ def read_mask(node: Node, values: Mapping[Node, torch.Tensor], queries: int, key
 
 def _is_copy(node: Node) -> bool:
     """Tell whether a node copies a boolean mask, as to another device."""
-    boolean = all(each.meta["val"].dtype == torch.bool for each in (node, *node.all_input_nodes))
-    return node.target is aten._to_copy.default and boolean
+    if node.target is not aten._to_copy.default:
+        return False
+    return all(each.meta["val"].dtype == torch.bool for each in (node, *node.all_input_nodes))
+
+
+def _behind_barrier(node: Node) -> Node | None:
+    """Return the value that passes an optimization barrier as this node, as in what checkpoints recompute."""
+    barrier = node.args[0] if node.target is operator.getitem else None
+    if not isinstance(barrier, Node) or barrier.target is not torch.ops.tpu_dynamo.optimization_barrier.default:
+        return None
+    values, position = barrier.args[0], node.args[1]
+    return values[position]  # pyright: ignore[reportIndexIssue, reportCallIssue, reportArgumentType, reportOptionalSubscript, reportReturnType]
 
 
 def _is_added(node: Node, values: Mapping[Node, torch.Tensor]) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import linecache
+import os
 import re
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +19,12 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 @lru_cache(maxsize=1)
 def _torch_folder() -> str:
     return str(Path(torch.__file__).parent)
+
+
+def _backend_folders() -> list[str]:
+    """Return the folders of the backend's packages, with whose code a model may be traced, as what gathers weights."""
+    front = getattr(sys.modules.get("tpu_dynamo"), "__path__", ())
+    return [os.path.join(folder, "") for folder in front]
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,8 @@ class SourceLine:
 
 
 def is_own(file: str) -> bool:
-    """Return True if a file is the user's or one of their libraries', not torch's."""
-    return not file.startswith(_torch_folder())
+    """Return True if a file is the user's or one of their libraries', not torch's or this backend's."""
+    return not file.startswith((_torch_folder(), *_backend_folders()))
 
 
 def user_line(node: Node) -> SourceLine | None:

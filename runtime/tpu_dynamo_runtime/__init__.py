@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 from .lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .communication import Communication as Communication
+    from .communication import Exchange as Exchange
+    from .communication import Mesh as Mesh
+    from .communication import communication_of as communication_of
     from .compilation import Compilation as Compilation
     from .compilation import DoesNotFit as DoesNotFit
     from .compilation import ProgramMemory as ProgramMemory
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from .environment import flags as flags
     from .executable import Executable as Executable
     from .executable import ProgramInterface as ProgramInterface
+    from .interconnect import Interconnect as Interconnect
     from .job import Job as Job
     from .job import JobError as JobError
     from .job import RankLost as RankLost
@@ -69,6 +74,7 @@ if TYPE_CHECKING:
     from .xla_flags import with_flags as with_flags
 
 _PLACES = {
+    ".communication": ("Communication", "Exchange", "Mesh", "communication_of"),
     ".compilation": ("Compilation", "DoesNotFit", "ProgramMemory"),
     ".compilers": ("Compiler", "open_compiler"),
     ".copied": ("CopiedExecutable",),
@@ -76,6 +82,7 @@ _PLACES = {
     ".counting": ("count", "form_to_count"),
     ".environment": ("Environment", "flags"),
     ".executable": ("Executable", "ProgramInterface"),
+    ".interconnect": ("Interconnect",),
     ".job": ("Job", "JobError", "RankLost", "Span", "tpu_variables"),
     ".launch": ("Launch", "Result"),
     ".notebook_tables": ("html_table",),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from .compilation import Compilation, DoesNotFit, bytes_needed
+from .job import Span
 from .pjrt import Client, XlaRuntimeError, client
 from .topologies import find_topology
 from .topology_compiler import CompileError, TopologyCompiler
@@ -19,8 +20,11 @@ class Compiler(Protocol):
     platform: str
     fast_memory: int | None
 
-    def compile(self, stablehlo: bytes, flags: XlaFlags = ()) -> Compilation:
-        """Compile MLIR bytecode with one `@main`. Raises DoesNotFit, FlagRefused and CompileError."""
+    def compile(self, stablehlo: bytes, flags: XlaFlags = (), span: Span = ()) -> Compilation:
+        """Compile MLIR bytecode with one `@main`, for one device or for those of the ranks in `span`.
+
+        Raises DoesNotFit, FlagRefused, CompileError and JobError.
+        """
         ...
 
 
@@ -32,10 +36,13 @@ class ClientCompiler:
         self.fast_memory = client.fast_memory
         self._client = client
 
-    def compile(self, stablehlo: bytes, flags: XlaFlags = ()) -> Compilation:
-        """Compile MLIR bytecode with one `@main`. Raises DoesNotFit, FlagRefused and CompileError."""
+    def compile(self, stablehlo: bytes, flags: XlaFlags = (), span: Span = ()) -> Compilation:
+        """Compile MLIR bytecode with one `@main`, for one device or for those of the ranks in `span`.
+
+        Raises DoesNotFit, FlagRefused, CompileError and JobError.
+        """
         try:
-            return self._client.examine(self._client.compile(stablehlo, flags))
+            return self._client.examine(self._client.compile(stablehlo, flags, span))
         except XlaRuntimeError as error:
             needed = bytes_needed(str(error))
             if needed is None:

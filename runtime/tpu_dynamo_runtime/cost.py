@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from .chips import Chip
 from .hlo import Computation, Instruction, Module, parse_hlo
 from .hlo_bytes import bytes_accessed
 from .hlo_loops import trip_count
+from .hlo_places import SourceLine, place_of
 from .kernel_estimates import KERNEL, is_kernel, kernel_cycles
 from .notebook_tables import html_table
 
@@ -23,10 +23,6 @@ _FREE = {
 _INSIDE = ("to_apply", "calls", "called_computations")
 
 _CORES = ("gather", "scatter", "sort", "dynamic-slice", "dynamic-update-slice")
-# How many steps an instruction may be from the one that it was made for.
-_FAR = 6
-
-SourceLine = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -159,7 +155,7 @@ class _Account:
 
     def _add(self, total: _Sum, computation: Computation, instruction: Instruction, owner: SourceLine | None) -> None:
         opcode, cycles = instruction.opcode, instruction.cycles
-        place = self._place(computation, instruction) or owner
+        place = place_of(self._module, computation, instruction) or owner
         if (nbytes := bytes_accessed(self._module, computation, instruction)) > 0:
             total.nbytes[place] += nbytes
         if opcode == "while":
@@ -193,46 +189,9 @@ class _Account:
         branches = [self.of(self._module.computations[name], place) for name in names]
         total.add(max(branches, key=lambda branch: (branch.cycles.total(), branch.nbytes.total())))
 
-    def _place(self, computation: Computation, instruction: Instruction) -> SourceLine | None:
-        """Find the source line of an instruction; else of one inside it, else of a neighbour that it serves."""
-        if instruction.source_line is not None:
-            return instruction.source_line
-        inside = Counter(
-            inner.source_line
-            for name in instruction.called("calls")
-            for inner in self._module.computations[name].instructions.values()
-            if inner.source_line is not None
-        )
-        if inside:
-            return inside.most_common(1)[0][0]
-        return _nearest(computation, instruction, _users) or _nearest(computation, instruction, _operands)
-
 
 def _kernel_cycles(instruction: Instruction, chip: Chip) -> int | None:
     return kernel_cycles(instruction, chip) if is_kernel(instruction) else None
-
-
-def _users(computation: Computation, instruction: Instruction) -> Iterable[Instruction]:
-    return computation.users.get(instruction.name, ())
-
-
-def _operands(computation: Computation, instruction: Instruction) -> Iterable[Instruction]:
-    return (computation.instructions[name] for name in instruction.operands)
-
-
-def _nearest(
-    computation: Computation,
-    instruction: Instruction,
-    neighbours: Callable[[Computation, Instruction], Iterable[Instruction]],
-) -> SourceLine | None:
-    """Find the source line of the nearest neighbour that has one: XLA's copies and prefetches have none."""
-    reached = [instruction]
-    for _ in range(_FAR):
-        reached = [n for i in reached for n in neighbours(computation, i) if n.opcode != "tuple"]
-        places = [i.source_line for i in reached if i.source_line is not None]
-        if places:
-            return places[0]
-    return None
 
 
 def _what(module: Module, instruction: Instruction) -> str:

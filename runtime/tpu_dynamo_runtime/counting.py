@@ -8,6 +8,7 @@ from .compilation import Compilation, DoesNotFit
 from .compilers import Compiler
 from .cost import Cost, cost_of
 from .hlo import parse_hlo
+from .job import Span
 from .kernel_estimates import KERNEL, is_kernel
 from .xla_flags import XlaFlags
 
@@ -17,16 +18,16 @@ _PLAIN_ATTENTION = {"xla_tpu_enable_flash_attention": "False"}
 
 
 def form_to_count(
-    compiler: Compiler, stablehlo: bytes, compiled: Compilation, flags: XlaFlags = ()
+    compiler: Compiler, stablehlo: bytes, compiled: Compilation, flags: XlaFlags = (), span: Span = ()
 ) -> Compilation | None:
     """Return a program compiled a second time, without kernels of libtpu's own; None where it has none.
 
-    flags: with which it was compiled. None as well where it does not fit the chip without those kernels.
+    flags, span: with which it was compiled. None as well where it does not fit the chip without those kernels.
     """
     if not _kernels(compiled):
         return None
     try:
-        plain = compiler.compile(stablehlo, tuple({**dict(flags), **_PLAIN_ATTENTION}.items()))
+        plain = compiler.compile(stablehlo, tuple({**dict(flags), **_PLAIN_ATTENTION}.items()), span)
     except DoesNotFit:
         return None
     return plain if _kernels(plain) < _kernels(compiled) else None

@@ -26,7 +26,7 @@ from jaxlib import (
 from ._torch_compat import tensor_to_dlpack
 from .chips import fast_memory_of
 from .compilation import Compilation, memory_of
-from .environment import compile_environment
+from .environment import Environment, compile_environment
 from .job import Job, JobError, Span, tpu_variables
 from .targets import PlatformUnavailable, resolve
 from .xla_flags import XlaFlags, refusal_of_flag
@@ -98,6 +98,11 @@ class Client:
         self.environment = compile_environment(
             platform, self._client.platform_version, self.device.device_kind, len(self._client.local_devices())
         )
+
+    @property
+    def environment_in_job(self) -> Environment:
+        """The compile environment of programs that span a job's devices: this process's."""
+        return self.environment
 
     @property
     def fast_memory(self) -> int | None:

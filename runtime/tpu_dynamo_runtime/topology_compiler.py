@@ -18,6 +18,7 @@ from typing import Any
 
 from .compilation import Compilation, DoesNotFit, bytes_needed, memory_of
 from .environment import Environment, compile_environment
+from .job import JobError, Span
 from .targets import PlatformUnavailable, require_plugin
 from .topologies import Topology
 from .worker_process import WorkerEnded, WorkerProcess
@@ -31,7 +32,7 @@ class CompileError(RuntimeError):
 
 
 class TopologyCompiler:
-    """A compiler of programs for one device of a topology; a context manager around the process that compiles.
+    """A compiler of programs for devices of a topology; a context manager around the process that compiles.
 
     The process starts at once and gets ready while the caller does something else. Raises PlatformUnavailable where
     libtpu is not installed.
@@ -62,29 +63,46 @@ class TopologyCompiler:
         PlatformUnavailable when it does not start, CompileError when it dies.
         """
         if self._environment is None:
-            described = self._wait_until_ready()
-            self._environment = compile_environment(
-                self.platform, described["platform_version"], described["device_kind"], described["devices"]
-            )
+            self._environment = self._environment_with(self._wait_until_ready()["devices"])
         return self._environment
+
+    @property
+    def environment_in_job(self) -> Environment:
+        """The compile environment of a process of a job, which has one chip of the topology."""
+        return self._environment_with(1)
+
+    def _environment_with(self, devices: int) -> Environment:
+        described = self._wait_until_ready()
+        return compile_environment(self.platform, described["platform_version"], described["device_kind"], devices)
+
+    def assignment_of(self, span: Span) -> list[list[int]]:
+        """Return where the chips of ranks lie to each other: coordinates from the least ones.
+
+        Ranks have the chips host by host, as torchrun numbers its processes. Raises JobError for ranks without one.
+        """
+        places = self._wait_until_ready()["places"]
+        if missing := [rank for rank in span if rank >= len(places)]:
+            raise JobError(f"{self.topology.name} has {len(places)} chips, and none for the ranks {missing}")
+        least = [min(numbers) for numbers in zip(*(places[rank] for rank in span), strict=True)]
+        return [[n - low for n, low in zip(places[rank], least, strict=True)] for rank in span]
 
     def serialise(self, executable: Compilation) -> bytes:
         """Return the bytes of an executable, which a client of the topology's chips loads."""
         return executable.executable
 
-    def deserialise(self, data: bytes) -> bytes:
+    def deserialise(self, data: bytes, span: Span = ()) -> bytes:
         """Return the bytes of `serialise` unchanged: without a chip nothing is loaded."""
         return data
 
-    def compile(self, stablehlo: bytes, flags: XlaFlags = ()) -> Compilation:
-        """Compile MLIR bytecode with one `@main`.
+    def compile(self, stablehlo: bytes, flags: XlaFlags = (), span: Span = ()) -> Compilation:
+        """Compile MLIR bytecode with one `@main`, for one chip or for those of the ranks in `span`.
 
         Raises DoesNotFit for a program that needs more memory than the chip has, FlagRefused for a flag or its value,
         CompileError for whatever else XLA refuses, and PlatformUnavailable when libtpu does not start.
         """
         self._wait_until_ready()
         try:
-            self._process.send({"flags": flags})
+            self._process.send({"flags": flags, "span": span})
             self._process.send_bytes(stablehlo)
             figures = self._process.receive()
             if "error" in figures:

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from .job import Span
 from .worker_process import connect_to_parent, receive, send
 from .xla_flags import XlaFlags
 
@@ -25,16 +26,18 @@ _STATS = (
     "generated_code_size_in_bytes",
 )
 
-# From MLIR bytecode and flags to memory sizes and flops, optimised HLO, and executable.
-CompileProgram = Callable[[bytes, XlaFlags], tuple[dict[str, Any], str, bytes]]
+# From MLIR bytecode, flags and the ranks that it spans to memory sizes and flops, optimised HLO, and executable.
+CompileProgram = Callable[[bytes, XlaFlags, Span], tuple[dict[str, Any], str, bytes]]
 
 
 def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProgram, dict[str, Any]]:
-    """Return a compiler for one device of the topology, and PJRT's description of its platform and devices.
+    """Return a compiler for devices of the topology, and PJRT's description of its platform and devices.
 
-    folder: for temporary files. Raises ImportError, OSError or RuntimeError where libtpu does not start.
+    Ranks have the devices host by host, as torchrun numbers processes. folder: for temporary files. Raises ImportError,
+    OSError or RuntimeError where libtpu does not start.
     """
     import libtpu
+    import numpy as np
     from jaxlib import _jax, xla_client  # noqa: TID251  (one of the two doors to jaxlib)
     from jaxlib.mlir import ir  # noqa: TID251
     from jaxlib.mlir._mlir_libs import _jax_mlir_ext  # noqa: TID251
@@ -44,12 +47,13 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProg
     xla_client.initialize_pjrt_plugin("tpu")
     arguments = {"chip_config_name": config} if config else {}
     description = xla_client.make_tfrt_tpu_c_api_device_topology(topology, **arguments)
-    device, *others = description._make_compile_only_devices()
-    devices = _jax.DeviceList((device,))
+    found = sorted(description._make_compile_only_devices(), key=lambda each: (each.process_index, each.id))
+    device = found[0]
     described = {
         "platform_version": description.platform_version,
         "device_kind": device.device_kind,
-        "devices": 1 + len(others),
+        "devices": len(found),
+        "places": [list(each.coords) for each in found],
     }
 
     context = ir.Context()
@@ -60,12 +64,13 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProg
     chlo.register_dialect(context)
     stablehlo.register_dialect(context)
 
-    def compile(program: bytes, flags: XlaFlags) -> tuple[dict[str, Any], str, bytes]:
+    def compile(program: bytes, flags: XlaFlags, span: Span) -> tuple[dict[str, Any], str, bytes]:
         try:
             module = ir.Module.parse(program, context)
         except ir.MLIRError as error:
             raise ValueError(str(error)) from error
-        executable = device.client.compile(module, devices, compile_options(flags))
+        devices = _jax.DeviceList(tuple(found[rank] for rank in span) or (device,))
+        executable = device.client.compile(module, devices, compile_options(flags, span))
         stats = executable.get_compiled_memory_stats()
         memory = {name: getattr(stats, name) for name in _STATS}
         # libtpu counts none for a program that computes nothing, such as one of tensors without elements.
@@ -73,20 +78,24 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProg
         try:
             hlo = "\n".join(module.to_string() for module in executable.hlo_modules())
         except _jax.JaxRuntimeError:
-            hlo = dumped_hlo(module, flags)
+            hlo = dumped_hlo(module, devices, compile_options(flags, span))
         return figures, hlo, executable.serialize()
 
-    def compile_options(flags: XlaFlags) -> _jax.CompileOptions:
+    def compile_options(flags: XlaFlags, span: Span) -> _jax.CompileOptions:
         options = _jax.CompileOptions()
         options.env_option_overrides = list(flags)
+        if span:
+            build = options.executable_build_options
+            options.num_replicas = build.num_replicas = len(span)
+            numbers = np.array([[found[rank].id] for rank in span])
+            options.device_assignment = build.device_assignment = xla_client.DeviceAssignment.create(numbers)
         return options
 
-    def dumped_hlo(module: ir.Module, flags: XlaFlags) -> str:
+    def dumped_hlo(module: ir.Module, devices: _jax.DeviceList, options: _jax.CompileOptions) -> str:
         """Compile a second time and return the HLO that libtpu dumps: jaxlib cannot read all HLO of a newer libtpu.
 
         libtpu 0.0.52 gives operations on SparseCores more operands than jaxlib 0.10.2 allows them.
         """
-        options = compile_options(flags)
         options.executable_build_options.debug_options.xla_dump_to = str(folder)
         options.executable_build_options.debug_options.xla_dump_hlo_as_text = True
         device.client.compile(module, devices, options)
@@ -102,7 +111,7 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProg
 
 
 def serve(connection: Connection, topology: str, config: str, folder: Path) -> None:
-    """Compile each program that is sent behind {"flags": …}, until the other side hangs up.
+    """Compile each program that is sent behind {"flags": …, "span": …}, until the other side hangs up.
 
     The answers are {"ready": …} or {"broken": …} at first; then, for each program, {"memory": …, "flops": …}, the HLO
     and the executable, or {"error": …} alone.
@@ -115,12 +124,13 @@ def serve(connection: Connection, topology: str, config: str, folder: Path) -> N
     send(connection, {"ready": described})
     while True:
         try:
-            flags = tuple((name, value) for name, value in receive(connection)["flags"])
+            request = receive(connection)
+            flags = tuple((name, value) for name, value in request["flags"])
             program = connection.recv_bytes()
         except EOFError:
             return
         try:
-            figures, hlo, executable = compile(program, flags)
+            figures, hlo, executable = compile(program, flags, tuple(request["span"]))
         except (RuntimeError, ValueError) as error:  # XLA's errors are a kind of the first
             send(connection, {"error": str(error)})
             continue

@@ -37,6 +37,17 @@ def test_four_ranks(script):
     all_passed(run_ranks(HERE / script, 4, seconds=300))
 
 
+def test_whole_steps_of_sharded_models_are_one_execution_and_equal_to_one_device():
+    names = ["tensor_parallel", "fully_shard", "data_parallel", "uneven"]
+    all_passed(run_ranks(HERE / "step_cases.py", 2, *names))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 4])
+def test_whole_steps_of_every_layout(size):
+    all_passed(run_ranks(HERE / "step_cases.py", size, seconds=400))
+
+
 def test_different_programs_are_an_error_on_all_ranks_that_shows_the_difference():
     for rank, ended in enumerate(run_ranks(HERE / "fault_cases.py", 2, "differ")):
         assert ended.status == 0, f"rank {rank}: {ended.output}"

@@ -14,6 +14,7 @@ import torch
 from torch._dynamo.exc import BackendCompilerFailed
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import tpu_dynamo
 from tpu_dynamo.ahead_of_time.capture import default_loss
@@ -470,3 +471,53 @@ def test_many_threads_may_compile():
 def test_dynamo_that_is_switched_off_is_an_error_that_says_so():
     with torch._dynamo.config.patch(disable=True), pytest.raises(RuntimeError, match="unset TORCHDYNAMO_DISABLE"):
         tpu_dynamo.compile_for(torch.nn.Linear(2, 2), (torch.ones(1, 2),), target="cpu")
+
+
+class Stack(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(128, 512, bias=False)
+        self.last = torch.nn.Linear(512, 128, bias=False)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x)))
+
+
+def split_stack(mesh):
+    model = Stack()
+    parallelize_module(model, mesh["tp"], {"first": ColwiseParallel(), "last": RowwiseParallel()})
+    return model, (torch.empty(16, 128),)
+
+
+@needs_libtpu
+def test_a_model_on_a_mesh_is_compiled_for_all_chips_and_its_communication_told():
+    forward, backward = tpu_dynamo.compile_for(split_stack, target="v5e:2x2", mesh={"dp": 2, "tp": 2}, training=True)
+    assert forward.span == (0, 1)  # the ranks that exchange something with this one
+    assert backward.communication is None  # the gradients of its own shards
+    found = forward.communication
+    assert list(found.by_axis()) == ["tp"]
+    assert found.by_axis()["tp"].nbytes == 16 * 128 * 4
+    assert list(found.by_line()) == [(__file__, line_of("return self.last(torch.relu"))]
+    assert found.step[0] <= found.step[1]
+    assert not torch.distributed.is_initialized()
+
+
+@needs_libtpu
+def test_a_whole_step_is_compiled_ahead_of_time():
+    with torch.device("meta"):
+        model, x = Stack(), torch.empty(16, 128)
+    (graph,) = tpu_dynamo.compile_for(
+        model, (x,), target="v5e:2x2", loss=lambda y: y.square().mean(), optimizer=torch.optim.AdamW
+    )
+    assert graph.role == "step"
+    assert graph.memory.aliased >= 3 * 4 * 2 * 128 * 512  # parameters and state are overwritten
+    assert graph.communication is None
+
+
+@pytest.mark.parametrize(
+    ("mesh", "target", "why"),
+    [({"dp": 3}, "v5e:2x2", "3 ranks"), ({"dp": 4}, "cpu", "topology"), ({}, "v5e:2x2", "ranks")],
+)
+def test_a_mesh_without_the_chips_for_it_is_an_error(mesh, target, why):
+    with pytest.raises(ValueError, match=why):
+        tpu_dynamo.compile_for(split_stack, target=target, mesh=mesh)

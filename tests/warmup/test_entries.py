@@ -281,3 +281,19 @@ def test_entries_for_a_chip_carry_the_environment_of_its_processes(monkeypatch):
     assert devices == {"tpu", "cpu"}
     again, checked = *warm(todo[0]), *warm(todo[1], checking=True)
     assert (again.state, checked.state) == ("found", "found")
+
+
+@needs_libtpu
+def test_a_case_with_a_mesh_warms_what_spans_the_chips_of_its_target():
+    todo = cases(
+        factory="tests.warmup.warm_models:split",
+        targets=["v5e:2x2"],
+        mesh={"dp": 2, "tp": 2},
+        inputs=[{"shape": [16, 64], "dtype": "float32"}],
+    )
+    (first,) = warm(*todo)
+    assert (first.state, first.why) == ("made", "")
+    (second,) = warm(*todo)
+    assert (second.state, second.why) == ("found", "")
+    (other,) = warm(*(dataclasses.replace(case, mesh={"dp": 1, "tp": 4}) for case in todo))
+    assert other.state == "made"  # other chips lie otherwise

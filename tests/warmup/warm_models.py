@@ -77,3 +77,11 @@ def waiting():
 )
 def decorated(n):
     return Mlp(), (), {"x": torch.zeros(n, 16)}
+
+
+def split(mesh):
+    """A model in tensor parallel."""
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+    model = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 64))
+    return parallelize_module(model, mesh["tp"], {"0": ColwiseParallel(), "2": RowwiseParallel()})

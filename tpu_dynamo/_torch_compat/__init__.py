@@ -11,12 +11,24 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 from torch.compiler._cache import CacheArtifact, CacheArtifactFactory, CacheArtifactRecorder
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
 from .apart import compiled_apart, fake_copies, modules_of
 from .autograd import compile_with_aot_autograd, forward_returns, static_inputs
 from .autograd_cache import BypassAOTAutogradCache, CacheUse, FXGraphCacheMiss, OutputCode, usable
+from .dtensors import implicitly_replicated, local_of, name_of_group, sharded, sharding_of
 from .frames import frame_function, graph_tensors, guards, input_name, shape_guards, size_hint
+from .fully_sharded import (
+    Policy,
+    Sharding,
+    fully_sharded_modules,
+    policy_of,
+    reshard,
+    shardings_of,
+    unusual,
+    wrap_hooks,
+)
 from .inductor import (
     become_default_backend,
     inductor,
@@ -44,6 +56,9 @@ __all__ = [
     "JointPlaces",
     "OpOverload",
     "OutputCode",
+    "Policy",
+    "ShapeEnv",
+    "Sharding",
     "become_default_backend",
     "compile_with_aot_autograd",
     "compiled_apart",
@@ -52,21 +67,30 @@ __all__ = [
     "forms_are_read",
     "forward_returns",
     "frame_function",
+    "fully_sharded_modules",
     "gradient_has_hooks",
     "graph_tensors",
     "group_initialiser",
     "guards",
+    "implicitly_replicated",
     "inductor",
     "input_name",
     "is_inductors_option",
     "leave_out_streams",
+    "local_of",
     "mark_stepped",
     "modes_of_inductor",
     "modules_of",
+    "name_of_group",
+    "policy_of",
     "pytree",
     "refuse_device_in_inductor",
     "reset_inductor",
+    "reshard",
     "shape_guards",
+    "sharded",
+    "sharding_of",
+    "shardings_of",
     "size_hint",
     "static_inputs",
     "step_has_hooks",
@@ -74,5 +98,7 @@ __all__ = [
     "trace_event",
     "traced_as_compiled",
     "unset_fake_temporarily",
+    "unusual",
     "usable",
+    "wrap_hooks",
 ]

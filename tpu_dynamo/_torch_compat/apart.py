@@ -13,6 +13,7 @@ from torch._dynamo import config, convert_frame, pgo
 from torch._dynamo.guards import DeletedGuardManagerWrapper
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.tensor import DTensor
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
@@ -77,7 +78,11 @@ def fake_copies(model: Any, inputs: Any, device: str) -> Iterator[Any]:
     fakes: dict[int, torch.Tensor] = {}
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in fakes:
+        if id(tensor) not in fakes and isinstance(tensor, DTensor):
+            shard = DTensor(fake(tensor._local_tensor), tensor._spec, requires_grad=False)  # pyright: ignore[reportCallIssue]
+            is_parameter = isinstance(tensor, torch.nn.Parameter)
+            fakes[id(tensor)] = torch.nn.Parameter(shard, tensor.requires_grad) if is_parameter else shard
+        elif id(tensor) not in fakes:
             shape, stride = ([int(size_hint(n)) for n in sizes] for sizes in (tensor.shape, tensor.stride()))
             copy = torch.empty_strided(shape, stride, dtype=tensor.dtype, device=device)
             is_parameter = isinstance(tensor, torch.nn.Parameter)

@@ -6,9 +6,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import torch
 from torch.fx import GraphModule
@@ -17,98 +16,31 @@ from tpu_dynamo_lowering import Program, Unsupported, UnsupportedOp
 from tpu_dynamo_runtime import (
     Compilation,
     Compiler,
-    Cost,
     DoesNotFit,
+    Mesh,
     ProgramMemory,
     XlaFlags,
-    count,
+    communication_of,
     form_to_count,
-    html_table,
     open_compiler,
 )
+from tpu_dynamo_runtime.topology_compiler import TopologyCompiler
 
 from .._torch_compat import modules_of, pytree
 from ..artifacts import Artifacts
 from ..cache.signature import Frame
 from ..device import NAME as DEVICE
 from ..device import DeviceNameTaken, register
+from ..distributed.imagined_job import built_on, check_mesh, imagined_job
 from ..graph.loading import explaining_xla
 from ..graph.lowering import lower_graph
-from ..graph.prepare import prepare_graph
+from ..graph.prepare import PreparedGraph, prepare_graph
 from ..options import OptionError, Options
-from .capture import Loss, capture
+from .capture import capture
+from .compiled_graph import GraphProgram, Role, TargetGraph
+from .steps import MakeOptimizer, capture_steps, model_inputs
 
 log = logging.getLogger("tpu_dynamo")
-
-Role = Literal["forward", "backward", "inference"]
-
-
-@dataclass(frozen=True)
-class GraphProgram:
-    """One graph of a model, lowered: its role, a name that tells it from the others, and its program."""
-
-    name: str
-    role: Role
-    program: Program
-    artifacts: Artifacts
-
-
-@dataclass(frozen=True, repr=False)
-class TargetGraph:
-    """One graph of a model, compiled for a target.
-
-    name: the same for the same graph in every call of compile_for, such as `0000-inference`. role: `forward`,
-    `backward` or `inference`. digest: of the program without source locations; equal for equal computations.
-    memory: what it needs and whether the target has it. A graph that does not fit has no executable: its `cost`,
-    `optimized_hlo` and `executable` raise DoesNotFit.
-    """
-
-    name: str
-    role: Role
-    target: str
-    digest: str
-    memory: ProgramMemory
-    _program: Program
-    _compiled: Compilation | DoesNotFit
-    _to_count: Compilation | None = None
-
-    @property
-    def stablehlo(self) -> str:
-        """The program as lowering gives it, with locations; large constants are elided."""
-        return self._program.text()
-
-    @property
-    def optimized_hlo(self) -> str:
-        """The program as XLA made it for the target. Raises DoesNotFit."""
-        return self._compilation.hlo
-
-    @cached_property
-    def cost(self) -> Cost:
-        """The cost of one run by XLA's estimate, in all and by source line. Raises DoesNotFit.
-
-        Where libtpu puts kernels of its own into the executable, the cost is that of the same program without them.
-        """
-        return count(self._compilation, self._to_count)
-
-    @property
-    def executable(self) -> bytes:
-        """The serialised executable, which loads on a machine that has the target. Raises DoesNotFit."""
-        return self._compilation.executable
-
-    @property
-    def _compilation(self) -> Compilation:
-        if isinstance(self._compiled, DoesNotFit):
-            raise self._compiled
-        return self._compiled
-
-    def _repr_html_(self) -> str:
-        """Return what the graph needs, and its cost by source line where it fits, for a notebook."""
-        memory = html_table(("of memory", "bytes"), asdict(self.memory).items(), repr(self))
-        return memory if isinstance(self._compiled, DoesNotFit) else memory + self.cost._repr_html_()
-
-    def __repr__(self) -> str:
-        fits = {True: "fits", False: "does not fit", None: "of unknown room"}[self.memory.fits]
-        return f"<TargetGraph {self.name} for {self.target}: {self.memory.total / 2**20:,.1f} MiB, {fits}>"
 
 
 def compile_for(
@@ -117,8 +49,10 @@ def compile_for(
     kwargs: Mapping[str, Any] | None = None,
     *,
     target: str,
+    mesh: Mesh | None = None,
     training: bool = False,
-    loss: Loss | None = None,
+    loss: Callable[..., Any] | None = None,
+    optimizer: MakeOptimizer | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> list[TargetGraph]:
     """Compile every graph that `model(*args, **kwargs)` consists of, without running it and without the chip.
@@ -128,30 +62,61 @@ def compile_for(
     tensors that are uploaded. target: a topology such as `v5e:2x2`, or a platform of this machine such as `cpu`.
     training: forward and backward graphs, else one for inference; modules stay in the mode that they are in. loss:
     takes what the model returns and gives the scalar that is differentiated, by default its `loss`, else the sum
-    of its tensors. options: as of torch.compile, see tpu_dynamo.Options.
+    of its tensors. optimizer: makes an optimizer of parameters; then there is one graph, the step of
+    `train_step(model, optimizer, loss)`. options: as of torch.compile, see tpu_dynamo.Options.
+
+    mesh: the sizes of a DeviceMesh over all chips of a topology by the names of its dimensions, as {"dp": 32, "tp": 8}.
+    Then `model` is a function that takes the mesh and gives the model, or (model, args) or (model, args, kwargs), on
+    the meta device: with DTensors, `parallelize_module` and `fully_shard`, as each rank of a job builds it. Tensors
+    among the arguments are those of one rank. The executables are the job's, whose ranks have the chips host by host.
 
     The graphs come in the order of their compilation; a graph break makes several. The process keeps no trace: not
     in Dynamo's caches, the modules, gradients, random numbers or `tpu_dynamo.stats()`. Of a model on the device,
     operators on constants of one element that it makes there (`torch.tensor(2.0, device=x.device).log()`) are computed,
     as they are when torch.compile traces them, and counted.
 
-    Raises UnknownTarget, PlatformUnavailable, OptionError, UnsupportedOp with the problems of all graphs,
-    UnsupportedInput, NeedsValues and CompilationFailed.
+    Raises UnknownTarget, PlatformUnavailable, OptionError, ValueError for a mesh that the target has not the chips for,
+    UnsupportedOp with the problems of all graphs, UnsupportedInput, NeedsValues and CompilationFailed.
     """
     chosen = _options(options, target)
+    if mesh is not None:
+        check_mesh(mesh, target)
     # The compiler starts in a process of its own while the model is captured here.
     with open_compiler(target) as compiler:
-        programs = lower_model(
-            model,
+        return compile_with(
+            compiler, model, args, kwargs, target, chosen, mesh, training=training, loss=loss, optimizer=optimizer
+        )
+
+
+def compile_with(
+    compiler: Compiler,
+    model: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    target: str,
+    options: Options,
+    mesh: Mesh | None = None,
+    *,
+    training: bool = False,
+    loss: Callable[..., Any] | None = None,
+    optimizer: MakeOptimizer | None = None,
+) -> list[TargetGraph]:
+    """Compile a model as `compile_for` does, with a compiler that is open."""
+    with contextlib.ExitStack() as stack:
+        if mesh is not None:
+            model, args, kwargs = built_on(stack.enter_context(imagined_job(mesh)), model, args, kwargs)
+        lower = lower_model if optimizer is None else partial(lower_step, optimizer=optimizer)
+        programs = lower(
+            model,  # pyright: ignore[reportArgumentType]
             args,
             kwargs,
             compiler.platform,
-            chosen,
+            options,
             training=training,
             loss=loss,
             fast_memory=compiler.fast_memory,
         )
-        return [_compiled(compiler, target, program, chosen.xla_flags) for program in programs]
+    return [_compiled(compiler, target, program, options.xla_flags, mesh) for program in programs]
 
 
 def lower_model(
@@ -162,7 +127,7 @@ def lower_model(
     options: Options,
     *,
     training: bool = False,
-    loss: Loss | None = None,
+    loss: Callable[..., Any] | None = None,
     fast_memory: int | None = None,
 ) -> list[GraphProgram]:
     """Lower a model's graphs to StableHLO programs for `cpu`, `cuda` or `tpu`: the first half of compile_for."""
@@ -187,7 +152,7 @@ def lower_model(
                 problems.extend(unsupported.problems)
             return
         log.info("graph %s: lowered in %.2f s", graph.name, time.perf_counter() - started)
-        programs.append(GraphProgram(graph.name, role, program, artifacts))
+        programs.append(GraphProgram(graph.name, role, program, artifacts, graph.span))
 
     capture(
         model,
@@ -204,6 +169,31 @@ def lower_model(
     if not programs:
         log.warning("no graph was captured: nothing that the model does is one that Dynamo compiles")
     return programs
+
+
+def lower_step(
+    model: torch.nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    platform: str,
+    options: Options,
+    *,
+    optimizer: MakeOptimizer,
+    training: bool = True,
+    loss: Callable[..., Any] | None = None,
+    fast_memory: int | None = None,
+) -> list[GraphProgram]:
+    """Lower the whole training step of a model, as train_step makes it; the last one if state changes the program."""
+    programs: list[GraphProgram] = []
+
+    def visit(graph: PreparedGraph) -> None:
+        name = f"{len(programs):04d}-step"
+        artifacts = Artifacts(name, options.dump_dir, graph.forms)
+        program = lower_graph(graph, {}, platform, artifacts, fast_memory, options.attention)
+        programs.append(GraphProgram(name, "step", program, artifacts, graph.span))
+
+    capture_steps(model, [(model_inputs(args, kwargs or {}), ())], visit, optimizer=optimizer, loss=loss)
+    return programs[-1:]
 
 
 def device_of(model: Callable[..., Any], inputs: Any, platform: str) -> str:
@@ -224,14 +214,16 @@ def _options(given: Mapping[str, Any] | None, target: str) -> Options:
     return Options.parse({**(given or {}), "target": target})
 
 
-def _compiled(compiler: Compiler, target: str, graph: GraphProgram, flags: XlaFlags) -> TargetGraph:
+def _compiled(
+    compiler: Compiler, target: str, graph: GraphProgram, flags: XlaFlags, mesh: Mesh | None = None
+) -> TargetGraph:
     program, started = graph.program, time.perf_counter()
     compiled: Compilation | DoesNotFit
     to_count: Compilation | None = None
     try:
         with explaining_xla(compiler.platform, program, graph.artifacts):
-            compiled = compiler.compile(program.stablehlo, flags)
-            to_count = form_to_count(compiler, program.stablehlo, compiled, flags)
+            compiled = compiler.compile(program.stablehlo, flags, graph.span)
+            to_count = form_to_count(compiler, program.stablehlo, compiled, flags, graph.span)
     except DoesNotFit as too_large:
         compiled, memory = too_large, _memory_needed(program, too_large)
     else:
@@ -239,7 +231,13 @@ def _compiled(compiler: Compiler, target: str, graph: GraphProgram, flags: XlaFl
         hlo = compiled.hlo
         graph.artifacts.observe("optimised.hlo", lambda: hlo)
     log.info("graph %s: compiled for %s in %.2f s", graph.name, target, time.perf_counter() - started)
-    return TargetGraph(graph.name, graph.role, target, program.digest, memory, program, compiled, to_count)
+    communication = None
+    if mesh is not None and graph.span and isinstance(compiler, TopologyCompiler):
+        places = compiler.assignment_of(graph.span)
+        communication = partial(communication_of, topology=compiler.topology, places=places, mesh=mesh, span=graph.span)
+    return TargetGraph(
+        graph.name, graph.role, target, program.digest, memory, program, compiled, to_count, graph.span, communication
+    )
 
 
 def _memory_needed(program: Program, refusal: DoesNotFit) -> ProgramMemory:

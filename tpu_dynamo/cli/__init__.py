@@ -15,6 +15,7 @@ from .exit_codes import Root
 from .explain import explain
 from .manifest import manifest
 from .ops import ops
+from .plan import plan
 from .report import AfterDashes, report
 from .run import run
 from .warmup import warmup
@@ -59,6 +60,7 @@ app.add_typer(manifest, name="manifest")
 app.command(cls=AfterDashes)(run)
 app.command()(compile)
 app.command()(cost)
+app.command()(plan)
 app.command()(doctor)
 app.add_typer(cache_verbs)
 

@@ -18,6 +18,7 @@ from .shared_options import Json, NoProgress
 
 if TYPE_CHECKING:
     from tpu_dynamo import TargetGraph
+    from tpu_dynamo_runtime import Exchange
 
 
 class Form(StrEnum):
@@ -164,6 +165,30 @@ def cost_data(graph: TargetGraph) -> dict[str, Any]:
             for row in cost.by_line()
         ],
         "fits": memory.fits,
+        "communication": communication_data(graph),
+    }
+
+
+def communication_data(graph: TargetGraph) -> dict[str, Any] | None:
+    """Return what a graph over several chips exchanges as plain data; None for one without collectives."""
+    found = graph.communication
+    if found is None:
+        return None
+
+    def share(each: Exchange) -> dict[str, Any]:
+        return {"bytes": each.nbytes, "seconds": each.seconds, "collectives": each.count}
+
+    return {
+        "ranks": len(graph.span),
+        "compute_seconds": found.compute,
+        "step_seconds": found.step,
+        "share": found.share,
+        "axes": {axes: share(each) for axes, each in found.by_axis().items()},
+        "kinds": {kind: share(each) for kind, each in found.by_kind().items()},
+        "lines": [
+            {"file": place and place[0], "line": place and place[1], **share(each)}
+            for place, each in found.by_line().items()
+        ],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import os
 from collections import Counter, defaultdict
@@ -15,12 +16,17 @@ from tpu_dynamo.formatting import format_bytes
 
 from .compile import cost_data, memory_data
 from .console import print_json, results, say, table, waiting
-from .exit_codes import ExitCode, end
-from .factory_graphs import Factory, Init, Target, Training, build
+from .exit_codes import ExitCode, end, refuse
+from .factory_graphs import Factory, Init, MeshSizes, Optimizer, Target, Training, build, mesh_of
 from .shared_options import Json, NoProgress
+from .user_code import load
 
 if TYPE_CHECKING:
     from tpu_dynamo import TargetGraph
+
+
+# Lines of communication that are shown.
+_LINES = 8
 
 
 @dataclass
@@ -35,6 +41,8 @@ def cost(
     factory: Factory,
     target: Target,
     training: Training = False,
+    mesh: MeshSizes = None,
+    optimizer: Optimizer = None,
     init: Init = "random",
     top: Annotated[int, typer.Option(min=1, metavar="N", help="How many lines to show; --json has all.")] = 20,
     json: Json = False,
@@ -44,12 +52,21 @@ def cost(
 
     The figures are XLA's estimates (docs/tpu_without_a_tpu.md). Exits with 1 when the model does not fit.
     """
+    sizes = mesh_of(mesh)
     with waiting(f"building {factory}", not no_progress):
-        built, calling = build(factory, init)
+        if sizes is None:
+            built, calling = build(factory, init)
+            model, (args, kwargs) = built.model, built.walks[0][0]
+        else:
+            model, args, kwargs, calling = load(factory), (), {}, contextlib.nullcontext()
+        make = None if optimizer is None else load(optimizer)
         from tpu_dynamo.ahead_of_time.target_graphs import compile_for
+        from tpu_dynamo.distributed.imagined_job import MeshError
     with waiting(f"compiling {factory} for {target}", not no_progress), calling:
-        args, kwargs = built.walks[0][0]
-        graphs = compile_for(built.model, args, kwargs, target=target, training=training)
+        try:
+            graphs = compile_for(model, args, kwargs, target=target, mesh=sizes, training=training, optimizer=make)
+        except MeshError as error:
+            refuse(str(error))
     fitting = [graph for graph in graphs if graph.memory.fits is not False]
     if json:
         print_json([_data(graph) for graph in graphs])
@@ -94,10 +111,32 @@ def _show(graphs: Sequence[TargetGraph], fitting: Sequence[TargetGraph], top: in
         if len(ranked) > top:
             say(f"{len(ranked) - top} more lines: --top {len(ranked)}")
     _show_graphs(graphs)
+    _show_communication(fitting)
     costs = [graph.cost for graph in fitting]
     _say("without an estimate, and in no cycles", [cost.unestimated for cost in costs])
     _say("cycles by a kernel's own CostEstimate, not by libtpu", [cost.kernels for cost in costs])
     _say("libtpu's own kernels, counted as the operations that they stand for", [cost.replaced for cost in costs])
+
+
+def _show_communication(graphs: Sequence[TargetGraph]) -> None:
+    """Print what graphs over several chips exchange, along which axis of the mesh and for which line."""
+    for graph in graphs:
+        if (found := graph.communication) is None:
+            continue
+        shown = table("ALONG", "BYTES", "TIME", "COLLECTIVES", right=("BYTES", "TIME", "COLLECTIVES"))
+        for axes, each in found.by_axis().items():
+            shown.add_row(axes, format_bytes(each.nbytes), f"{each.seconds * 1e3:,.2f} ms", f"{each.count:,}")
+        for place, each in list(found.by_line().items())[:_LINES]:
+            where = "(no line)" if place is None else f"{os.path.basename(place[0])}:{place[1]}"
+            shown.add_row(f"  {where}", format_bytes(each.nbytes), f"{each.seconds * 1e3:,.2f} ms", f"{each.count:,}")
+        (best, worst), (low, high) = found.step, found.share
+        console = results()
+        console.print()
+        console.print(shown)
+        say(
+            f"{graph.name}: {best * 1e3:,.2f} to {worst * 1e3:,.2f} ms a run, of which {low:.0%} to {high:.0%} waits "
+            "for other chips: all communication behind computations, or none"
+        )
 
 
 def _say(what: str, found: Sequence[Mapping[str, int]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,12 +20,32 @@ Factory = Annotated[
 ]
 Target = Annotated[str, typer.Option("--target", metavar="TARGET", help="As v5e:2x2; no TPU is needed. Or as cpu.")]
 Training = Annotated[bool, typer.Option("--training", help="The forward and backward graphs, not those of inference.")]
+MeshSizes = Annotated[
+    str | None,
+    typer.Option(
+        "--mesh", metavar="NAME=N,...", help="A DeviceMesh over all chips, which the factory then takes: dp=32,tp=8."
+    ),
+]
+Optimizer = Annotated[
+    str | None,
+    typer.Option("--optimizer", metavar="MODULE:FUNCTION", help="From parameters; then of a whole training step."),
+]
 Init = Annotated[
     str,
     typer.Option(
         "--init", metavar="meta|random", help="meta builds the model on the meta device, where weights take no memory."
     ),
 ]
+
+
+def mesh_of(text: str | None) -> dict[str, int] | None:
+    """Return the sizes of a mesh by name, of `dp=32,tp=8`. Refuses what is not of that form."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*\w+=\d+(\s*,\s*\w+=\d+)*\s*", text)
+    if found is None:
+        refuse(f"--mesh {text}: it is not of the form dp=32,tp=8")
+    return {name: int(size) for name, size in re.findall(r"(\w+)=(\d+)", text)}
 
 
 def build(factory: str, init: str) -> tuple[Built, Any]:

@@ -22,11 +22,18 @@ def _fake(values: Sequence[int]) -> torch.Tensor:
     return torch.empty((), dtype=torch.int64, device="cpu")
 
 
+def _fake_slice(self: torch.Tensor, dim: int, start: torch.Tensor, length: int) -> torch.Tensor:
+    return self.narrow(dim, 0, length).clone(memory_format=torch.contiguous_format)
+
+
 def register_distributed(definition: torch.library.Library) -> None:
     """Make `tpu_dist` the device's backend for process groups, and define in `definition` what programs ask ranks.
 
-    `value_of_rank` is the number that a list has at the position of the rank that computes.
+    `value_of_rank` is the number that a list has at the position of the rank that computes. `slice_at` is a slice of a
+    dimension that begins at a number which is a tensor.
     """
     definition.define("value_of_rank(int[] values) -> Tensor")
+    definition.define("slice_at(Tensor self, int dim, Tensor start, int length) -> Tensor")
     torch.library.register_fake("tpu_dynamo::value_of_rank", _fake, lib=definition)
+    torch.library.register_fake("tpu_dynamo::slice_at", _fake_slice, lib=definition)
     register_backend(BACKEND, NAME, _create)

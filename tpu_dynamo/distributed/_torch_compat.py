@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "host_backend",
     "implement",
     "place_holder",
+    "process_groups_without_ranks",
     "ranks_of",
     "real_value",
     "reduction_of",
@@ -102,6 +104,41 @@ def implement(kernels: Mapping[str, Mapping[str, Callable[..., Any]]]) -> list[t
 def trace_for_all_ranks() -> None:
     """Let DTensor trace what is the same on every rank: coordinates in meshes by operators instead of by numbers."""
     dist.config.compile_on_one_rank = True
+
+
+@contextlib.contextmanager
+def process_groups_without_ranks(device: str, size: int) -> Iterator[None]:
+    """Make this process rank 0 of so many ranks, of which there are no others; collectives on the device do nothing.
+
+    What DTensor traces is then the same as on every rank of a real job. Raises ValueError in a process of a real one.
+    """
+    if dist.is_initialized():
+        raise ValueError(
+            "this process belongs to a job already\n  try: torch.distributed.destroy_process_group() before"
+        )
+    name = "tpu_imagined"
+    if name not in dist.Backend.backend_list:
+        dist.Backend.register_backend(
+            name,
+            lambda options, _=None: place_holder(options.group_rank, options.group_size),
+            extended_api=True,
+            devices=[device],
+        )
+    with dist.config.patch(compile_on_one_rank=True):
+        dist.init_process_group(name, store=dist.HashStore(), rank=0, world_size=size)
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+            _forget_meshes()
+
+
+def _forget_meshes() -> None:
+    """Empty DTensor's caches, which would give an equal mesh of a later job the process groups of this one."""
+    from torch.distributed.tensor import _redistribute, debug
+
+    debug._clear_sharding_prop_cache()
+    _redistribute._gen_transform_infos.cache_clear()
 
 
 def group_of(group: Any) -> dist.ProcessGroup:

@@ -129,6 +129,8 @@ def _write_table(graph_module: GraphModule, node: Node, span: Span) -> None:
                 made = _arithmetic(user, tensors)
             made.meta["val"] = tensor.meta["val"]
             tensors[user] = made
+        elif user.target is aten.slice.Tensor:
+            _slice_at(user, tensors)
         elif isinstance(user.target, OpOverload) and user.target._overloadname == "Scalar":
             user.target = user.target.overloadpacket.Tensor
             user.args = torch.fx.map_arg(user.args, lambda each: tensors.get(each, each))
@@ -142,6 +144,21 @@ def _write_table(graph_module: GraphModule, node: Node, span: Span) -> None:
             )
     for each in reversed(tensors):
         graph.erase_node(each)
+
+
+def _slice_at(user: Node, tensors: dict[Node, Node]) -> None:
+    """Let a slice that begins where the rank's share does read it from there, in place. Raises UnsupportedInput."""
+    whole, dimension, start = user.args[:3]
+    assert isinstance(whole, Node) and isinstance(dimension, int)
+    length = user.meta["val"].shape[dimension]
+    if not (isinstance(length, int) and isinstance(start, Node) and start in tensors):
+        raise UnsupportedInput(
+            f"a dimension of {whole.meta['val'].shape[dimension]}, of which ranks have shares of several sizes,",
+            "has no program that is the same on all ranks",
+            "sizes that are multiples of the ranks that share them",
+        )
+    user.target = torch.ops.tpu_dynamo.slice_at.default
+    user.args = (whole, dimension, tensors[start], length)
 
 
 def _arithmetic(user: Node, tensors: dict[Node, Node]) -> Node:

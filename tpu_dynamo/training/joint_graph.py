@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 
-from .._torch_compat import FakeTensorMode, JointPlaces, export_joint
+from .._torch_compat import FakeTensorMode, JointPlaces, export_joint, local_of, sharded, sharding_of
 from ..errors import NotALoss
 
 _WANTED = (
@@ -38,14 +38,46 @@ def joint(graph_module: GraphModule, inputs: Sequence[Any], parameters: Collecti
     differentiate for.
     """
     fakes = [_fake(value, i in parameters, mode) for i, value in enumerate(inputs)]
-    return Joint(*export_joint(graph_module, fakes))
+    return Joint(*export_joint(_with_gradients_as_parameters(graph_module, fakes, parameters), fakes))
+
+
+def _as_it_is(parameter: Any) -> Any:
+    return parameter.redistribute(placements=parameter.placements)
+
+
+def _with_gradients_as_parameters(
+    graph_module: GraphModule, inputs: Sequence[Any], parameters: Collection[int]
+) -> GraphModule:
+    """Return the graph such that gradients of DTensors have their placements: others may be sums yet to be made."""
+    placeholders = graph_module.graph.find_nodes(op="placeholder")
+    wanted = {placeholders[i].name for i in parameters if sharding_of(inputs[i]) is not None}
+    if not wanted:
+        return graph_module
+    copy = GraphModule(graph_module, _copied(graph_module.graph))
+    for node in copy.graph.find_nodes(op="placeholder"):
+        if node.name in wanted:
+            with copy.graph.inserting_after(node):
+                placed = copy.graph.call_function(_as_it_is, (node,))
+            placed.meta.update(node.meta)
+            node.replace_all_uses_with(placed, lambda user, placed=placed: user is not placed)
+    copy.recompile()
+    return copy
+
+
+def _copied(graph: Graph) -> Graph:
+    copy = Graph()
+    copy.output(copy.graph_copy(graph, {}))
+    return copy
 
 
 def _fake(value: Any, differentiated: bool, mode: FakeTensorMode) -> Any:
     if not isinstance(value, torch.Tensor):
         return value
+    local, sharding = local_of(value), sharding_of(value)
     with mode:
-        fake = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
+        fake = torch.empty_strided(local.shape, local.stride(), dtype=local.dtype, device=local.device)
+    if sharding is not None:
+        return sharded(fake, sharding, differentiated)
     return fake.requires_grad_(differentiated)
 
 

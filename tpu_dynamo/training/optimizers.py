@@ -45,6 +45,17 @@ def is_torchs(optimizer: Optimizer) -> bool:
     return type(optimizer).__module__.startswith("torch.optim.")
 
 
+# Those of torch.optim whose update of an element depends on that element's gradient and state alone.
+_ELEMENTWISE = (
+    "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "Adadelta", "ASGD", "RMSprop", "Rprop",
+)  # fmt: skip
+
+
+def is_elementwise(optimizer: Optimizer) -> bool:
+    """Return True for an optimizer that is as right on a part of a parameter as on the whole."""
+    return is_torchs(optimizer) and type(optimizer).__name__ in _ELEMENTWISE
+
+
 def check(optimizer: Optimizer) -> None:
     """Raise UnsupportedOptimizer for an optimizer that no program can run: with closures, sparse gradients or hooks."""
     if isinstance(optimizer, torch.optim.LBFGS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 
 import torch
 from torch.fx import Graph, Node
@@ -10,7 +11,37 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from tpu_dynamo_lowering import repeat_draw
 
+aten = torch.ops.aten
+
 _RECOMPUTE = (CheckpointPolicy.MUST_RECOMPUTE, CheckpointPolicy.PREFER_RECOMPUTE)
+
+
+# Marks a forward node by which a parameter is gathered, and what only views that: the backward computes it again.
+_GATHER = "tpu_dynamo_gather"
+_VIEWS = (
+    aten.view.default, aten.t.default, aten.transpose.int, aten.permute.default, aten.split.Tensor, aten.cat.default,
+    aten.slice.Tensor, operator.getitem,
+)  # fmt: skip
+
+
+def gather_again(shards: Sequence[Node]) -> None:
+    """Let the backward gather parameters again of which forward nodes begin with these shards, in place.
+
+    What the forward gathered is then freed when it was read, as FSDP2's reshard_after_forward has it.
+    """
+    for shard in shards:
+        reached, gathered = {shard}, set[Node]()
+        for node in shard.graph.nodes:
+            operands = [each for each in node.all_input_nodes if isinstance(each.meta.get("val"), torch.Tensor | list)]
+            if not operands or not _is_forward(node) or not reached.issuperset(operands):
+                continue
+            if gathered.isdisjoint(operands) or node.target in _VIEWS:
+                reached.add(node)
+                if node.target is torch.ops._c10d_functional.wait_tensor.default or not gathered.isdisjoint(operands):
+                    gathered.add(node)
+        if gathered:
+            for node in reached - {shard}:
+                node.meta[_GATHER] = True
 
 
 def rematerialise(graph: Graph) -> None:
@@ -40,6 +71,8 @@ def _is_recomputed(node: Node) -> bool:
 
     Values that leave the region are saved, and the next region starts from them.
     """
+    if _GATHER in node.meta:
+        return True
     if node.meta.get("recompute") not in _RECOMPUTE or not _is_forward(node):
         return False
     region = node.meta.get("ac_graph_id")

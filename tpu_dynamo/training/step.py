@@ -16,6 +16,8 @@ from ..graph.clients import client_of
 from ..graph.specialise import specialise
 from ..options import OptionError, Options
 from . import optimizers
+from .data_parallel import without_data_parallel
+from .gathering import Stepping, gather_in_steps, gathered_again, hold_shards
 from .step_graph import CompileStep, StepGraph
 
 
@@ -36,6 +38,9 @@ class TrainStep:
         _check_device(optimizer)
         self.optimizer = optimizer
         chosen = options_of(options)
+        model, data_parallel = without_data_parallel(model)
+        self._fully_sharded = gather_in_steps(model)
+        modules = self._fully_sharded
         if compile_step is None:
             client_of(chosen, on_device=True)  # an error about the target belongs here, not into the first step
             compile_step = _compile_with(chosen)
@@ -43,7 +48,9 @@ class TrainStep:
         # Under the name of a registered backend: Dynamo then lets go of the tensors that it saw, which PyTorch would
         # otherwise not move to another device.
         def tpu_dynamo(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
-            graph = StepGraph(graph_module, optimizer, max_grad_norm, compile_step)
+            graph = StepGraph(
+                graph_module, optimizer, max_grad_norm, compile_step, lambda: gathered_again(modules), data_parallel
+            )
             return torch.compiler.disable(graph, reason="a whole training step, compiled already")
 
         self._run = torch.compile(_loss_of(model, loss_fn), backend=tpu_dynamo, fullgraph=True)
@@ -54,8 +61,16 @@ class TrainStep:
         inputs: the model's: one argument, a tuple or list of arguments, or a dict of keyword arguments.
         targets: the loss function's arguments after the model's output.
         """
-        with torch.enable_grad():
-            return self._run(inputs, *targets)
+        if not self._fully_sharded:
+            with torch.enable_grad():
+                return self._run(inputs, *targets)
+        hold_shards(self._fully_sharded)
+        Stepping.now = True
+        try:
+            with torch.enable_grad():
+                return self._run(inputs, *targets)
+        finally:
+            Stepping.now = False
 
 
 def _compile_with(options: Options) -> CompileStep:

@@ -45,6 +45,7 @@ class Case:
     autocast: str | None = None
     module_mode: str = "by_mode"
     dynamic: bool | None = None
+    mesh: Mapping[str, int] | None = None
     loss: str | None = None
     optimizer: str | None = None
     targets_of_loss: int = 0
@@ -110,6 +111,7 @@ def _of(manifest: Manifest, name: str, model: Model, targets: Sequence[str], mod
         "autocast": common.autocast,
         "module_mode": common.module_mode or "by_mode",
         "dynamic": common.dynamic,
+        "mesh": common.mesh,
         "loss": model.loss,
         "optimizer": model.optimizer,
         "targets_of_loss": model.targets_of_loss,

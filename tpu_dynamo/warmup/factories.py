@@ -56,13 +56,13 @@ def load_module(name: str, folders: Sequence[str], why: str) -> Any:
         raise CaseError(f"importing {name!r} raised {describe_error(error)}") from error
 
 
-def build(case: Case) -> Built:
-    """Build the case's model and the arguments of its calls. Raises CaseError."""
+def build(case: Case, mesh: Any = None) -> Built:
+    """Build the case's model and the arguments of its calls. mesh: what the factory takes first. Raises CaseError."""
     factory = load(case.factory, case.folders)
     where = torch.device("meta") if case.init == "meta" else contextlib.nullcontext()
     try:
         with where:
-            made = factory(*case.args, **case.kwargs)
+            made = factory(*([] if mesh is None else [mesh]), *case.args, **case.kwargs)
     except Exception as error:
         hint = '\n  try: init = "random", where the code cannot build on the meta device' if case.init == "meta" else ""
         raise CaseError(f"the factory {case.factory} raised {describe_error(error)}{hint}") from error

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from tpu_dynamo_runtime import TARGETS, TOPOLOGIES, find_topology
@@ -26,7 +26,9 @@ class Common(Table):
     torch.no_grad), `train` (forward and backward), `step` (tpu_dynamo.train_step). init: `meta` builds the model on the
     meta device, without memory; `random` as the factory builds it, its values unused; `real` also runs it, for code
     that looks at values. device: where the user's run has its tensors; by default `tpu` for TPUs and `cpu` else.
-    module_mode: `train()` or `eval()` before the capture, by default as the mode needs it. timeout: seconds for a case.
+    mesh: the sizes of a DeviceMesh over all chips of the targets by the names of its dimensions; the factory takes the
+    mesh first. module_mode: `train()` or `eval()` before the capture, by default as the mode needs it. timeout: seconds
+    for a case.
     """
 
     targets: list[str] | None = Field(default=None, min_length=1)
@@ -38,6 +40,7 @@ class Common(Table):
     autocast: Literal["bfloat16", "float16"] | None = None
     module_mode: Literal["by_mode", "train", "eval", "as_built"] | None = None
     dynamic: bool | None = None
+    mesh: dict[str, PositiveInt] | None = Field(default=None, min_length=1)
     timeout: PositiveFloat | None = None
 
     @field_validator("targets")

@@ -21,6 +21,7 @@ from tpu_dynamo_runtime.worker_process import end_with_parent
 from ..ahead_of_time.capture import Loss, capture
 from ..cache.cache import Cache
 from ..cache.settings import cache_settings
+from ..distributed.imagined_job import check_mesh, imagined_job
 from ..errors import CompilationFailed, NeedsValues
 from ..options import OptionError, Options
 from ..session import reset_stats, session, stats
@@ -122,8 +123,8 @@ def _run_model(
     warmer = Warmer(maker, options, cache, stages, checking=checking)
     # What a module sets while it is imported holds for the process, in a job as here.
     load(case.factory, case.folders)
-    with _settings_kept():
-        built = build(case)
+    with _settings_kept(), _mesh(case) as mesh:
+        built = build(case, mesh)
         stages("trace")
         with called(built.walks[0][:3]):
             _capture(case, built, options, warmer)
@@ -141,6 +142,20 @@ def _run_model(
         raise CaseError("no graph was captured: nothing that the model does is one that Dynamo compiles", "failed")
     everything = all(all(graph.found) for graph in warmed.graphs)
     outcome.state = "missing" if outcome.missing else "found" if everything else "made"
+
+
+@contextlib.contextmanager
+def _mesh(case: Case) -> Iterator[Any]:
+    """Give the mesh of a case's job, of which this process is rank 0 then; None for a case without one."""
+    if case.mesh is None:
+        yield None
+        return
+    try:
+        check_mesh(case.mesh, case.target)
+    except ValueError as error:
+        raise CaseError(str(error)) from None
+    with imagined_job(case.mesh) as mesh:
+        yield mesh
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tpu_dynamo_runtime import client, find_topology
 from tpu_dynamo_runtime.topology_compiler import TopologyCompiler
 
-from ..cache.flagged import PlatformMaker
+from ..cache.spanning import Placing
 
 
 class Makers:
@@ -22,7 +22,7 @@ class Makers:
         self._held = contextlib.ExitStack()
         self._target, self._compiler = "", None
 
-    def __call__(self, target: str) -> PlatformMaker:
+    def __call__(self, target: str) -> Placing:
         """Return the client or compiler for a target. Raises UnknownTarget and PlatformUnavailable."""
         topology = find_topology(target)
         if topology is None:

@@ -6,10 +6,7 @@ from typing import Any
 
 import torch
 
-from .._torch_compat import fake_copies
-from ..device import NAME as DEVICE
-from ..graph.prepare import BoxedCallable, PreparedGraph
-from ..training.step import TrainStep
+from ..ahead_of_time.steps import capture_steps, model_inputs
 from .cases import Case
 from .factories import Built, load
 from .problems import CaseError
@@ -29,19 +26,17 @@ def warm_step(case: Case, built: Built, warmer: Warmer) -> None:
     make_optimizer = load(case.optimizer, case.folders)
     loss = load(case.loss, case.folders) if case.loss is not None else None
 
-    def compile_step(step: PreparedGraph) -> BoxedCallable:
-        warmer.warm(step, {})
-        return lambda _: _outputs(step)
-
     for walk in built.walks:
-        torch.compiler.reset()
-        with fake_copies(built.model, walk, DEVICE) as calls:
-            optimizer = make_optimizer(built.model.parameters())
-            step = TrainStep(built.model, optimizer, loss, case.max_grad_norm, case.options, compile_step)
-            for args, kwargs in calls:
-                inputs, targets = _split(args, kwargs, case.targets_of_loss)
-                for _ in range(2):
-                    step(inputs, *targets)
+        calls = [_split(args, kwargs, case.targets_of_loss) for args, kwargs in walk]
+        capture_steps(
+            built.model,
+            calls,
+            lambda step: warmer.warm(step, {}),
+            optimizer=make_optimizer,
+            loss=loss,
+            max_grad_norm=case.max_grad_norm,
+            options=case.options,
+        )
 
 
 def _split(args: tuple[Any, ...], kwargs: dict[str, Any], targets: int) -> tuple[Any, list[Any]]:
@@ -51,18 +46,4 @@ def _split(args: tuple[Any, ...], kwargs: dict[str, Any], targets: int) -> tuple
         count = len(names) - targets
         return {name: kwargs[name] for name in names[:count]}, [kwargs[name] for name in names[count:]]
     count = len(args) - targets
-    own = args[:count]
-    # In a tuple, Dynamo would meet it later than the parameters, which makes another graph.
-    return own[0] if len(own) == 1 else own, list(args[count:])
-
-
-def _outputs(step: PreparedGraph) -> list[Any]:
-    """Return empty tensors like the step's results, fake ones in a fake mode."""
-    values: Any = step.module.graph.output_node().args[0]
-    fakes = [value.meta["val"] if isinstance(value, torch.fx.Node) else value for value in values]
-    return [
-        torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype, device=fake.device)
-        if isinstance(fake, torch.Tensor)
-        else fake
-        for fake in fakes
-    ]
+    return model_inputs(args[:count], {}), list(args[count:])

@@ -9,13 +9,14 @@ from typing import Any
 from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import NoStableKey, Program, UnsupportedOp
-from tpu_dynamo_runtime import Environment
+from tpu_dynamo_runtime import Environment, Span
 
 from ..artifacts import Artifacts
 from ..cache import executables, programs
 from ..cache.cache import Cache
-from ..cache.flagged import PlatformMaker, flagged
+from ..cache.flagged import flagged
 from ..cache.signature import Frame
+from ..cache.spanning import Placing, spanning
 from ..graph.compiled import EagerGraph
 from ..graph.freezing import FrozenModule
 from ..graph.loading import explaining_xla
@@ -35,8 +36,9 @@ class Warmer:
     checking: nothing is made; what is missing is told instead.
     """
 
-    def __init__(self, maker: PlatformMaker, options: Options, cache: Cache, stage: Stage, *, checking: bool = False):
+    def __init__(self, maker: Placing, options: Options, cache: Cache, stage: Stage, *, checking: bool = False):
         self.warmed = Warmed()
+        self._placing = maker
         self._maker = flagged(maker, options.xla_flags)
         self._options = options
         self._cache = cache
@@ -70,7 +72,7 @@ class Warmer:
             self._stage("trace")
             return
         lowered = time.perf_counter()
-        executable, known = self._executable(artifacts, program)
+        executable, known = self._executable(artifacts, program, graph.span)
         if key is None:
             self.warmed.uncacheable.append(f"{artifacts.name}: {session().last_miss}")
         compiled = time.perf_counter()
@@ -108,15 +110,16 @@ class Warmer:
                 return slot.program, signed.key, True
             return slot.keep(lower_and_count(graph, sizes, self._maker, self._options, artifacts)), signed.key, False
 
-    def _executable(self, artifacts: Artifacts, program: Program) -> tuple[str, bool]:
+    def _executable(self, artifacts: Artifacts, program: Program, span: Span) -> tuple[str, bool]:
         """Return the key of a program's executable, and True if it was in the cache. Raises CompilationFailed."""
-        watched = _WatchedMaker(self._maker, self._stage, self._checking)
-        key = executables.executable_key(program.digest, self._maker.environment)
+        maker = flagged(spanning(self._placing, span), self._options.xla_flags)
+        watched = _WatchedMaker(maker, self._stage, self._checking)
+        key = executables.executable_key(program.digest, maker.environment)
         try:
             with explaining_xla(self._maker.platform, program, artifacts):
                 self._cache.executable(watched, program.stablehlo, program.digest, artifacts.name)
         except _NotCompiled:
-            miss = self._cache.explain_executable(artifacts.name, self._maker, program.digest)
+            miss = self._cache.explain_executable(artifacts.name, maker, program.digest)
             self.warmed.missing.append(str(miss))
             return key, False
         return key, not watched.compiled

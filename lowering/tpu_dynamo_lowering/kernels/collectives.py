@@ -188,6 +188,15 @@ def value_of_rank(values: Sequence[int]) -> Array:
     return jnp.asarray(values, jnp.int64)[lax.axis_index(RANKS)]
 
 
+@foreign_kernel("tpu_dynamo::slice_at")
+def slice_at(self: Array, dim: int, start: Array, length: int) -> Array:
+    """Return `length` entries of a dimension from a start on, an integer without dimensions.
+
+    Source: StableHLO `dynamic_slice`.
+    """
+    return lax.dynamic_slice_in_dim(self, start, length, dim)
+
+
 @foreign_kernel("_c10d_functional::wait_tensor")
 def wait_tensor(tensor: Array) -> Array:
     """Return a collective's result: within a program XLA waits for it where it is used."""
