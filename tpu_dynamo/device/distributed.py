@@ -22,11 +22,18 @@ def _fake(values: Sequence[int]) -> torch.Tensor:
     return torch.empty((), dtype=torch.int64, device="cpu")
 
 
-def register_distributed(definition: torch.library.Library) -> None:
+def register_distributed(definition: torch.library.Library) -> list[torch.library.Library]:
     """Make `tpu_dist` the device's backend for process groups, and define in `definition` what programs ask ranks.
 
+    Returns libraries with kernels of collectives, to be kept: torch's own ask a backend in C++, which the device has
+    not, and groups of any backend can be called with its tensors.
     `value_of_rank` is the number that a list has at the position of the rank that computes.
     """
     definition.define("value_of_rank(int[] values) -> Tensor")
     torch.library.register_fake("tpu_dynamo::value_of_rank", _fake, lib=definition)
+    if not torch.distributed.is_available():
+        return []
+    from ..distributed.kernels import register_kernels  # torch has no such operators without torch.distributed
+
     register_backend(BACKEND, NAME, _create)
+    return register_kernels()

@@ -82,11 +82,11 @@ def register() -> None:
                 own.impl(name, _call_of(eager, name))
         definition = torch.library.Library("tpu_dynamo", "DEF")
         register_barriers(definition)
-        register_distributed(definition)
+        collectives = register_distributed(definition)
         operators = register_grouped_mm(definition) + register_attention(definition)
         take_flex_attention()
         operators += register_autocast() + register_recurrent()
-        _libraries.extend((all_operators, own, definition, *operators))
+        _libraries.extend((all_operators, own, definition, *collectives, *operators))
         # PJRT has no page-locked memory: pinning for this accelerator, as loaders do, is a copy.
         host = library("aten", "CPU")
         host.impl("_pin_memory", lambda self, device=None: self.clone())
