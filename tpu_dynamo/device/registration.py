@@ -30,6 +30,7 @@ from .distributed import register_distributed
 from .eager import Eager
 from .grouped import register_grouped_mm
 from .overrides import overrides
+from .pinned import is_pinned, offer_pinned_memory, pin_memory
 from .recurrent import register_recurrent
 from .storages import register_storages
 
@@ -87,9 +88,10 @@ def register() -> None:
         take_flex_attention()
         operators += register_autocast() + register_recurrent()
         _libraries.extend((all_operators, own, definition, *collectives, *operators))
-        # PJRT has no page-locked memory: pinning for this accelerator, as loaders do, is a copy.
+        offer_pinned_memory()
         host = library("aten", "CPU")
-        host.impl("_pin_memory", lambda self, device=None: self.clone())
+        host.impl("_pin_memory", pin_memory)
+        host.impl("is_pinned", is_pinned)
         _libraries.append(host)
         for key in ("Conjugate", "Negative"):
             # PyTorch's fallback for lazy tensors copies them, and would come here again without end.
