@@ -107,27 +107,10 @@ def unseen_by_dynamo(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def register_backend(name: str, device: str, create: Callable[..., Any]) -> None:
-    """Make a backend known to torch.distributed, where PyTorch has that, as a device's own.
-
-    Groups that have it use it by default, as DDP's C++ asks: torch takes gloo, which they may not have, where the
-    backend was not chosen by its name alone.
-    """
-    if not torch.distributed.is_available():
-        return
+    """Make a backend known to torch.distributed as a device's own."""
     from torch.distributed import distributed_c10d  # not on every platform
 
     distributed_c10d.Backend.register_backend(name, create, extended_api=True, devices=[device])
-    make = distributed_c10d._new_process_group_helper
-
-    @functools.wraps(make)
-    def made(*args: Any, **kwargs: Any) -> Any:
-        found = make(*args, **kwargs)
-        group = found[0]
-        if isinstance(group, torch.distributed.ProcessGroup) and torch.device(device) in group._device_types:
-            group._set_default_backend(torch.distributed.ProcessGroup.BackendType.CUSTOM)
-        return found
-
-    distributed_c10d._new_process_group_helper = made
 
 
 def print_from(copy: Callable[[torch.Tensor], torch.Tensor]) -> None:

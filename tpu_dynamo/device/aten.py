@@ -54,6 +54,31 @@ def empty(
     return new_tensor(size, stride, dtype)
 
 
+@_kernel("new_empty")
+def new_empty(
+    self: torch.Tensor,
+    size: Sequence[int],
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: torch.device | None = None,
+    pin_memory: bool | None = None,
+) -> torch.Tensor:
+    """Return a tensor without values, by default of `self`'s dtype and device.
+
+    In the place of a parameter on the CPU it has the parameter's: torch.distributed.checkpoint.async_save asks so for
+    the tensor that it saves, and then copies only what has an address in memory or is no subclass of tensors.
+    """
+    dtype, place = dtype or self.dtype, device or self.device
+    if (
+        isinstance(self, torch.nn.Parameter)
+        and place.type == "cpu"
+        and (tuple(size), dtype) == (self.shape, self.dtype)
+    ):
+        return to_host(self)
+    return torch.empty(size, dtype=dtype, device=place, pin_memory=bool(pin_memory))
+
+
 @_kernel("empty_strided")
 def empty_strided(
     size: Sequence[int],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -32,6 +33,17 @@ class Cell:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+class HostStorage(torch.UntypedStorage):
+    """A storage of the CPU that copies the device's into itself, as checkpoints that are saved beside a run do."""
+
+    def copy_(self, source: torch.UntypedStorage, non_blocking: bool | None = None) -> HostStorage:
+        """Copy another storage's memory, of the CPU or of the device."""
+        if isinstance(source, DeviceStorage):
+            source = source.cpu()
+        super().copy_(source, non_blocking)
+        return self
+
+
 class DeviceStorage(torch.UntypedStorage):
     """A storage of the device. It has no address in the host's memory: its number stands for one, in
     C++ as here.
@@ -41,6 +53,17 @@ class DeviceStorage(torch.UntypedStorage):
 
     cell: Cell | None = None
     freed = False
+
+    def __new__(cls, *args: Any, device: Any = None, **kwargs: Any) -> Any:
+        """Return a storage of the hosts' memory where that is asked for, as a copy of this one's kind on the CPU."""
+        made = HostStorage if device is not None and torch.device(device).type == "cpu" else cls
+        return torch.UntypedStorage.__new__(made, *args, device=device, **kwargs)
+
+    @classmethod
+    def _new_shared(cls, size: int, *, device: Any = "cpu") -> Any:
+        made = torch.UntypedStorage._new_shared(size, device=device)
+        made.__class__ = HostStorage
+        return made
 
     def data_ptr(self) -> int:
         """Return a number that no other live storage has."""

@@ -33,6 +33,7 @@ from .eager import Eager
 from .generator import DeviceGenerator
 from .grouped import register_grouped_mm
 from .overrides import overrides
+from .pinned import is_pinned, offer_pinned_memory, pin_memory
 from .recurrent import register_recurrent
 from .sparse import register_sparse
 from .storages import register_storages
@@ -89,14 +90,15 @@ def register() -> None:
                 own.impl(name, _call_of(eager, name))
         definition = torch.library.Library("tpu_dynamo", "DEF")
         register_barriers(definition)
-        register_distributed(definition)
+        collectives = register_distributed(definition)
         operators = register_grouped_mm(definition) + register_attention(definition)
         take_flex_attention()
         operators += register_autocast() + register_recurrent() + register_sparse()
-        _libraries.extend((all_operators, own, definition, *operators))
-        # PJRT has no page-locked memory: pinning for this accelerator, as loaders do, is a copy.
+        _libraries.extend((all_operators, own, definition, *collectives, *operators))
+        offer_pinned_memory()
         host = library("aten", "CPU")
-        host.impl("_pin_memory", lambda self, device=None: self.clone())
+        host.impl("_pin_memory", pin_memory)
+        host.impl("is_pinned", is_pinned)
         _libraries.append(host)
         for key in ("Conjugate", "Negative"):
             # PyTorch's fallback for lazy tensors copies them, and would come here again without end.

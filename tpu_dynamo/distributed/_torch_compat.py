@@ -32,21 +32,61 @@ __all__ = [
     "delayed_work",
     "finished_work",
     "group_of",
+    "group_with_place_holder",
+    "has_backend",
     "host_backend",
     "implement",
-    "place_holder",
+    "is_work",
     "process_groups_without_ranks",
     "ranks_of",
     "real_value",
     "reduction_of",
     "trace_for_all_ranks",
     "unset_fake_temporarily",
+    "wait",
 ]
 
 
-def place_holder(rank: int, size: int) -> Any:
-    """Return a backend that holds the device's place in a process group; it does nothing when it is called."""
-    return FakeProcessGroup._create_internal(rank, size)
+HOST = torch.device("cpu")
+kinds = dist.ProcessGroup.BackendType
+
+
+def group_with_place_holder(device: str, store: Any, rank: int, size: int, timeout: timedelta) -> dist.ProcessGroup:
+    """Return a process group in which a device has a backend that does nothing when it is called, and the CPU gloo.
+
+    torch takes a whole group from the function that makes a backend, and then leaves it as it is. So its default
+    backend, which DDP's C++ asks, is the device's: torch itself would set gloo, which a group need not have, where the
+    backend was not chosen by its name alone. Gloo's processes connect to each other when they first speak.
+    """
+    options = ProcessGroupGloo._Options()
+    options._devices = [ProcessGroupGloo.create_default_device(lazy_init=True)]
+    options._timeout = timeout
+    hosts = ProcessGroupGloo(dist.PrefixStore("tpu_dynamo/hosts", store), rank, size, options)
+    group = dist.ProcessGroup(store, rank, size)
+    group._set_default_backend(kinds.CUSTOM)
+    group._register_backend(torch.device(device), kinds.CUSTOM, FakeProcessGroup._create_internal(rank, size))
+    group._register_backend(HOST, kinds.GLOO, hosts)
+    return group
+
+
+def has_backend(group: Any, device: str) -> bool:
+    """Tell whether a process group, as C++ passes it, has a backend for a device of its own."""
+    return torch.device(device) in group_of(group)._device_types
+
+
+def host_backend(group: Any) -> Any:
+    """Return the backend of a process group for CPU tensors."""
+    return group_of(group)._get_backend(HOST)
+
+
+def wait(work: Any) -> None:
+    """Wait for a Work, given by itself or as C++ returns it."""
+    (work if isinstance(work, dist.Work) else dist.Work.unbox(work)).wait()
+
+
+def is_work(value: Any) -> bool:
+    """Tell whether a collective's result is the Work that C++ returns."""
+    return isinstance(value, torch.ScriptObject)
 
 
 def finished_work(tensors: Sequence[torch.Tensor] = ()) -> Any:
@@ -60,14 +100,14 @@ def delayed_work(work: Any, after: Callable[[], None]) -> Any:
     """Return the Work of a transfer between hosts, as C++ takes it. after: called once when it was waited for."""
     waited: list[bool] = []
 
-    def wait(timeout: timedelta) -> bool:
+    def wait_once(timeout: timedelta) -> bool:
         if not waited:
-            work.wait()
+            wait(work)
             after()
             waited.append(True)
         return True
 
-    return PythonCallbackWork(wait).boxed()
+    return PythonCallbackWork(wait_once).boxed()
 
 
 def broadcast_options(root: int) -> Any:
@@ -77,19 +117,8 @@ def broadcast_options(root: int) -> Any:
     return options
 
 
-def host_backend(store: Any, rank: int, size: int, timeout: timedelta) -> Any:
-    """Return a gloo group of processes that connect to each other when they first speak."""
-    options = ProcessGroupGloo._Options()
-    options._devices = [ProcessGroupGloo.create_default_device(lazy_init=True)]
-    options._timeout = timeout
-    return ProcessGroupGloo(dist.PrefixStore("tpu_dynamo/hosts", store), rank, size, options)
-
-
 def implement(kernels: Mapping[str, Mapping[str, Callable[..., Any]]]) -> list[torch.library.Library]:
     """Register kernels for tensors of the device, by library and name; return the libraries that hold them."""
-    import torch.distributed._functional_collectives
-    import torch.distributed.tensor  # defines operators of _dtensor
-
     libraries = []
     for namespace, functions in kernels.items():
         libraries.append(library := torch.library.Library(namespace, "IMPL", "PrivateUse1"))

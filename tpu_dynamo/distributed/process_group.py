@@ -8,33 +8,26 @@ from typing import Any
 
 from tpu_dynamo_runtime import Job
 
+from ..device import NAME as DEVICE
 from ..device.operator_programs import device_client
-from ._torch_compat import implement, place_holder, trace_for_all_ranks
-from .hosts import open_host_group
+from ._torch_compat import group_with_place_holder, trace_for_all_ranks
 from .link import join, link
-from .operators import C10D, FUNCTIONAL, shard_dim_alltoall
-
-_libraries: list[Any] = []
 
 
 def create(options: Any, _: Any = None) -> Any:
-    """Return what torch.distributed keeps for the device in a group; the first group joins the process to its job.
+    """Return a process group for the device, and for CPU tensors by gloo; the first joins the process to its job.
 
     options: torch's DistributedBackendOptions. The kernels of c10d's operators for the device do a group's work, so
-    that what is kept does nothing. Raises JobError where the device was used before.
+    that what it keeps for the device does nothing. Raises JobError where the device was used before.
     """
     rank, size = options.group_rank, options.group_size
-    if not _libraries:
-        kernels = {"c10d": C10D, "_c10d_functional": FUNCTIONAL, "_dtensor": {"shard_dim_alltoall": shard_dim_alltoall}}
-        _libraries.extend(implement(kernels))
-        trace_for_all_ranks()
+    trace_for_all_ranks()
     # Groups of some ranks come after the group of all.
     if size > 1 and link() is None:
         seconds = options.timeout.total_seconds()
         join(Job(rank, size, *_coordinator(options.store, rank), patience=seconds))
         device_client()  # its start waits for all ranks, which are here now
-    open_host_group(options.group_id, options.store, rank, size, options.timeout)
-    return place_holder(rank, size)
+    return group_with_place_holder(DEVICE, options.store, rank, size, options.timeout)
 
 
 def _coordinator(store: Any, rank: int) -> tuple[str, int]:
