@@ -15,6 +15,7 @@ from .bases import find_bases
 from .errors import Unsupported, UnsupportedOp, tensors_of
 from .inline import inline
 from .loop_numbers import as_number
+from .nested_results import flatten_results
 from .randomness import draw_key
 from .subgraphs import subgraph, subgraphs
 from .table import How, Lowering, choose, foreign_mismatch
@@ -103,6 +104,7 @@ class _Expansion:
         key = call_key(node)
         if key not in self.bodies:
             body = _trace(function, node, self.mode)
+            flatten_results(body.graph)
             self.bodies[key] = body, self.expand(body.graph)
         return self.bodies[key]
 
@@ -153,14 +155,11 @@ def _inline(graph: Graph, node: Node, body: GraphModule) -> None:
     leaves, _ = pytree.tree_flatten((node.args, node.kwargs))
     with graph.inserting_before(node):
         result = inline(graph, body, [leaf for leaf in leaves if isinstance(leaf, Node)], node.meta)
-    _replace(graph, node, result)
-
-
-def _replace(graph: Graph, node: Node, result: Any) -> None:
-    """Replace a node by a node, or by a list of nodes or lists, from which its users take their parts."""
     if isinstance(result, list | tuple):
+        parts = pytree.tree_leaves(result)  # side by side, as flatten_results has numbered them
         for user in list(node.users):
-            _replace(graph, user, result[user.args[1]])  # pyright: ignore[reportCallIssue, reportArgumentType]
+            user.replace_all_uses_with(parts[user.args[1]])  # pyright: ignore[reportCallIssue, reportArgumentType]
+            graph.erase_node(user)
     else:
         node.replace_all_uses_with(result)
     graph.erase_node(node)
