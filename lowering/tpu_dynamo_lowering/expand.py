@@ -104,6 +104,7 @@ class _Expansion:
         key = call_key(node)
         if key not in self.bodies:
             body = _trace(function, node, self.mode)
+            flatten_results(body.graph)
             self.bodies[key] = body, self.expand(body.graph)
         return self.bodies[key]
 

@@ -107,11 +107,14 @@ def register() -> None:
             _libraries.append(lazy)
         # Imported here: these stand above the device.
         from ..default_backend import register_default_backend
-        from ..integrations import accelerate
+        from ..integrations import accelerate, lightning
         from ..integrations.on_import import when_imported
 
         register_default_backend()
         when_imported("accelerate", accelerate.adapt)
+        when_imported("lightning", lightning.adapt)
+        when_imported("lightning_fabric", lightning.adapt_fabric)
+        when_imported("pytorch_lightning", lightning.adapt_pytorch)
 
 
 def register_if_free() -> None:

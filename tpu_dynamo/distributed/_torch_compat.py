@@ -149,7 +149,7 @@ def process_groups_without_ranks(device: str, size: int) -> Iterator[None]:
     if name not in dist.Backend.backend_list:
         dist.Backend.register_backend(
             name,
-            lambda options, _=None: place_holder(options.group_rank, options.group_size),
+            lambda options, _=None: FakeProcessGroup._create_internal(options.group_rank, options.group_size),
             extended_api=True,
             devices=[device],
         )
