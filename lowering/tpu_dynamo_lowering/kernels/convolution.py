@@ -11,8 +11,10 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from ..target import ANY, Target
 from .call import static
 from .indexing import accumulator
+from .strided_windows import convolve_blocks, suits_blocks
 
 aten = torch.ops.aten
 
@@ -80,14 +82,21 @@ def convolution(
     transposed: bool,
     output_padding: Sequence[int],
     groups: int,
+    compiled_for: Target = ANY,
 ) -> Array:
     """Convolve, or convolve transposed, in one to three spatial dimensions and add the bias: one convolution of XLA.
 
     input: [batch, channels, *spatial]; weight: [out, in / groups, *kernel], [in, out / groups, *kernel] if transposed.
-    The bias is added before the result is rounded to half precision. Source: ATen `convolution`.
+    The bias is added before the result is rounded to half precision. compiled_for: on a TPU few channels are convolved
+    with a stride in blocks of pixels. Source: ATen `convolution`.
     """
     dtype = None if bias is None else accumulator(input.dtype)
-    result = _convolved(input, weight, stride, padding, dilation, transposed, output_padding, groups, dtype)
+    steps, around, apart = (static(each, input.ndim - 2) for each in (stride, padding, dilation))
+    # Not the gradients: libtpu takes minutes to compile that of the weight in blocks.
+    if compiled_for.platform == "tpu" and not transposed and suits_blocks(input, weight, steps, apart, groups):
+        result = convolve_blocks(input, weight, steps, around, dtype)
+    else:
+        result = _convolved(input, weight, stride, padding, dilation, transposed, output_padding, groups, dtype)
     return result if bias is None else result + bias.astype(result.dtype).reshape(-1, *(1,) * (result.ndim - 2))
 
 

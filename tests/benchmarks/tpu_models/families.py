@@ -15,7 +15,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from tpu_dynamo_lowering import jax_compat
 
-from . import convolutional, encoders, sparse_and_state, transformers
+from . import convolutional, denoising, encoders, sparse_and_state, transformers
 from .phrasings import PHRASINGS, Take
 
 Built = tuple[torch.nn.Module, tuple[torch.Tensor, ...]]
@@ -152,6 +152,17 @@ def mamba2() -> Built:
     return of_transformers(t.Mamba2ForCausalLM, config, (4, 512))
 
 
+def unet() -> Built:
+    with torch.device("meta"):
+        model = denoising.UNet().to(torch.bfloat16).eval()
+        return model, (torch.empty(8, denoising.IMAGE, 64, 64, dtype=torch.bfloat16), torch.empty(8, dtype=torch.int64))
+
+
+def noisy_images(phrasing: str) -> tuple[jax.ShapeDtypeStruct, ...]:
+    images = jax.ShapeDtypeStruct((8, 64, 64, denoising.IMAGE), jnp.bfloat16)
+    return images, jax.ShapeDtypeStruct((8,), jnp.int32)
+
+
 def of(model: Callable[..., Any], phrasings: Mapping[str, Any] = PHRASINGS) -> dict[str, Callable[..., Any]]:
     return {name: partial(model, phrasing) for name, phrasing in phrasings.items()}
 
@@ -164,6 +175,7 @@ FAMILIES: dict[str, Family] = {
     "BERT": Family(bert, of(transformers.bert), tokens(16, 256)),
     "ViT": Family(vit, of(transformers.vit), pictures(16, 224)),
     "ResNet-50": Family(resnet50, of(convolutional.resnet50, convolutional.IMAGES), pictures(16, 224)),
+    "U-Net": Family(unet, of(denoising.unet, WITHOUT_LAYER_NORM), noisy_images),
     "Mixtral": Family(
         mixtral,
         {
