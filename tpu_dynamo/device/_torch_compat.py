@@ -33,6 +33,7 @@ __all__ = [
     "pytree",
     "register_backend",
     "reset_tensor",
+    "shared_storage",
     "take_flex_attention",
     "take_private_use",
     "unseen_by_dynamo",
@@ -188,6 +189,11 @@ def empty_tensor(
     storage.__class__ = storage_class
     _set.redispatch(_META, tensor, storage, 0, size, contiguous_stride(size) if stride is None else stride)
     return tensor
+
+
+def shared_storage(size: int, device: Any) -> torch.UntypedStorage:
+    """Return a storage of so many bytes of the host that other processes can be given."""
+    return torch.UntypedStorage._new_shared(size, device=device)
 
 
 def contiguous_stride(size: Sequence[int]) -> tuple[int, ...]:

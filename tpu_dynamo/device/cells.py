@@ -10,7 +10,7 @@ import torch
 
 from tpu_dynamo_runtime import Buffer, give_address
 
-from ._torch_compat import contiguous_stride, empty_tensor
+from ._torch_compat import contiguous_stride, empty_tensor, shared_storage
 
 
 class Cell:
@@ -45,8 +45,7 @@ class HostStorage(torch.UntypedStorage):
 
 
 class DeviceStorage(torch.UntypedStorage):
-    """A storage of the device. It has no address in the host's memory: its number stands for one, in
-    C++ as here.
+    """A storage of the device. It has no address in the host's memory: its number stands for one, in C++ too.
 
     freed: True after `resize_(0)`, until it gets memory again.
     """
@@ -61,7 +60,7 @@ class DeviceStorage(torch.UntypedStorage):
 
     @classmethod
     def _new_shared(cls, size: int, *, device: Any = "cpu") -> Any:
-        made = torch.UntypedStorage._new_shared(size, device=device)
+        made = shared_storage(size, device)
         made.__class__ = HostStorage
         return made
 
