@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -143,6 +145,21 @@ def test_windows_are_read_where_the_mask_would_have_gigabytes(bounds):
     assert visible is not None
     assert visible.band(LONG) == bounds
     assert visible.segments is None
+
+
+def test_a_mask_is_read_behind_the_barrier_of_a_checkpoint():
+    graph_module = traced(lambda: by_comparisons(LONG, LONG, positions(LONG), 5, 9).expand(2, 1, LONG, LONG))
+    graph = graph_module.graph
+    (mask,) = graph.output_node().args[0]
+    with graph.inserting_before(graph.output_node()):
+        barrier = graph.call_function(torch.ops.tpu_dynamo.optimization_barrier.default, ([mask],))
+        barrier.meta["val"] = [mask.meta["val"]]
+        held = graph.call_function(operator.getitem, (barrier, 0))
+        held.meta["val"] = mask.meta["val"]
+    visible = read_mask(held, constant_values(graph_module), LONG, LONG)
+    assert visible is not None
+    assert visible.band(LONG) == (5, 9)
+    assert read_mask(barrier, constant_values(graph_module), LONG, LONG) is None
 
 
 def test_a_band_has_one_width():

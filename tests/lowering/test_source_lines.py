@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+import tpu_dynamo
 from tpu_dynamo_lowering import SourceLine, lower, user_line
 
 from .graphs import traced
@@ -23,6 +24,13 @@ def node_with(trace: str | None) -> torch.fx.Node:
 
 def test_frames_of_torch_are_passed_over():
     assert user_line(node_with(f"{OWN}\n{INNER}")) == SourceLine("/project/model.py", 7, "forward")
+
+
+def test_frames_of_the_backend_are_passed_over():
+    gathering = (
+        f'File "{Path(tpu_dynamo.__file__).parent}/training/gathering.py", line 91, in _gathered\n    whole = shards'
+    )
+    assert user_line(node_with(f"{OWN}\n{gathering}")) == SourceLine("/project/model.py", 7, "forward")
 
 
 def test_a_trace_of_torch_alone_gives_its_innermost_frame():

@@ -92,7 +92,7 @@ def test_what_does_not_fit_without_the_kernel_is_counted_with_it():
     class Full:
         platform = "tpu"
 
-        def compile(self, stablehlo, flags=()):
+        def compile(self, stablehlo, flags=(), span=()):
             raise DoesNotFit("v5e:2x2", 2**40, 2**34, "")
 
     assert form_to_count(Full(), b"", compiled) is None

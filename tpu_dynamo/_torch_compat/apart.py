@@ -40,7 +40,7 @@ def compiled_apart(
     ):
         sizes_seen, pgo._CODE_STATE = pgo._CODE_STATE, defaultdict(pgo.CodeState)
         counts = {name: counter.copy() for name, counter in counters.items()}
-        compiled = torch.compile(function, backend=backend, dynamic=dynamic, isolate_recompiles=True)  # pyright: ignore[reportCallIssue]
+        compiled = torch.compile(function, backend=backend, dynamic=dynamic, isolate_recompiles=True)
         try:
             yield compiled
         finally:
@@ -79,7 +79,7 @@ def fake_copies(model: Any, inputs: Any, device: str) -> Iterator[Any]:
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in fakes and isinstance(tensor, DTensor):
-            shard = DTensor(fake(tensor._local_tensor), tensor._spec, requires_grad=False)  # pyright: ignore[reportCallIssue]
+            shard = DTensor(fake(tensor._local_tensor), tensor._spec, requires_grad=False)
             is_parameter = isinstance(tensor, torch.nn.Parameter)
             fakes[id(tensor)] = torch.nn.Parameter(shard, tensor.requires_grad) if is_parameter else shard
         elif id(tensor) not in fakes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -53,7 +54,7 @@ def _memories(layouts: list[dict[str, Any]], available: int) -> str:
     return _bars(bars, available / longest)
 
 
-def _bars(bars: list[tuple[str, list[tuple[str, float]], float, str]], mark: float | None = None) -> str:
+def _bars(bars: Sequence[tuple[str, Sequence[tuple[str, float]], float, str]], mark: float | None = None) -> str:
     left, height = 260, _ROW * len(bars) + 30
     drawn = []
     for row, (name, parts, longest, said) in enumerate(bars):
