@@ -22,6 +22,8 @@ from torch.fx import Graph, GraphModule
 
 from tpu_dynamo_lowering import own_definitions
 
+from .ranks import tracing_for_all_ranks
+
 _TOKEN_INPUTS = ForwardTokenAOTInput, BackwardTokenAOTInput
 _TOKEN_OUTPUTS = ForwardTokenAOTOutput, BackwardTokenAOTOutput
 
@@ -46,7 +48,7 @@ def export_joint(graph_module: GraphModule, inputs: Sequence[Any]) -> tuple[Grap
     inputs: numbers, and fake tensors, of which those that require gradients are differentiated for. Writes to inputs
     are `copy_`s at the end. Composite operators are decomposed, no others.
     """
-    with contextlib.ExitStack() as stack, torch.enable_grad(), own_definitions():
+    with contextlib.ExitStack() as stack, torch.enable_grad(), own_definitions(), tracing_for_all_ranks():
         exported = aot_export_joint_with_descriptors(
             stack, graph_module, tuple(inputs), decompositions={}, keep_inference_input_mutations=True
         )
