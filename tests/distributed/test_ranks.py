@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,22 @@ def test_programs_of_several_ranks_are_compiled_by_the_first_of_them_and_once():
     again = run_ranks(HERE / "compiled_cases.py", 2)
     all_passed(again)
     assert [compiles(each.output) for each in again] == [0, 0]
+
+
+def test_two_ranks_send_to_each_other_and_through_groups_of_gloo():
+    all_passed(run_ranks(HERE / "pair_cases.py", 2, "transfers", "gloo"))
+
+
+@pytest.mark.slow
+def test_pipelines_and_gradients_of_collectives_equal_one_process():
+    all_passed(run_ranks(HERE / "pair_cases.py", 2))
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_four_ranks_is_loaded_by_two_and_by_one_chip(tmp_path):
+    all_passed(run_ranks(HERE / "checkpoint_cases.py", 4, "save", str(tmp_path), seconds=300))
+    all_passed(run_ranks(HERE / "checkpoint_cases.py", 2, "load", str(tmp_path), seconds=300))
+    all_passed(run_ranks(HERE / "checkpoint_cases.py", 1, "load_on_one_chip", str(tmp_path)))
 
 
 @pytest.mark.slow
@@ -78,3 +96,15 @@ def test_a_run_works_after_rank_0_was_killed_while_it_compiled(tmp_path):
     assert all(each.status for each in run_ranks(HERE / "compiled_cases.py", 2, environment=environment))
     assert any(os.scandir(tmp_path))
     all_passed(run_ranks(HERE / "compiled_cases.py", 2, environment={**environment, "KILL_RANK_0": ""}))
+
+
+@pytest.mark.slow
+def test_the_example_of_fully_shard_has_the_losses_of_one_process():
+    script = HERE.parents[1] / "examples" / "train_fsdp.py"
+    both = run_ranks(script, 2, "--epochs", "1", seconds=300)
+    all_passed(both)
+    whole = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), "--epochs", "1"], capture_output=True, text=True, check=True
+    )
+    losses = [next(line for line in text.splitlines() if "loss" in line) for text in (both[0].output, whole.stdout)]
+    assert losses[0] == losses[1]

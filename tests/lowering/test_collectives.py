@@ -138,8 +138,11 @@ def test_dtypes(run_on_all, dtype):
         (lambda x: c10d.all_reduce(x.long(), "avg", ALL), "sum, and divide what comes out"),
         (lambda x: c10d.reduce_scatter_tensor(x[:3], "sum", 4, ALL), "3 rows cannot be scattered over 4 ranks"),
         (lambda x: c10d.all_to_all_single(x, [1, 3], [1, 3], PAIRS), "pad them to equal ones"),
+        (lambda x: c10d.isend(x, 1, 0, ALL), "send and receive between compiled functions"),
+        (lambda x: c10d.irecv(x, 1, 0, ALL), "send and receive between compiled functions"),
+        (lambda x: c10d.batch_p2p_ops(["isend"], [1], [0], [x], ALL), "send and receive between compiled functions"),
     ],
-    ids=["unknown", "average-of-integers", "rows", "uneven"],
+    ids=["unknown", "average-of-integers", "rows", "uneven", "send", "receive", "both"],
 )
 def test_what_has_no_meaning_is_refused(call, why):
     with pytest.raises(UnsupportedOp, match=why):

@@ -17,6 +17,7 @@ from torch.fx import GraphModule
 from tpu_dynamo_lowering import own_definitions
 
 from .autograd_cache import CacheUse
+from .ranks import tracing_for_all_ranks
 from .stages import Compilers, compile_in_stages
 
 _PARTITIONERS = {"min_cut": min_cut_rematerialization_partition, "default": default_partition}
@@ -63,7 +64,7 @@ def compile_with_aot_autograd(
     counters["aot_autograd"]["total"] += 1
     compilers = Compilers(forward, backward_undisturbed, inference, _PARTITIONERS[partitioner])
     budget = functorch_config.patch(activation_memory_budget=activation_memory_budget)
-    with budget, _aot_logging(), own_definitions():
+    with budget, _aot_logging(), own_definitions(), tracing_for_all_ranks():
         compiled = compile_in_stages(graph_module, list(example_inputs), compilers, cache_use)
     counters["aot_autograd"]["ok"] += 1
     return disable(compiled, reason="it is compiled")

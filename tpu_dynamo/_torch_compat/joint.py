@@ -26,6 +26,8 @@ from torch.nn import Module
 
 from tpu_dynamo_lowering import own_definitions
 
+from .ranks import tracing_for_all_ranks
+
 _LOCAL = "_local_tensor"  # the attribute of a DTensor that has its values
 _TOKEN_INPUTS = ForwardTokenAOTInput, BackwardTokenAOTInput
 _TOKEN_OUTPUTS = ForwardTokenAOTOutput, BackwardTokenAOTOutput
@@ -53,7 +55,7 @@ def export_joint(graph_module: Module, inputs: Sequence[Any]) -> tuple[GraphModu
     The graph has the local tensors of DTensors. Writes to inputs are `copy_`s at the end. Composite operators are
     decomposed, no others.
     """
-    with contextlib.ExitStack() as stack, torch.enable_grad(), own_definitions():
+    with contextlib.ExitStack() as stack, torch.enable_grad(), own_definitions(), tracing_for_all_ranks():
         exported = aot_export_joint_with_descriptors(
             stack, graph_module, tuple(inputs), decompositions={}, keep_inference_input_mutations=True
         )

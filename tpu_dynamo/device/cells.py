@@ -36,7 +36,7 @@ class Cell:
 class HostStorage(torch.UntypedStorage):
     """A storage of the CPU that copies the device's into itself, as checkpoints that are saved beside a run do."""
 
-    def copy_(self, source: torch.UntypedStorage, non_blocking: bool | None = None) -> HostStorage:
+    def copy_(self, source: Any, non_blocking: bool | None = None) -> Any:
         """Copy another storage's memory, of the CPU or of the device."""
         if isinstance(source, DeviceStorage):
             source = source.cpu()
@@ -56,7 +56,8 @@ class DeviceStorage(torch.UntypedStorage):
     def __new__(cls, *args: Any, device: Any = None, **kwargs: Any) -> Any:
         """Return a storage of the hosts' memory where that is asked for, as a copy of this one's kind on the CPU."""
         made = HostStorage if device is not None and torch.device(device).type == "cpu" else cls
-        return torch.UntypedStorage.__new__(made, *args, device=device, **kwargs)
+        make: Any = torch.UntypedStorage.__new__
+        return make(made, *args, device=device, **kwargs)
 
     @classmethod
     def _new_shared(cls, size: int, *, device: Any = "cpu") -> Any:

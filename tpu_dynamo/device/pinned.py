@@ -6,6 +6,7 @@ import ctypes
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,7 +26,7 @@ _WORD = ctypes.sizeof(ctypes.c_void_p)
 _BEFORE = 2
 
 # What C++ holds by address: the allocator, a function that returns it, and a table of functions.
-_held: list[object] = []
+_held: list[Any] = []
 
 
 def offer_pinned_memory() -> None:

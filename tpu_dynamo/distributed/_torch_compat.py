@@ -7,14 +7,13 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import (
     FakeProcessGroup,
     ProcessGroupGloo,
-    PythonCallbackWork,
     _create_work_from_future,
 )
 from torch._library.fake_class_registry import FakeScriptObject
@@ -41,7 +40,6 @@ __all__ = [
     "ranks_of",
     "real_value",
     "reduction_of",
-    "trace_for_all_ranks",
     "unset_fake_temporarily",
     "wait",
 ]
@@ -96,18 +94,32 @@ def finished_work(tensors: Sequence[torch.Tensor] = ()) -> Any:
     return _create_work_from_future(future).boxed()
 
 
-def delayed_work(work: Any, after: Callable[[], None]) -> Any:
-    """Return the Work of a transfer between hosts, as C++ takes it. after: called once when it was waited for."""
-    waited: list[bool] = []
+class Transfer(dist.Work):
+    """The Work of a transfer between hosts, after which something is to be done once."""
 
-    def wait_once(timeout: timedelta) -> bool:
-        if not waited:
-            wait(work)
-            after()
-            waited.append(True)
+    # C++ holds a Work without its Python object, which these keep until they are waited for.
+    _unfinished: ClassVar[set[Transfer]] = set()
+
+    def __init__(self, work: Any, after: Callable[[], None]):
+        super().__init__()
+        self._work, self._after = work, after
+        self._unfinished.add(self)
+
+    def wait(self, timeout: timedelta = timedelta(0)) -> bool:
+        """Wait until the transfer has ended, and its values are where they belong."""
+        if self in self._unfinished:
+            wait(self._work)
+            self._after()
+            self._unfinished.discard(self)
         return True
 
-    return PythonCallbackWork(wait_once).boxed()
+    def _source_rank(self) -> int:
+        return self._work._source_rank()
+
+
+def delayed_work(work: Any, after: Callable[[], None]) -> Any:
+    """Return the Work of a transfer between hosts, as C++ takes it. after: called once when it was waited for."""
+    return Transfer(work if isinstance(work, dist.Work) else dist.Work.unbox(work), after).boxed()
 
 
 def broadcast_options(root: int) -> Any:
@@ -128,11 +140,6 @@ def implement(kernels: Mapping[str, Mapping[str, Callable[..., Any]]]) -> list[t
                 warnings.filterwarnings("ignore", "[\\s\\S]*Overriding a previously registered kernel")
                 library.impl(name, torch.compiler.disable(function), allow_override=True)
     return libraries
-
-
-def trace_for_all_ranks() -> None:
-    """Let DTensor trace what is the same on every rank: coordinates in meshes by operators instead of by numbers."""
-    dist.config.compile_on_one_rank = True
 
 
 @contextlib.contextmanager
@@ -193,7 +200,10 @@ def reduction_of(reduce_op: Any) -> str:
     for known, word in words.items():
         if kind == known:
             return word
-    raise NotImplementedError(f"no collective on the device reduces by {kind}")
+    raise NotImplementedError(
+        "no collective on the device reduces by PREMUL_SUM, whose factor C++ does not tell: multiply the tensors, then "
+        "reduce by SUM"
+    )
 
 
 def real_value(graph_module: GraphModule, node: Node) -> Any:

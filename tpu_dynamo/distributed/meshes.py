@@ -140,7 +140,7 @@ def _write_table(graph_module: GraphModule, node: Node, span: Span) -> None:
             raise UnsupportedInput(
                 f"the rank's coordinate in a mesh, as {user.target} takes it,",
                 "has no number that is the same on all ranks",
-                "leave torch.distributed.config.compile_on_one_rank off for this model",
+                "compute what depends on it outside of the compiled function",
             )
     for each in reversed(tensors):
         graph.erase_node(each)

@@ -10,7 +10,7 @@ from tpu_dynamo_runtime import Job
 
 from ..device import NAME as DEVICE
 from ..device.operator_programs import device_client
-from ._torch_compat import group_with_place_holder, trace_for_all_ranks
+from ._torch_compat import group_with_place_holder
 from .link import join, link
 
 
@@ -21,7 +21,6 @@ def create(options: Any, _: Any = None) -> Any:
     that what it keeps for the device does nothing. Raises JobError where the device was used before.
     """
     rank, size = options.group_rank, options.group_size
-    trace_for_all_ranks()
     # Groups of some ranks come after the group of all.
     if size > 1 and link() is None:
         seconds = options.timeout.total_seconds()

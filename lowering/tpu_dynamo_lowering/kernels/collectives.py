@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import Never
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -142,7 +143,8 @@ def all_to_all_single(
     if len({*output_split_sizes, *input_split_sizes}) > 1:
         raise NotImplementedError(
             f"all ranks run one program, in which shares of {list(input_split_sizes)} rows have no shape; "
-            "pad them to equal ones"
+            "pad them to equal ones, or exchange them between compiled functions; in the place of permute_tensor "
+            "gather the tensors and take one"
         )
     return lax.all_to_all(input, RANKS, 0, 0, axis_index_groups=_groups(group_name), tiled=True)
 
@@ -207,3 +209,30 @@ def wait_tensor(tensor: Array) -> Array:
 def wrap_tensor_autograd(input: Array) -> Array:
     """Return the tensor: torch wraps what autograd is to wait for, which a program need not know."""
     return input
+
+
+def _refuse_transfer() -> Never:
+    raise NotImplementedError(
+        "all ranks run one program, which cannot send on one of them and receive on another; send and receive between "
+        "compiled functions, as the stages of torch.distributed.pipelining do"
+    )
+
+
+@foreign_kernel("_c10d_functional::isend")
+def isend(tensor: Array, dst: int, tag: int, group_name: str) -> Array:
+    """Refuse to send to one rank, since all ranks run one program. Raises NotImplementedError."""
+    _refuse_transfer()
+
+
+@foreign_kernel("_c10d_functional::irecv")
+def irecv(tensor: Array, src: int, tag: int, group_name: str) -> Array:
+    """Refuse to receive from one rank, since all ranks run one program. Raises NotImplementedError."""
+    _refuse_transfer()
+
+
+@foreign_kernel("_c10d_functional::batch_p2p_ops")
+def batch_p2p_ops(
+    op_list: Sequence[str], peer_list: Sequence[int], tag_list: Sequence[int], tensors: list[Array], group_name: str
+) -> tuple[Array, ...]:
+    """Refuse to send and receive, since all ranks run one program. Raises NotImplementedError."""
+    _refuse_transfer()
