@@ -8,6 +8,8 @@ from typing import Any
 
 from tpu_dynamo_runtime import Job
 
+from .._torch_compat.dtensor_draws import draw_by_shards
+from ..device.generator import drawing_shard
 from ..device.operator_programs import device_client
 from ._torch_compat import implement, place_holder, trace_for_all_ranks
 from .hosts import open_host_group
@@ -28,6 +30,7 @@ def create(options: Any, _: Any = None) -> Any:
         kernels = {"c10d": C10D, "_c10d_functional": FUNCTIONAL, "_dtensor": {"shard_dim_alltoall": shard_dim_alltoall}}
         _libraries.extend(implement(kernels))
         trace_for_all_ranks()
+        draw_by_shards(drawing_shard)
     # Groups of some ranks come after the group of all.
     if size > 1 and link() is None:
         seconds = options.timeout.total_seconds()
