@@ -21,7 +21,7 @@ from .program import (
     Update,
     View,
 )
-from .randomness import repeat_draw
+from .randomness import fold_into_draw, repeat_draw
 from .rewrites.optimizers import OPTIMIZER_STEPS
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, is_own, named_operation, user_line
@@ -61,6 +61,7 @@ __all__ = [
     "dense_order",
     "describe_tensor",
     "fingerprint",
+    "fold_into_draw",
     "inline",
     "is_own",
     "lower",

@@ -6,6 +6,7 @@ to call and are never frozen into a program.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -65,6 +66,24 @@ def repeat_draw(node: Node, copy: Node) -> None:
         node.meta[_KEYED] = True
         copy.args = (key, *copy.args)
     copy.meta[_KEYED] = True
+
+
+def fold_into_draw(node: Node, fold: Callable[[Node], Node]) -> None:
+    """Let an operator that draws do it from `fold(key)` instead of its key, in place; nothing where it draws none.
+
+    fold: adds nodes before `node`, and returns one with a key like that which it is given.
+    """
+    if not _is_draw(node):
+        return
+    with node.graph.inserting_before(node):
+        if is_keyed(node):
+            key, *rest = node.args
+            assert isinstance(key, Node)
+        else:
+            key, rest = node.graph.call_function(draw_key), node.args
+            key.meta["val"] = _key_value()
+        node.args = (fold(key), *rest)
+    node.meta[_KEYED] = True
 
 
 def _key_value() -> torch.Tensor:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .pjrt import LoadedExecutable as LoadedExecutable
     from .pjrt import XlaRuntimeError as XlaRuntimeError
     from .pjrt import client as client
+    from .pjrt import in_job as in_job
     from .pjrt import join_job as join_job
     from .pjrt import leave_job as leave_job
     from .pjrt import reset_clients as reset_clients
@@ -93,6 +94,7 @@ _PLACES = {
         "LoadedExecutable",
         "XlaRuntimeError",
         "client",
+        "in_job",
         "join_job",
         "leave_job",
         "reset_clients",

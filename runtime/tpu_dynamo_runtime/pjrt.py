@@ -278,6 +278,11 @@ def join_job(job: Job) -> Any:
     return connection
 
 
+def in_job() -> bool:
+    """Return True once the process has joined a job."""
+    return bool(_joined)
+
+
 def dead_ranks(span: Span) -> list[int]:
     """Return the ranks of a span that fell silent; waits for the first as long as the job's heartbeat allows."""
     if not _joined:

@@ -25,7 +25,7 @@ def test_every_eager_collective_over_two_ranks():
 def test_programs_of_several_ranks_are_compiled_by_the_first_of_them_and_once():
     first = run_ranks(HERE / "compiled_cases.py", 2)
     all_passed(first)
-    # What rank 1 compiles itself reads its own shards out of whole parameters: their offsets are in such programs.
+    # None, but for what it began to wait for in vain while rank 0 was late.
     assert 3 * compiles(first[1].output) < compiles(first[0].output)
     assert "'job': " in first[1].output
     again = run_ranks(HERE / "compiled_cases.py", 2)
@@ -58,6 +58,20 @@ def test_four_ranks(script):
 def test_whole_steps_of_sharded_models_are_one_execution_and_equal_to_one_device():
     names = ["tensor_parallel", "fully_shard", "data_parallel", "uneven"]
     all_passed(run_ranks(HERE / "step_cases.py", 2, *names))
+
+
+def test_models_of_each_kind_train_as_on_one_device():
+    all_passed(run_ranks(HERE / "model_cases.py", 2, "ddp", "fsdp", "tp"))
+
+
+def test_dtensors_draw_each_shard_differently_and_alike_on_replicas():
+    all_passed(run_ranks(HERE / "model_cases.py", 2, "random"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 4])
+def test_every_way_to_train_in_the_ordinary_loop(size):
+    all_passed(run_ranks(HERE / "model_cases.py", size, seconds=900))
 
 
 @pytest.mark.slow

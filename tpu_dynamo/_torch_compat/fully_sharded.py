@@ -1,4 +1,4 @@
-# pyright: reportAttributeAccessIssue=false, reportPrivateUsage=false
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportPrivateUsage=false
 """FSDP2's modules: what `fully_shard` keeps of them, as a step needs it that gathers their parameters itself."""
 
 from __future__ import annotations

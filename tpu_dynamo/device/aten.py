@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from tpu_dynamo_lowering import dense_order
+
 from ._torch_compat import NAME, OpOverload, as_view, contiguous_stride, reset_tensor
 from .cells import Cell, DeviceStorage, cell_of, new_tensor, set_cell
-from .tensor_memory import convert, order_of, put_host, read, to_host, write
+from .tensor_memory import convert, is_lazy, order_of, put_host, read, to_host, write
 
 aten = torch.ops.aten
 
@@ -134,13 +136,21 @@ def copy_from(self: torch.Tensor, dst: torch.Tensor, non_blocking: bool = False)
     return dst
 
 
+_PRESERVING = None, torch.preserve_format
+
+
 def to_copy(self: torch.Tensor, **options: Any) -> torch.Tensor:
     """Return a copy of a device tensor with another dtype, device or memory format; it has its values at once.
 
     PyTorch would put a copy that need not be waited for (`non_blocking`) into page-locked memory, which PJRT does not
     have, and fail for want of its allocator. It is registered by itself, since wrapping it as the others are would add
-    9 us to the 16 us of a copy.
+    9 us to a copy. The usual copy to the host takes 40 % of the time when it does not go by PyTorch's.
     """
+    device = options.get("device")
+    if device is not None and device.type == "cpu" and self.numel() and not is_lazy(self):
+        as_it_is = options.get("dtype") in (None, self.dtype) and options.get("memory_format") in _PRESERVING
+        if as_it_is and not options.get("pin_memory") and dense_order(self.shape, self.stride()) is not None:
+            return to_host(self)
     if options.get("non_blocking"):
         options["non_blocking"] = False
     return as_view(aten._to_copy.default, self, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -48,9 +50,36 @@ def generator() -> DeviceGenerator:
     return _generator
 
 
+# What the shard of a DTensor that is being drawn folds into keys, and the generator of the call.
+_drawing: list[tuple[int, torch.Generator | None]] = []
+
+
 def draw_keys(count: int, chosen: torch.Generator | None = None) -> torch.Tensor:
     """Return `count` random keys, an int64 vector on the CPU, from `chosen` or else the device's generator."""
-    return torch.empty(count, dtype=torch.int64, device="cpu").random_(generator=chosen or _generator)
+    keys = torch.empty(count, dtype=torch.int64, device="cpu")
+    if not _drawing:
+        return keys.random_(generator=chosen or _generator)
+    part, generator = _drawing[-1]
+    return keys.random_(generator=generator or chosen or _generator).bitwise_xor_(part)
+
+
+def fold_of(shard: int) -> int:
+    """Return what the keys of a shard are combined with bit by bit, an int64; nothing for the first."""
+    bits = shard * 0x9E3779B97F4A7C15 % 2**64
+    return bits - 2**64 if bits >= 2**63 else bits
+
+
+@contextmanager
+def drawing_shard(shard: int, generator: torch.Generator | None) -> Iterator[None]:
+    """Let the operators within draw the numbers of one shard of a DTensor.
+
+    Equal shards get equal numbers and others get others, and the generator goes on as on every other rank.
+    """
+    _drawing.append((fold_of(shard), generator))
+    try:
+        yield
+    finally:
+        _drawing.pop()
 
 
 def check_draw(operator: OpOverload, named: dict[str, Any]) -> None:

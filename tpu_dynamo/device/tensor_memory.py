@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tpu_dynamo_lowering import dense_order
-from tpu_dynamo_runtime import Buffer
+from tpu_dynamo_runtime import Buffer, in_job
 
 from ._torch_compat import contiguous_stride
 from .cells import Cell, cell_of, set_cell
@@ -47,7 +47,11 @@ def _read_memory(tensor: torch.Tensor, order: MemoryOrder) -> Buffer:
             return cell.buffer
         program = _reshape(cell.shape, physical, cell.dtype)
     else:
-        view = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.dtype
+        offset = int(tensor.storage_offset())
+        view = tuple(tensor.shape), tensor.stride(), offset, tensor.dtype
+        if in_job() and tensor.numel():
+            program = _reader_at(cell.shape, cell.dtype, (*view[:2], tensor.dtype), order)
+            return program([cell.buffer, _number(offset)])[0]
         program = _reader(cell.shape, cell.dtype, view, order)
     return program([cell.buffer])[0]
 
@@ -65,8 +69,13 @@ def write(tensor: torch.Tensor, buffer: Buffer, order: MemoryOrder) -> None:
         set_cell(tensor, Cell(buffer, physical, tensor.dtype))
         return
     cell = _allocated_cell(tensor)
-    view = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.dtype
-    written = _writer(cell.shape, cell.dtype, view, order)([cell.buffer, buffer])[0]
+    offset = int(tensor.storage_offset())
+    view = tuple(tensor.shape), tensor.stride(), offset, tensor.dtype
+    if in_job() and tensor.numel():
+        program = _writer_at(cell.shape, cell.dtype, (*view[:2], tensor.dtype), order)
+        written = program([cell.buffer, buffer, _number(offset)])[0]
+    else:
+        written = _writer(cell.shape, cell.dtype, view, order)([cell.buffer, buffer])[0]
     set_cell(tensor, Cell(written, cell.shape, cell.dtype))
 
 
@@ -164,6 +173,51 @@ def _writer(base: tuple[int, ...], dtype: torch.dtype, view: Any, order: MemoryO
         return _vector(written, dtype).reshape(base)
 
     specs = [(base, contiguous_stride(base), dtype), (physical, contiguous_stride(physical), wanted)]
+    return compile_program(scatter, specs)
+
+
+# In a job, ranks read and write views such as their own shards at offsets of their own. As operands, these leave the
+# programs equal on all ranks, so that one compiles for all. Alone, a constant offset is the better program.
+
+
+@lru_cache(maxsize=4096)
+def _number(value: int) -> Buffer:
+    return put_host(torch.tensor(value, device="cpu"), ())
+
+
+def _extent(size: tuple[int, ...], stride: tuple[int, ...]) -> int:
+    """Return the number of elements from a view's first to its last."""
+    return 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+
+
+@lru_cache(maxsize=4096)
+def _reader_at(base: tuple[int, ...], dtype: torch.dtype, view: Any, order: MemoryOrder) -> DeviceProgram:
+    size, stride, wanted = view
+
+    def gather(memory: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        part = torch.ops.tpu_dynamo.slice_at(_vector(memory, wanted), 0, offset, _extent(size, stride))
+        return aten.as_strided_copy(part, size, stride, 0).permute(order).contiguous()
+
+    return compile_program(gather, [(base, contiguous_stride(base), dtype), ((), (), torch.int64)])
+
+
+@lru_cache(maxsize=4096)
+def _writer_at(base: tuple[int, ...], dtype: torch.dtype, view: Any, order: MemoryOrder) -> DeviceProgram:
+    size, stride, wanted = view
+    physical = tuple(size[d] for d in order)
+
+    def scatter(memory: torch.Tensor, values: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        values = values.permute([order.index(d) for d in range(len(order))])
+        whole = _vector(memory, wanted)
+        part = torch.ops.tpu_dynamo.slice_at(whole, 0, offset, _extent(size, stride))
+        part = aten.as_strided_scatter(part, values, size, stride, 0)
+        return _vector(torch.ops.tpu_dynamo.put_at(whole, part, 0, offset), dtype).reshape(base)
+
+    specs = [
+        (base, contiguous_stride(base), dtype),
+        (physical, contiguous_stride(physical), wanted),
+        ((), (), torch.int64),
+    ]
     return compile_program(scatter, specs)
 
 

@@ -24,7 +24,11 @@ from torch.distributed.distributed_c10d import GroupName, _resolve_process_group
 from torch.futures import Future
 from torch.fx import GraphModule, Node
 
+# The key of nodes' `custom` metadata under which draws say which shards ranks have.
+SHARDS = "tpu_dynamo_shards"
+
 __all__ = [
+    "SHARDS",
     "DeviceMesh",
     "OpOverload",
     "broadcast_options",

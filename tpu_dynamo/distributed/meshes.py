@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from tpu_dynamo_lowering import UnsupportedInput
+from tpu_dynamo_lowering import UnsupportedInput, fold_into_draw
 from tpu_dynamo_runtime import Span
 
-from ._torch_compat import DeviceMesh, OpOverload, ranks_of, real_value, unset_fake_temporarily
+from ..device.generator import fold_of
+from ._torch_compat import SHARDS, DeviceMesh, OpOverload, ranks_of, real_value, unset_fake_temporarily
 from .groups import Group, as_text, siblings, spanned
 
 aten = torch.ops.aten
@@ -37,7 +38,8 @@ def span_collectives(graph_module: GraphModule) -> Span:
     nodes = list(graph_module.graph.nodes)
     collectives = {node: place for node in nodes if (place := _group_argument(node)) is not None}
     coordinates = [node for node in nodes if _name(node) == _COORDINATE]
-    if not (collectives or coordinates):
+    draws = {node: shards for node in nodes if len(set((shards := _shards(node))[1])) > 1}
+    if not (collectives or coordinates or draws):
         return ()
     import torch.distributed as dist
 
@@ -47,6 +49,7 @@ def span_collectives(graph_module: GraphModule) -> Span:
     for node, place in collectives.items():
         given = node.args[place]
         groups[node] = ranks_of(_group_object(graph_module, given) if isinstance(given, Node) else given)
+    groups |= {node: ranks for node, (ranks, _) in draws.items()}
     if len(set(groups.values())) > 1:
         divisions = {group: siblings(group, size, known) for group in set(groups.values())}
     else:  # other ranks' groups are none of this program's business
@@ -57,8 +60,31 @@ def span_collectives(graph_module: GraphModule) -> Span:
         node.args = (*node.args[:place], text, *node.args[place + 1 :])
     for node in coordinates:
         _write_table(graph_module, node, span)
+    for node, (ranks, shards) in draws.items():
+        table = {rank: shard for group in divisions[ranks] for rank, shard in zip(group, shards, strict=True)}
+        _draw_shards(graph_module, node, [fold_of(table[rank]) for rank in span])
     _erase_unused(graph_module)
     return span
+
+
+def _shards(node: Node) -> tuple[Group, Sequence[int]]:
+    """Return the ranks of the DTensor that a node draws a part of, and the number of the shard that each has."""
+    return (node.meta.get("custom") or {}).get(SHARDS, ((), ()))
+
+
+def _draw_shards(graph_module: GraphModule, node: Node, folds: list[int]) -> None:
+    """Let a node draw the numbers of the rank's shard, in place; as `drawing_shard` does it in eager."""
+    graph, mode = graph_module.graph, _fake_mode(graph_module)
+
+    def fold(key: Node) -> Node:
+        own = graph.call_function(torch.ops.tpu_dynamo.value_of_rank.default, (folds,))
+        folded = graph.call_function(aten.bitwise_xor.Tensor, (key, own))
+        with mode:
+            own.meta["val"] = torch.empty((), dtype=torch.int64, device="cpu")
+        folded.meta["val"] = key.meta["val"]
+        return folded
+
+    fold_into_draw(node, fold)
 
 
 def _name(node: Node) -> str:

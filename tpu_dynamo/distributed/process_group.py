@@ -8,7 +8,9 @@ from typing import Any
 
 from tpu_dynamo_runtime import Job
 
+from .._torch_compat.dtensor_draws import draw_by_shards
 from ..device import NAME as DEVICE
+from ..device.generator import drawing_shard
 from ..device.operator_programs import device_client
 from ._torch_compat import group_with_place_holder
 from .link import join, link
@@ -21,6 +23,7 @@ def create(options: Any, _: Any = None) -> Any:
     that what it keeps for the device does nothing. Raises JobError where the device was used before.
     """
     rank, size = options.group_rank, options.group_size
+    draw_by_shards(drawing_shard)
     # Groups of some ranks come after the group of all.
     if size > 1 and link() is None:
         seconds = options.timeout.total_seconds()

@@ -19,7 +19,7 @@ _copy = torch.ops.aten.copy_.default
 
 @dataclass(frozen=True)
 class DataParallel:
-    """The state that the ranks of a DistributedDataParallel share.
+    """The process group of a DistributedDataParallel and what its ranks share.
 
     group: its process group's name. buffers: whether those that the model writes begin as on the first rank.
     """

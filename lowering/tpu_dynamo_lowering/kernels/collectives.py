@@ -199,6 +199,15 @@ def slice_at(self: Array, dim: int, start: Array, length: int) -> Array:
     return lax.dynamic_slice_in_dim(self, start, length, dim)
 
 
+@foreign_kernel("tpu_dynamo::put_at")
+def put_at(self: Array, values: Array, dim: int, start: Array) -> Array:
+    """Return the tensor with other values from an entry of a dimension on, an integer without dimensions.
+
+    Source: StableHLO `dynamic_update_slice`.
+    """
+    return lax.dynamic_update_slice_in_dim(self, values, start, dim)
+
+
 @foreign_kernel("_c10d_functional::wait_tensor")
 def wait_tensor(tensor: Array) -> Array:
     """Return a collective's result: within a program XLA waits for it where it is used."""
