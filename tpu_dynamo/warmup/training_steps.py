@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .._torch_compat import fake_copies
+from .._torch_compat import fake_copies, unset_fake_temporarily
 from ..device import NAME as DEVICE
 from ..graph.prepare import BoxedCallable, PreparedGraph
 from ..training.step import TrainStep
@@ -30,7 +30,9 @@ def warm_step(case: Case, built: Built, warmer: Warmer) -> None:
     loss = load(case.loss, case.folders) if case.loss is not None else None
 
     def compile_step(step: PreparedGraph) -> BoxedCallable:
-        warmer.warm(step, {})
+        # Constants are real: lowering computes what depends on no input.
+        with unset_fake_temporarily():
+            warmer.warm(step, {})
         return lambda _: _outputs(step)
 
     for walk in built.walks:
