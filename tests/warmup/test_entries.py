@@ -173,6 +173,16 @@ def test_a_whole_training_step_is_warm():
     assert tpu_dynamo.explain_last_miss() is None
 
 
+def test_a_training_step_with_a_constant_mask_is_made():
+    (case,) = cases(
+        factory="tests.warmup.warm_models:masked", modes=["step"], optimizer="tests.warmup.warm_models:adamw",
+        loss="tests.warmup.warm_models:cross_entropy", targets_of_loss=1, inputs=[X, {"shape": [3], "dtype": "int64"}],
+        device="tpu",
+    )  # fmt: skip
+    (outcome,) = warm(case)
+    assert outcome.state == "made", outcome.why
+
+
 def test_functions_with_the_decorator_are_cases():
     found = cases_in(warm_models, (), ())
     assert [case.name for case in found] == [
