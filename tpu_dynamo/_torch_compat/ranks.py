@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-import torch
+import torch.distributed as dist
 
 
 def tracing_for_all_ranks() -> contextlib.AbstractContextManager[Any]:
@@ -14,6 +14,6 @@ def tracing_for_all_ranks() -> contextlib.AbstractContextManager[Any]:
     Coordinates in meshes and process groups are then operators of the graph instead of numbers and names. It is for
     AOTAutograd alone: while Dynamo traces, groups would become constants of the graph, which cannot be copied.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not (dist.is_available() and dist.is_initialized()):
         return contextlib.nullcontext()
-    return torch.distributed.config.patch(compile_on_one_rank=True)
+    return dist.config.patch(compile_on_one_rank=True)  # pyright: ignore[reportAttributeAccessIssue]
