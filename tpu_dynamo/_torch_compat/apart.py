@@ -40,7 +40,7 @@ def compiled_apart(
     ):
         sizes_seen, pgo._CODE_STATE = pgo._CODE_STATE, defaultdict(pgo.CodeState)
         counts = {name: counter.copy() for name, counter in counters.items()}
-        compiled = torch.compile(function, backend=backend, dynamic=dynamic, isolate_recompiles=True)
+        compiled = torch.compile(function, backend=backend, dynamic=dynamic, isolate_recompiles=True)  # pyright: ignore[reportCallIssue]
         try:
             yield compiled
         finally:
