@@ -21,7 +21,7 @@ HEAD = "| library | works | to write | tested by |\n| --- | --- | --- | --- |\n"
 
 @dataclass(frozen=True)
 class Shown:
-    """What a marked test shows of a library."""
+    """A row of the table: a library, what works in it, the line to write, and the test that shows it."""
 
     library: str
     works: str
