@@ -74,6 +74,9 @@ def losses_of(model: Model) -> torch.Tensor:
     return torch.stack([loss.cpu() for loss in model.kept])
 
 
+@pytest.mark.shows(
+    "lightning", "`Trainer` and `Fabric` on the device; the strategy follows", 'Trainer(accelerator="tpu_dynamo")'
+)
 def test_the_strategy_follows_the_accelerator(tmp_path):
     trainer = trainer_of("tpu_dynamo", tmp_path)
     assert trainer.strategy.root_device == torch.device("tpu", 0)
@@ -93,6 +96,11 @@ def test_several_devices_and_another_strategys_device_are_refused(tmp_path):
         ).launch()
 
 
+@pytest.mark.shows(
+    "lightning",
+    "mixed precision in bfloat16, and in float16 with a scaler; also as `pytorch_lightning` and `lightning_fabric`",
+    'Trainer(accelerator="tpu_dynamo", precision="bf16-mixed")',
+)
 @pytest.mark.parametrize(("pytorch", "fabric"), [("lightning.pytorch", "lightning.fabric"), ("pytorch_lightning", "lightning_fabric")])  # fmt: skip
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16-mixed", torch.bfloat16), ("16-mixed", torch.float16)])
 def test_mixed_precision_is_the_devices(pytorch, fabric, precision, dtype, recwarn):
@@ -109,6 +117,11 @@ def test_mixed_precision_is_the_devices(pytorch, fabric, precision, dtype, recwa
             assert scaler.is_enabled() and scaler.scale(x).device.type == "tpu"
 
 
+@pytest.mark.shows(
+    "lightning",
+    "fit with validation, test and predict of a compiled module, to teardown; losses as the CPU's",
+    'trainer.fit(torch.compile(module, backend="tpu"), loader)',
+)
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), PRECISIONS)
 def test_fit_test_and_predict_are_the_cpus(precision, tolerance, tmp_path):
@@ -128,6 +141,11 @@ def test_fit_test_and_predict_are_the_cpus(precision, tolerance, tmp_path):
         torch.testing.assert_close(got.float().cpu(), want, rtol=10 * tolerance, atol=10 * tolerance)
 
 
+@pytest.mark.shows(
+    "lightning",
+    "a step moves the batch in and the loss out",
+    'trainer.fit(torch.compile(module, backend="tpu"), loader)',
+)
 @pytest.mark.slow
 def test_a_step_moves_the_batch_in_and_the_loss_out(tmp_path):
     moved = []
@@ -140,11 +158,18 @@ def test_a_step_moves_the_batch_in_and_the_loss_out(tmp_path):
     trainer = trainer_of("tpu_dynamo", tmp_path, max_epochs=2, callbacks=[Count()], enable_checkpointing=False)
     trainer.fit(compiled(Model()), loader())
     first, last = moved[-2:]
-    assert last.host_to_device_bytes - first.host_to_device_bytes == 4 * 4 * (SIZE + 1)
-    assert last.device_to_host_bytes - first.device_to_host_bytes == 4
+    batch = 4 * 4 * (SIZE + 1)
+    # The numbers of AdamW and of the log come with it, whatever the model's size.
+    assert batch <= last.bytes_to_device - first.bytes_to_device <= batch + 128
+    assert last.bytes_to_host - first.bytes_to_host == 4
     assert not last.fallbacks
 
 
+@pytest.mark.shows(
+    "lightning",
+    "checkpoints, which hold CPU tensors, and resuming",
+    'trainer.fit(module, loader, ckpt_path="half.ckpt")',
+)
 @pytest.mark.slow
 def test_a_run_is_resumed_from_its_checkpoint(tmp_path):
     whole, resumed = Model(), Model()
@@ -158,6 +183,11 @@ def test_a_run_is_resumed_from_its_checkpoint(tmp_path):
     assert torch.equal(losses_of(resumed), losses_of(whole)[BATCHES:])
 
 
+@pytest.mark.shows(
+    "lightning",
+    "Fabric's loop: setup, backward, clipping, save and load",
+    'Fabric(accelerator="tpu_dynamo", precision="16-mixed")',
+)
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), PRECISIONS)
 def test_fabric_trains_saves_and_loads_as_on_the_cpu(precision, tolerance, tmp_path):

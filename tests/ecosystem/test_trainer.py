@@ -52,12 +52,14 @@ def losses_of(trainer: Any) -> torch.Tensor:
     return torch.tensor([float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry])
 
 
+@pytest.mark.shows("transformers", "`Trainer` on the device", "Trainer(model, args)")
 def test_trainer_and_accelerator_agree_on_the_device(tmp_path):
     trainer = trainer_of(tmp_path)
     assert trainer.args.device == trainer.accelerator.device == next(trainer.model.parameters()).device
     assert trainer.args.device == torch.device("tpu", 0)
 
 
+@pytest.mark.shows("transformers", "the CPU where it is asked for", "TrainingArguments(use_cpu=True)")
 def test_the_cpu_is_taken_where_it_is_asked_for(tmp_path):
     trainer = trainer_of(tmp_path, use_cpu=True)
     assert trainer.args.device.type == trainer.accelerator.device.type == "cpu"
@@ -65,6 +67,11 @@ def test_the_cpu_is_taken_where_it_is_asked_for(tmp_path):
     assert accelerate.Accelerator(cpu=True).device.type == "cpu"
 
 
+@pytest.mark.shows(
+    "accelerate",
+    "`Accelerator` on the device, compiled, in bfloat16, and in float16 with a scaler",
+    'Accelerator(dynamo_backend="tpu", mixed_precision="bf16")',
+)
 @pytest.mark.parametrize("mixed_precision", ["no", "bf16", "fp16"])
 def test_an_accelerator_takes_the_backend_and_each_precision(mixed_precision):
     accelerator = accelerate.Accelerator(dynamo_backend="tpu", mixed_precision=mixed_precision)
@@ -76,6 +83,7 @@ def test_an_accelerator_takes_the_backend_and_each_precision(mixed_precision):
     assert tpu_dynamo.stats().graphs
 
 
+@pytest.mark.shows("accelerate", "`save_state` and `load_state`", "accelerator.load_state(folder)")
 def test_state_is_saved_and_loaded(tmp_path):
     accelerator = accelerate.Accelerator()
     model = torch.nn.Linear(4, 4)
@@ -90,6 +98,11 @@ def test_state_is_saved_and_loaded(tmp_path):
     assert model.weight.device.type == "tpu" and torch.equal(model.weight.detach().cpu(), saved)
 
 
+@pytest.mark.shows(
+    "transformers",
+    "a compiled `Trainer` in float32, bf16 and fp16, with accumulation and checkpointing; evaluate, predict; losses as the CPU's",
+    'TrainingArguments(torch_compile=True, torch_compile_backend="tpu", bf16=True)',
+)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "tolerance"),
@@ -113,6 +126,7 @@ def test_losses_are_the_cpus(given, tolerance, tmp_path):
     assert trainer.predict(DATA[:4]).predictions.shape == reference.predict(DATA[:4]).predictions.shape
 
 
+@pytest.mark.shows("transformers", "resuming from a checkpoint", "trainer.train(resume_from_checkpoint=folder)")
 @pytest.mark.slow
 def test_a_run_is_resumed_from_its_checkpoint(tmp_path):
     whole = trainer_of(tmp_path, **COMPILED)
@@ -122,6 +136,7 @@ def test_a_run_is_resumed_from_its_checkpoint(tmp_path):
     assert torch.equal(losses_of(resumed), losses_of(whole))
 
 
+@pytest.mark.shows("transformers", "pipelines", 'pipeline("audio-classification", model, device="tpu")')
 @pytest.mark.slow
 def test_a_pipeline_runs_on_the_device():
     torch.manual_seed(0)
@@ -141,6 +156,9 @@ def test_a_pipeline_runs_on_the_device():
     assert scores[1] == pytest.approx(scores[0], rel=1e-4)
 
 
+@pytest.mark.shows(
+    "peft", "LoRA: training, saving, loading, merging", 'PeftModel.from_pretrained(model, folder).to("tpu")'
+)
 @pytest.mark.slow
 def test_lora_trains_saves_loads_and_merges(tmp_path):
     peft = pytest.importorskip("peft", reason="peft is not installed (the extra `ecosystem`)")
