@@ -5,6 +5,7 @@ Arguments: save or load, and a folder.
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def load(folder):
     model, optimizer = made(seed=1)
     sharded = dist.is_initialized()
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=sharded)
-    given = expected if not sharded or dist.get_rank() == 0 else {"model": {}, "optimizer": {}}
+    given = copy.deepcopy(expected) if not sharded or dist.get_rank() == 0 else {"model": {}, "optimizer": {}}
     # One by one: by both at once, torch broadcasts no weights to ranks that give none, and waits for ever.
     set_model_state_dict(model, given["model"], options=options)
     set_optimizer_state_dict(model, optimizer, given["optimizer"], options=options)
