@@ -29,6 +29,7 @@ def same_names(name):
     return name.removesuffix(part) + PARTS[part]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phrasing", FAMILIES["U-Net"].phrasings)
 def test_unet(phrasing):
     torch.manual_seed(0)

@@ -33,6 +33,7 @@ def test_programs_of_several_ranks_are_compiled_by_the_first_of_them_and_once():
     assert [compiles(each.output) for each in again] == [0, 0]
 
 
+@pytest.mark.slow
 def test_two_ranks_send_to_each_other_and_through_groups_of_gloo():
     all_passed(run_ranks(HERE / "pair_cases.py", 2, "transfers", "gloo"))
 
@@ -60,10 +61,12 @@ def test_whole_steps_of_sharded_models_are_one_execution_and_equal_to_one_device
     all_passed(run_ranks(HERE / "step_cases.py", 2, *names))
 
 
+@pytest.mark.slow
 def test_models_of_each_kind_train_as_on_one_device():
     all_passed(run_ranks(HERE / "model_cases.py", 2, "ddp", "fsdp", "tp"))
 
 
+@pytest.mark.slow
 def test_dtensors_draw_each_shard_differently_and_alike_on_replicas():
     all_passed(run_ranks(HERE / "model_cases.py", 2, "random"))
 
