@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(6)
 
 Outcome = list[tuple[torch.dtype, tuple[int, ...], tuple[int, ...], int, Tensor]] | str
 

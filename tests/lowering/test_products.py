@@ -12,7 +12,7 @@ from tpu_dynamo_lowering.products import restore_products
 
 from .graphs import traced
 
-pytestmark = pytest.mark.sampled(4)
+pytestmark = pytest.mark.sampled(8)
 
 aten = torch.ops.aten
 

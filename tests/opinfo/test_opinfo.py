@@ -1,6 +1,6 @@
 """Every OpInfo entry through torch.compile(backend="tpu", fullgraph=True), against eager.
 
-CI runs the first sample of every fifth entry in float32 and int64. The long suite runs the others, all samples in more
+CI runs the first sample of every tenth entry in float32 and int64. The long suite runs the others, all samples in more
 dtypes, and the gradients: `python -m pytest -n 2 -m slow tests/opinfo`, divided among machines by OPINFO_SHARD=i/n.
 """
 
@@ -26,7 +26,7 @@ def cases(dtype: torch.dtype, failures: dict[str, dict[str, str]], gradients: bo
         yield pytest.param(info, dtype, id=f"{name}-{short}", marks=marks)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("info", "dtype"), [c for dtype in DTYPES[:2] for c in cases(dtype, FORWARD)])
 def test_first_sample(info, dtype):

@@ -11,7 +11,7 @@ from torch.testing._internal.common_optimizers import optim_db
 
 from tpu_dynamo import train_step
 
-pytestmark = pytest.mark.sampled(5)
+pytestmark = pytest.mark.sampled(10)
 
 # Optimizers that train_step refuses, each with a reason in its message.
 REFUSED = {"LBFGS", "SparseAdam"}

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 import tpu_dynamo
 from tpu_dynamo import train_step
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(4)
 
 EPSILON = torch.finfo(torch.float32).eps
 
