@@ -39,6 +39,10 @@ def consumer_of(client: Client, results: Sequence[Result]) -> ResultsConsumer:
     return client.results_consumer([(r.physical_shape, numpy_dtype(r.dtype)) for r in results])
 
 
+# Codes of errors that a program has whatever other ranks do.
+_OF_THE_PROGRAM = ("INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED")
+
+
 class Launch:
     """A program that is called with the buffers of its parameters and gives those of its results.
 
@@ -64,9 +68,13 @@ class Launch:
         return buffers
 
     def _look_for_the_dead(self, error: Exception) -> None:
-        """Raise RankLost for an execution that failed because another rank ended."""
+        """Raise RankLost for an execution that failed because another rank ended.
+
+        Errors that say what is wrong with the program itself have no such cause, and asking waits for all ranks.
+        """
         span = self._program.span
-        if len(span) > 1 and (dead := dead_ranks(span)):
+        own = str(error).startswith(_OF_THE_PROGRAM)
+        if not own and len(span) > 1 and (dead := dead_ranks(span)):
             raise RankLost(dead, str(error).splitlines()[0]) from error
 
     def into(self, buffers: list[Buffer], operands: Sequence[Buffer]) -> None:
