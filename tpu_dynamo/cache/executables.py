@@ -85,23 +85,25 @@ def obtain(store: Store, maker: Maker, stablehlo: bytes, digest: str, others: Ot
     others: the job's other processes, one of which compiles what the store does not have.
     """
     key = executable_key(digest, maker.environment)
-    executable = _load(store, maker, key)
-    if executable is not None:
+    loaded = _load(store, maker, key)
+    if loaded is not None:
         if others is not None:
-            others.publish(key, maker.serialise(executable))
-        return Obtained(executable, "disk", ("disk",))
-    if others is not None:
-        data = others.receive(key)
-        if data is not None:
-            executable = maker.deserialise(data)
-            if store.may_write() and store.get(KIND, key) is None:
-                _keep(store, maker, key, digest, executable, 0.0)
-            return Obtained(executable, "job", ("disk", "job"))
-        with telling(others, key):
-            found = _make(store, maker, key, stablehlo, digest)
-        others.publish(key, maker.serialise(found.executable))
-        return found
-    return _make(store, maker, key, stablehlo, digest)
+            others.publish(key, loaded.data)
+        return Obtained(loaded.executable, "disk", ("disk",))
+    if others is None:
+        return _make(store, maker, key, stablehlo, digest)[0]
+    data = others.receive(key)
+    if data is not None:
+        executable = maker.deserialise(data)
+        if store.may_write() and store.get(KIND, key) is None:
+            _keep(store, maker, key, digest, data, 0.0)
+        return Obtained(executable, "job", ("disk", "job"))
+    with telling(others, key):
+        found, data = _make(store, maker, key, stablehlo, digest)
+        if data is None:  # nothing is kept where the store may not be written to
+            data = maker.serialise(found.executable)
+    others.publish(key, data)
+    return found
 
 
 @contextmanager
@@ -114,45 +116,62 @@ def telling(others: Others, key: str) -> Iterator[None]:
         raise
 
 
-def _make(store: Store, maker: Maker, key: str, stablehlo: bytes, digest: str) -> Obtained:
+@dataclass(frozen=True)
+class _Loaded:
+    """An executable, and the bytes that it was loaded from.
+
+    Those are what is passed on: of an executable that was loaded, XLA's CPU client does not serialise every function.
+    """
+
+    executable: Any
+    data: bytes
+
+
+def _make(store: Store, maker: Maker, key: str, stablehlo: bytes, digest: str) -> tuple[Obtained, bytes | None]:
+    """Return an executable that others wrote meanwhile or that is compiled and kept, and its bytes where it has any."""
+    data = None
     with store.exclusive(KIND, key):
         # Another process may have made it in the meantime.
-        executable = _load(store, maker, key)
-        if executable is not None:
-            return Obtained(executable, "disk", ("disk",))
+        loaded = _load(store, maker, key)
+        if loaded is not None:
+            return Obtained(loaded.executable, "disk", ("disk",)), loaded.data
         if store.has_remote:
-            executable = _load(store, maker, key, remote=True)
-            if executable is not None:
-                return Obtained(executable, "remote", ("disk", "remote"))
+            loaded = _load(store, maker, key, remote=True)
+            if loaded is not None:
+                return Obtained(loaded.executable, "remote", ("disk", "remote")), loaded.data
         started = time.perf_counter()
         executable = maker.compile(stablehlo)
         seconds = time.perf_counter() - started
-        if store.may_write():
-            _keep(store, maker, key, digest, executable, seconds)
-    return Obtained(executable, None, ("disk", "remote") if store.has_remote else ("disk",))
+        if store.may_write() and (data := _serialised(maker, executable, digest)) is not None:
+            _keep(store, maker, key, digest, data, seconds)
+    return Obtained(executable, None, ("disk", "remote") if store.has_remote else ("disk",)), data
 
 
-def _load(store: Store, maker: Maker, key: str, *, remote: bool = False) -> Any | None:
+def _load(store: Store, maker: Maker, key: str, *, remote: bool = False) -> _Loaded | None:
     entry = store.get(KIND, key, remote=remote)
     if entry is None:
         return None
     try:
-        return maker.deserialise(entry.sections["executable"])
+        data = entry.sections["executable"]
+        return _Loaded(maker.deserialise(data), data)
     except (KeyError, RuntimeError, ValueError) as error:
         # Some machines refuse code that others of their kind compiled, as with AVX-512.
         store.reject(KIND, key, f"{type(error).__name__}: {error}")
         return None
 
 
-def _keep(store: Store, maker: Maker, key: str, digest: str, executable: Any, seconds: float) -> None:
+def _serialised(maker: Maker, executable: Any, digest: str) -> bytes | None:
     try:
-        serialised = maker.serialise(executable)
+        return maker.serialise(executable)
     except (RuntimeError, ValueError) as error:
         log.info("the executable of program %s cannot be kept: %s", digest[:12], error)
-        return
+        return None
+
+
+def _keep(store: Store, maker: Maker, key: str, digest: str, data: bytes, seconds: float) -> None:
     described: dict[str, Any] = {
         "program": digest,
         "environment": dict(maker.environment),
         "compile_seconds": round(seconds, 3),
     }
-    store.put(KIND, key, {"executable": serialised}, described)
+    store.put(KIND, key, {"executable": data}, described)
