@@ -1,4 +1,4 @@
-"""The door of lowering to Pallas: JAX's own attention kernels, their estimates, and what a kernel's bytecode holds."""
+"""The door of lowering to Pallas: JAX's own kernels, their estimates, and what a kernel's bytecode holds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.experimental import pallas
+from jax.experimental.pallas.ops.tpu.megablox.gmm import gmm, tgmm
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as mask_info
 from jax.extend.core import jaxpr_as_fun
@@ -88,12 +89,13 @@ def forward(
         )
         return out, normaliser
 
-    return _estimated(kernel, call)(query, key, value, segments)
+    return _estimated(kernel.estimate, call)(query, key, value, segments)
 
 
 def query_gradient(kernel: Kernel, *operands: Any) -> Array:
     """Compute the gradient of the query. operands: as for `key_gradients`."""
-    return _estimated(kernel, lambda *given: _backward(kernel, splash._splash_attention_bwd_dq, {}, *given))(*operands)
+    backward = splash._splash_attention_bwd_dq
+    return _estimated(kernel.estimate, lambda *given: _backward(kernel, backward, {}, *given))(*operands)
 
 
 def key_gradients(kernel: Kernel, *operands: Any) -> tuple[Array, Array]:
@@ -104,7 +106,7 @@ def key_gradients(kernel: Kernel, *operands: Any) -> tuple[Array, Array]:
     """
     more = {"bkv_compute": kernel.block_kv, "use_fused_bwd_kernel": False}
     backward = splash._splash_attention_bwd_dkv
-    return _estimated(kernel, lambda *given: _backward(kernel, backward, more, *given)[1:])(*operands)
+    return _estimated(kernel.estimate, lambda *given: _backward(kernel, backward, more, *given)[1:])(*operands)
 
 
 def _backward(kernel: Kernel, function: Callable[..., Any], more: dict[str, Any], *operands: Any) -> Any:
@@ -134,9 +136,45 @@ def _backward(kernel: Kernel, function: Callable[..., Any], more: dict[str, Any]
     )
 
 
-def _estimated(kernel: Kernel, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` with an estimate in its kernel, where JAX's library gives none."""
-    estimate = pallas.CostEstimate(*kernel.estimate)
+class Grouped(NamedTuple):
+    """One way to run a kernel of products by group.
+
+    tiles: of rows and of both dimensions of a matrix. transposed: whether matrices are [groups, N, K]. dtype: of the
+    result. estimate: flops, transcendentals and bytes accessed. interpret: without a TPU.
+    """
+
+    tiles: tuple[int, int, int]
+    transposed: bool
+    dtype: Any
+    estimate: tuple[int, int, int]
+    interpret: bool
+
+
+def multiply_rows(kernel: Grouped, rows: Array, matrices: Array, sizes: Array) -> Array:
+    """Multiply rows [S, K], sorted by group, by the matrices of their groups; rows past the last group are undefined.
+
+    S is a multiple of the tile. sizes: int32[groups], of rows. Source: `jax.experimental.pallas.ops.tpu.megablox`.
+    """
+
+    def call(rows: Array, matrices: Array, sizes: Array) -> Array:
+        given = {"transpose_rhs": kernel.transposed, "interpret": kernel.interpret}
+        return gmm.__wrapped__(rows, matrices, sizes, kernel.dtype, kernel.tiles, **given)
+
+    return _estimated(kernel.estimate, call)(rows, matrices, sizes)
+
+
+def multiply_groups(kernel: Grouped, left: Array, right: Array, sizes: Array) -> Array:
+    """Multiply the transpose of [S, K] and [S, N], for each group over its own rows, to [groups, K, N]."""
+
+    def call(left: Array, right: Array, sizes: Array) -> Array:
+        return tgmm.__wrapped__(left.T, right, sizes, kernel.dtype, kernel.tiles, interpret=kernel.interpret)
+
+    return _estimated(kernel.estimate, call)(left, right, sizes)
+
+
+def _estimated(figures: tuple[int, int, int], function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` with an estimate of ours in its kernel: flops, transcendentals and bytes accessed."""
+    estimate = pallas.CostEstimate(*figures)
 
     def call(*operands: Any) -> Any:
         # Pallas takes neither 64-bit numbers nor, for grids, anything but int32.
@@ -156,7 +194,7 @@ def _estimated(kernel: Kernel, function: Callable[..., Any]) -> Callable[..., An
                 else each
                 for each in closed.jaxpr.eqns
             ]
-            assert sum("cost_estimate" in each.params for each in equations) == 1, closed
+            assert sum(each.primitive.name == "pallas_call" for each in equations) == 1, closed
             counted = closed.replace(jaxpr=closed.jaxpr.replace(eqns=equations))
             return jax.tree.unflatten(shapes[0], jaxpr_as_fun(counted)(*leaves))
 

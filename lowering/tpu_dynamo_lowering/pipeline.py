@@ -19,6 +19,7 @@ from .eager_strides import restore_strides
 from .eager_types import cast_as_eager
 from .errors import LoweringFailed
 from .expand import expand
+from .grouped_products import take_transposed
 from .kernels.call import mark_kernels
 from .layouts import expose_arguments, expose_results
 from .link import link
@@ -115,6 +116,7 @@ def lower(
     name_masks(graph.graph, values, mode)
     share_heads(graph.graph)
     repeat_rows(graph.graph, mode)
+    take_transposed(graph.graph)
     if platform == "tpu":
         pick_classes(graph.graph, mode)
         add_into_products(graph.graph, mode)

@@ -23,5 +23,9 @@ class Target:
     matmul_precision: str = "highest"
     attention: AttentionForm = "auto"
 
+    def kernel_precision(self, dtype: object) -> str:
+        """Return the precision of a Pallas kernel's products in JAX's words; there are none of three passes."""
+        return "default" if str(dtype) != "float32" or self.matmul_precision == "medium" else "highest"
+
 
 ANY = Target()

@@ -76,6 +76,7 @@ def test_blocks_of_a_causal_mask_with_other_numbers_of_keys(keys):
     [
         pytest.param(None, [0, 1000], id="unknown"),
         pytest.param(2**30, [0, 1000], id="fits"),
+        pytest.param(2**23, [0, 512, 1000], id="fits-but-fills-half"),
         pytest.param(2**22, [0, 256, 512, 768, 1000], id="a-quarter"),
         pytest.param(2**10, [*range(0, 1000, 128), 1000], id="too-little"),
     ],

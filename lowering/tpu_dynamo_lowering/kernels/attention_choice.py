@@ -11,11 +11,6 @@ from .scaled_dot_products import attend, attention_gradients, attention_of, fact
 from .seen_keys import ALL, Seen, of_key_mask
 
 
-def _precision(query: Array, target: Target) -> str:
-    """Return the precision of a kernel's products in JAX's words; there are none of three passes."""
-    return "default" if query.dtype != jnp.float32 or target.matmul_precision == "medium" else "highest"
-
-
 def chosen_attention(
     query: Array,
     key: Array,
@@ -35,7 +30,7 @@ def chosen_attention(
     fused = _fused_operands(query, key, value, mask, is_causal, target, seen, backward=False)
     if fused is None:
         return attend(query, key, value, mask, is_causal, scale, target.fast_memory, seen)
-    factor, precision = factor_of(query, scale), _precision(query, target)
+    factor, precision = factor_of(query, scale), target.kernel_precision(query.dtype)
     return fused_attention(query, *fused, factor, precision, target.platform != "tpu")
 
 
@@ -57,7 +52,7 @@ def chosen_gradients(
     if fused is None:
         operands = (grad_out, query, key, value, out, normaliser, mask, is_causal, scale)
         return attention_gradients(*operands, target.fast_memory, seen)
-    factor, precision = factor_of(query, scale), _precision(query, target)
+    factor, precision = factor_of(query, scale), target.kernel_precision(query.dtype)
     interpret = target.platform != "tpu"
     keys, values, seen = fused
     grads = fused_gradients(grad_out, query, keys, values, out, normaliser, seen, factor, precision, interpret)

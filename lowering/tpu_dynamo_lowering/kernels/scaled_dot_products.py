@@ -14,9 +14,10 @@ from .dtypes import wide
 from .seen_keys import ALL, Seen
 from .softmax import softmax_with_normaliser
 
-# Scores stay in fast memory if they take no more than so much of it; blocks, of which several are there at a time, may
-# take a quarter. Fewer rows fill the matrix unit badly, and more blocks make long programs.
-_WHOLE, _BLOCK = 0.8, 0.25
+# Scores of all queries stay in fast memory beside what else XLA keeps there if they take no more than so much of it;
+# blocks, of which several are there at a time, may take a quarter. Fewer rows fill the matrix unit badly, and more
+# blocks make long programs: such a block may take more.
+_WHOLE, _BLOCK, _LARGEST = 0.45, 0.25, 0.8
 _ROWS, _BLOCKS = 128, 16
 
 
@@ -86,7 +87,7 @@ class Attention(NamedTuple):
         queries, keys = self.query.shape[-2], self.key.shape[-2]
         rows = self.edges(fast_memory, arrays)[1] if in_blocks else queries
         row = math.prod(self.query.shape[:-2]) * keys * jnp.promote_types(self.query.dtype, jnp.float32).itemsize
-        return arrays * row * rows <= fast_memory * _WHOLE
+        return arrays * row * rows <= fast_memory * _LARGEST
 
     def block(self, start: int, stop: int) -> Attention:
         """Return the attention of the queries from `start` to `stop`, to no more keys than the last one may see."""
