@@ -12,12 +12,6 @@ from ._torch_compat import FakeTensorMode
 
 aten = torch.ops.aten
 
-# Sums over the last dimension, which is kept: what a TPU computes as a product with ones.
-_library = torch.library.Library("tpu_dynamo_lowering", "FRAGMENT")
-_library.define("row_sums(Tensor self) -> Tensor")
-_library.impl("row_sums", lambda self: self.sum(-1, keepdim=True), "CompositeExplicitAutograd")
-ROW_SUMS = torch.ops.tpu_dynamo_lowering.row_sums.default
-
 # Hides a row from a loss of one class, whose number is 0.
 _IGNORED = -100
 _ALIASES = {aten.detach.default, aten.alias.default}
@@ -86,7 +80,7 @@ def _pick(call: _Insertion, node: Node) -> None:
 
     top = widened(call, call(aten.amax.default, scores, [1], True))
     shifted = call(aten.sub.Tensor, widened(call, scores), top)
-    total = call(aten.log.default, call(ROW_SUMS, call(aten.exp.default, shifted)))
+    total = call(aten.log.default, call(aten.sum.dim_IntList, call(aten.exp.default, shifted), [1], True))
     shares = call(aten.sub.Tensor, shifted, total)
     for user in _users(node):
         if user.target is aten.nll_loss_forward.default and _is_plain(user):

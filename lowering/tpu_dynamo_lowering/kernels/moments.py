@@ -1,4 +1,4 @@
-"""Sums of rows, means and variances: in two passes, and over rows by the matrix unit where there is one."""
+"""Means and variances: in two passes, and over rows by the matrix unit where there is one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import partial
 import jax.numpy as jnp
 from jax import Array, lax
 
-from ..table import foreign_kernel
 from .dtypes import wide
 
 # Of equal columns of ones: XLA makes a sum over lanes of a product with one column, which is what it is to replace.
@@ -57,30 +56,11 @@ def moments_by_products(input: Array, axes: tuple[int, ...]) -> tuple[Array, Arr
     return mean, _mean_by_product(squares, axes)
 
 
-@foreign_kernel("tpu_dynamo_lowering::row_sums")
-def row_sums(self: Array) -> Array:
-    """Sum [..., columns] over the columns, which are kept as one; on a TPU as a product with ones.
-
-    The numbers are finite, or nan: of infinity the parts would add up to nan.
-    """
-    if self.dtype != jnp.float32 or not self.size:
-        return jnp.sum(self, -1, keepdims=True)
-    last = (self.ndim - 1,)
-    return lax.platform_dependent(
-        self, tpu=partial(sum_by_product, axes=last), default=partial(jnp.sum, axis=last, keepdims=True)
-    )
-
-
 def _mean_by_product(value: Array, axes: Sequence[int]) -> Array:
-    return sum_by_product(value, axes) / math.prod(value.shape[axis] for axis in axes)
-
-
-def sum_by_product(value: Array, axes: Sequence[int]) -> Array:
-    """Sum finite numbers over the last dimensions `axes`, kept as dimensions of size 1, in float32."""
     sizes = [value.shape[axis] for axis in axes]
     ones = jnp.ones((*sizes, _COLUMNS), value.dtype)
     sums = lax.dot_general(
         value, ones, ((tuple(axes), tuple(range(len(axes)))), ((), ())),
         precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32,
     )  # fmt: skip
-    return jnp.expand_dims(sums[..., 0], axes)
+    return jnp.expand_dims(sums[..., 0] / math.prod(sizes), axes)
