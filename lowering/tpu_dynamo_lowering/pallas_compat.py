@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Callable
+from inspect import unwrap
 from typing import Any, NamedTuple
 
 import jax
@@ -158,7 +159,7 @@ def multiply_rows(kernel: Grouped, rows: Array, matrices: Array, sizes: Array) -
 
     def call(rows: Array, matrices: Array, sizes: Array) -> Array:
         given = {"transpose_rhs": kernel.transposed, "interpret": kernel.interpret}
-        return gmm.__wrapped__(rows, matrices, sizes, kernel.dtype, kernel.tiles, **given)
+        return unwrap(gmm)(rows, matrices, sizes, kernel.dtype, kernel.tiles, **given)
 
     return _estimated(kernel.estimate, call)(rows, matrices, sizes)
 
@@ -167,7 +168,7 @@ def multiply_groups(kernel: Grouped, left: Array, right: Array, sizes: Array) ->
     """Multiply the transpose of [S, K] and [S, N], for each group over its own rows, to [groups, K, N]."""
 
     def call(left: Array, right: Array, sizes: Array) -> Array:
-        return tgmm.__wrapped__(left.T, right, sizes, kernel.dtype, kernel.tiles, interpret=kernel.interpret)
+        return unwrap(tgmm)(left.T, right, sizes, kernel.dtype, kernel.tiles, interpret=kernel.interpret)
 
     return _estimated(kernel.estimate, call)(left, right, sizes)
 

@@ -12,6 +12,7 @@ from torch.fx import Graph, GraphModule, Node
 from ._torch_compat import fake_mode, graph_module_of, outside_of_function_modes
 from .attention_forms import name_masks, share_heads
 from .bases import storage_offsets
+from .batched_products import restore_batches
 from .checks import drop_checks
 from .constants import constant_values, write_constants
 from .cross_entropy import pick_classes
@@ -124,6 +125,7 @@ def lower(
     expand(graph, mode)
     if platform == "tpu":
         results, outputs = return_matrices(graph, results, outputs, updates, handed_out)
+        restore_batches(graph.graph, mode)
     restore_products(graph, mode)
     random_keys = give_keys(graph, mode)
     arguments, constants = expose_arguments(graph, mode)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import torch
 from jax import Array, lax
 
-from ..table import kernel
+from .. import batched_products  # noqa: F401  which defines an operator
+from ..table import foreign_kernel, kernel
 from .arithmetic import is_exact
 from .dtypes import checked_number, jax_dtype
 from .reductions import wide
@@ -36,6 +37,12 @@ def mm(self: Array, mat2: Array) -> Array:
 def bmm(self: Array, mat2: Array) -> Array:
     """Multiply two batches of matrices: one dot_general."""
     return _product(self, mat2)
+
+
+@foreign_kernel("tpu_dynamo_lowering::einsum")
+def einsum(pattern: str, left: Array, right: Array) -> Array:
+    """Multiply two tensors by a pattern of einsum: one dot_general. Each letter is in the result or in both tensors."""
+    return jnp.einsum(pattern, left, right, preferred_element_type=_accumulator(left))
 
 
 @kernel(aten.dot.default)

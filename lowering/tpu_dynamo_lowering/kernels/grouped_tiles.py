@@ -57,7 +57,7 @@ def groups_by_kernel(left: Array, right: Array, sizes: Array, precision: str, in
     figures = _figures(visits * tile * inner * outer, reads + groups * inner * outer, left.dtype)
     kernel = pallas_compat.Grouped(tiles, False, left.dtype, figures, interpret)
     with jax.default_matmul_precision(precision):
-        return pallas_compat.multiply_groups(kernel, *padded, sizes)
+        return pallas_compat.multiply_groups(kernel, padded[0], padded[1], sizes)
 
 
 def _row_tile(rows: int, groups: int) -> int:
