@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from . import transformers
 from .phrasings import Phrasing, Take
-from .transformers import LAYERS, gelu_mlp
+from .transformers import gelu_mlp
 
 
 def buckets(queries: int, keys: int, both_ways: bool) -> Array:
@@ -39,7 +40,7 @@ def t5(p: Phrasing, w: Take, tokens: Array, outputs: Array) -> Array:
     def stack(name: str, x: Array, memory: Array | None) -> Array:
         table = w(f"{name}.places", 32, 12)
         bias = table[buckets(x.shape[1], x.shape[1], memory is None)].transpose(2, 0, 1)[None]
-        for i in range(LAYERS):
+        for i in range(transformers.LAYERS):
             y = p.rms_norm(w, f"{name}.{i}.first", x, 1e-6)
             x = x + attention(f"{name}.{i}.self", y, y, bias, causal=memory is not None)
             if memory is not None:
@@ -62,7 +63,7 @@ def whisper(p: Phrasing, w: Take, spectrum: Array) -> Array:
         return jax.nn.gelu(y + w(f"{name}.bias", 768), approximate=False)
 
     x = convolve("second", convolve("first", spectrum, 1), 2) + w("places", 1500, 768)
-    for i in range(LAYERS):
+    for i in range(transformers.LAYERS):
         y = p.norm(w, f"{i}.first", x, 1e-5)
         q, v = (p.heads(w, f"{i}.{part}", y, 12, 64) for part in "qv")
         mixed = p.attend(q, p.heads(w, f"{i}.k", y, 12, 64, bias=False), v)

@@ -26,11 +26,11 @@ Shape = tuple[int, ...]
 class Family:
     """One family of models.
 
-    build: returns the PyTorch module and its inputs, both on the meta device. phrasings: functions of `Take` and the
+    build: returns the PyTorch module and its inputs, both on a device, the meta device if none is named. phrasings: functions of `Take` and the
     inputs. inputs: of these, shapes by phrasing where it matters.
     """
 
-    build: Callable[[], Built]
+    build: Callable[..., Built]
     phrasings: Mapping[str, Callable[..., Any]]
     inputs: Callable[[str], tuple[jax.ShapeDtypeStruct, ...]]
 
@@ -76,9 +76,11 @@ def pictures(batch: int, size: int) -> Callable[[str], tuple[jax.ShapeDtypeStruc
     return shapes
 
 
-def of_transformers(model: Callable[..., torch.nn.Module], config: Any, shape: Shape, words: bool = True) -> Built:
+def of_transformers(
+    device: str, model: Callable[..., torch.nn.Module], config: Any, shape: Shape, words: bool = True
+) -> Built:
     """Build a model of transformers and an input of tokens, or of images in bfloat16."""
-    with torch.device("meta"):
+    with torch.device(device):
         built = model(config).to(torch.bfloat16).eval()
         return built, (torch.empty(shape, dtype=torch.int64 if words else torch.bfloat16),)
 
@@ -95,65 +97,73 @@ class ByName(torch.nn.Module):
         return self.model(**dict(zip(self.names, inputs, strict=True))).last_hidden_state
 
 
-def gpt2() -> Built:
-    return of_transformers(t.GPT2LMHeadModel, t.GPT2Config(n_layer=4, use_cache=False), (8, 512))
+def gpt2(device: str = "meta") -> Built:
+    return of_transformers(
+        device, t.GPT2LMHeadModel, t.GPT2Config(n_layer=transformers.LAYERS, use_cache=False), (8, 512)
+    )
 
 
-def llama() -> Built:
+def llama(device: str = "meta") -> Built:
     config = t.LlamaConfig(
-        hidden_size=2048, intermediate_size=5632, num_attention_heads=32, num_key_value_heads=4, num_hidden_layers=4,
+        hidden_size=2048, intermediate_size=5632, num_attention_heads=32, num_key_value_heads=4, num_hidden_layers=transformers.LAYERS,
         vocab_size=32000, use_cache=False,
     )  # fmt: skip
-    return of_transformers(t.LlamaForCausalLM, config, (4, 512))
+    return of_transformers(device, t.LlamaForCausalLM, config, (4, 512))
 
 
-def bert() -> Built:
+def bert(device: str = "meta") -> Built:
     model = partial(t.BertModel, add_pooling_layer=False)
-    return of_transformers(model, t.BertConfig(num_hidden_layers=4), (16, 256))
+    return of_transformers(device, model, t.BertConfig(num_hidden_layers=transformers.LAYERS), (16, 256))
 
 
-def vit() -> Built:
+def vit(device: str = "meta") -> Built:
     model = partial(t.ViTModel, add_pooling_layer=False)
-    return of_transformers(model, t.ViTConfig(num_hidden_layers=4), (16, 3, 224, 224), words=False)
+    return of_transformers(
+        device, model, t.ViTConfig(num_hidden_layers=transformers.LAYERS), (16, 3, 224, 224), words=False
+    )
 
 
-def resnet50() -> Built:
-    return of_transformers(t.ResNetModel, t.ResNetConfig(), (16, 3, 224, 224), words=False)
+def resnet50(device: str = "meta") -> Built:
+    return of_transformers(device, t.ResNetModel, t.ResNetConfig(), (16, 3, 224, 224), words=False)
 
 
-def t5() -> Built:
+def t5(device: str = "meta") -> Built:
     config = t.T5Config(
-        d_model=768, d_kv=64, d_ff=3072, num_heads=12, num_layers=4, num_decoder_layers=4, use_cache=False
+        d_model=768, d_kv=64, d_ff=3072, num_heads=12, num_layers=transformers.LAYERS, num_decoder_layers=transformers.LAYERS, use_cache=False
     )  # fmt: skip
-    model, (words,) = of_transformers(t.T5Model, config, (8, 512))
+    model, (words,) = of_transformers(device, t.T5Model, config, (8, 512))
     return ByName(model, ("input_ids", "decoder_input_ids")), (words, words[:, :128])
 
 
-def whisper() -> Built:
+def whisper(device: str = "meta") -> Built:
     config = t.WhisperConfig(
-        d_model=768, encoder_layers=4, encoder_attention_heads=12, encoder_ffn_dim=3072, num_mel_bins=80
+        d_model=768,
+        encoder_layers=transformers.LAYERS,
+        encoder_attention_heads=12,
+        encoder_ffn_dim=3072,
+        num_mel_bins=80,
     )
-    return of_transformers(WhisperEncoder, config, (4, 80, 3000), words=False)
+    return of_transformers(device, WhisperEncoder, config, (4, 80, 3000), words=False)
 
 
-def mixtral() -> Built:
+def mixtral(device: str = "meta") -> Built:
     config = t.MixtralConfig(
-        hidden_size=1024, intermediate_size=2048, num_hidden_layers=4, num_attention_heads=16, num_key_value_heads=4,
+        hidden_size=1024, intermediate_size=2048, num_hidden_layers=transformers.LAYERS, num_attention_heads=16, num_key_value_heads=4,
         num_local_experts=8, num_experts_per_tok=2, vocab_size=32000, use_cache=False,
     )  # fmt: skip
-    return of_transformers(t.MixtralForCausalLM, config, (4, 512))
+    return of_transformers(device, t.MixtralForCausalLM, config, (4, 512))
 
 
-def mamba2() -> Built:
+def mamba2(device: str = "meta") -> Built:
     config = t.Mamba2Config(
-        hidden_size=1024, num_hidden_layers=4, num_heads=32, head_dim=64, n_groups=1, state_size=128, vocab_size=32000,
+        hidden_size=1024, num_hidden_layers=transformers.LAYERS, num_heads=32, head_dim=64, n_groups=1, state_size=128, vocab_size=32000,
         use_cache=False,
     )  # fmt: skip
-    return of_transformers(t.Mamba2ForCausalLM, config, (4, 512))
+    return of_transformers(device, t.Mamba2ForCausalLM, config, (4, 512))
 
 
-def unet() -> Built:
-    with torch.device("meta"):
+def unet(device: str = "meta") -> Built:
+    with torch.device(device):
         model = denoising.UNet().to(torch.bfloat16).eval()
         return model, (torch.empty(8, denoising.IMAGE, 64, 64, dtype=torch.bfloat16), torch.empty(8, dtype=torch.int64))
 

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from . import transformers
 from .phrasings import Phrasing, Take
-from .transformers import LAYERS, rotate
+from .transformers import rotate
 
 EXPERTS, CHOSEN, WIDTH, INNER = 8, 2, 1024, 2048
 HEADS, SIZE, STATE, CHUNK = 32, 64, 128, 256
@@ -35,10 +36,10 @@ MIXTURES = {"every expert": every_expert, "tokens sorted": sorted_tokens}
 def mixtral(mixture: str, p: Phrasing, w: Take, tokens: Array) -> Array:
     """[batch, length] tokens to [batch, length, 32000] logits; two of eight experts for each token."""
     x = w("words", 32000, WIDTH)[tokens]
-    for i in range(LAYERS):
+    for i in range(transformers.LAYERS):
         y = p.rms_norm(w, f"{i}.first", x, 1e-5)
-        q = rotate(p.heads(w, f"{i}.q", y, 16, 64, bias=False))
-        k = rotate(p.heads(w, f"{i}.k", y, 4, 64, bias=False))
+        q = rotate(p.heads(w, f"{i}.q", y, 16, 64, bias=False), 1e6)
+        k = rotate(p.heads(w, f"{i}.k", y, 4, 64, bias=False), 1e6)
         mixed = p.attend(q, k, p.heads(w, f"{i}.v", y, 4, 64, bias=False), causal=True)
         x = x + p.merge(w, f"{i}.merge", mixed, WIDTH, bias=False)
         y = p.rms_norm(w, f"{i}.second", x, 1e-5).reshape(-1, WIDTH)
@@ -89,7 +90,7 @@ def mamba2(scanned: bool, p: Phrasing, w: Take, tokens: Array) -> Array:
     mixed = inner + 2 * STATE
     x = w("words", 32000, WIDTH)[tokens].astype(jnp.float32)
     dtype = w("head.kernel", WIDTH, 32000).dtype
-    for i in range(LAYERS):
+    for i in range(transformers.LAYERS):
         y = p.rms_norm(w, f"{i}.first", x, 1e-5).astype(dtype)
         gate, y, step = jnp.split(
             p.linear(w, f"{i}.in", y, inner + mixed + HEADS, bias=False), (inner, inner + mixed), -1

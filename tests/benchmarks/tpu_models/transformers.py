@@ -32,10 +32,10 @@ def gpt2(p: Phrasing, w: Take, tokens: Array) -> Array:
     return p.norm(w, "last", x, 1e-5) @ words.T
 
 
-def rotate(x: Array) -> Array:
+def rotate(x: Array, base: float = 10000.0) -> Array:
     """Turn the halves of [batch, length, heads, size] by angles that grow with the position."""
     half = x.shape[-1] // 2
-    angles = jnp.arange(x.shape[1])[:, None] * 10000.0 ** (-jnp.arange(half) / half)
+    angles = jnp.arange(x.shape[1])[:, None] * base ** (-jnp.arange(half) / half)
     cos, sin = (f(angles).astype(x.dtype)[:, None] for f in (jnp.cos, jnp.sin))
     left, right = x[..., :half], x[..., half:]
     return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
