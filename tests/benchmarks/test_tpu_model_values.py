@@ -10,24 +10,12 @@ import torch
 
 from .tpu_models import transformers
 from .tpu_models.families import FAMILIES, reader, weights_of
-from .tpu_models.values import weights_from
-
-# Inputs of a family, smaller than those that are counted.
-SHAPES = {
-    "GPT-2": [(2, 9)], "Llama": [(2, 9)], "BERT": [(2, 9)], "ViT": [(2, 3, 224, 224)], "ResNet-50": [(2, 3, 64, 64)],
-    "U-Net": [(2, 4, 8, 8), (2,)], "Mixtral": [(2, 9)], "Mamba-2": [(2, 512)], "T5": [(2, 150), (2, 9)],
-    "Whisper": [(1, 80, 3000)],
-}  # fmt: skip
+from .tpu_models.values import disturb, random_inputs, weights_from
 
 
 def inputs_of(name, phrasing):
     """Random inputs for PyTorch, and for JAX, whose images have their channels last."""
-    family = FAMILIES[name]
-    words = [np.issubdtype(each.dtype, np.integer) for each in family.inputs(phrasing)]
-    given = [
-        torch.randint(500, shape) if word else torch.randn(shape)
-        for shape, word in zip(SHAPES[name], words, strict=True)
-    ]
+    given = random_inputs(name)
     moved = [x if x.ndim < 3 or "channels first" in phrasing else x.movedim(1, -1) for x in given]
     return given, [jnp.asarray(x.numpy()) for x in moved]
 
@@ -39,10 +27,7 @@ def test_a_model_in_jax_computes_what_it_does_in_pytorch(name, monkeypatch):
     torch.manual_seed(0)
     family = FAMILIES[name]
     model = family.build("cpu")[0].float()
-    with torch.no_grad():
-        for value in model.state_dict().values():
-            if value.is_floating_point():  # initial norms and biases would hide mistakes
-                value.add_(torch.rand_like(value) * 0.05 if value.ndim == 1 else torch.randn_like(value) * 0.02)
+    disturb(model)
     for phrasing, function in family.phrasings.items():
         given, moved = inputs_of(name, phrasing)
         weights = weights_from(name, model, weights_of(function, moved, jnp.float32))

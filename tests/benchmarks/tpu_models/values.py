@@ -1,4 +1,4 @@
-"""The weights of a PyTorch model as the same model in JAX takes them."""
+"""Values for the models: small inputs, weights, and the latter as the same model in JAX takes them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import jax
 import jax.numpy as jnp
 import torch
 
+# Inputs of a family, smaller than those that are counted.
+SHAPES = {
+    "GPT-2": [(2, 9)], "Llama": [(2, 9)], "BERT": [(2, 9)], "ViT": [(2, 3, 224, 224)], "ResNet-50": [(2, 3, 64, 64)],
+    "U-Net": [(2, 4, 8, 8), (2,)], "Mixtral": [(2, 9)], "Mamba-2": [(2, 512)], "T5": [(2, 150), (2, 9)],
+    "Whisper": [(1, 80, 3000)],
+}  # fmt: skip
 # What a weight is called in both.
 _PARTS = {
     "kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "variance": "running_var",
@@ -150,3 +156,16 @@ def weights_from(
             value = value.transpose(1, 2)
         weights[name] = jnp.asarray(value.float().numpy()).reshape(expected.shape).astype(expected.dtype)
     return weights
+
+
+def random_inputs(family: str) -> list[torch.Tensor]:
+    """Return inputs for a family's PyTorch model: numbers of words or steps, or float32."""
+    return [torch.randint(500, shape) if len(shape) < 3 else torch.randn(shape) for shape in SHAPES[family]]
+
+
+@torch.no_grad()
+def disturb(model: torch.nn.Module) -> None:
+    """Add random numbers to a model's weights: norms and biases as they are at first would hide mistakes."""
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.add_(torch.rand_like(value) * 0.05 if value.ndim == 1 else torch.randn_like(value) * 0.02)
