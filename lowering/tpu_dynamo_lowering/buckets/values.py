@@ -101,7 +101,14 @@ class Builder:
 
     def extents(self, tensor: torch.Tensor) -> tuple[Extent, ...]:
         """Return the dimensions of a tensor of the symbolic graph of which the first elements are true."""
-        return tuple(leading(true, self.bound(true)) for true in self.shape(tensor))
+        return tuple(map(self.leading, self.shape(tensor)))
+
+    def leading(self, true: sympy.Expr) -> Extent:
+        """Return a dimension of which the first `true` elements are true. Raises NotProven for one without a number."""
+        size = self.bound(true)
+        if size is None:
+            raise NotProven("a size of it is an input of the graph that is no tensor's size")
+        return leading(true, size)
 
     # Nodes
 
@@ -134,9 +141,7 @@ class Builder:
             return self.lengths[expression]
         return compute(self.call, expression, self.counted)
 
-    def again(
-        self, node: Node, arguments: Mapping[str, Any], /, *, sizes: Sequence[str] = (), **replaced: Any
-    ) -> Node:
+    def again(self, node: Node, arguments: Mapping[str, Any], /, *, sizes: Sequence[str] = (), **replaced: Any) -> Node:
         """Add the call of `node` on the padded values, with some of its arguments replaced, by name.
 
         sizes: arguments that are sizes or parts of a size, which take the padded numbers. Raises NotProven where

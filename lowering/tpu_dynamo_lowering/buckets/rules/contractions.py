@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..extents import NotProven, is_padded, leading, only_leading
+from ..extents import NotProven, is_padded, only_leading
 from ..values import Builder, Value
 from .pointwise import item
 from .table import Arguments, broadcast, rule
@@ -77,8 +77,8 @@ def convolution(builder: Builder, node: Node, arguments: Arguments) -> Value:
         raise NotProven("its weight or the channels are padded")
     _require_leading(value)
     true = builder.shape(node.meta["val"])
-    spatial = [leading(true[d], builder.bound(true[d])) for d in range(2, len(true))]
-    extents = (value.extents[0], leading(true[1], builder.bound(true[1])), *spatial)
+    spatial = [builder.leading(size) for size in true[2:]]
+    extents = (value.extents[0], builder.leading(true[1]), *spatial)
     return Value(builder.again(node, arguments, input=builder.hidden(value, _spatial(value))), extents)
 
 

@@ -8,7 +8,7 @@ import sympy
 import torch
 from torch.fx import Node
 
-from ..extents import Extent, NotProven, is_padded, leading, only_leading
+from ..extents import Extent, NotProven, is_padded, only_leading
 from ..values import Builder, Value
 from .pointwise import item
 from .reductions import cast, least, mean_of
@@ -27,7 +27,7 @@ def _image(value: Value, rank: int) -> list[int]:
 
 def _pooled(builder: Builder, value: Value, result: torch.Tensor, rank: int) -> tuple[Extent, ...]:
     true = builder.shape(result)[-rank:]
-    return (*value.extents[:-rank], *(leading(size, builder.bound(size)) for size in true))
+    return (*value.extents[:-rank], *map(builder.leading, true))
 
 
 def _renumbered(builder: Builder, places: Node, before: Sequence[Node | int], after: Sequence[Node | int]) -> Node:

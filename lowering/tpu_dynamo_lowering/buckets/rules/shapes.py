@@ -231,7 +231,7 @@ def slice_backward(builder: Builder, node: Node, arguments: Arguments) -> Value:
     """Put a gradient into zeros, where the slice was."""
     grad, dim = arguments["grad_output"], arguments["dim"] % arguments["grad_output"].ndim
     true = builder.shape(node.meta["val"])[dim]
-    extent = leading(true, builder.bound(true))
+    extent = builder.leading(true)
     if not only_leading(grad.extents[dim]):
         raise NotProven("the slice does not begin with the true elements")
     start = sympy.expand(from_end(builder, arguments["start"], true))
@@ -255,7 +255,7 @@ def select_backward(builder: Builder, node: Node, arguments: Arguments) -> Value
     index = sympy.expand(from_end(builder, arguments["index"], result[dim]))
     grad = arguments["grad_output"]
     rows = Value(builder.call(aten.unsqueeze.default, grad.node, dim), (*grad.extents[:dim], (), *grad.extents[dim:]))
-    return Value(*_placed(builder, rows, dim, index, leading(result[dim], builder.bound(result[dim])), 0))
+    return Value(*_placed(builder, rows, dim, index, builder.leading(result[dim]), 0))
 
 
 @rule(aten.slice_scatter.default)
@@ -285,7 +285,7 @@ def constant_pad_nd(builder: Builder, node: Node, arguments: Arguments) -> Value
             raise NotProven("what it adds before the elements changes from call to call")
         if not only_leading(value.extents[dim]):
             raise NotProven("it pads a dimension that does not begin with the true elements")
-        extents[dim] = leading(true[dim], builder.bound(true[dim]))
+        extents[dim] = builder.leading(true[dim])
     hidden = builder.hidden(value, value.padded, fill)
     return Value(builder.again(node, arguments, sizes=("pad",), self=hidden), tuple(extents))
 
@@ -339,7 +339,7 @@ def unfold(builder: Builder, node: Node, arguments: Arguments) -> Value:
         raise NotProven("it takes windows of a dimension that does not begin with the true elements")
     true = builder.shape(node.meta["val"])[dim]
     extents = list(value.extents)
-    extents[dim] = leading(true, builder.bound(true))
+    extents[dim] = builder.leading(true)
     size = arguments["size"]
     return Value(builder.again(node, arguments), (*extents, leading(size, size)))
 
