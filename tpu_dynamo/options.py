@@ -68,6 +68,8 @@ class Options:
     buckets: sizes to which changing dimensions are padded, so that one executable serves many: `"pow2"`,
     `{"multiple": 128}`, a list of sizes, or these by dimension, `{"tokens[1]": "pow2"}`. Results are as without; a graph
     of which that is not proven is compiled for each size, counted and named in `stats()`. See docs/changing_lengths.md.
+    forbid_compile: whether what is not in the cache raises CompileForbidden, with the reason, instead of being compiled;
+    `tpu_dynamo.forbid_compile()` does so for a block of code.
     xla_flags: flags of XLA and of its plugin by name, as {"xla_tpu_scoped_vmem_limit_kib": 65536}, for the executables
     of these graphs. XLA itself judges names and values, when it compiles; the OptionError has its words. A dict becomes
     pairs of names and text, sorted.
@@ -91,6 +93,7 @@ class Options:
     buckets: Annotated[BucketTable, BeforeValidator(parse_buckets)] = field(
         default=(), metadata={"unkeyed": "its effect is in the graph"}
     )
+    forbid_compile: bool = field(default=False, metadata={"unkeyed": "changes no executable"})
     max_executables: PositiveInt = field(default=256, metadata={"unkeyed": "changes no executable"})
 
     @classmethod

@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from tpu_dynamo.graph.padding import count, place
-from tpu_dynamo_lowering import Unproven, pad_sizes, size_sources
+from tpu_dynamo_lowering import pad_sizes, size_sources
 
 aten = torch.ops.aten
 
@@ -48,7 +48,9 @@ def poisoned(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.full(shape, True if tensor.dtype == torch.bool else -7, dtype=tensor.dtype)
 
 
-def check(function: Callable[..., Any], make: Callable[..., list[torch.Tensor]], dims: list[tuple[int, ...]], sizes: int):
+def check(
+    function: Callable[..., Any], make: Callable[..., list[torch.Tensor]], dims: list[tuple[int, ...]], sizes: int
+):
     """Compare the padded graph with the function at sizes below the bucket, and at it."""
     torch.manual_seed(0)
     hints = [6 + 2 * i for i in range(sizes)]

@@ -10,7 +10,7 @@ from typing import Any
 import sympy
 import torch
 
-from tpu_dynamo_lowering import Extent, PaddedGraph, SizeSource, Unproven, pad_sizes
+from tpu_dynamo_lowering import Extent, PaddedGraph, Unproven, pad_sizes
 
 from .._torch_compat import size_facts
 from ..artifacts import record_event

@@ -130,7 +130,13 @@ class _Walk:
             return None
         known = self._known.get(node.name)
         try:
-            extents = self._builder.extents(value) if known is None else known
+            extents = self._builder.extents(value)
+            if known is not None:
+                # A size that is one number for all sizes of the graph may have been an expression in the other graph.
+                extents = tuple(
+                    own if not is_padded(own) and size_of(own) == size_of(its) else its
+                    for own, its in zip(extents, known, strict=True)
+                )
             self._require_room(extents)
         except NotProven as why:
             raise Unproven(Unsupported.at(node, f"it cannot be padded: {why}", _HINT)) from None
