@@ -66,10 +66,11 @@ class Options:
     `fused` is a kernel that never has them, interpreted where there is no TPU, and an error for calls that it cannot
     compute; `auto` is the kernel on a TPU whose fast memory does not hold the scores of a block of queries.
     buckets: sizes to which changing dimensions are padded, so that one executable serves many: `"pow2"`,
-    `{"multiple": 128}`, a list of sizes, or these by dimension, `{"tokens[1]": "pow2"}`. Results are as without; a graph
-    of which that is not proven is compiled for each size, counted and named in `stats()`. See docs/changing_lengths.md.
-    forbid_compile: whether what is not in the cache raises CompileForbidden, with the reason, instead of being compiled;
-    `tpu_dynamo.forbid_compile()` does so for a block of code.
+    `{"multiple": 128}`, a list of sizes, or these by dimension, `{"tokens[1]": "pow2"}`. Results are as without; a
+    graph of which that is not proven is compiled for each size, counted and named in `stats()`. See
+    docs/changing_lengths.md.
+    forbid_compile: whether what is not in the cache raises CompileForbidden, with the reason, instead of being
+    compiled; `tpu_dynamo.forbid_compile()` does so for a block of code.
     xla_flags: flags of XLA and of its plugin by name, as {"xla_tpu_scoped_vmem_limit_kib": 65536}, for the executables
     of these graphs. XLA itself judges names and values, when it compiles; the OptionError has its words. A dict becomes
     pairs of names and text, sorted.

@@ -28,8 +28,9 @@ def compile_graph(
 ) -> CompiledGraph | DynamicGraph | EagerGraph | FrozenGraph:
     """Compile one functional ATen graph for the sizes that it was traced with.
 
-    role: `forward`, `backward` or `inference`. saved: shared by the graphs of one graph of Dynamo's. captured: the graph as Dynamo gave it, for dump folders and traces.
-    Raises OptionError, UnsupportedOp, UnsupportedInput and CompilationFailed.
+    role: `forward`, `backward` or `inference`. saved: shared by the graphs of one graph of Dynamo's. captured: the
+    graph as Dynamo gave it, for dump folders and traces. Raises OptionError, UnsupportedOp, UnsupportedInput and
+    CompilationFailed.
     """
     session().statistics.count("graphs", role)
     graph = prepare_graph(role, graph_module, next_name(role), frame, captured)

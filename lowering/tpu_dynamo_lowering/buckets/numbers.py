@@ -38,7 +38,7 @@ _FLOORED = (torch_functions.FloorDiv, torch_functions.CleanDiv)
 _DIVIDED = (torch_functions.IntTrueDiv, torch_functions.FloatTrueDiv)
 
 
-def compute(call: Call, expression: sympy.Expr, term: Callable[[sympy.Expr], Any]) -> Any:
+def compute(call: Call, expression: sympy.Expr, term: Callable[[Any], Any]) -> Any:
     """Add the operators that compute an expression: int64 where it is whole, else float64, without dimensions.
 
     term: adds what computes one of its terms. Raises NotProven for functions that no operator computes.

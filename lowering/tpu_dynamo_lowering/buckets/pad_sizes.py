@@ -10,14 +10,24 @@ from typing import Any
 import sympy
 import torch
 from torch.fx import Graph, GraphModule, Node
-from torch.utils._sympy import functions as sympy_functions
 
 from .._torch_compat import FakeTensorMode, OpOverload, fake_mode, graph_module_of, is_view, pytree
 from ..errors import Unsupported
 from ..randomness import draw_key, is_keyed
 from ..sizes import SYMBOLIC, bound_offset
 from .extents import Extent, NotProven, Part, is_padded, size_of, true_size
-from .rules import attention, contractions, indexing, losses, normalisation, pooling, reductions, shapes  # noqa: F401
+from .lengths import equal, require_room
+from .rules import (  # noqa: F401
+    attention,
+    contractions,
+    indexing,
+    losses,
+    normalisation,
+    pooling,
+    reductions,
+    shapes,
+    slices,
+)
 from .rules.pointwise import pointwise
 from .rules.table import rule_of, values_of
 from .values import Builder, Number, Value
@@ -25,9 +35,6 @@ from .values import Builder, Number, Value
 aten = torch.ops.aten
 
 _HINT = "nothing need be done: the graph is compiled for each size that comes. To pad it, do without the operator"
-
-# A size that is no simple expression of a length is computed for each length of buckets up to this one.
-_TRIED = 4096
 
 
 class Unproven(Exception):
@@ -190,9 +197,10 @@ class _Walk:
             copy = self._copy(node)
             return Value(copy, self._builder.extents(value)) if isinstance(value, torch.Tensor) else copy
         if node.target is operator.getitem:
-            return self._values[node.args[0]][node.args[1]]
+            source, number = node.args
+            return self._values[source][number]  # pyright: ignore[reportArgumentType]
         if node.target is draw_key:
-            return Value(self._copy(node), self._builder.extents(value))
+            return Value(self._copy(node), self._builder.extents(node.meta["val"]))
         arguments = self._arguments(node)
         if arguments is None or not self._changes(node, arguments):
             return self._keep(node)
@@ -272,48 +280,16 @@ class _Walk:
             true = self._builder.shape(result)
             if value.fake.dtype != result.dtype or [size_of(e) for e in value.extents] != list(value.fake.shape):
                 raise NotProven("its result at the padded sizes is another")
-            if not all(self._equal(true_size(e), t) for e, t in zip(value.extents, true, strict=True)):
+            if not all(equal(true_size(e), t, self._builder.sizes) for e, t in zip(value.extents, true, strict=True)):
                 raise NotProven("its size at the padded sizes is another")
 
     def _require_room(self, extents: Sequence[Extent]) -> None:
-        """Raise NotProven where a true size is larger for some lengths than at those of the bucket, as `-length % 8`."""
-        for part in {part for extent in extents for part in extent if part.padded}:
-            if part not in self._with_room and not (
-                _grows(part.true) or all(part.true.xreplace(at) <= part.size for at in self._lengths(part.true))
-            ):
-                raise NotProven(f"its size {part.true} may be larger for a smaller length")
+        for part in {part for extent in extents for part in extent if part.padded} - self._with_room:
+            require_room(part, self._builder.sizes)
             self._with_room.add(part)
 
-    def _equal(self, left: sympy.Expr, right: sympy.Expr) -> bool:
-        """Say whether two sizes are equal: by their form, or for all lengths of the bucket."""
-        if sympy.expand(left - right) == 0:
-            return True
-        return all(left.xreplace(at) == right.xreplace(at) for at in self._lengths(left - right))
-
-    def _lengths(self, expression: sympy.Expr) -> list[Mapping[sympy.Symbol, sympy.Integer]]:
-        """Return every length that a bucket may hold, for an expression of one. Raises NotProven for others."""
-        (*symbols,) = expression.free_symbols
-        size = self._builder.sizes.get(symbols[0]) if len(symbols) == 1 else None
-        if size is None or size > _TRIED:
-            raise NotProven(f"its size {expression} is no simple one")
-        return [{symbols[0]: sympy.Integer(length)} for length in range(1, int(size) + 1)]
-
     def _return(self, node: Node) -> Node:
-        returned = [self._node(a) if isinstance(a, Node) else a for a in node.args[0]]  # pyright: ignore[reportGeneralTypeIssues]
+        returned = [self._node(a) if isinstance(a, Node) else a for a in node.args[0]]  # pyright: ignore[reportOptionalIterable]
         copy = self._builder.graph.output(returned)
         copy.meta.update(node.meta)
         return copy
-
-
-def _grows(expression: sympy.Expr) -> bool:
-    """Say whether an expression of lengths is by its form never smaller for larger ones."""
-    if isinstance(expression, sympy_functions.FloorDiv | sympy_functions.CleanDiv):
-        dividend, divisor = expression.args
-        return bool(divisor.is_Integer) and divisor > 0 and _grows(dividend)
-    if isinstance(expression, sympy.Max | sympy.Min | sympy_functions.Max | sympy_functions.Min):
-        return all(map(_grows, expression.args))
-    terms = expression.as_coefficients_dict()
-    return all(
-        term == 1 or (factor > 0 and all(f.is_Symbol or f.is_Integer for f in sympy.Mul.make_args(term)))
-        for term, factor in terms.items()
-    )

@@ -54,7 +54,9 @@ def _batch(values: list[Value]) -> None:
 def _forward(builder: Builder, node: Node, arguments: Arguments) -> list[Value | None]:
     query, key, value = (arguments[name] for name in ("query", "key", "value"))
     _batch([query, key, value])
-    hidden = {name: builder.hidden(arguments[name], [arguments[name].ndim + _KEYS]) for name in ("key", "value")}
+    hidden: dict[str, Any] = {
+        name: builder.hidden(each, [each.ndim + _KEYS]) for name, each in (("key", key), ("value", value))
+    }
     call = builder.again(node, arguments, attn_mask=_mask(builder, arguments), **hidden)
     out = (*query.extents[:-1], value.extents[-1])
     return [Value(item(builder, call, 0), out), Value(item(builder, call, 1), query.extents[:-1])]
@@ -79,7 +81,9 @@ def attention(builder: Builder, node: Node, arguments: Arguments) -> list[Value 
     """Attend to the true keys."""
     query, key, value = (arguments[name] for name in ("query", "key", "value"))
     _batch([query, key, value])
-    hidden = {name: builder.hidden(arguments[name], [arguments[name].ndim + _KEYS]) for name in ("key", "value")}
+    hidden: dict[str, Any] = {
+        name: builder.hidden(each, [each.ndim + _KEYS]) for name, each in (("key", key), ("value", value))
+    }
     call = builder.again(node, arguments, attn_mask=_mask(builder, arguments), **hidden)
     out = (*query.extents[:-1], value.extents[-1])
     return [Value(item(builder, call, 0), out), Value(item(builder, call, 1), query.extents[:-1])]

@@ -49,7 +49,8 @@ def addmm(builder: Builder, node: Node, arguments: Arguments) -> Value:
     product = (*batch, left.extents[-2], *(() if vector else right.extents[-1:]))
     extents = broadcast([Value(left.node, product), arguments["self"]])
     left, right = _contracted(builder, left, right, (-1, -1 if vector else -2))
-    return Value(builder.again(node, arguments, **{first: left, second: right}), extents)
+    factors: dict[str, Any] = {first: left, second: right}
+    return Value(builder.again(node, arguments, **factors), extents)
 
 
 @rule(aten.mv.default, aten.dot.default, aten.vdot.default)
@@ -57,7 +58,8 @@ def mv(builder: Builder, node: Node, arguments: Arguments) -> Value:
     """Multiply by a vector."""
     name = "vec" if node.target is aten.mv.default else "tensor" if node.target is aten.dot.default else "other"
     left, right = _contracted(builder, arguments["self"], arguments[name], (-1, -1))
-    return Value(builder.again(node, arguments, **{"self": left, name: right}), left.extents[:-1])
+    factors: dict[str, Any] = {"self": left, name: right}
+    return Value(builder.again(node, arguments, **factors), left.extents[:-1])
 
 
 def _spatial(value: Value) -> list[int]:
@@ -90,7 +92,10 @@ def convolution_backward(builder: Builder, node: Node, arguments: Arguments) -> 
         raise NotProven("its weight or the channels are padded")
     _require_leading(value)
     _require_leading(grad)
-    hidden = {"grad_output": builder.hidden(grad, grad.padded), "input": builder.hidden(value, value.padded)}
+    hidden: dict[str, Any] = {
+        "grad_output": builder.hidden(grad, grad.padded),
+        "input": builder.hidden(value, value.padded),
+    }
     call = builder.again(node, arguments, **hidden)
     results: list[Any] = node.meta["val"]
     extents = [value.extents, weight.extents, weight.extents[:1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.fx import Node
@@ -40,7 +41,7 @@ def embedding_dense_backward(builder: Builder, node: Node, arguments: Arguments)
     """Add nothing to any row for what is in the padding."""
     grad, indices = arguments["grad_output"], arguments["indices"]
     broadcast([Value(grad.node, grad.extents[:-1]), indices])
-    hidden = {
+    hidden: dict[str, Any] = {
         "grad_output": builder.hidden(grad, range(grad.ndim - 1)),
         "indices": builder.hidden(indices, indices.padded),
     }
@@ -149,7 +150,7 @@ def index_copy(builder: Builder, node: Node, arguments: Arguments) -> Value:
     if source.extents != taken:
         raise NotProven("true elements of its inputs lie in different places")
     index = _from_beginning(builder, value, dim, index)
-    again = {"index": _first_again(builder, index, index.padded)}
+    again: dict[str, Any] = {"index": _first_again(builder, index, index.padded)}
     again["source"] = _first_again(builder, source, [dim] if is_padded(source.extents[dim]) else [])
     return Value(builder.again(node, arguments, **again), value.extents)
 

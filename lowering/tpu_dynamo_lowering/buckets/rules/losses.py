@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.fx import Node
 
@@ -16,7 +18,7 @@ aten = torch.ops.aten
 _NONE, _MEAN, _SUM = range(3)
 
 
-def _ignored(builder: Builder, arguments: Arguments) -> dict[str, Value]:
+def _ignored(builder: Builder, arguments: Arguments) -> dict[str, Any]:
     """Return the arguments of a negative log-likelihood with targets in the padding that it ignores."""
     value, target = arguments["self"], arguments["target"]
     axis = min(value.ndim - 1, 1)

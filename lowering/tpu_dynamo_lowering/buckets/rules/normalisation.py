@@ -40,7 +40,7 @@ def layer_norm_backward(builder: Builder, node: Node, arguments: Arguments) -> l
     value = arguments["input"]
     _rows(value, arguments["normalized_shape"])
     names = [name for name in ("grad_out", "input", "mean", "rstd") if name in arguments]
-    hidden = {name: builder.hidden(arguments[name], arguments[name].padded) for name in names}
+    hidden: dict[str, Any] = {name: builder.hidden(arguments[name], arguments[name].padded) for name in names}
     call = builder.again(node, arguments, **hidden)
     return [
         Value(item(builder, call, i), value.extents if not i else builder.extents(result))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sympy
 import torch
@@ -81,7 +82,10 @@ def max_pool_backward(builder: Builder, node: Node, arguments: Arguments) -> Val
     true, padded = _sizes(builder, value, dims)
     places = Value(_renumbered(builder, arguments["indices"].node, true, padded), arguments["indices"].extents)
     grad = arguments["grad_output"]
-    hidden = {"grad_output": builder.hidden(grad, grad.padded), "indices": builder.hidden(places, places.padded)}
+    hidden: dict[str, Any] = {
+        "grad_output": builder.hidden(grad, grad.padded),
+        "indices": builder.hidden(places, places.padded),
+    }
     inputs = builder.hidden(value, dims, least(value.fake.dtype))
     return Value(builder.again(node, arguments, self=inputs, **hidden), value.extents)
 

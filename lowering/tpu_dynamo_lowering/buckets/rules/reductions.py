@@ -175,7 +175,7 @@ def softmax_backward(builder: Builder, node: Node, arguments: Arguments) -> Valu
     """Sum over the true elements of a row alone."""
     extents = broadcast([arguments["grad_output"], arguments["output"]])
     dims = dims_of([arguments["dim"]], len(extents))
-    hidden = {name: builder.hidden(arguments[name], dims) for name in ("grad_output", "output")}
+    hidden: dict[str, Any] = {name: builder.hidden(arguments[name], dims) for name in ("grad_output", "output")}
     return Value(builder.again(node, arguments, **hidden), extents)
 
 
