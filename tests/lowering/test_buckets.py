@@ -81,7 +81,7 @@ def check(
 
 
 def one(*shape: Any, dtype: torch.dtype = torch.float32) -> Callable[..., torch.Tensor]:
-    """What makes a tensor whose dimensions "a" and "b" are the first and second size."""
+    """Return a function that makes a tensor whose dimensions "a" and "b" are the first and second size."""
 
     def make(*sizes: int) -> torch.Tensor:
         bound = [sizes["ab".index(s)] if isinstance(s, str) else s for s in shape]

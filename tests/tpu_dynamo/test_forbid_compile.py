@@ -1,4 +1,4 @@
-"""Where compiling is forbidden, what is missing is an error that says why."""
+"""Tests of forbid_compile: what is missing is an error that says why."""
 
 from __future__ import annotations
 

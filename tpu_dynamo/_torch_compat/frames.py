@@ -65,7 +65,7 @@ def shape_guards() -> list[str]:
 
 @dataclass(frozen=True)
 class SizeFacts:
-    """What Dynamo knows of the symbols of a graph.
+    """Facts that Dynamo knows of the symbols of a graph.
 
     names: the Python expressions that they stand for, as `L['x'].size()[0]`. largest: the largest values that they may
     have, None where there is no bound. conditions: what must be true of them for the graph to be right.
@@ -74,6 +74,12 @@ class SizeFacts:
     names: Mapping[sympy.Symbol, str]
     largest: Mapping[sympy.Symbol, int | None]
     conditions: tuple[Any, ...]
+
+    @property
+    def equalities(self) -> dict[sympy.Expr, sympy.Integer]:
+        """Expressions of symbols that are one number whatever the symbols are, and that number."""
+        found: Any = (c.args for c in self.conditions if isinstance(c, sympy.Eq))
+        return {left: right for left, right in found if isinstance(right, sympy.Integer)}
 
     def hold(self, sizes: Mapping[sympy.Symbol, int | float]) -> bool:
         """Say whether the graph is right for these sizes."""

@@ -1,4 +1,4 @@
-"""Where compiling is forbidden: the error, and makers of executables that raise it."""
+"""The error of what would be compiled where that is forbidden, and makers of executables that raise it."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Padding:
     def _make(self, bucket: Mapping[sympy.Symbol, int | float]) -> _Program:
         facts = size_facts(self._graph.module)
         changing = [s for s in bucket if buckets_of(self._table, facts.names.get(s, "")) and isinstance(bucket[s], int)]
-        padded = pad_sizes(self._graph.module, bucket, changing, self._saved.at(bucket))
+        padded = pad_sizes(self._graph.module, bucket, changing, self._saved.at(bucket), facts.equalities)
         returned = self._graph.returned if self._graph.role == "forward" else None
         if returned is not None:
             self._save(padded, returned)

@@ -1,4 +1,4 @@
-"""Where the true tensor is in a padded one: each dimension as parts, of which the first elements are true.
+"""Places of true tensors in padded ones: each dimension as parts, of which the first elements are true.
 
 A dimension of 4 x length elements that `view` made of [4, length] is, padded to 64, four times 64 elements of which the
 first `length` are true: the parts (4 of 4) and (length of 64). A part in whose place more elements stand than are true
@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import sympy
 
 
 class NotProven(Exception):
-    """What is beside the true values might reach them."""
+    """Padding might reach the true values."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,6 @@ def viewed(extents: Sequence[Extent], true: Sequence[sympy.Expr], sizes: Sequenc
     return found
 
 
-def _is_count(expression: sympy.Expr) -> bool:
+def _is_count(expression: Any) -> bool:
     """Say whether an expression of counts is one of whole numbers by its form."""
     return all(factor.is_Integer for factor in expression.as_coefficients_dict().values())

@@ -1,4 +1,4 @@
-"""What is certain of sizes that are expressions of lengths, for all lengths that a bucket holds."""
+"""Certainties about sizes that are expressions of lengths, for all lengths that a bucket holds."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import sympy
-from torch.utils._sympy import functions as torch_functions
 
+from .._torch_compat import symbolic_functions as torch_functions
 from .extents import NotProven, Part
 
 Sizes = Mapping[sympy.Symbol, int | float]
@@ -50,8 +50,8 @@ def _lengths(expression: sympy.Expr, sizes: Sizes) -> list[Mapping[sympy.Symbol,
 def _grows(expression: Any) -> bool:
     """Say whether an expression of lengths is by its form never smaller for larger ones."""
     if isinstance(expression, torch_functions.FloorDiv | torch_functions.CleanDiv):
-        dividend, divisor = expression.args
-        return bool(divisor.is_Integer) and divisor > 0 and _grows(dividend)
+        divisor: Any = expression.args[1]
+        return bool(divisor.is_Integer) and divisor > 0 and _grows(expression.args[0])
     if isinstance(expression, sympy.Max | sympy.Min | torch_functions.Max | torch_functions.Min):
         return all(map(_grows, expression.args))
     if isinstance(expression, sympy.Add):

@@ -8,8 +8,8 @@ from typing import Any
 
 import sympy
 import torch
-from torch.utils._sympy import functions as torch_functions
 
+from .._torch_compat import symbolic_functions as torch_functions
 from .extents import NotProven
 
 aten = torch.ops.aten

@@ -67,17 +67,19 @@ def pad_sizes(
     sizes: Mapping[sympy.Symbol, int | float],
     symbols: Sequence[sympy.Symbol],
     known: Mapping[str, tuple[Extent, ...]] | None = None,
+    equalities: Mapping[sympy.Expr, sympy.Integer] | None = None,
 ) -> PaddedGraph:
     """Copy a graph that `prepare` gave with larger sizes, such that no result depends on what pads its inputs.
 
     sizes: the padded sizes of `symbols`, and the numbers of the others that are sizes. symbols: those that change from
     call to call; one that is no size needs no number in `sizes`. known: the dimensions of inputs by the names of their
-    placeholders, where it is not the first elements that are true: values that another padded graph saved. Raises
-    Unproven with the first operator for which there is no proof.
+    placeholders, where it is not the first elements that are true: values that another padded graph saved. equalities:
+    expressions of symbols that are one number for all sizes of the graph. Raises Unproven with the first operator for
+    which there is no proof.
     """
     mode = fake_mode()
     graph = Graph(graph_module)
-    builder = Builder(graph, mode, frozenset(symbols), sizes, {})
+    builder = Builder(graph, mode, frozenset(symbols), sizes, {}, equalities or {})
     walk = _Walk(builder, graph_module, mode, known or {})
     return walk.padded(tuple(symbols))
 
@@ -289,7 +291,8 @@ class _Walk:
             self._with_room.add(part)
 
     def _return(self, node: Node) -> Node:
-        returned = [self._node(a) if isinstance(a, Node) else a for a in node.args[0]]  # pyright: ignore[reportOptionalIterable]
+        results: Any = node.args[0]
+        returned = [self._node(result) if isinstance(result, Node) else result for result in results]
         copy = self._builder.graph.output(returned)
         copy.meta.update(node.meta)
         return copy

@@ -61,7 +61,8 @@ class Builder:
     """The graph that is built, and its inputs that hold the true numbers.
 
     padded: the symbols of which the graph has a larger number than the call. sizes: the numbers in their place, and of
-    the symbols that are no others. lengths: the true numbers, an int64[] each.
+    the symbols that are no others. lengths: the true numbers, an int64[] each. equalities: expressions that are one
+    number for all sizes of the graph.
     """
 
     graph: Graph
@@ -69,6 +70,7 @@ class Builder:
     padded: frozenset[sympy.Symbol]
     sizes: Mapping[sympy.Symbol, int | float]
     lengths: Mapping[sympy.Symbol, Node]
+    equalities: Mapping[sympy.Expr, sympy.Integer] = field(default_factory=dict)
     at: Node | None = None
     _known: dict[Any, Node] = field(default_factory=dict)
 
@@ -77,7 +79,7 @@ class Builder:
     def fixed(self, expression: Any) -> sympy.Expr:
         """Return an expression with the numbers of the symbols that do not change from call to call."""
         fixed = {symbol: size for symbol, size in self.sizes.items() if symbol not in self.padded}
-        return sympy.sympify(expression).xreplace(fixed)
+        return sympy.sympify(expression).xreplace(self.equalities).xreplace(fixed)
 
     def number(self, value: Any) -> Number | Any:
         """Return a symbolic number of the graph as a Number; any other value as it is."""

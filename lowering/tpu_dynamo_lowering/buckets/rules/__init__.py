@@ -1,1 +1,1 @@
-"""What each operator does to padded tensors: `RULES` says how, the modules enter their operators there."""
+"""Rules of operators on padded tensors: the modules enter them into `RULES`."""

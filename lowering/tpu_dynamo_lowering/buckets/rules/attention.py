@@ -78,7 +78,7 @@ def _backward(builder: Builder, node: Node, arguments: Arguments) -> list[Value 
 
 @rule(aten._scaled_dot_product_flash_attention_for_cpu.default, "tpu_dynamo::attention")
 def attention(builder: Builder, node: Node, arguments: Arguments) -> list[Value | None]:
-    """Attend to the true keys."""
+    """Compute attention to the true keys."""
     query, key, value = (arguments[name] for name in ("query", "key", "value"))
     _batch([query, key, value])
     hidden: dict[str, Any] = {

@@ -31,7 +31,7 @@ def _ignored(builder: Builder, arguments: Arguments) -> dict[str, Any]:
 
 @rule(aten.nll_loss_forward.default, aten.nll_loss2d_forward.default)
 def nll_loss(builder: Builder, node: Node, arguments: Arguments) -> list[Value | None]:
-    """Ignore targets in the padding, as those that the operator is told to ignore."""
+    """Compute it with targets in the padding ignored, as those that the operator is told to ignore."""
     call = builder.again(node, arguments, **_ignored(builder, arguments))
     extents = arguments["target"].extents if arguments["reduction"] == _NONE else ()
     return [Value(item(builder, call, 0), extents), Value(item(builder, call, 1), ())]

@@ -75,7 +75,7 @@ def made(builder: Builder, node: Node, arguments: Arguments) -> Value | list[Val
 
 @rule(aten.full_like.default)
 def full_like(builder: Builder, node: Node, arguments: Arguments) -> Value | list[Value | None]:
-    """Fill a tensor like another; a number that changes is the true one."""
+    """Make a tensor like another; a number that changes is the true one."""
     like = arguments["self"]
     if (filled := _filled(builder, node, arguments)) is None:
         return Value(builder.again(node, arguments), like.extents)

@@ -108,7 +108,7 @@ def average_pool(builder: Builder, node: Node, arguments: Arguments) -> Value:
 
 @rule(aten.avg_pool2d_backward.default, aten.avg_pool3d_backward.default)
 def average_pool_backward(builder: Builder, node: Node, arguments: Arguments) -> Value:
-    """Spread gradients over the windows; there are none in the padding."""
+    """Give each window's gradient to its elements; there are none in the padding."""
     _require_fixed_divisor(arguments)
     grad, value = arguments["grad_output"], arguments["self"]
     _image(value, 2 if node.target is aten.avg_pool2d_backward.default else 3)

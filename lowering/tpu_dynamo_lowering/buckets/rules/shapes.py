@@ -28,14 +28,14 @@ def view(builder: Builder, node: Node, arguments: Arguments) -> Value:
 
 @rule(aten.permute.default)
 def permute(builder: Builder, node: Node, arguments: Arguments) -> Value:
-    """Permute the padded tensor."""
+    """Return the padded tensor with its dimensions permuted."""
     dims = dims_of(arguments["dims"], arguments["self"].ndim) if arguments["dims"] else []
     return Value(builder.again(node, arguments), tuple(arguments["self"].extents[d] for d in dims))
 
 
 @rule(aten.t.default, aten.numpy_T.default, aten.transpose.int)
 def transpose(builder: Builder, node: Node, arguments: Arguments) -> Value:
-    """Exchange two dimensions of the padded tensor."""
+    """Return the padded tensor with two dimensions exchanged."""
     value = arguments["self"]
     extents = list(value.extents)
     if value.ndim > 1:
