@@ -28,7 +28,7 @@ Compile = Callable[[PreparedGraph], BoxedCallable]
 
 @dataclass
 class SavedValues:
-    """Where the true elements are in what a padded forward graph saves for its backward graph, which gets it as it is.
+    """Places of the true elements in what a padded forward graph saves for its backward graph, which gets it as it is.
 
     extents: by the names of the values in both graphs, dimensions at some bucket.
     """
@@ -45,7 +45,7 @@ class SavedValues:
 
 
 class Padding:
-    """How one graph is padded: its programs by bucket. Not for several threads at a time.
+    """The padding of one graph: its programs by bucket. Not for several threads at a time.
 
     saved: shared by the forward and the backward graph of one graph of Dynamo's. compile: makes of a graph without
     symbols what runs it.

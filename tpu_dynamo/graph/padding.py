@@ -19,7 +19,7 @@ Lengths = Mapping[sympy.Symbol, int | float]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a true tensor is in a padded one, for one call.
+    """The place of a true tensor in a padded one, for one call.
 
     dims: for each dimension the sizes of its parts, and how many elements of each are true.
     """

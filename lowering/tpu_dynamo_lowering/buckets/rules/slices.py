@@ -54,7 +54,7 @@ def from_end(builder: Builder, index: Any, length: sympy.Expr) -> sympy.Expr:
 
 @rule(aten.slice.Tensor)
 def slice_(builder: Builder, node: Node, arguments: Arguments) -> Value:
-    """Take a slice: from a fixed place on as the operator does, from one that changes by the numbers of the elements."""
+    """Take a slice: from a fixed place on as the operator does, else by the numbers of the elements."""
     value = arguments["self"]
     dim, step = arguments.get("dim", 0) % value.ndim, arguments.get("step", 1)
     if isinstance(step, Number):
