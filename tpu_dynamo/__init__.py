@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .ahead_of_time.target_graphs import TargetGraph as TargetGraph
     from .ahead_of_time.target_graphs import compile_for as compile_for
+    from .cache.forbidden import CompileForbidden as CompileForbidden
     from .cache.misses import Miss as Miss
     from .device import DeviceNameTaken as DeviceNameTaken
     from .device_memory import Memory as Memory
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .precompiled import Precompiled as Precompiled
     from .precompiled import precompile as precompile
     from .session import explain_last_miss as explain_last_miss
+    from .session import forbid_compile as forbid_compile
     from .session import reset as reset
     from .session import reset_stats as reset_stats
     from .session import stats as stats
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     ".ahead_of_time.target_graphs": ("TargetGraph", "compile_for"),
+    ".cache.forbidden": ("CompileForbidden",),
     ".cache.misses": ("Miss",),
     ".device": ("DeviceNameTaken",),
     ".diagnostics": ("Diagnosis", "diagnose"),
@@ -58,7 +61,7 @@ _PLACES = {
     ".options": ("OptionError", "Options"),
     ".device_memory": ("Memory", "memory"),
     ".precompiled": ("Precompiled", "precompile"),
-    ".session": ("explain_last_miss", "reset", "reset_stats", "stats"),
+    ".session": ("explain_last_miss", "forbid_compile", "reset", "reset_stats", "stats"),
     ".statistics": ("Snapshot",),
     ".training": ("TrainStep", "UnsupportedOptimizer", "train_step"),
     ".version": ("__version__",),

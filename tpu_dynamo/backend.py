@@ -12,6 +12,7 @@ from tpu_dynamo_lowering import readable
 
 from ._torch_compat import compile_with_aot_autograd, leave_out_streams
 from .artifacts import recording_unsupported_input
+from .graph.bucketed import SavedValues
 from .graph.clients import client_of
 from .graph.compile import compile_graph
 from .graph.inputs import check_inputs
@@ -42,7 +43,7 @@ def tpu(
     forms = {"dynamo.fx.py": lambda: captured or readable(graph_module)}
     kept = kept_by_torch(chosen, client, on_device)
     compile_role = partial(
-        compile_graph if kept is None else compile_entry, chosen, forms, captured_frame(graph_module)
+        compile_graph if kept is None else compile_entry, chosen, forms, captured_frame(graph_module), SavedValues()
     )
     with finding_programs(chosen):
         return compile_with_aot_autograd(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
@@ -23,7 +25,8 @@ from tpu_dynamo_runtime.store import Store, open_store
 from .cache import portable
 from .cache.cache import Cache
 from .cache.executables import executable_key, telling
-from .cache.flagged import flagged
+from .cache.flagged import PlatformMaker, flagged
+from .cache.forbidden import CompileForbidden, ForbiddenMaker
 from .cache.misses import Miss
 from .cache.settings import CacheSettings, cache_settings
 from .cache.spanning import spanning
@@ -46,12 +49,13 @@ class Session:
     def __init__(self) -> None:
         self.statistics = Statistics()
         # Apart, because torch._dynamo.reset() is about graphs.
-        alone = partial(self._compile, (), ())
+        alone = partial(self._obtain, None, None, (), (), False)
         self._graphs = Pool(alone, self.statistics.traffic)
         self._operators = Pool(alone, self.statistics.traffic, limit=4096)
         self._caches: dict[CacheSettings, Cache] = {}
         self.last_miss: Miss | None = None
         self._watching = False
+        self._forbidding = 0
         self._executables: WeakSet[HoldsConstants] = WeakSet()
         self._residents: WeakKeyDictionary[Client, Residents] = WeakKeyDictionary()
 
@@ -64,14 +68,16 @@ class Session:
         graph: str = "",
         flags: XlaFlags = (),
         span: Span = (),
+        forbidden: bool = False,
     ) -> PooledProgram:
         """Return a graph's executable on a client: the one loaded already, one from the cache, or a newly compiled one.
 
         limit: how many executables of graphs may stay loaded. flags: XLA's, for this one. span: the ranks that run it
-        together, which then agree on it first. Raises XLA's errors, and those of `Agreement.agree`.
+        together, which then agree on it first. forbidden: whether it may only be loaded. Raises XLA's errors, those of
+        `Agreement.agree`, and CompileForbidden.
         """
         self._graphs.limit = limit
-        return self._load(self._graphs, client, program, cache, graph, flags, span)
+        return self._load(self._graphs, client, program, cache, graph, flags, span, forbidden=forbidden)
 
     def load_operator(self, client: Client, program: Program, span: Span = (), place: str = "") -> PooledProgram:
         """Return an eager operator's executable on a client; the cache is the one that the environment names.
@@ -95,6 +101,26 @@ class Session:
             self._caches[settings] = Cache(store, self.statistics, self._note_miss)
         return self._caches[settings]
 
+    @contextmanager
+    def forbidding(self) -> Iterator[None]:
+        """Let nothing be lowered or compiled within the context, in any thread."""
+        self._forbidding += 1
+        try:
+            yield
+        finally:
+            self._forbidding -= 1
+
+    def require_allowed(self, what: str, graph: str | None = None, forbidden: bool = False) -> None:
+        """Raise CompileForbidden if nothing may be lowered now, with the reason why `what` is not in the cache.
+
+        graph: its name, None for an eager operator. forbidden: whether its own options forbid it.
+        """
+        if not (self._forbidding or forbidden):
+            return
+        miss = self.last_miss
+        explained = miss is not None and miss.graph == graph
+        raise CompileForbidden(what, str(miss) if explained else "nothing like it is in the cache")
+
     def _note_miss(self, miss: Miss) -> None:
         self.last_miss = miss
 
@@ -114,6 +140,7 @@ class Session:
         flags: XlaFlags,
         span: Span,
         place: str = "",
+        forbidden: bool = False,
     ) -> PooledProgram:
         self._watch_forks()
         if span:
@@ -122,14 +149,29 @@ class Session:
             self.statistics.count("cache_hits", "memory")
             return entry
         self.statistics.count("cache_misses", "memory")
-        if cache is None:
-            obtain = partial(self._compile, flags, span)
-        else:
-            obtain = partial(_obtain, cache, graph, flags, span)
+        obtain = partial(self._obtain, cache, graph, flags, span, forbidden)
         return pool.enter(client, program.stablehlo, program.digest, obtain, flags, span)
 
-    def _compile(self, flags: XlaFlags, span: Span, client: Client, stablehlo: bytes, digest: str) -> LoadedExecutable:
-        maker, others = flagged(spanning(client, span), flags), together.others(span)
+    def _obtain(
+        self,
+        cache: Cache | None,
+        graph: str | None,
+        flags: XlaFlags,
+        span: Span,
+        forbidden: bool,
+        client: Client,
+        stablehlo: bytes,
+        digest: str,
+    ) -> LoadedExecutable:
+        maker: PlatformMaker = flagged(spanning(client, span), flags)
+        if forbidden or self._forbidding:
+            maker = ForbiddenMaker(maker, f"graph {graph}" if graph else "an eager operator")
+        if cache is None:
+            return self._compile(maker, span, stablehlo, digest)
+        return cache.executable(maker, stablehlo, digest, graph, together.others(span))
+
+    def _compile(self, maker: PlatformMaker, span: Span, stablehlo: bytes, digest: str) -> LoadedExecutable:
+        others = together.others(span)
         if others is not None:
             key = executable_key(digest, maker.environment)
             if (data := others.receive(key)) is not None:
@@ -179,19 +221,6 @@ class Session:
         return len(self._graphs)
 
 
-def _obtain(
-    cache: Cache,
-    graph: str | None,
-    flags: XlaFlags,
-    span: Span,
-    client: Client,
-    stablehlo: bytes,
-    digest: str,
-) -> LoadedExecutable:
-    maker = flagged(spanning(client, span), flags)
-    return cache.executable(maker, stablehlo, digest, graph, together.others(span))
-
-
 _session = Session()
 
 
@@ -208,6 +237,14 @@ def stats() -> Snapshot:
 def reset_stats() -> None:
     """Set every count to zero."""
     _session.statistics.reset()
+
+
+def forbid_compile() -> AbstractContextManager[None]:
+    """Return a context in which nothing is lowered or compiled, in any thread: what would be raises CompileForbidden.
+
+    Programs and executables of the cache are loaded as ever, and Dynamo may trace.
+    """
+    return _session.forbidding()
 
 
 def explain_last_miss() -> Miss | None:

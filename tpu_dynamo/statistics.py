@@ -24,6 +24,8 @@ class Snapshot:
     have none, by the reason.
     precompile: models of tpu_dynamo.precompile whose frame was stored, `hit`, was not, `miss`, or cannot be used, by
     the reason.
+    buckets: programs for padded sizes, `padded`; calls that they served, `calls`; and graphs that are compiled for each
+    size though buckets are asked for, by the reason.
     executions: runs of executables. bytes_to_device, bytes_to_host: bytes copied; memory that host and device
     share is not counted. donations: buffers of inputs whose memory new values took over. donations_refused: how often
     new values needed memory of their own, by the reason. fallbacks: graphs that ran in eager PyTorch, by the reason.
@@ -37,6 +39,7 @@ class Snapshot:
     cache_faults: dict[str, int] = field(default_factory=dict)
     autograd_cache: dict[str, int] = field(default_factory=dict)
     precompile: dict[str, int] = field(default_factory=dict)
+    buckets: dict[str, int] = field(default_factory=dict)
     executions: int = 0
     bytes_to_device: int = 0
     bytes_to_host: int = 0

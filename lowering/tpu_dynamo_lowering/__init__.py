@@ -1,6 +1,8 @@
 """FX graph to StableHLO program; touches no device."""
 
 from . import fingerprint
+from .buckets.extents import Extent
+from .buckets.pad_sizes import PaddedGraph, Unproven, pad_sizes
 from .canonical import NoStableKey, canonical, describe_tensor, written_nodes
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, with_code
 from .inline import inline
@@ -37,6 +39,7 @@ __all__ = [
     "Argument",
     "AttentionForm",
     "Computed",
+    "Extent",
     "Given",
     "How",
     "Literal",
@@ -46,11 +49,13 @@ __all__ = [
     "NoStableKey",
     "Number",
     "Output",
+    "PaddedGraph",
     "Program",
     "SizeSource",
     "SourceLine",
     "Sparse",
     "TensorSpec",
+    "Unproven",
     "Unsupported",
     "UnsupportedInput",
     "UnsupportedOp",
@@ -67,6 +72,7 @@ __all__ = [
     "lower",
     "named_operation",
     "own_definitions",
+    "pad_sizes",
     "prepare",
     "readable",
     "repeat_draw",

@@ -23,6 +23,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import _len_torch_function_stack, _pop_mode, _push_mode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._sympy import functions as symbolic_functions
 
 __all__ = [
     "FakeTensor",
@@ -44,6 +45,7 @@ __all__ = [
     "run_and_save_rng_state",
     "run_with_rng_state",
     "suggest_memory_format",
+    "symbolic_functions",
     "torch_decomposition",
     "torch_decompositions",
     "with_effects",

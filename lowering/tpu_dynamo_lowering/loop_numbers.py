@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -226,14 +227,21 @@ def _is_float(argument: Any) -> bool:
 
 def _with_tensors(node: Node, numbers: set[Node]) -> OpOverload | None:
     """Find the overload of a node's operator that takes tensors where the node has numbers; None if there is none."""
-    schema = node.target._schema.arguments  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
-    given = dict(zip((a.name for a in schema), node.args, strict=False)) | dict(node.kwargs)
-    wanted = {name for name, value in given.items() if isinstance(value, Node) and value in numbers}
+    target: Any = node.target
+    given = dict(zip((a.name for a in target._schema.arguments), node.args, strict=False)) | dict(node.kwargs)
     inside = [value for value in given.values() if isinstance(value, list | tuple)]
     if any(leaf in numbers for leaf in pytree.tree_leaves(inside)):
         return None  # as a size
-    own: Any = node.target
-    packet = own.overloadpacket
+    wanted = {name for name, value in given.items() if isinstance(value, Node) and value in numbers}
+    return overload_with_tensors(target, given, wanted)
+
+
+def overload_with_tensors(target: Any, given: Mapping[str, Any], wanted: Collection[str]) -> OpOverload | None:
+    """Find the overload of an operator that takes tensors as its arguments `wanted`; None if there is none.
+
+    given: the values of arguments by name; the overload has the same arguments, of the same types where one is given.
+    """
+    schema, packet = target._schema.arguments, target.overloadpacket
 
     def takes(overload: OpOverload) -> bool:
         arguments = overload._schema.arguments
@@ -242,7 +250,7 @@ def _with_tensors(node: Node, numbers: set[Node]) -> OpOverload | None:
             for mine, this in zip(arguments, schema, strict=True)
         )
 
-    return next(filter(takes, (own, *(getattr(packet, name) for name in packet.overloads()))), None)
+    return next(filter(takes, (target, *(getattr(packet, name) for name in packet.overloads()))), None)
 
 
 def _bare(argument: Any) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import CodeType
 from typing import Any
 
+import sympy
 import torch
 from torch._guards import TracingContext
 from torch.fx import GraphModule
@@ -58,6 +61,43 @@ def shape_guards() -> list[str]:
 
     ranges = [f"{r.lower} <= {named(str(s))} <= {r.upper}" for s, r in shapes.var_to_range.items() if str(s) in names]
     return sorted({*ranges, *(named(str(guard.expr)) for guard in shapes.guards)})
+
+
+@dataclass(frozen=True)
+class SizeFacts:
+    """Facts that Dynamo knows of the symbols of a graph.
+
+    names: the Python expressions that they stand for, as `L['x'].size()[0]`. largest: the largest values that they may
+    have, None where there is no bound. conditions: what must be true of them for the graph to be right.
+    """
+
+    names: Mapping[sympy.Symbol, str]
+    largest: Mapping[sympy.Symbol, int | None]
+    conditions: tuple[Any, ...]
+
+    @property
+    def equalities(self) -> dict[sympy.Expr, sympy.Integer]:
+        """Expressions of symbols that are one number whatever the symbols are, and that number."""
+        found: Any = (c.args for c in self.conditions if isinstance(c, sympy.Eq))
+        return {left: right for left, right in found if isinstance(right, sympy.Integer)}
+
+    def hold(self, sizes: Mapping[sympy.Symbol, int | float]) -> bool:
+        """Say whether the graph is right for these sizes."""
+        values = {symbol: sympy.sympify(size) for symbol, size in sizes.items()}
+        return not any(condition.xreplace(values) == sympy.false for condition in self.conditions)
+
+
+def size_facts(graph_module: GraphModule) -> SizeFacts:
+    """Return what is known of a graph's symbols, from the environment in which they were made."""
+    values = [node.meta.get("val") for node in graph_module.graph.find_nodes(op="placeholder")]
+    leaves = [size for value in values if isinstance(value, torch.Tensor) for size in (*value.shape, *value.stride())]
+    numbers = [v for v in (*values, *leaves) if isinstance(v, torch.SymInt)]
+    if not numbers:
+        return SizeFacts({}, {}, ())
+    shapes = numbers[0].node.shape_env
+    names = {symbol: sources[0].name for symbol, sources in shapes.var_to_sources.items() if sources}
+    largest = {s: int(r.upper) if r.upper.is_Integer else None for s, r in shapes.var_to_range.items()}
+    return SizeFacts(names, largest, tuple(guard.expr for guard in shapes.guards))
 
 
 def graph_tensors(graph_module: GraphModule) -> list[torch.Tensor]:

@@ -119,6 +119,8 @@ def _program_of(graph_module: GraphModule, device: Client, replicas: int) -> Pro
 
 
 def _lower(graph_module: GraphModule, device: Client, replicas: int) -> Program:
+    targets = [str(node.target) for node in graph_module.graph.nodes if node.op == "call_function"]
+    session().require_allowed(f"the eager operator {', '.join(targets)}")
     program = lower(
         graph_module,
         {},

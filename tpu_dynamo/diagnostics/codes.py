@@ -29,6 +29,7 @@ _TITLES = {
     "TPU301": "Tensors are on several devices",
     "TPU302": "A tensor is on a device that the backend does not read",
     "TPU401": "A program was compiled that was not in the cache",
+    "TPU402": "A program would be compiled where that is forbidden",
     "TPU501": "The platform is not available",
     "TPU502": "The target is unknown",
     "TPU503": "An option is wrong",

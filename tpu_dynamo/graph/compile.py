@@ -11,6 +11,7 @@ from ..artifacts import next_name
 from ..cache.signature import Frame
 from ..options import Options
 from ..session import session
+from .bucketed import SavedValues
 from .compiled import CompiledGraph, DynamicGraph, EagerGraph, compile_for_inputs
 from .frozen import FrozenGraph
 from .prepare import prepare_graph
@@ -20,17 +21,19 @@ def compile_graph(
     options: Options,
     captured: Mapping[str, Callable[[], str]],
     frame: Frame,
+    saved: SavedValues,
     role: str,
     graph_module: GraphModule,
     example_inputs: Sequence[Any],
 ) -> CompiledGraph | DynamicGraph | EagerGraph | FrozenGraph:
     """Compile one functional ATen graph for the sizes that it was traced with.
 
-    role: `forward`, `backward` or `inference`. captured: the graph as Dynamo gave it, for dump folders and traces.
-    Raises OptionError, UnsupportedOp, UnsupportedInput and CompilationFailed.
+    role: `forward`, `backward` or `inference`. saved: shared by the graphs of one graph of Dynamo's. captured: the
+    graph as Dynamo gave it, for dump folders and traces. Raises OptionError, UnsupportedOp, UnsupportedInput and
+    CompilationFailed.
     """
     session().statistics.count("graphs", role)
     graph = prepare_graph(role, graph_module, next_name(role), frame, captured)
     if options.freeze:
         return FrozenGraph(graph, options)
-    return compile_for_inputs(graph, example_inputs, options)
+    return compile_for_inputs(graph, example_inputs, options, saved)

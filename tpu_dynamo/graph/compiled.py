@@ -15,11 +15,15 @@ from .._torch_compat import unset_fake_temporarily
 from ..artifacts import record_unsupported
 from ..options import Options
 from ..session import session
+from .bucketed import Padding, SavedValues
 from .prepare import BoxedCallable, PreparedGraph
 from .specialise import specialise
 from .torch_entry import GraphRecord
 
 log = logging.getLogger("tpu_dynamo")
+
+# How many sets of sizes a graph finds at once; what it compiled for others is kept by the pool of executables.
+_SIZES_KNOWN = 4096
 
 
 class EagerGraph:
@@ -58,18 +62,19 @@ class CompiledGraph:
 
 
 class DynamicGraph:
-    """A graph with symbolic sizes: one executable for each set of sizes that it meets.
+    """A graph with symbolic sizes: one executable for each set of sizes that it meets, or for each bucket of them.
 
     Each new set is compiled when it comes, from the same FX graph, so that Dynamo does not trace again.
     """
 
-    def __init__(self, graph: PreparedGraph, options: Options):
+    def __init__(self, graph: PreparedGraph, options: Options, saved: SavedValues | None = None):
         self._boxed_call = True
         self._graph = graph
         self._options = options
         self._sources = graph.size_sources
         self._lock = threading.Lock()
         self._by_sizes: dict[tuple[int | float, ...], BoxedCallable] = {}
+        self._padding = Padding(graph, options, saved or SavedValues(), self._direct) if options.buckets else None
 
     def __call__(self, inputs: list[Any]) -> list[Any]:
         """Run on the graph's inputs; empties the list."""
@@ -83,23 +88,39 @@ class DynamicGraph:
         with self._lock:
             found = self._by_sizes.get(sizes)
             if found is None:
-                symbols = [source.symbol for source in self._sources]
-                made = compile_sizes(self._graph, dict(zip(symbols, sizes, strict=True)), self._options)
-                found = self._by_sizes[sizes] = made.direct if isinstance(made, CompiledGraph) else made
+                if len(self._by_sizes) >= _SIZES_KNOWN:
+                    del self._by_sizes[next(iter(self._by_sizes))]
+                found = self._by_sizes[sizes] = self._make(sizes)
         return found
+
+    def _make(self, sizes: tuple[int | float, ...]) -> BoxedCallable:
+        lengths: Any = {source.symbol: size for source, size in zip(self._sources, sizes, strict=True)}
+        if self._padding is None:
+            return self._direct(self._graph, lengths)
+        # AOTAutograd calls compilers with its fake tensors switched on; lengths and padding are real.
+        with unset_fake_temporarily():
+            padded = self._padding.run_at(lengths)
+        return padded or self._padding.unpadded(self._direct(self._graph, lengths), lengths)
+
+    def _direct(self, graph: PreparedGraph, sizes: Any = None) -> BoxedCallable:
+        made = compile_sizes(graph, sizes or {}, self._options)
+        return made.direct if isinstance(made, CompiledGraph) else made
 
 
 def compile_for_inputs(
-    graph: PreparedGraph, inputs: Sequence[Any], options: Options
+    graph: PreparedGraph, inputs: Sequence[Any], options: Options, saved: SavedValues | None = None
 ) -> CompiledGraph | DynamicGraph | EagerGraph:
-    """Compile a graph for the sizes of its inputs, fake ones too. Raises what `specialise` raises."""
+    """Compile a graph for the sizes of its inputs, fake ones too. Raises what `specialise` raises.
+
+    saved: what the forward and the backward graph tell each other of padded values.
+    """
     try:
         sizes = graph.sizes(inputs)
     except UnsupportedOp as unsupported:
         return fall_back(graph, options, unsupported)
     if not sizes:
         return compile_sizes(graph, sizes, options)
-    dynamic = DynamicGraph(graph, options)
+    dynamic = DynamicGraph(graph, options, saved)
     dynamic.compile(tuple(sizes.values()))
     return dynamic
 

@@ -72,7 +72,14 @@ def load_program(
     span = graph.span if isinstance(graph, PreparedGraph) else ()
     with explaining_xla(client.platform, program, artifacts):
         loaded = session().load(
-            client, program, options.max_executables, cache, artifacts.name, options.xla_flags, span
+            client,
+            program,
+            options.max_executables,
+            cache,
+            artifacts.name,
+            options.xla_flags,
+            span,
+            options.forbid_compile,
         )
     times = {"lowering": lowering_seconds, "xla": time.perf_counter() - started}
     record_event("stages", lambda: {"graph": artifacts.name, "seconds": times})

@@ -67,7 +67,8 @@ def sign_graph(graph: PreparedGraph, sizes: Sizes, target: Target, options: Opti
 def lower_and_count(
     graph: PreparedGraph, sizes: Sizes, target: Target, options: Options, artifacts: Artifacts
 ) -> Program:
-    """Lower a graph, and count it in `tpu_dynamo.stats()`. Raises what `lower_graph` raises."""
+    """Lower a graph, and count it in `tpu_dynamo.stats()`. Raises CompileForbidden, and what `lower_graph` raises."""
+    session().require_allowed(graph.described, artifacts.name, options.forbid_compile)
     program = lower_graph(graph, sizes, target.platform, artifacts, target.fast_memory, options.attention)
     session().statistics.count("lowerings")
     return program

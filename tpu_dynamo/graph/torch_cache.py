@@ -18,6 +18,7 @@ from ..cache.signature import Frame, conditions
 from ..errors import CompilationFailed
 from ..options import Options
 from ..session import session
+from .bucketed import SavedValues
 from .compile import compile_graph
 from .compiled import CompiledGraph, DynamicGraph
 from .lowering import Target
@@ -50,6 +51,7 @@ def compile_entry(
     options: Options,
     captured: Mapping[str, Callable[[], str]],
     frame: Frame,
+    saved: SavedValues,
     role: str,
     graph_module: GraphModule,
     example_inputs: Sequence[Any],
@@ -59,7 +61,7 @@ def compile_entry(
     A backward graph is compiled before anybody calls it; if it cannot be, that is an error when it is called.
     """
     try:
-        graph = compile_graph(options, captured, frame, role, graph_module, example_inputs)
+        graph = compile_graph(options, captured, frame, saved, role, graph_module, example_inputs)
     except (UnsupportedOp, CompilationFailed) as error:
         if role != "backward":
             raise

@@ -1,0 +1,1 @@
+"""Rules of operators on padded tensors: the modules enter them into `RULES`."""
