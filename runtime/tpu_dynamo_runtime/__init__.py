@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .pjrt import in_job as in_job
     from .pjrt import join_job as join_job
     from .pjrt import leave_job as leave_job
+    from .pjrt import release_dropped as release_dropped
     from .pjrt import reset_clients as reset_clients
     from .pjrt import tpu_chips as tpu_chips
     from .pjrt import unknown_targets as unknown_targets
@@ -97,6 +98,7 @@ _PLACES = {
         "in_job",
         "join_job",
         "leave_job",
+        "release_dropped",
         "reset_clients",
         "tpu_chips",
         "unknown_targets",

@@ -23,7 +23,7 @@ from jaxlib import (
     xla_client,
 )
 
-from ._torch_compat import tensor_to_dlpack
+from ._torch_compat import tensor_from_dlpack, tensor_to_dlpack
 from .chips import fast_memory_of
 from .compilation import Compilation, memory_of
 from .environment import Environment, compile_environment
@@ -43,6 +43,9 @@ XlaRuntimeError = _jax.JaxRuntimeError
 # What jaxlib makes remembers the Python code on the stack, and so keeps alive what compiled code keeps alive: itself,
 # if a compiled function holds it, by way of C++ where no garbage collector looks. Within a scope it remembers less.
 Unremembered = _jax.TracebackScope
+
+# Lets go of buffers whose DLPack tensors are gone; jaxlib itself does so at some of its calls. It takes 0.3 us.
+release_dropped = _jax.collect_garbage
 
 # From a buffer of the CPU client and None, for streams, to a capsule, of which `tensor_from_dlpack` makes a tensor that
 # owns the buffer.
@@ -221,6 +224,13 @@ class Client:
         """Make a buffer of the CPU client from a dense row-major CPU tensor, without a copy where it is aligned."""
         with Unremembered():
             return _jax.dlpack_managed_tensor_to_buffer(tensor_to_dlpack(tensor), self.device, None)
+
+    def memory_of(self, buffer: Buffer) -> torch.Tensor:
+        """Return a CPU tensor over the memory of a buffer of the CPU client, which is not to be written to.
+
+        The tensor holds the buffer; so does jaxlib when the tensor is gone, until `release_dropped`.
+        """
+        return tensor_from_dlpack(to_dlpack(buffer, None))
 
     def put_copied(self, array: np.ndarray[Any, Any]) -> Buffer:
         """Copy a host array to the device; the array may change as soon as this returns."""

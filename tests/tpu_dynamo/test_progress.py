@@ -62,6 +62,34 @@ def test_of_several_at_once_one_has_the_line(at_once, capfd):
     assert "second" not in shown
 
 
+def test_many_eager_operators_are_one_line_that_counts_them(at_once, capfd):
+    x = torch.ones(3, device="tpu")
+    for length in (41, 42, 43):
+        x.expand(length, 3).sin()
+    progress.operators.end()
+    shown = capfd.readouterr().err
+    assert shown.startswith("\rtpu_dynamo: compiling eager operators: 1 so far ...\rtpu_dynamo: ")
+    assert "operators: 3 so far ... done in " in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_line_of_operators_ends_by_itself_and_before_that_of_a_graph(at_once, capfd, monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(progress, "_PAUSE", 0.01)
+    burst = progress.Burst()
+    monkeypatch.setattr(burst, "end", lambda: (progress.Burst.end(burst), ended.set()))
+    with burst.compiling():
+        pass
+    assert ended.wait(60)
+    monkeypatch.setattr(progress, "_PAUSE", 1000.0)
+    with progress.operators.compiling():
+        pass
+    torch.compile(double_and_add, backend="tpu")(torch.ones(4))
+    first, second, third = capfd.readouterr().err.rstrip().split("\n")
+    assert "operators: 1 so far ... done in " in first
+    assert " done in " in second and "graph of double_and_add" in third
+
+
 @pytest.mark.parametrize(
     ("asked", "wanted"), [("on", True), ("1", True), ("off", False), ("", False), ("maybe", False)]
 )

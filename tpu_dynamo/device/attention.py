@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from .host_memory import reachable
+
+# Keys for which attention to more keys than queries is compiled: a multiple of this.
+_BLOCK = 64
 
 _FORWARD = (
     "attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, bool is_causal=False, "
@@ -73,13 +79,57 @@ def _attention(
     return torch.ops.tpu_dynamo.attention(query, key, value, attn_mask, is_causal, scale)[0]
 
 
-def register_attention(definition: torch.library.Library) -> list[torch.library.Library]:
-    """Define the operators in `definition`, and make attention on the device the first of them."""
+def _in_blocks(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return keys, values and a mask of a multiple of 64 keys, of which the added ones are not seen.
+
+    They add zeros to the sums. key: [batch, heads, keys, features]. attn_mask: boolean or added to the scores.
+    """
+    keys = key.shape[-2]
+    added = -keys % _BLOCK
+    if attn_mask is None:
+        attn_mask = torch.ones(query.shape[-2], keys, dtype=torch.bool, device=query.device)
+    mask = attn_mask.expand(*attn_mask.shape[:-1], keys)
+    unseen = False if mask.dtype == torch.bool else float("-inf")
+    padded = [torch.constant_pad_nd(each, [0, 0, 0, added]) for each in (key, value)]
+    return padded[0], padded[1], torch.constant_pad_nd(mask, [0, added], unseen)
+
+
+def _eager_attention(eager: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the kernel of the forward operator: a cache that grows by a token compiles one program for 64 tokens.
+
+    On a device with memory of its own each padding would be a program itself, so there every length is one.
+    """
+    operator = torch.ops.tpu_dynamo.attention.default
+
+    def attention(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        is_causal: bool = False,
+        scale: float | None = None,
+    ) -> Any:
+        grows = not is_causal and query.shape[-2] < key.shape[-2] and key.shape[-2] % _BLOCK
+        if grows and reachable():
+            key, value, attn_mask = _in_blocks(query, key, value, attn_mask)
+        return eager(operator, query, key, value, attn_mask, is_causal, scale)
+
+    return attention
+
+
+def register_attention(definition: torch.library.Library, eager: Callable[..., Any]) -> list[torch.library.Library]:
+    """Define the operators in `definition`, and make attention on the device the first of them.
+
+    eager: the boxed kernel of eager operators, by which the forward operator runs.
+    """
     definition.define(_FORWARD)
     definition.define(_BACKWARD)
     torch.library.register_fake("tpu_dynamo::attention", _fake, lib=definition)
     torch.library.register_fake("tpu_dynamo::attention_backward", _fake_backward, lib=definition)
     torch.library.register_autograd("tpu_dynamo::attention", _backward, setup_context=_save_inputs, lib=definition)
+    definition.impl("attention", torch.compiler.disable(_eager_attention(eager)), "PrivateUse1")
     libraries = []
     for key in ("AutogradPrivateUse1", "PrivateUse1"):
         ours = torch.library.Library("aten", "IMPL", key)

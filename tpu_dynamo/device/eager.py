@@ -14,12 +14,14 @@ from tpu_dynamo_lowering import Literal, TensorSpec, UnsupportedOp
 from tpu_dynamo_runtime import Buffer
 
 from ..session import session
-from ._torch_compat import DATA_DEPENDENT, NAME, OpOverload, pytree, reset_tensor
-from .cells import Cell, set_cell, strides_of, wrap
+from ._torch_compat import DATA_DEPENDENT, NAME, OpOverload, pytree
+from .cells import strides_of, wrap
+from .exact import ExactOperators
 from .generator import check_draw, draw_keys
+from .host_memory import reachable
 from .operator_programs import DeviceProgram, compile_program
 from .schemas import Arguments, Schema, functional, schema_of
-from .tensor_memory import order_of, put_host, read, to_host, write
+from .tensor_memory import assign, order_of, put_host, read, to_host
 
 log = logging.getLogger("tpu_dynamo.device")
 
@@ -43,7 +45,8 @@ class Eager:
     """The boxed kernel of every operator that has no kernel of its own on the device."""
 
     def __init__(self) -> None:
-        self._plans: dict[Any, _Plan] = {}
+        self._plans: dict[Any, _Plan | str] = {}  # or why such calls run on the CPU
+        self._exact = ExactOperators()
         self._logged: set[str] = set()  # operators that ran on the CPU and were logged
 
     def __call__(self, operator: OpOverload, *args: Any, **kwargs: Any) -> Any:
@@ -55,21 +58,27 @@ class Eager:
         schema = schema_of(operator)
         arguments = Arguments(schema, args, kwargs)
         _check_devices(operator, arguments)
+        if reachable() and self._exact.has(operator, arguments):
+            results = self._exact.run(operator, schema, arguments)
+            if results is not NotImplemented:
+                return results
         kinds = tuple((tuple(t.shape), t.stride(), t.dtype) for t in arguments.tensors)
         kinds += tuple(t.dtype for t in arguments.written)
         key = operator, arguments.key, kinds, torch.get_float32_matmul_precision(), torch.get_default_dtype()
         plan = self._plans.get(key)
         if plan is None:
             check_draw(operator, arguments.named)
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
             try:
                 plan = _compile(operator, schema, arguments)
             except UnsupportedOp as unsupported:
-                return self._on_host(operator, schema, args, kwargs, unsupported.problems[0].why)
+                plan = unsupported.problems[0].why
             except DATA_DEPENDENT:
-                return self._on_host(operator, schema, args, kwargs, "its result depends on values")
-            if len(self._plans) >= _MAX_PLANS:
-                self._plans.clear()
+                plan = "its result depends on values"
             self._plans[key] = plan
+        if isinstance(plan, str):
+            return self._on_host(operator, schema, args, kwargs, plan)
         return _run(plan, schema, arguments)
 
     def _on_host(self, operator: OpOverload, schema: Schema, args: Any, kwargs: Any, why: str) -> Any:
@@ -154,22 +163,8 @@ def _run(plan: _Plan, schema: Schema, arguments: Arguments) -> Any:
             grows = math.prod(one[1].shape) > tensor.numel()
             if grows and schema.outs and any(tensor is operand for operand in tensors):
                 raise RuntimeError(_other_shape(tensor, one[1].shape))
-            _assign(tensor, *one)
+            assign(tensor, *one)
     return schema.returns(arguments.named, pytree.tree_unflatten(fresh, plan.fresh))
-
-
-def _assign(tensor: torch.Tensor, buffer: Buffer, spec: TensorSpec) -> None:
-    if tuple(tensor.shape) != spec.shape:  # an `out` of another size
-        physical, offset = spec.physical_shape, int(tensor.storage_offset())
-        strides = strides_of(physical, spec.order)
-        if offset == 0 and tensor.untyped_storage().nbytes() < math.prod(physical) * spec.dtype.itemsize:
-            reset_tensor(tensor, tensor.untyped_storage(), 0, spec.shape, strides)
-            set_cell(tensor, Cell(buffer, physical, spec.dtype))
-            return
-        # It may be a part of another tensor, as the half of torch.fft.fftfreq's result that is not there yet.
-        tensor.resize_(spec.shape)
-        reset_tensor(tensor, tensor.untyped_storage(), offset, spec.shape, strides)
-    write(tensor, buffer, spec.order)
 
 
 def _on_host(operator: OpOverload, schema: Schema, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -188,7 +183,7 @@ def _on_host(operator: OpOverload, schema: Schema, args: Sequence[Any], kwargs: 
     results = operator(*on_host[0], **on_host[1])
     given = Arguments(schema, args, kwargs)
     for tensor in given.written:
-        _assign(tensor, *_uploaded(hosts[id(tensor)][1]))
+        assign(tensor, *_uploaded(hosts[id(tensor)][1]))
     returned = {id(copy): tensor for tensor, copy in hosts.values()}
 
     def device(tensor: torch.Tensor) -> torch.Tensor:

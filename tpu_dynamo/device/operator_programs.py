@@ -16,6 +16,7 @@ from tpu_dynamo_runtime import Buffer, Client, Copying, Launch, PooledProgram, R
 from ..cache.settings import cache_settings
 from ..cache.signature import Frame, signature
 from ..options import Options
+from ..progress import operators
 from ..session import session
 from .fresh_thread import in_fresh_thread
 
@@ -78,7 +79,8 @@ def compile_program(
     that does. Raises UnsupportedOp for what has no lowering, what `function` raises, and what `Session.load_operator`
     does.
     """
-    return in_fresh_thread(lambda: _compile(function, specs, span, place))
+    with operators.compiling():
+        return in_fresh_thread(lambda: _compile(function, specs, span, place))
 
 
 def _compile(function: Callable[..., Any], specs: Sequence[Spec], span: Span, place: str) -> DeviceProgram:

@@ -91,7 +91,7 @@ def register() -> None:
         definition = torch.library.Library("tpu_dynamo", "DEF")
         register_barriers(definition)
         collectives = register_distributed(definition)
-        operators = register_grouped_mm(definition) + register_attention(definition)
+        operators = register_grouped_mm(definition) + register_attention(definition, eager)
         take_flex_attention()
         operators += register_autocast() + register_recurrent() + register_sparse()
         _libraries.extend((all_operators, own, definition, *collectives, *operators))
