@@ -1,4 +1,4 @@
-"""What is raised where the device's memory is full: PyTorch's own error for that, which training loops look for."""
+"""PyTorch's own error for memory that is full, which training loops look for, raised for a device."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Launch:
         return buffers
 
     def _look_for_the_cause(self, error: Exception) -> None:
-        """Raise RankLost for an execution that failed because another rank ended, DeviceOutOfMemory for one without room.
+        """Raise DeviceOutOfMemory for an execution that had no room, RankLost for one whose other rank ended.
 
         Errors that say what is wrong with the program itself have no such cause, and asking waits for all ranks.
         """
