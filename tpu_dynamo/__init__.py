@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tpu_dynamo_lowering import UnsupportedOp as UnsupportedOp
     from tpu_dynamo_runtime import CompileOnlyTarget as CompileOnlyTarget
     from tpu_dynamo_runtime import Cost as Cost
+    from tpu_dynamo_runtime import DeviceOutOfMemory as DeviceOutOfMemory
     from tpu_dynamo_runtime import DoesNotFit as DoesNotFit
     from tpu_dynamo_runtime import LineCost as LineCost
     from tpu_dynamo_runtime import PlatformUnavailable as PlatformUnavailable
@@ -70,6 +71,7 @@ _PLACES = {
     "tpu_dynamo_runtime": (
         "CompileOnlyTarget",
         "Cost",
+        "DeviceOutOfMemory",
         "DoesNotFit",
         "LineCost",
         "PlatformUnavailable",

@@ -289,8 +289,9 @@ def element_type(value: Any) -> str:
 
 def set_precision(operation: Any, precision: str) -> None:
     """Give a contraction the StableHLO precision `DEFAULT`, `HIGH` or `HIGHEST` for both operands."""
+    dialect = operation.operation.name.partition(".")[0]
     with operation.context:
-        attribute = stablehlo.PrecisionAttr.get(precision)
+        attribute = ir.Attribute.parse(f"#{dialect}<precision {precision}>")
         operation.attributes["precision_config"] = ir.ArrayAttr.get([attribute, attribute])
 
 

@@ -19,7 +19,9 @@ _ACCEPTED = {"builtin", "func", "stablehlo", "chlo"}
 _NO_RULE = re.compile(r"MLIR translation rule for primitive '(\w+)' not found for platform (\w+)")
 # The target of kernels that were written in Pallas.
 _MOSAIC = "tpu_custom_call"
-_CONTRACTIONS = {"stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution"}
+_CONTRACTIONS = {"stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution", "chlo.ragged_dot"}
+# Complex products are made of products of their parts.
+_FLOAT32 = {"f32", "complex<f32>"}
 _CONSTANTS = {"arith.constant", "chlo.constant"}
 # torch.get_float32_matmul_precision() in StableHLO's words: on TPU the default is one bfloat16 pass.
 _PRECISION = {"highest": "HIGHEST", "high": "HIGH", "medium": "DEFAULT"}
@@ -133,7 +135,7 @@ def _finish(module: Any, precision: str) -> None:
             jax_compat.replace_dynamic_broadcast(operation)
         elif name.startswith("chlo.broadcast_"):
             jax_compat.replace_broadcasting(operation)
-        elif name in _CONTRACTIONS and jax_compat.element_type(operation.operands[0]) == "f32":
+        elif name in _CONTRACTIONS and jax_compat.element_type(operation.operands[0]) in _FLOAT32:
             # A kernel that asks for the highest precision computes something that the user's choice is not about.
             if not jax_compat.has_highest_precision(operation):
                 jax_compat.set_precision(operation, precision)

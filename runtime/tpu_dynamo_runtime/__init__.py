@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .environment import flags as flags
     from .executable import Executable as Executable
     from .executable import ProgramInterface as ProgramInterface
+    from .full_memory import DeviceOutOfMemory as DeviceOutOfMemory
     from .interconnect import Interconnect as Interconnect
     from .job import Job as Job
     from .job import JobError as JobError
@@ -84,6 +85,7 @@ _PLACES = {
     ".counting": ("count", "form_to_count"),
     ".environment": ("Environment", "flags"),
     ".executable": ("Executable", "ProgramInterface"),
+    ".full_memory": ("DeviceOutOfMemory",),
     ".interconnect": ("Interconnect",),
     ".job": ("Job", "JobError", "RankLost", "Span", "tpu_variables"),
     ".launch": ("Launch", "Result"),

@@ -61,17 +61,18 @@ class Launch:
             with Unremembered():
                 buffers = self._consume(executable.execute_sharded(operands))
         except XlaRuntimeError as error:
-            self._look_for_the_dead(error)
+            self._look_for_the_cause(error)
             raise
         self._traffic.executions += 1
         self._program.last_use = self._traffic.executions
         return buffers
 
-    def _look_for_the_dead(self, error: Exception) -> None:
-        """Raise RankLost for an execution that failed because another rank ended.
+    def _look_for_the_cause(self, error: Exception) -> None:
+        """Raise DeviceOutOfMemory for an execution that had no room, RankLost for one whose other rank ended.
 
         Errors that say what is wrong with the program itself have no such cause, and asking waits for all ranks.
         """
+        self._program.client.raise_if_memory_is_full(error)
         span = self._program.span
         own = str(error).startswith(_OF_THE_PROGRAM)
         if not own and len(span) > 1 and (dead := dead_ranks(span)):
@@ -86,7 +87,7 @@ class Launch:
                 # instructions.
                 buffers.extend(chain.from_iterable(map(self._consume, map(executable.execute_sharded, (operands,)))))
         except XlaRuntimeError as error:
-            self._look_for_the_dead(error)
+            self._look_for_the_cause(error)
             raise
         self._traffic.executions += 1
         self._program.last_use = self._traffic.executions

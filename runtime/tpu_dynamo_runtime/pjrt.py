@@ -27,6 +27,7 @@ from ._torch_compat import tensor_from_dlpack, tensor_to_dlpack
 from .chips import fast_memory_of
 from .compilation import Compilation, memory_of
 from .environment import Environment, compile_environment
+from .full_memory import full_memory
 from .job import Job, JobError, Span, tpu_variables
 from .targets import PlatformUnavailable, resolve
 from .xla_flags import XlaFlags, refusal_of_flag
@@ -208,9 +209,16 @@ class Client:
         return executable.get_hlo_text()
 
     def synchronise(self) -> None:
-        """Wait until every execution has ended, that is, until every live buffer has its values."""
-        for buffer in self._client.live_buffers():
-            buffer.block_until_ready()
+        """Wait until every execution has ended, that is, until every live buffer has its values.
+
+        Raises DeviceOutOfMemory for one that had no room, and XlaRuntimeError for one that failed otherwise.
+        """
+        try:
+            for buffer in self._client.live_buffers():
+                buffer.block_until_ready()
+        except XlaRuntimeError as error:
+            self.raise_if_memory_is_full(error)
+            raise
 
     def live_bytes(self) -> int:
         """Count the bytes of the buffers that are alive."""
@@ -219,6 +227,12 @@ class Client:
     def memory_stats(self) -> dict[str, int]:
         """Return PJRT's statistics of the device's memory, such as `bytes_in_use`; empty where it keeps none."""
         return dict(self.device.memory_stats() or {})
+
+    def raise_if_memory_is_full(self, error: Exception) -> None:
+        """Raise DeviceOutOfMemory where an error of PJRT's says that there was no room for a buffer."""
+        full = full_memory(str(error), self.memory_stats(), self.live_bytes)
+        if full is not None:
+            raise full from error
 
     def put_shared(self, tensor: torch.Tensor) -> Buffer:
         """Make a buffer of the CPU client from a dense row-major CPU tensor, without a copy where it is aligned."""
@@ -233,24 +247,35 @@ class Client:
         return tensor_from_dlpack(to_dlpack(buffer, None))
 
     def put_copied(self, array: np.ndarray[Any, Any]) -> Buffer:
-        """Copy a host array to the device; the array may change as soon as this returns."""
+        """Copy a host array to the device; the array may change as soon as this returns. Raises DeviceOutOfMemory."""
         aval = jax.core.ShapedArray(array.shape, array.dtype)
-        with Unremembered():
-            return _jax.batched_device_put(
-                aval,
-                self._sharding,
-                [array],
-                [self.device],
-                force_copy=True,
-                host_buffer_semantics=_jax.HostBufferSemantics.IMMUTABLE_ONLY_DURING_CALL,
-                enable_x64=True,
-            )
+        try:
+            with Unremembered():
+                return _jax.batched_device_put(
+                    aval,
+                    self._sharding,
+                    [array],
+                    [self.device],
+                    force_copy=True,
+                    host_buffer_semantics=_jax.HostBufferSemantics.IMMUTABLE_ONLY_DURING_CALL,
+                    enable_x64=True,
+                )
+        except XlaRuntimeError as error:
+            self.raise_if_memory_is_full(error)
+            raise
 
     def take_copied(self, buffers: Sequence[Buffer]) -> list[np.ndarray[Any, Any]]:
-        """Copy buffers to host memory; waits for the executions that make them."""
-        for buffer in buffers:
-            buffer.copy_to_host_async()
-        return [np.array(buffer) for buffer in buffers]
+        """Copy buffers to host memory; waits for the executions that make them.
+
+        Raises what went wrong in these executions: DeviceOutOfMemory for one that had no room, else XlaRuntimeError.
+        """
+        try:
+            for buffer in buffers:
+                buffer.copy_to_host_async()
+            return [np.array(buffer) for buffer in buffers]
+        except XlaRuntimeError as error:
+            self.raise_if_memory_is_full(error)
+            raise
 
 
 _joined: list[tuple[Job, Any, Any]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import logging
+import os
 
 from .topologies import TOPOLOGIES, find_topology
 
@@ -12,6 +13,9 @@ log = logging.getLogger("tpu_dynamo.runtime")
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 TARGETS = ("auto", *PLATFORMS)
+
+# The environment variable that says what `auto` is.
+VARIABLE = "TPU_DYNAMO_TARGET"
 
 _INSTALL = {
     "tpu": 'install the TPU plugin with: pip install "tpu-dynamo[tpu]"',
@@ -92,9 +96,12 @@ def _found(module: str) -> bool:
 def resolve(target: str, tpu_chips: int) -> str:
     """Return the platform that `target` means where `tpu_chips` chips are attached.
 
-    `auto` is a TPU when there is one that its plugin can drive, else the CPU client. Raises UnknownTarget, and
-    PlatformUnavailable when a plugin is missing or no TPU is attached, and CompileOnlyTarget for a topology.
+    `auto` is what TPU_DYNAMO_TARGET says; without it a TPU when there is one that its plugin can drive, else the CPU
+    client. Raises UnknownTarget, and PlatformUnavailable when a plugin is missing or no TPU is attached, and
+    CompileOnlyTarget for a topology.
     """
+    if target == "auto":
+        target = os.environ.get(VARIABLE, "").strip() or target
     if target not in TARGETS:
         raise CompileOnlyTarget(target) if find_topology(target) is not None else UnknownTarget(target)
     if target == "auto":

@@ -31,6 +31,7 @@ RAISED = [
     tpu_dynamo.UnknownTarget("there"),
     tpu_dynamo.PlatformUnavailable("tpu", "why", "hint"),
     tpu_dynamo.DeviceNameTaken("other"),
+    tpu_dynamo.DeviceOutOfMemory("RESOURCE_EXHAUSTED: why", 2**30, 2**34),
 ]
 
 

@@ -96,6 +96,21 @@ def test_float32_contractions_have_the_precision_that_was_asked_for(setting, pre
     assert asked == [(precision, precision)] * 2
 
 
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_complex_and_grouped_contractions_have_it_too(platform):
+    def model(z, rows, matrices, ends):
+        product = torch.ops.tpu_dynamo.grouped_mm
+        by_rows = product(rows, matrices, ends)
+        return z @ z, by_rows, product(rows.t(), by_rows, ends)
+
+    ends = torch.tensor([2, 2, 6], dtype=torch.int32)
+    graph = traced(model, torch.randn(2, 2, dtype=torch.complex64), torch.randn(6, 8), torch.randn(3, 8, 4), ends)
+    text = lower(graph, {}, platform=platform).text()
+    asked = re.findall(r"(?:dot_general|ragged_dot\").*?precision(?:_config)? = \[(.*?)\]", text)
+    assert len(asked) == 3
+    assert all(words.count("HIGHEST") == 2 for words in asked)
+
+
 def test_half_precision_contractions_have_no_precision_of_their_own():
     text = lowered(lambda x: x @ x, torch.randn(3, 3, dtype=torch.bfloat16)).text()
     assert "HIGHEST" not in text

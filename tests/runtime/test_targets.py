@@ -36,6 +36,17 @@ def test_the_cpu_is_always_there(plugins):
     assert resolve("cpu", tpu_chips=0) == "cpu"
 
 
+def test_the_environment_says_what_auto_is(plugins, monkeypatch):
+    plugins("tpu", "cuda")
+    for named, meant in [("cuda", "cuda"), (" cpu ", "cpu"), ("auto", "tpu"), ("", "tpu")]:
+        monkeypatch.setenv("TPU_DYNAMO_TARGET", named)
+        assert resolve("auto", tpu_chips=4) == meant
+        assert resolve("tpu", tpu_chips=4) == "tpu"
+    monkeypatch.setenv("TPU_DYNAMO_TARGET", "gpu")
+    with pytest.raises(UnknownTarget, match="unknown target 'gpu'"):
+        resolve("auto", tpu_chips=4)
+
+
 @pytest.mark.parametrize("target", ["cpuu", "", "v9:2x2", "CPU"])
 def test_an_unknown_target_lists_the_known_ones(target):
     with pytest.raises(UnknownTarget, match="Known targets: auto, cpu, cuda, tpu"):

@@ -12,6 +12,8 @@ from .operator_programs import device_client, in_use
 _peaks_at_reset: dict[str, int] = {}
 
 _ALLOCATED, _RESERVED = "peak_bytes_in_use", "peak_pool_bytes"
+# Under which of these names a platform reports what it holds; a GPU's `bytes_reserved` is always 0.
+_HELD = ("pool_bytes", "bytes_reserved")
 
 
 def memory_allocated(device: Any = None) -> int:
@@ -21,7 +23,8 @@ def memory_allocated(device: Any = None) -> int:
 
 def memory_reserved(device: Any = None) -> int:
     """Return the bytes that the platform holds for buffers; those allocated, if PJRT does not report them."""
-    return int(memory_stats().get("bytes_reserved", memory_allocated()))
+    stats = memory_stats() if in_use() else {}
+    return max(memory_allocated(), *(int(stats.get(name, 0)) for name in _HELD))
 
 
 def memory_stats(device: Any = None) -> dict[str, int]:

@@ -35,6 +35,7 @@ _TITLES = {
     "TPU503": "An option is wrong",
     "TPU504": "The name of the device is taken",
     "TPU505": "The target is compile-only",
+    "TPU506": "The memory of the device is full",
     "TPU601": "Ranks are to run different programs together",
     "TPU602": "A rank does not come to a program of several ranks",
     "TPU603": "A rank died",

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 from tpu_dynamo.formatting import parse_bytes
+from tpu_dynamo_runtime import TARGETS
 
 from .check import Check
 
@@ -18,11 +19,13 @@ _OURS = {
     "TPU_DYNAMO_CACHE_MAX_BYTES": None,
     "TPU_DYNAMO_CACHE_REMOTE": None,
     "TPU_DYNAMO_PROGRESS": ("", "0", "1", "on", "off", "true", "false"),
+    "TPU_DYNAMO_TARGET": ("", *TARGETS),
 }
 # What a value that means nothing does, and the values that mean something.
 _MEANINGLESS = {
     "TPU_DYNAMO_CACHE": ("the cache is off", "on, off or read_only"),
     "TPU_DYNAMO_PROGRESS": ("as if it was not set", "on or off"),
+    "TPU_DYNAMO_TARGET": ("what asks for the target auto is refused", ", ".join(TARGETS)),
 }
 # Switches that make torch.compile do nothing.
 _OFF = ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")

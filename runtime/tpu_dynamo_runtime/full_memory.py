@@ -1,0 +1,40 @@
+"""PyTorch's own error for memory that is full, which training loops look for, raised for a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from .targets import page_of
+
+
+class DeviceOutOfMemory(torch.OutOfMemoryError):
+    """There is no room for a buffer in the device's memory.
+
+    held: bytes in use. limit: the bytes that PJRT may use, None where it does not say.
+    """
+
+    code = "TPU506"
+
+    def __init__(self, why: str, held: int, limit: int | None):
+        self.held, self.limit = held, limit
+        of = "" if limit is None else f" of {limit / 2**30:.2f} GiB"
+        super().__init__(
+            f"the device is out of memory. {held / 2**30:.2f} GiB{of} are in use; PJRT says:\n"
+            f"    {why}\n"
+            "  try: tpu_dynamo.memory(), which says what holds it; a smaller batch, bfloat16, or\n"
+            f"  torch.utils.checkpoint{page_of(self.code)}"
+        )
+
+
+def full_memory(message: str, stats: Mapping[str, int], live: Callable[[], int]) -> DeviceOutOfMemory | None:
+    """Return what to raise for an error of PJRT's that says that memory is full; None for every other error.
+
+    stats: PJRT's statistics of the memory. live: counts the bytes in live buffers, for a platform without statistics.
+    Buffers of executions that failed are among the live ones, so statistics know better.
+    """
+    if not message.startswith("RESOURCE_EXHAUSTED"):
+        return None
+    held = stats["bytes_in_use"] if "bytes_in_use" in stats else live()
+    return DeviceOutOfMemory(message.splitlines()[0], held, stats.get("bytes_limit"))
