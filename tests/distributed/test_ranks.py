@@ -100,6 +100,16 @@ def test_different_programs_are_an_error_on_all_ranks_that_shows_the_difference(
         assert "TPU601" in eager and "then [2.0, 2.0]" in eager
 
 
+def test_known_programs_in_another_order_are_an_error_on_all_ranks_with_both_lines():
+    script = (HERE / "fault_cases.py").read_text().splitlines()
+    lines = [i for i, line in enumerate(script, 1) if "dist.all_reduce(small)" in line or "# the other order" in line]
+    for rank, ended in enumerate(run_ranks(HERE / "fault_cases.py", 2, "order")):
+        assert ended.status == 0, f"rank {rank}: {ended.output}"
+        assert "TPU601" in ended.output and "in another order" in ended.output
+        assert all(f"fault_cases.py:{line}" in ended.output for line in lines)
+        assert "then 4.0" in ended.output
+
+
 @pytest.mark.slow
 def test_a_rank_that_ends_early_is_named():
     waiting, early = run_ranks(HERE / "fault_cases.py", 2, "ended")
