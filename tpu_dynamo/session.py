@@ -24,7 +24,7 @@ from tpu_dynamo_runtime.store import Store, open_store
 
 from .cache import portable
 from .cache.cache import Cache
-from .cache.executables import executable_key, telling
+from .cache.executables import Obtained, executable_key, shared
 from .cache.flagged import PlatformMaker, flagged
 from .cache.forbidden import CompileForbidden, ForbiddenMaker
 from .cache.misses import Miss
@@ -172,18 +172,19 @@ class Session:
 
     def _compile(self, maker: PlatformMaker, span: Span, stablehlo: bytes, digest: str) -> LoadedExecutable:
         others = together.others(span)
+
+        def make() -> tuple[Obtained, None]:
+            return Obtained(maker.compile(stablehlo), None, ()), None
+
         if others is not None:
-            key = executable_key(digest, maker.environment)
-            if (data := others.receive(key)) is not None:
-                self.statistics.count("cache_hits", "job")
-                return maker.deserialise(data)
-            with telling(others, key):
-                executable = maker.compile(stablehlo)
-            others.publish(key, maker.serialise(executable))
+            found, _ = shared(others, maker, executable_key(digest, maker.environment), make)
         else:
-            executable = maker.compile(stablehlo)
-        self.statistics.count("xla_compiles")
-        return executable
+            found, _ = make()
+        if found.level is None:
+            self.statistics.count("xla_compiles")
+        else:
+            self.statistics.count("cache_hits", found.level)
+        return found.executable
 
     def note(self, executable: HoldsConstants) -> None:
         """Remember a graph's executable, by a weak reference, as one that holds constants."""

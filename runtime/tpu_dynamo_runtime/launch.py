@@ -61,13 +61,13 @@ class Launch:
             with Unremembered():
                 buffers = self._consume(executable.execute_sharded(operands))
         except XlaRuntimeError as error:
-            self._look_for_the_cause(error)
+            self.explain(error)
             raise
         self._traffic.executions += 1
         self._program.last_use = self._traffic.executions
         return buffers
 
-    def _look_for_the_cause(self, error: Exception) -> None:
+    def explain(self, error: Exception) -> None:
         """Raise DeviceOutOfMemory for an execution that had no room, RankLost for one whose other rank ended.
 
         Errors that say what is wrong with the program itself have no such cause, and asking waits for all ranks.
@@ -87,7 +87,7 @@ class Launch:
                 # instructions.
                 buffers.extend(chain.from_iterable(map(self._consume, map(executable.execute_sharded, (operands,)))))
         except XlaRuntimeError as error:
-            self._look_for_the_cause(error)
+            self.explain(error)
             raise
         self._traffic.executions += 1
         self._program.last_use = self._traffic.executions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import signal
 import sys
@@ -85,8 +86,20 @@ def die_compiling():
     tpu_dynamo_runtime.Client.compile = compile_and_die
 
 
+def note_compiles():
+    """Print a line for each program that this rank compiles: its hash, and how many ranks it spans."""
+    compile_ = tpu_dynamo_runtime.Client.compile
+
+    def compile_and_note(self, stablehlo, flags=(), span=()):
+        print(f"COMPILED {hashlib.sha256(stablehlo).hexdigest()} {len(span)}")
+        return compile_(self, stablehlo, flags, span)
+
+    tpu_dynamo_runtime.Client.compile = compile_and_note
+
+
 def main():
     dist.init_process_group()
+    note_compiles()
     if os.environ.get("KILL_RANK_0") and dist.get_rank() == 0:
         die_compiling()
     size = dist.get_world_size()

@@ -39,6 +39,21 @@ def differ(rank):
     print("then", x.tolist())
 
 
+def order(rank):
+    """Programs that all ranks know, in another order on one of them: all get an error with both lines."""
+    small, large = torch.ones(3, device="tpu"), torch.ones(400, device="tpu")
+    for each in (small, large):
+        dist.all_reduce(each)
+    try:
+        if rank == 1:
+            dist.all_reduce(large)  # the other order
+        dist.all_reduce(small)
+    except ProgramsDiffer as error:
+        print(str(error))
+    dist.all_reduce(large)
+    print("then", large[0].item())
+
+
 def ended(rank):
     """A rank that ends without a collective that the others wait in."""
     if rank == 0:
@@ -63,7 +78,7 @@ def killed(rank):
 def main():
     dist.init_process_group(timeout=timedelta(seconds=60))
     rank = dist.get_rank()
-    {"differ": differ, "ended": ended, "killed": killed}[sys.argv[1]](rank)
+    {"differ": differ, "order": order, "ended": ended, "killed": killed}[sys.argv[1]](rank)
     assert tpu_dynamo.stats().executions >= 0
 
 

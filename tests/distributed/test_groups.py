@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch.fx import Graph, GraphModule
 
 from tpu_dynamo.distributed.groups import IrregularGroups, as_text, siblings, spanned
+from tpu_dynamo.distributed.imagined_job import imagined_job
+from tpu_dynamo.distributed.meshes import span_collectives
 
 
 @pytest.mark.parametrize(
@@ -43,3 +47,18 @@ def test_groups_are_written_by_positions_so_that_equal_programs_have_equal_texts
     rows = [(0, 1), (2, 3), (4, 5), (6, 7)]
     assert as_text(rows, (0, 1, 2, 3)) == as_text(rows, (4, 5, 6, 7)) == "0,1|2,3"
     assert as_text([(5, 4)], (4, 5)) == "1,0"
+
+
+@pytest.mark.parametrize("order", [["part", "whole"], ["whole", "part"], ["part"]])
+def test_groups_of_a_part_of_a_mesh_are_those_of_the_whole_beside_them(order):
+    with imagined_job({"dp": 2, "tp": 2}) as mesh:
+        graph = Graph()
+        for name in order:
+            graph.get_attr(name)
+        x = graph.placeholder("x")
+        for group in (mesh.get_group("tp"), mesh.get_group("dp")):
+            x = graph.call_function(torch.ops._c10d_functional.all_reduce.default, (x, "sum", group.group_name))
+        graph.output(x)
+        graph_module = GraphModule({"part": mesh["tp"], "whole": mesh}, graph)
+        assert span_collectives(graph_module) == (0, 1, 2, 3)
+    assert [node.args[2] for node in graph_module.graph.nodes if node.op == "call_function"] == ["0,1|2,3", "0,2|1,3"]

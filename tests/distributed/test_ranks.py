@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,23 +15,29 @@ from .ranks import all_passed, run_ranks
 HERE = Path(__file__).parent
 
 
-def compiles(output: str) -> int:
-    return int(output.split("RESULT ")[1].split()[0])
+def compiled(output: str) -> dict[str, int]:
+    """Return the hashes of the programs that a rank compiled, and how many ranks each spans."""
+    return {program: int(span) for program, span in re.findall(r"COMPILED (\w+) (\d+)", output)}
 
 
 def test_every_eager_collective_over_two_ranks():
     all_passed(run_ranks(HERE / "eager_cases.py", 2))
 
 
-def test_programs_of_several_ranks_are_compiled_by_the_first_of_them_and_once():
-    first = run_ranks(HERE / "compiled_cases.py", 2)
+@pytest.mark.parametrize(
+    "cache", [pytest.param("", id="a cache"), pytest.param("off", id="none", marks=pytest.mark.slow)]
+)
+def test_each_program_is_compiled_once_in_a_job_and_those_of_several_ranks_by_the_first(cache):
+    environment = {"TPU_DYNAMO_CACHE": cache} if cache else {}
+    first = run_ranks(HERE / "compiled_cases.py", 2, environment=environment)
     all_passed(first)
-    # None, but for what it began to wait for in vain while rank 0 was late.
-    assert 3 * compiles(first[1].output) < compiles(first[0].output)
-    assert "'job': " in first[1].output
-    again = run_ranks(HERE / "compiled_cases.py", 2)
-    all_passed(again)
-    assert [compiles(each.output) for each in again] == [0, 0]
+    lead, second = (compiled(each.output) for each in first)
+    assert not lead.keys() & second.keys()
+    assert any(lead.values()) and not any(second.values())
+    if not cache:
+        again = run_ranks(HERE / "compiled_cases.py", 2)
+        all_passed(again)
+        assert [compiled(each.output) for each in again] == [{}, {}]
 
 
 @pytest.mark.slow
@@ -91,6 +98,16 @@ def test_different_programs_are_an_error_on_all_ranks_that_shows_the_difference(
         assert compiled.count("fault_cases.py:26/aten") > 1  # the branch
         assert "tensor<5xf32>" in eager and "fault_cases.py:34" in eager
         assert "TPU601" in eager and "then [2.0, 2.0]" in eager
+
+
+def test_known_programs_in_another_order_are_an_error_on_all_ranks_with_both_lines():
+    script = (HERE / "fault_cases.py").read_text().splitlines()
+    lines = [i for i, line in enumerate(script, 1) if "dist.all_reduce(small)" in line or "# the other order" in line]
+    for rank, ended in enumerate(run_ranks(HERE / "fault_cases.py", 2, "order")):
+        assert ended.status == 0, f"rank {rank}: {ended.output}"
+        assert "TPU601" in ended.output and "in another order" in ended.output
+        assert all(f"fault_cases.py:{line}" in ended.output for line in lines)
+        assert "then 4.0" in ended.output
 
 
 @pytest.mark.slow

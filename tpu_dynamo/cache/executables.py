@@ -6,9 +6,9 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from tpu_dynamo_runtime import Environment
@@ -70,8 +70,8 @@ class Others(Protocol):
         """Return the executable of a key that another process made; None if it is this one's to make."""
         ...
 
-    def publish(self, key: str, executable: bytes) -> None:
-        """Give the others an executable that this process made or has."""
+    def publish(self, key: str, executable: bytes | None) -> None:
+        """Give the others an executable that this process made or has; None where it cannot be passed on."""
         ...
 
     def fail(self, key: str, why: str) -> None:
@@ -90,30 +90,37 @@ def obtain(store: Store, maker: Maker, stablehlo: bytes, digest: str, others: Ot
         if others is not None:
             others.publish(key, loaded.data)
         return Obtained(loaded.executable, "disk", ("disk",))
+    make = partial(_make, store, maker, key, stablehlo, digest)
     if others is None:
-        return _make(store, maker, key, stablehlo, digest)[0]
-    data = others.receive(key)
-    if data is not None:
-        executable = maker.deserialise(data)
-        if store.may_write() and store.get(KIND, key) is None:
-            _keep(store, maker, key, digest, data, 0.0)
-        return Obtained(executable, "job", ("disk", "job"))
-    with telling(others, key):
-        found, data = _make(store, maker, key, stablehlo, digest)
-        if data is None:  # nothing is kept where the store may not be written to
-            data = maker.serialise(found.executable)
-    others.publish(key, data)
+        return make()[0]
+    found, data = shared(others, maker, key, make)
+    if found.level == "job" and data is not None and store.may_write() and store.get(KIND, key) is None:
+        _keep(store, maker, key, digest, data, 0.0)
     return found
 
 
-@contextmanager
-def telling(others: Others, key: str) -> Iterator[None]:
-    """Tell the others of an error within the context, for which they would wait."""
+def shared(
+    others: Others, maker: Maker, key: str, make: Callable[[], tuple[Obtained, bytes | None]]
+) -> tuple[Obtained, bytes | None]:
+    """Return the executable that another process of the job made, and its bytes; else what `make` makes for all.
+
+    make: gives an executable, and its bytes where it has any. Raises what it raises, here and in the other processes.
+    """
+    data = others.receive(key)
+    if data is not None:
+        try:
+            return Obtained(maker.deserialise(data), "job", ("disk", "job")), data
+        except (RuntimeError, ValueError) as error:
+            log.warning("an executable of another process is compiled here again: %s", error)
     try:
-        yield
-    except RuntimeError as error:
+        found, data = make()
+    except (RuntimeError, ValueError, OSError) as error:
         others.fail(key, str(error))
         raise
+    if data is None:  # nothing is kept where the store may not be written to
+        data = serialised(maker, found.executable, key)
+    others.publish(key, data)
+    return found, data
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ def _make(store: Store, maker: Maker, key: str, stablehlo: bytes, digest: str) -
         started = time.perf_counter()
         executable = maker.compile(stablehlo)
         seconds = time.perf_counter() - started
-        if store.may_write() and (data := _serialised(maker, executable, digest)) is not None:
+        if store.may_write() and (data := serialised(maker, executable, key)) is not None:
             _keep(store, maker, key, digest, data, seconds)
     return Obtained(executable, None, ("disk", "remote") if store.has_remote else ("disk",)), data
 
@@ -160,11 +167,12 @@ def _load(store: Store, maker: Maker, key: str, *, remote: bool = False) -> _Loa
         return None
 
 
-def _serialised(maker: Maker, executable: Any, digest: str) -> bytes | None:
+def serialised(maker: Maker, executable: Any, key: str) -> bytes | None:
+    """Return the bytes of the executable with a key; None where it has none."""
     try:
         return maker.serialise(executable)
     except (RuntimeError, ValueError) as error:
-        log.info("the executable of program %s cannot be kept: %s", digest[:12], error)
+        log.info("the executable %s cannot be kept: %s", key[:12], error)
         return None
 
 

@@ -15,6 +15,7 @@ from tpu_dynamo_runtime import Buffer, Client, Copying, Launch, PooledProgram, R
 
 from ..cache.settings import cache_settings
 from ..cache.signature import Frame, signature
+from ..distributed.order import launch_of
 from ..options import Options
 from ..progress import operators
 from ..session import session
@@ -46,7 +47,7 @@ def transfer() -> Copying:
 def launch(entry: PooledProgram, program: Program) -> Launch:
     """Return the Launch that runs a program's executable and gives buffers of its results."""
     results = [Result(spec.shape, spec.dtype, spec.order) for spec in program.results]
-    return Launch(entry, results, session().statistics.traffic)
+    return launch_of(entry, results, session().statistics.traffic)
 
 
 @dataclass

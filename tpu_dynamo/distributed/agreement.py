@@ -74,7 +74,7 @@ class Agreement:
             verdict = self._judge(name, span)
             self._link.put(f"{name}/verdict", json.dumps(verdict).encode())
         else:
-            found = self._link.wait(f"{name}/verdict", self._link.job.patience + 60, lambda: self._left(lead))
+            found = self._link.wait(f"{name}/verdict", self._link.job.patience + 60, partial(self._link.has_left, lead))
             if found is None:
                 raise RankMissing([lead], place, self._why([lead]))
             verdict = json.loads(found)
@@ -87,7 +87,7 @@ class Agreement:
         came: dict[int, dict[str, str]] = {}
         missing = []
         for rank in span:
-            found = self._link.wait(f"{name}/{rank}", self._link.job.patience, partial(self._left, rank))
+            found = self._link.wait(f"{name}/{rank}", self._link.job.patience, partial(self._link.has_left, rank))
             if found is None:
                 missing.append(rank)
                 break
@@ -114,10 +114,7 @@ class Agreement:
         shown = [*lines[:_SHOWN], f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else lines
         raise ProgramsDiffer((ranks[0], ranks[1]), tuple(verdict["places"]), "\n".join(f"    {line}" for line in shown))
 
-    def _left(self, rank: int) -> bool:
-        return self._link.look(f"tpu_dynamo/left/{rank}") is not None
-
     def _why(self, ranks: list[int]) -> str:
-        if any(self._left(rank) for rank in ranks):
+        if any(map(self._link.has_left, ranks)):
             return "its process has ended"
         return f"it did something else for {self._link.job.patience:.0f} seconds"

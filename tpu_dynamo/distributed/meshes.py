@@ -115,7 +115,10 @@ def _mesh(graph_module: GraphModule, node: Any) -> DeviceMesh:
 
 
 def _divisions(graph_module: GraphModule) -> list[Sequence[Group]]:
-    """Return the groups along each dimension of the meshes in a graph, and of the meshes that those are parts of."""
+    """Return the groups along each dimension of the meshes in a graph, and of the meshes that those are parts of.
+
+    Those of most ranks come first: of a dimension's groups a part of the mesh has this rank's alone.
+    """
     meshes: dict[int, DeviceMesh] = {}
     for node in graph_module.graph.nodes:
         value = real_value(graph_module, node) if node.op in ("placeholder", "get_attr") else None
@@ -130,7 +133,7 @@ def _divisions(graph_module: GraphModule) -> list[Sequence[Group]]:
                 rows = ranks.movedim(dimension, -1).reshape(-1, ranks.shape[dimension])
                 if rows.numel() == ranks.numel():
                     found.append([tuple(row) for row in rows.tolist()])
-    return found
+    return sorted(found, key=lambda division: -sum(map(len, division)))
 
 
 def _write_table(graph_module: GraphModule, node: Node, span: Span) -> None:

@@ -28,8 +28,8 @@ class Others:
         """Return an executable that another rank made; None if it is this one's to make."""
         return self.sharing.receive(key, self.span)
 
-    def publish(self, key: str, executable: bytes) -> None:
-        """Give the others an executable that this rank has."""
+    def publish(self, key: str, executable: bytes | None) -> None:
+        """Give the others an executable that this rank has; None where it cannot be passed on."""
         self.sharing.publish(key, self.span, executable)
 
     def fail(self, key: str, why: str) -> None:

@@ -21,6 +21,7 @@ from .numbers import NumberPath
 from .optimizers import StateKey, is_elementwise, is_torchs, step_function
 from .rematerialise import gather_again, rematerialise
 from .shards import norm_of_shards, trace_on_whole_tensors
+from .stacked_scalars import stack_scalars
 
 copy = torch.ops.aten.copy_.default
 
@@ -96,6 +97,7 @@ def whole_step(joint: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[G
     for target in (*parameters, *state):
         graph.call_function(copy, (target, new[target])).meta["val"] = target.meta["val"]
     graph.output((*(values[i] for i in places.outputs), *fresh.values()))
+    stack_scalars(graph)
     return prepare(GraphModule(owner, graph)), shardings
 
 
