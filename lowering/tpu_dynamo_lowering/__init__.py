@@ -1,11 +1,17 @@
 """FX graph to StableHLO program; touches no device."""
 
 from . import fingerprint
-from .canonical import NoStableKey, canonical, describe_tensor, written_nodes
-from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, with_code
+from .canonical import canonical, describe_tensor, written_nodes
+from .code_digest import NoStableKey
+from .cuts import CutUp, OperatorCall, Part, cut, promised, without_lowering
+from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, describe, with_code
 from .inline import inline
+from .jax_functions import Batched, GivenGradient, Gradient, JaxFunction
+from .jax_functions import Signature as JaxSignature
+from .jax_shapes import fake_results
 from .layouts import dense_order
 from .ops import PATTERNS, TABLE
+from .outside import register as register_lowering
 from .pipeline import lower, prepare, readable, trace
 from .program import (
     Argument,
@@ -36,16 +42,24 @@ __all__ = [
     "TABLE",
     "Argument",
     "AttentionForm",
+    "Batched",
     "Computed",
+    "CutUp",
     "Given",
+    "GivenGradient",
+    "Gradient",
     "How",
+    "JaxFunction",
+    "JaxSignature",
     "Literal",
     "Lowering",
     "LoweringFailed",
     "MeshGroup",
     "NoStableKey",
     "Number",
+    "OperatorCall",
     "Output",
+    "Part",
     "Program",
     "SizeSource",
     "SourceLine",
@@ -58,8 +72,11 @@ __all__ = [
     "View",
     "all_lowerings",
     "canonical",
+    "cut",
     "dense_order",
+    "describe",
     "describe_tensor",
+    "fake_results",
     "fingerprint",
     "fold_into_draw",
     "inline",
@@ -68,12 +85,15 @@ __all__ = [
     "named_operation",
     "own_definitions",
     "prepare",
+    "promised",
     "readable",
+    "register_lowering",
     "repeat_draw",
     "size_sources",
     "survey",
     "trace",
     "user_line",
     "with_code",
+    "without_lowering",
     "written_nodes",
 ]
