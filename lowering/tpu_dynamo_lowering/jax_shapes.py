@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import logging
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +22,18 @@ log = logging.getLogger("tpu_dynamo")
 
 # What JAX and users' functions raise where a size must be a number.
 _NEED_NUMBERS = (InconclusiveSize, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "Add": operator.add,
+    "Sub": operator.sub,
+    "Mult": operator.mul,
+    "Pow": operator.pow,
+    "floordiv": operator.floordiv,
+    "mod": operator.mod,
+    "max": torch.sym_max,
+    "min": torch.sym_min,
+}
 
 
 def fake_results(name: str, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
@@ -93,12 +107,17 @@ class _Symbols:
         """Return a size of JAX's as PyTorch has it."""
         if isinstance(dimension, int):
             return dimension
-        known = {
-            **self._values,
-            "floordiv": lambda a, b: a // b,
-            "mod": lambda a, b: a % b,
-            "max": torch.sym_max,
-            "min": torch.sym_min,
-        }
         # JAX writes sizes as Python does, but for powers.
-        return eval(str(dimension).replace("^", "**"), {"__builtins__": {}}, known)
+        return self._number(ast.parse(str(dimension).replace("^", "**"), mode="eval").body)
+
+    def _number(self, tree: ast.expr) -> Any:
+        if isinstance(tree, ast.Constant):
+            return tree.value
+        if isinstance(tree, ast.Name):
+            return self._values[tree.id]
+        if isinstance(tree, ast.UnaryOp):
+            return -self._number(tree.operand)
+        if isinstance(tree, ast.BinOp):
+            return _OPERATIONS[type(tree.op).__name__](self._number(tree.left), self._number(tree.right))
+        assert isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name), ast.dump(tree)
+        return _OPERATIONS[tree.func.id](*map(self._number, tree.args))

@@ -93,6 +93,26 @@ def test_one_graph_serves_all_sizes_and_a_function_that_needs_numbers_gets_them(
         torch.testing.assert_close(compiled(torch.arange(9.0), n), torch.arange(float(n)) + 1)
 
 
+@tpu_dynamo.jax_op("own_tests::reshaped", differentiable=False)
+def reshaped(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.concatenate([x, x]).reshape(-1), x[: x.shape[0] // 2, 1:]
+
+
+def test_sizes_of_results_are_expressions():
+    def function(x):
+        flat, half = reshaped(x)
+        return flat.sum() * flat.shape[0], half.shape[0] + half
+
+    compiled = torch.compile(function, backend="tpu", fullgraph=True, dynamic=True)
+    for rows, columns in ((4, 3), (6, 5), (7, 3)):
+        x = torch.randn(rows, columns)
+        half = x[: rows // 2, 1:]
+        wanted = (torch.stack([x.sum() * 4 * rows * columns]), half.shape[0] + half)
+        torch.testing.assert_close(compiled(x)[0][None], wanted[0])
+        torch.testing.assert_close(compiled(x)[1], wanted[1])
+    assert tpu_dynamo.stats().graphs == {"inference": 1}
+
+
 def test_pallas_kernels_are_interpreted_on_the_cpu():
     x, factor = torch.randn(16, 128), torch.randn(1, 128)
     compiled = torch.compile(lambda x, f: scaled(x.sin(), f), backend="tpu", fullgraph=True)
