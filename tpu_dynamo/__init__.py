@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .errors import NotALoss as NotALoss
     from .options import OptionError as OptionError
     from .options import Options as Options
+    from .own_operators.jax_op import jax_op as jax_op
+    from .own_operators.lowers import lowers as lowers
     from .precompiled import Precompiled as Precompiled
     from .precompiled import precompile as precompile
     from .session import explain_last_miss as explain_last_miss
@@ -61,6 +63,8 @@ _PLACES = {
     ".errors": ("CompilationFailed", "FrozenParameterChanged", "NeedsValues", "NotALoss"),
     ".options": ("OptionError", "Options"),
     ".device_memory": ("Memory", "memory"),
+    ".own_operators.jax_op": ("jax_op",),
+    ".own_operators.lowers": ("lowers",),
     ".precompiled": ("Precompiled", "precompile"),
     ".session": ("explain_last_miss", "forbid_compile", "reset", "reset_stats", "stats"),
     ".statistics": ("Snapshot",),

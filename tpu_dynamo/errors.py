@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tpu_dynamo_lowering import SourceLine, Unsupported, UnsupportedOp, named_operation, with_code
+from tpu_dynamo_lowering import SourceLine, Unsupported, UnsupportedOp, describe, named_operation, with_code
 
 
 class CompilationFailed(RuntimeError):
@@ -73,6 +73,17 @@ class FrozenParameterChanged(RuntimeError):
             "  while parameters change"
         )
         super().__init__(with_code(message, self.code))
+
+
+class WrongFakeKernel(RuntimeError):
+    """An operator that ran by itself returned another tensor than its fake kernel said."""
+
+    def __init__(self, operator: str, found: object, promised: object):
+        super().__init__(
+            f"{operator} returned {describe(found)}, and its fake kernel says "
+            f"{'nothing' if promised is None else describe(promised)}, for which the rest of the graph is compiled\n"
+            "  try: mend the function that torch.library.register_fake was given"
+        )
 
 
 class NotALoss(ValueError):

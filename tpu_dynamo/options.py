@@ -46,7 +46,8 @@ class Options:
 
     target: the platform to run on: `auto` (a TPU where there is one, else the CPU client), `cpu`, `cuda`, `tpu`.
     fallback: for a graph with an operator that has no lowering, `error` raises UnsupportedOp, `eager` runs that graph
-    in eager PyTorch, counted and named in `stats()`.
+    in eager PyTorch, and `operator` that operator alone, between compiled parts of the graph; counted and named in
+    `stats()`.
     dump_dir: a folder that receives every form of every graph, one folder a graph.
     transfer: how CPU tensors reach the CPU client: `shared` without a copy where alignment allows, `copy` as for a
     device with its own memory.
@@ -78,7 +79,9 @@ class Options:
 
     # Fields are part of an executable's identity unless they say why not.
     target: str = field(default="auto", metadata={"unkeyed": "the platform that it means is part instead"})
-    fallback: Literal["error", "eager"] = field(default="error", metadata={"unkeyed": "changes no executable"})
+    fallback: Literal["error", "eager", "operator"] = field(
+        default="error", metadata={"unkeyed": "changes no executable"}
+    )
     dump_dir: Path | None = field(default=None, metadata={"unkeyed": "changes no executable"})
     transfer: Literal["shared", "copy"] = field(default="shared", metadata={"unkeyed": "changes no executable"})
     partitioner: Literal["min_cut", "default"] = "min_cut"

@@ -29,6 +29,8 @@ class Snapshot:
     executions: runs of executables. bytes_to_device, bytes_to_host: bytes copied; memory that host and device
     share is not counted. donations: buffers of inputs whose memory new values took over. donations_refused: how often
     new values needed memory of their own, by the reason. fallbacks: graphs that ran in eager PyTorch, by the reason.
+    operator_calls: calls of operators that ran in eager between compiled parts of their graphs, by the operator and the
+    user's line; operator_bytes: of the tensors that went in and came out; operator_seconds: what they took.
     """
 
     graphs: dict[str, int] = field(default_factory=dict)
@@ -46,6 +48,9 @@ class Snapshot:
     donations: int = 0
     donations_refused: dict[str, int] = field(default_factory=dict)
     fallbacks: dict[str, int] = field(default_factory=dict)
+    operator_calls: dict[str, int] = field(default_factory=dict)
+    operator_bytes: dict[str, int] = field(default_factory=dict)
+    operator_seconds: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """Return the counts as plain data, ready for JSON."""
@@ -81,6 +86,13 @@ class Statistics:
                 self._totals[what] += 1
             else:
                 self._by_key.setdefault(what, Counter())[key] += 1
+
+    def count_operator(self, operator: str, nbytes: int, seconds: float) -> None:
+        """Count a call of an operator in eager between compiled parts: what moved in and out, and what it took."""
+        with self._lock:
+            for what, amount in (("operator_calls", 1), ("operator_bytes", nbytes), ("operator_seconds", seconds)):
+                counter: dict[str, Any] = self._by_key.setdefault(what, Counter())
+                counter[operator] = counter.get(operator, 0) + amount
 
     def snapshot(self) -> Snapshot:
         """Return the counts at this moment."""

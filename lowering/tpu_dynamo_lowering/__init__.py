@@ -3,11 +3,17 @@
 from . import fingerprint
 from .buckets.extents import Extent
 from .buckets.pad_sizes import PaddedGraph, Unproven, pad_sizes
-from .canonical import NoStableKey, canonical, describe_tensor, written_nodes
-from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, with_code
+from .canonical import canonical, describe_tensor, written_nodes
+from .code_digest import NoStableKey
+from .cuts import CutUp, OperatorCall, Part, cut, promised, without_lowering
+from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, describe, with_code
 from .inline import inline
+from .jax_functions import Batched, GivenGradient, Gradient, JaxFunction
+from .jax_functions import Signature as JaxSignature
+from .jax_shapes import fake_results
 from .layouts import dense_order
 from .ops import PATTERNS, TABLE
+from .outside import register as register_lowering
 from .pipeline import lower, prepare, readable, trace
 from .program import (
     Argument,
@@ -38,18 +44,26 @@ __all__ = [
     "TABLE",
     "Argument",
     "AttentionForm",
+    "Batched",
     "Computed",
+    "CutUp",
     "Extent",
     "Given",
+    "GivenGradient",
+    "Gradient",
     "How",
+    "JaxFunction",
+    "JaxSignature",
     "Literal",
     "Lowering",
     "LoweringFailed",
     "MeshGroup",
     "NoStableKey",
     "Number",
+    "OperatorCall",
     "Output",
     "PaddedGraph",
+    "Part",
     "Program",
     "SizeSource",
     "SourceLine",
@@ -63,8 +77,11 @@ __all__ = [
     "View",
     "all_lowerings",
     "canonical",
+    "cut",
     "dense_order",
+    "describe",
     "describe_tensor",
+    "fake_results",
     "fingerprint",
     "fold_into_draw",
     "inline",
@@ -74,12 +91,15 @@ __all__ = [
     "own_definitions",
     "pad_sizes",
     "prepare",
+    "promised",
     "readable",
+    "register_lowering",
     "repeat_draw",
     "size_sources",
     "survey",
     "trace",
     "user_line",
     "with_code",
+    "without_lowering",
     "written_nodes",
 ]

@@ -10,9 +10,9 @@ import torch
 from torch._decomp import global_decomposition_table
 from torch._higher_order_ops.effects import with_effects
 from torch._higher_order_ops.invoke_subgraph import invoke_subgraph
-from torch._library.custom_ops import OPDEFS
+from torch._library.custom_ops import OPDEFS, CustomOpDef
 from torch._library.fake_class_registry import FakeScriptObject
-from torch._ops import HigherOrderOperator, OpOverload
+from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
 from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -39,6 +39,7 @@ __all__ = [
     "graph_module_of",
     "invoke_subgraph",
     "is_view",
+    "operators_of",
     "outside_of_function_modes",
     "overloads_of",
     "pytree",
@@ -163,6 +164,17 @@ def custom_implementation(target: object) -> Callable[..., Any] | None:
     if definition is None or not definition._init_fn.__module__.startswith("torch."):
         return None
     return definition._init_fn
+
+
+def operators_of(value: object) -> list[OpOverload] | None:
+    """Return the overloads that a value stands for: an overload, a packet of them, a custom_op; None for others."""
+    if isinstance(value, OpOverload):
+        return [value]
+    if isinstance(value, CustomOpDef):
+        return [value._opoverload]
+    if isinstance(value, OpOverloadPacket):
+        return [getattr(value, overload) for overload in value.overloads()]
+    return None
 
 
 def overloads_of(name: str) -> list[OpOverload]:

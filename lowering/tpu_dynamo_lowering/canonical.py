@@ -17,7 +17,9 @@ import sympy
 import torch
 from torch.fx import GraphModule, Node
 
+from . import outside
 from ._torch_compat import FakeTensor, HigherOrderOperator, OpOverload, custom_implementation, opaque_type
+from .code_digest import NoStableKey
 from .loop_numbers import as_number
 from .randomness import draw_key, is_keyed
 from .sizes import SYMBOLIC, bound_offset
@@ -38,10 +40,6 @@ _FUNCTIONS |= {getattr(torch, name): f"torch.{name}" for name in dir(torch) if n
 _FUNCTIONS |= {draw_key: "draw_key", as_number: "as_number"}
 # Stands for a size that has no number, as some strides have none.
 _UNKNOWN = "?"
-
-
-class NoStableKey(ValueError):
-    """A graph holds something that has no key that means the same in every process."""
 
 
 def canonical(graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float]) -> list[str]:
@@ -137,6 +135,8 @@ class _Writer:
 
     def _target(self, target: Any) -> str:
         if isinstance(target, OpOverload):
+            if (lowering := outside.find(target)) is not None:
+                return f"{target} by {lowering.digest()}"
             schema = target._schema
             known = schema.name.partition("::")[0] in _NAMESPACES or schema.name in FOREIGN
             if not known and custom_implementation(target) is None:

@@ -12,20 +12,17 @@ from torch.fx import Graph, GraphModule, Node
 
 from ._torch_compat import FakeTensorMode, custom_implementation, pytree, torch_decomposition
 from .bases import find_bases
+from .choice import choose
 from .errors import Unsupported, UnsupportedOp, tensors_of
 from .inline import inline
 from .loop_numbers import as_number
 from .nested_results import flatten_results
 from .randomness import draw_key
+from .refusals import HINT, refusal
 from .subgraphs import subgraph, subgraphs
-from .table import How, Lowering, choose, foreign_mismatch
+from .table import How, Lowering, foreign_mismatch
 from .tracing import traced
 from .wrapped_numbers import wrap_number
-
-_HINT = (
-    'compute it outside the compiled function, run such graphs in eager with options={"fallback": "eager"}, '
-    "or open an issue that names the operator"
-)
 
 # Told of each call that is looked up in the tables, and of the choice.
 Watcher = Callable[[Node, Lowering | How | None], None]
@@ -73,13 +70,13 @@ class _Expansion:
             for inner in subgraphs(node):
                 problems += self.expand(inner.graph)
             if node in baseless:
-                problems.append(Unsupported.at(node, baseless[node], _HINT))
+                problems.append(Unsupported.at(node, baseless[node], HINT))
                 continue
             lowering = choose(node)
             for watch in _watchers:
                 watch(node, lowering)
             if isinstance(lowering, Lowering) and (why := foreign_mismatch(lowering, node.target)):
-                problems.append(Unsupported.at(node, why, _HINT))
+                problems.append(Unsupported.at(node, why, HINT))
                 continue
             if lowering is How.TORCH_MLIR or (isinstance(lowering, Lowering) and lowering.how is How.KERNEL):
                 continue
@@ -88,12 +85,12 @@ class _Expansion:
             else:
                 function = definition(node.target)
             if function is None:
-                problems.append(_refusal(node))
+                problems.append(refusal(node))
                 continue
             try:
                 body, inner_problems = self.body(function, node)
             except NotImplementedError as error:
-                problems.append(Unsupported.at(node, str(error), _HINT))
+                problems.append(Unsupported.at(node, str(error), HINT))
                 continue
             problems += [_within(node, problem) for problem in inner_problems]
             _inline(graph, node, body)
@@ -112,10 +109,6 @@ class _Expansion:
 def definition(target: object) -> Callable[..., Any] | None:
     """Return the function of tensors by which torch itself defines an operator, or None if there is none."""
     return torch_decomposition(target) or custom_implementation(target)
-
-
-def _refusal(node: Node) -> Unsupported:
-    return Unsupported.at(node, "no rewrite, kernel or decomposition says what it means in StableHLO", _HINT)
 
 
 def _within(node: Node, problem: Unsupported) -> Unsupported:

@@ -12,7 +12,7 @@ import torch
 
 from . import jax_compat
 from ._torch_compat import OpOverload, torch_decompositions
-from .canonical import NoStableKey
+from .code_digest import NoStableKey
 from .table import PATTERNS, SHAPE_PATTERNS, all_lowerings
 
 _OURS = __name__.partition(".")[0]

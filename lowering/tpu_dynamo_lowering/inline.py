@@ -51,3 +51,10 @@ def _copy_attribute(graph: Graph, node: Node, value: Any) -> Node:
     copy.meta.update(node.meta)
     copy.meta.setdefault("val", value)
     return copy
+
+
+def as_placeholder(graph: Graph, node: Node) -> Node:
+    """Add an input to a graph that has the name and the value of a node of another graph."""
+    placeholder = graph.placeholder(node.name)
+    placeholder.meta.update({key: node.meta[key] for key in ("val", "storage_offset") if key in node.meta})
+    return placeholder

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +20,7 @@ from jaxlib.mlir import ir, passmanager
 from jaxlib.mlir.dialects import stablehlo
 
 MLIRError = ir.MLIRError
+InconclusiveSize = core.InconclusiveDimensionOperation
 
 # MLIR's element types by NumPy's names, but for integers, whose names differ by a few letters.
 _NUMPY = {
@@ -67,11 +70,30 @@ def lower_function(
             backend=_NoBackend(),
             axis_context=context,
             donated_args=[False] * len(operands),
-            lowering_parameters=jax_mlir.LoweringParameters(),
+            lowering_parameters=jax_mlir.LoweringParameters(override_lowering_rules=_interpreted(platform)),
         ).module
     if replicas:
         _number_replicas(module)
     return module
+
+
+def _interpreted(platform: str) -> Any:
+    """Return the rule that has Pallas kernels interpreted on a CPU; None elsewhere, and where there is no Pallas."""
+    pallas_call: Any = sys.modules.get("jax._src.pallas.pallas_call")
+    if platform != "cpu" or pallas_call is None:
+        return None
+
+    def interpret(context: Any, *operands: Any, interpret: Any, **parameters: Any) -> Any:
+        return pallas_call._pallas_call_lowering(context, *operands, interpret=interpret or True, **parameters)
+
+    return ((pallas_call.pallas_call_p, interpret),)
+
+
+@contextlib.contextmanager
+def plain_settings() -> Iterator[None]:
+    """Trace what is inside as JAX does by default, but keep 64-bit arrays: numbers and new arrays have 32 bits."""
+    with jax.enable_x64(False), config.explicit_x64_dtypes("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def _number_replicas(module: ir.Module) -> None:

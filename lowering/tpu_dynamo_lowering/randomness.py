@@ -13,7 +13,8 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from ._torch_compat import FakeTensor, FakeTensorMode, fake_mode, run_and_save_rng_state, run_with_rng_state
-from .table import Lowering, choose
+from .choice import choose
+from .table import Lowering
 
 aten = torch.ops.aten
 

@@ -9,11 +9,12 @@ import sympy
 from torch.fx import GraphModule, Node
 
 from ._torch_compat import HigherOrderOperator, OpOverload, fake_mode, outside_of_function_modes
+from .choice import choose
 from .errors import Unsupported, UnsupportedOp
 from .expand import definition, expand
 from .layouts import expose_results
 from .sizes import bind_sizes
-from .table import How, choose
+from .table import How
 from .updates import take_writes
 
 

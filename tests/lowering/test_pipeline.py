@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from tpu_dynamo_lowering import Computed, Literal, LoweringFailed, TensorSpec, UnsupportedOp, View, lower, table
+from tpu_dynamo_lowering import Computed, Literal, LoweringFailed, TensorSpec, UnsupportedOp, View, choice, lower
 
 from .graphs import traced
 
@@ -124,7 +124,7 @@ def test_kernels_are_lowered_for_the_platform_that_was_asked_for():
 
 
 def test_a_pass_that_refuses_is_named_with_the_line(monkeypatch):
-    monkeypatch.setattr(table, "PATTERNS", {*table.PATTERNS, aten.linalg_qr.default})
+    monkeypatch.setattr(choice, "PATTERNS", {*choice.PATTERNS, aten.linalg_qr.default})
     with pytest.raises(LoweringFailed, match="failed to legalize operation") as caught:
         lowered(lambda x: torch.linalg.qr(x), torch.randn(3, 3))
     assert caught.value.stage == "torch-mlir"

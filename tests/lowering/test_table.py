@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tpu_dynamo_lowering import PATTERNS, TABLE, How, Lowering, all_lowerings, table
+from tpu_dynamo_lowering import PATTERNS, TABLE, How, Lowering, all_lowerings
 from tpu_dynamo_lowering._torch_compat import overloads_of
+from tpu_dynamo_lowering.choice import choose
 from tpu_dynamo_lowering.kernels import elementwise
 from tpu_dynamo_lowering.table import (
     FOREIGN,
@@ -238,4 +239,4 @@ def test_every_pattern_of_torch_mlir_has_a_kernel_for_the_dtypes_that_it_refuses
 def test_torch_mlir_lowers_the_dtypes_that_its_patterns_take(dtype, by_torch_mlir):
     graph = traced(lambda x: x * x, torch.ones(2, dtype=dtype)).graph
     (node,) = graph.find_nodes(op="call_function", target=aten.mul.Tensor)
-    assert (table.choose(node) is How.TORCH_MLIR) == by_torch_mlir
+    assert (choose(node) is How.TORCH_MLIR) == by_torch_mlir

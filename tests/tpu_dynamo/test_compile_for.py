@@ -22,7 +22,7 @@ from tpu_dynamo.ahead_of_time.target_graphs import lower_model
 from tpu_dynamo.device.operator_programs import device_client
 from tpu_dynamo.options import Options
 from tpu_dynamo.session import session
-from tpu_dynamo_lowering import table
+from tpu_dynamo_lowering import choice
 from tpu_dynamo_runtime import client, plugin_installed
 
 pytestmark = pytest.mark.sampled(2)
@@ -376,7 +376,7 @@ def test_parameters_are_parameters_for_the_models_code():
 
 
 def test_what_breaks_in_a_stage_is_told_without_dynamos_wrapping(monkeypatch):
-    monkeypatch.setattr(table, "PATTERNS", {*table.PATTERNS, torch.ops.aten.linalg_qr.default})
+    monkeypatch.setattr(choice, "PATTERNS", {*choice.PATTERNS, torch.ops.aten.linalg_qr.default})
     with pytest.raises(tpu_dynamo.CompilationFailed, match="torch-mlir failed"):
         tpu_dynamo.compile_for(torch.linalg.qr, (torch.randn(3, 3),), target="cpu")
 

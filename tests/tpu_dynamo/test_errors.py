@@ -12,7 +12,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 import tpu_dynamo
 from tpu_dynamo.backend import tpu
-from tpu_dynamo_lowering import table
+from tpu_dynamo_lowering import choice, table
 
 
 @torch.library.custom_op("tpu_dynamo_tests::opaque", mutates_args=())
@@ -78,7 +78,9 @@ def test_fallback_to_eager_is_counted_and_named():
         pytest.param({"tarjet": "cpu"}, "unknown option 'tarjet'; did you mean 'target'?", id="unknown-option"),
         pytest.param({"max-autotune": True}, "option 'max-autotune' is Inductor's, and this backend", id="of-inductor"),
         pytest.param({"triton.cudagraphs": True}, "leave it out; options here: target,", id="of-triton"),
-        pytest.param({"fallback": "never"}, "fallback='never': Input should be 'error' or 'eager'", id="wrong-value"),
+        pytest.param(
+            {"fallback": "never"}, "fallback='never': Input should be 'error', 'eager' or 'operator'", id="wrong-value"
+        ),
         pytest.param({"target": "cpuu"}, "unknown target 'cpuu'; did you mean 'cpu'?", id="unknown-target"),
         pytest.param({"target": "tpu"}, "target 'tpu' is not available", id="no-tpu"),
         pytest.param({"target": "cuda"}, "target 'cuda' is not available", id="no-cuda-plugin"),
@@ -132,7 +134,7 @@ def breaking(monkeypatch, function):
     """Put a kernel that gives StableHLO which XLA refuses, or that fails, in relu's place."""
     entry = table.Lowering(torch.ops.aten.relu.default, table.How.KERNEL, "broken on purpose.", function)
     monkeypatch.setitem(table.TABLE, torch.ops.aten.relu.default, entry)
-    monkeypatch.setattr(table, "PATTERNS", table.PATTERNS - {torch.ops.aten.relu.default})
+    monkeypatch.setattr(choice, "PATTERNS", choice.PATTERNS - {torch.ops.aten.relu.default})
 
 
 def test_a_failing_stage_leaves_a_repro_folder_and_names_the_line(monkeypatch, tmp_path):

@@ -38,6 +38,7 @@ from .inductor import (
     reset_inductor,
 )
 from .joint import JointPlaces, export_joint
+from .libraries import destroy_library
 from .optimizer_steps import gradient_has_hooks, group_initialiser, mark_stepped, step_has_hooks, traced_as_compiled
 from .streams import leave_out_streams
 from .structured_trace import forms_are_read, trace_artifact, trace_event
@@ -62,6 +63,7 @@ __all__ = [
     "become_default_backend",
     "compile_with_aot_autograd",
     "compiled_apart",
+    "destroy_library",
     "export_joint",
     "fake_copies",
     "forms_are_read",

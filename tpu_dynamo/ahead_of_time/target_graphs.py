@@ -32,6 +32,7 @@ from ..cache.signature import Frame
 from ..device import NAME as DEVICE
 from ..device import DeviceNameTaken, register
 from ..distributed.imagined_job import built_on, check_mesh, imagined_job
+from ..graph.cut import compiled_parts
 from ..graph.loading import explaining_xla
 from ..graph.lowering import lower_graph
 from ..graph.prepare import PreparedGraph, prepare_graph
@@ -141,18 +142,19 @@ def lower_model(
         if options.freeze:
             graph, frozen = graph.frozen({i: example_inputs[i] for i in graph.freezable})
             example_inputs = frozen.inputs(example_inputs)
-        artifacts = Artifacts(graph.name, folder, graph.forms)
         try:
             sizes = graph.sizes(example_inputs)
-            program = lower_graph(graph, sizes, platform, artifacts, fast_memory, options.attention)
+            for part, numbers in compiled_parts(graph, sizes, options):
+                artifacts = Artifacts(part.name, folder, part.forms)
+                program = lower_graph(part, numbers, platform, artifacts, fast_memory, options.attention)
+                programs.append(GraphProgram(part.name, role, program, artifacts, part.span))
         except UnsupportedOp as unsupported:
-            if options.fallback == "eager":
-                log.warning("graph %s will run in eager PyTorch: %s", graph.name, unsupported)
-            else:
+            if options.fallback == "error":
                 problems.extend(unsupported.problems)
+            else:
+                log.warning("graph %s will run in eager PyTorch: %s", graph.name, unsupported)
             return
         log.info("graph %s: lowered in %.2f s", graph.name, time.perf_counter() - started)
-        programs.append(GraphProgram(graph.name, role, program, artifacts, graph.span))
 
     capture(
         model,

@@ -12,7 +12,7 @@ from .backend_events import cache_lookups, failures_of, fallbacks_of, stages_of,
 from .breaks import Cut, breaks_of, find_cuts, fingerprints
 from .costs import seconds_of
 from .messages import parse_message
-from .model import FrameCompile, Report, ReportedRun, SkippedFrame, Unrecorded
+from .model import FrameCompile, OperatorCalls, Report, ReportedRun, SkippedFrame, Unrecorded
 from .recompiles import find_recompiles
 from .trace_files import Trace
 
@@ -21,13 +21,16 @@ from .trace_files import Trace
 class RunCounts:
     """Counts over a run, which only the process that ran it has.
 
-    breaks: Dynamo's, by message. hits, misses, fallbacks: as in `tpu_dynamo.stats()`.
+    breaks: Dynamo's, by message. hits, misses, fallbacks, operator_calls: as in `tpu_dynamo.stats()`. operator_costs:
+    the bytes and the seconds of these calls.
     """
 
     breaks: Mapping[str, int] = field(default_factory=dict)
     hits: Mapping[str, int] = field(default_factory=dict)
     misses: Mapping[str, int] = field(default_factory=dict)
     fallbacks: Mapping[str, int] = field(default_factory=dict)
+    operator_calls: Mapping[str, int] = field(default_factory=dict)
+    operator_costs: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
 
 def build_report(trace: Trace, run: ReportedRun, recompile_limit: int, counted: RunCounts | None = None) -> Report:
@@ -47,6 +50,9 @@ def build_report(trace: Trace, run: ReportedRun, recompile_limit: int, counted: 
         failures=failures_of(compiles),
         cache=cache_lookups(compiles, counted.hits, counted.misses),
         fallbacks=fallbacks_of(compiles, counted.fallbacks),
+        operator_calls=tuple(
+            OperatorCalls(name, calls, *counted.operator_costs[name]) for name, calls in counted.operator_calls.items()
+        ),
         unrecorded=tuple(_unrecorded(cuts, counted.breaks)),
         compiles=tuple(_compile(c, causes.get(id(c)), several) for c in compiles if c.id != "-"),
     )

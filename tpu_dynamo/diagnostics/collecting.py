@@ -141,11 +141,21 @@ def _start_counting() -> Callable[[], RunCounts]:
         from .build_report import RunCounts
 
         now: Snapshot = stats()
+        calls = _more(now.operator_calls, ours.operator_calls)
+        costs = {
+            name: (
+                now.operator_bytes[name] - ours.operator_bytes.get(name, 0),
+                now.operator_seconds[name] - ours.operator_seconds.get(name, 0.0),
+            )
+            for name in calls
+        }
         return RunCounts(
             _more(_torch_compat.break_counts(), breaks),
             _more(now.cache_hits, ours.cache_hits),
             _more(now.cache_misses, ours.cache_misses),
             _more(now.fallbacks, ours.fallbacks),
+            calls,
+            costs,
         )
 
     return counted

@@ -256,6 +256,19 @@ class Fallback:
 
 
 @dataclass(frozen=True)
+class OperatorCalls:
+    """An operator that ran in eager between compiled parts of its graph: where, how often, and what it cost.
+
+    bytes_moved: of the tensors that went in and came out.
+    """
+
+    operator: str
+    calls: int
+    bytes_moved: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Unrecorded:
     """A break that Dynamo counted without leaving a record of where it was."""
 
@@ -294,6 +307,7 @@ class Report:
     failures: tuple[Failure, ...] = ()
     cache: tuple[CacheLookup, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
+    operator_calls: tuple[OperatorCalls, ...] = ()
     unrecorded: tuple[Unrecorded, ...] = ()
     compiles: tuple[FrameCompile, ...] = ()
     schema_version: int = SCHEMA_VERSION

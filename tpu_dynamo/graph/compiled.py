@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import UnsupportedOp
+from tpu_dynamo_lowering import OperatorCall, Unsupported, UnsupportedOp, cut, without_lowering
 
 from .._torch_compat import unset_fake_temporarily
 from ..artifacts import record_unsupported
 from ..options import Options
 from ..session import session
 from .bucketed import Padding, SavedValues
-from .prepare import BoxedCallable, PreparedGraph
+from .cut import CutGraph, RunOperator, RunPart, part_of
+from .prepare import BoxedCallable, PreparedGraph, Sizes
 from .specialise import specialise
 from .torch_entry import GraphRecord
 
@@ -125,14 +126,34 @@ def compile_for_inputs(
     return dynamic
 
 
-def compile_sizes(graph: PreparedGraph, sizes: Any, options: Options) -> CompiledGraph | EagerGraph:
-    """Compile a graph for one set of sizes, or let it run in eager PyTorch. Raises what `specialise` raises."""
+def compile_sizes(graph: PreparedGraph, sizes: Any, options: Options) -> CompiledGraph | CutGraph | EagerGraph:
+    """Compile a graph for one set of sizes, or let it, or some of its operators, run in eager PyTorch.
+
+    Raises what `specialise` raises.
+    """
     try:
         # AOTAutograd calls compilers with its fake tensors switched on; constants are real.
         with unset_fake_temporarily():
+            if options.fallback == "operator" and (calls := without_lowering(graph.module)):
+                return _cut_graph(graph, sizes, options, calls)
             return CompiledGraph(*specialise(graph, sizes, options))
     except UnsupportedOp as unsupported:
         return fall_back(graph, options, unsupported)
+
+
+def _cut_graph(graph: PreparedGraph, sizes: Sizes, options: Options, calls: Mapping[str, Unsupported]) -> CutGraph:
+    """Cut a graph around operators that have no lowering, and compile its parts."""
+    whole = cut(graph.module, sizes, calls)
+    steps: list[RunPart | RunOperator] = []
+    for step in whole.steps:
+        if isinstance(step, OperatorCall):
+            steps.append(RunOperator(step, graph.on_device))
+        else:
+            part = part_of(graph, step, whole, len(steps))
+            made = compile_sizes(part, {}, options)
+            steps.append(RunPart(step, made.direct if isinstance(made, CompiledGraph) else made))
+    _note_fallback(graph, UnsupportedOp(dict.fromkeys(calls.values())), "some of its operators run")
+    return CutGraph(whole, steps)
 
 
 def fall_back(graph: PreparedGraph, options: Options, unsupported: UnsupportedOp) -> EagerGraph:
@@ -140,8 +161,12 @@ def fall_back(graph: PreparedGraph, options: Options, unsupported: UnsupportedOp
     if options.fallback == "error":
         record_unsupported("unsupported", graph.name, unsupported)
         raise unsupported
+    _note_fallback(graph, unsupported, "it runs")
+    return EagerGraph(graph.eager)
+
+
+def _note_fallback(graph: PreparedGraph, unsupported: UnsupportedOp, what: str) -> None:
     for problem in unsupported.problems:
         session().statistics.count("fallbacks", f"{problem.operation}: {problem.why}")
     record_unsupported("fallback", graph.name, unsupported)
-    log.warning("graph %s runs in eager PyTorch: %s", graph.name, unsupported)
-    return EagerGraph(graph.eager)
+    log.warning("graph %s: %s in eager PyTorch: %s", graph.name, what, unsupported)

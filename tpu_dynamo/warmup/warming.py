@@ -18,6 +18,7 @@ from ..cache.flagged import flagged
 from ..cache.signature import Frame
 from ..cache.spanning import Placing, spanning
 from ..graph.compiled import EagerGraph
+from ..graph.cut import compiled_parts
 from ..graph.freezing import FrozenModule
 from ..graph.loading import explaining_xla
 from ..graph.lowering import lower_and_count, sign_graph
@@ -58,7 +59,11 @@ class Warmer:
         return warmed
 
     def warm(self, graph: PreparedGraph, sizes: Sizes) -> None:
-        """Warm one graph for one set of sizes. Raises CompilationFailed, and what the compiler raises."""
+        """Warm one graph for one set of sizes, or its parts. Raises CompilationFailed, and what the compiler raises."""
+        for part, numbers in compiled_parts(graph, sizes, self._options):
+            self._warm(part, numbers)
+
+    def _warm(self, graph: PreparedGraph, sizes: Sizes) -> None:
         artifacts = graph.artifacts(sizes)
         started = time.perf_counter()
         self._stage("lower")
@@ -125,10 +130,10 @@ class Warmer:
         return key, not watched.compiled
 
     def note_unsupported(self, name: str, unsupported: UnsupportedOp) -> None:
-        if self._options.fallback == "eager":
-            self.warmed.in_eager.append(name)
-        else:
+        if self._options.fallback == "error":
             self.warmed.unsupported += unsupported.problems
+        else:
+            self.warmed.in_eager.append(name)
 
     def entries(self) -> list[tuple[str, str]]:
         """Return the kinds and keys of all entries that the graphs have in the cache, each once."""

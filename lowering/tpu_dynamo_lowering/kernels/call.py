@@ -14,12 +14,14 @@ import torch
 from torch.fx import Graph, Node
 
 from .._torch_compat import pytree
+from ..choice import choose
 from ..errors import describe_call, tensors_of
 from ..expand import call_key
+from ..outside import OutsideLowering
 from ..schema_checks import COMPILED_FOR
 from ..source_lines import SourceLine, user_line
 from ..subgraphs import operands, subgraph
-from ..table import Lowering, choose
+from ..table import Lowering
 from ..target import ANY, Target
 from .casts import cast
 from .dtypes import jax_dtype
@@ -84,6 +86,8 @@ def mark_kernels(graph: Graph, target: Target = ANY) -> dict[str, KernelCall]:
             continue
         # A call's results may have other sizes on another device.
         key = f"{call_key(node)}|{_types(tensors_of(node))}"
+        if isinstance(lowering, OutsideLowering):
+            key = f"{key}|{lowering.identity()}"
         function = lowering.function
         if COMPILED_FOR in inspect.signature(function).parameters:
             key, function = f"{key}|{target}", partial(function, compiled_for=target)

@@ -43,6 +43,14 @@ def jax_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     return np.dtype(_JAX[dtype])
 
 
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """Return PyTorch's dtype of the same number format. Raises NotImplementedError where it has none."""
+    for ours, theirs in _JAX.items():
+        if np.dtype(theirs) == dtype:
+            return ours
+    raise NotImplementedError(f"JAX's {dtype} has no counterpart in PyTorch")
+
+
 def cast_number(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Cast a Python number to the dtype of the tensor that it meets, by PyTorch's rules.
 

@@ -13,7 +13,7 @@ from jax import Array, lax
 
 from .._torch_compat import OpOverload
 from ..table import How, Lowering, add, kernel
-from .dtypes import cast_number, jax_dtype, wide
+from .dtypes import cast_number, jax_dtype, torch_dtype, wide
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -199,18 +199,7 @@ def _cast_operand(x: Any, dtype: np.dtype[Any]) -> Array:
 def _stand_in(x: Any) -> Any:
     if isinstance(x, _NUMBERS):
         return x
-    return torch.empty((1,) * x.ndim, dtype=_torch_dtype(x), device="meta")
-
-
-def _torch_dtype(x: Array) -> torch.dtype:
-    return next(dtype for dtype in _TORCH_DTYPES if jax_dtype(dtype) == x.dtype)
-
-
-_TORCH_DTYPES = (
-    torch.float32, torch.int64, torch.bool, torch.bfloat16, torch.float16, torch.float64, torch.int32, torch.int16,
-    torch.int8, torch.uint8, torch.complex64, torch.complex128, torch.uint16, torch.uint32, torch.uint64,
-    torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.float8_e8m0fnu,
-)  # fmt: skip
+    return torch.empty((1,) * x.ndim, dtype=torch_dtype(x.dtype), device="meta")
 
 
 # The promotion of the functions for which it is not `promoted`.

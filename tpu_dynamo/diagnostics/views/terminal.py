@@ -86,6 +86,11 @@ def _show_rest(report: Report, console: Console) -> None:
         f"failed  {f.compile}: {f.kind}: {f.message.splitlines()[0] if f.message else ''}" for f in report.failures
     ]
     lines += [f"ran in eager  {f.reason} ({format_count(f.count, 'graph')})" for f in report.fallbacks]
+    lines += [
+        f"called alone  {c.operator} ({format_count(c.calls, 'call')}, {format_bytes(c.bytes_moved)} in and out, "
+        f"{c.seconds:.3f} s)"
+        for c in report.operator_calls
+    ]
     for found in report.unrecorded:
         lines.append(f"Dynamo also counted {found.count} x '{found.gb_type}' without a record of where")
     crossing = sum(b.cost.bytes_crossing.value for b in report.breaks if b.cost.bytes_crossing)

@@ -1,0 +1,36 @@
+"""The words for operators that have no lowering: what they are, and what to do about it."""
+
+from __future__ import annotations
+
+from torch.fx import Node
+
+from . import outside
+from ._torch_compat import HigherOrderOperator, OpOverload
+from .errors import Unsupported
+
+HINT = (
+    'compute it outside the compiled function, run such graphs in eager with options={"fallback": "eager"}, '
+    "or open an issue that names the operator"
+)
+_OF_A_LIBRARY = (
+    "say what it computes with tpu_dynamo.lowers, or run it alone in eager, and the rest compiled, with "
+    'options={"fallback": "operator"}'
+)
+
+
+def refusal(node: Node) -> Unsupported:
+    """Return the refusal of a call for which no table says anything."""
+    target = node.target
+    if isinstance(target, HigherOrderOperator) and "triton_kernel" in str(target):
+        return Unsupported.at(
+            node,
+            "a Triton kernel is code for GPUs",
+            "write it in Pallas, as an operator by tpu_dynamo.jax_op, or in PyTorch's operators",
+        )
+    if isinstance(target, HigherOrderOperator) and str(target).startswith("auto_functionalized") and node.args:
+        why = f"{node.args[0]} writes to its arguments, and no rewrite, kernel or decomposition says what"
+        return Unsupported.at(node, why, f"let it return new tensors, and {_OF_A_LIBRARY}")
+    why = "no rewrite, kernel or decomposition says what it means in StableHLO"
+    if not isinstance(target, OpOverload) or target.namespace in ("aten", "prims"):
+        return Unsupported.at(node, why, HINT)
+    return Unsupported.at(node, "; ".join((why, *outside.broken_entry_points())), _OF_A_LIBRARY)

@@ -1,0 +1,1 @@
+"""Operators of users' own: JAX functions as operators of PyTorch, and lowerings for other libraries' operators."""
