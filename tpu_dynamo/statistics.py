@@ -61,9 +61,9 @@ class Snapshot:
 
     def _repr_html_(self) -> str:
         """Return the counts that are not zero for a notebook."""
-        rows: list[tuple[str, str, int]] = []
+        rows: list[tuple[str, str, int | float]] = []
         for name, value in asdict(self).items():
-            kinds: dict[str, int] = value if isinstance(value, dict) else {"": value}
+            kinds: dict[str, int | float] = value if isinstance(value, dict) else {"": value}
             rows += [(name, kind, count) for kind, count in kinds.items() if count]
         return html_table(("count", "of", ""), rows)
 
@@ -91,8 +91,8 @@ class Statistics:
         """Count a call of an operator in eager between compiled parts: what moved in and out, and what it took."""
         with self._lock:
             for what, amount in (("operator_calls", 1), ("operator_bytes", nbytes), ("operator_seconds", seconds)):
-                counter: dict[str, Any] = self._by_key.setdefault(what, Counter())
-                counter[operator] = counter.get(operator, 0) + amount
+                counter: Counter[Any] = self._by_key.setdefault(what, Counter())
+                counter.update({operator: amount})
 
     def snapshot(self) -> Snapshot:
         """Return the counts at this moment."""

@@ -13,6 +13,7 @@ from ..options import Options
 from ..session import session
 from .bucketed import SavedValues
 from .compiled import CompiledGraph, DynamicGraph, EagerGraph, compile_for_inputs
+from .cut import CutGraph
 from .frozen import FrozenGraph
 from .prepare import prepare_graph
 
@@ -25,7 +26,7 @@ def compile_graph(
     role: str,
     graph_module: GraphModule,
     example_inputs: Sequence[Any],
-) -> CompiledGraph | DynamicGraph | EagerGraph | FrozenGraph:
+) -> CompiledGraph | CutGraph | DynamicGraph | EagerGraph | FrozenGraph:
     """Compile one functional ATen graph for the sizes that it was traced with.
 
     role: `forward`, `backward` or `inference`. saved: shared by the graphs of one graph of Dynamo's. captured: the

@@ -110,7 +110,7 @@ class DynamicGraph:
 
 def compile_for_inputs(
     graph: PreparedGraph, inputs: Sequence[Any], options: Options, saved: SavedValues | None = None
-) -> CompiledGraph | DynamicGraph | EagerGraph:
+) -> CompiledGraph | CutGraph | DynamicGraph | EagerGraph:
     """Compile a graph for the sizes of its inputs, fake ones too. Raises what `specialise` raises.
 
     saved: what the forward and the backward graph tell each other of padded values.

@@ -114,7 +114,7 @@ class RunOperator:
         session().statistics.count_operator(self._named, nbytes, time.perf_counter() - started)
         values[node] = found
         for taker in self._call.taken:
-            values[taker] = found[taker.args[1]]  # pyright: ignore[reportIndexIssue]
+            values[taker] = found[taker.args[1]]
 
     def _here(self, value: Any) -> Any:
         """Return a tensor where the operator is called: activations of a CPU graph may have stayed on the device."""
