@@ -172,7 +172,7 @@ def random_numbers(mesh):
 def optimizers(mesh):
     settings = {
         "SGD": {"lr": 0.1, "momentum": 0.9}, "Adam": {"amsgrad": True}, "AdamW": {}, "Adagrad": {}, "Adadelta": {},
-        "Adamax": {}, "NAdam": {}, "RAdam": {}, "ASGD": {}, "RMSprop": {"momentum": 0.9}, "Rprop": {},
+        "Adamax": {}, "NAdam": {}, "RAdam": {}, "ASGD": {}, "RMSprop": {"momentum": 0.9},
     }  # fmt: skip
     for name, given in settings.items():
         optimizer = getattr(torch.optim, name)
