@@ -1,5 +1,7 @@
 """Libraries for images, processes, equations and sentences on the device, and what loops around models are made of."""
 
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportPossiblyUnboundVariable=false
+
 from __future__ import annotations
 
 from typing import Any
