@@ -76,10 +76,11 @@ class SizeFacts:
     conditions: tuple[Any, ...]
 
     @property
-    def equalities(self) -> dict[sympy.Expr, sympy.Integer]:
-        """Expressions of symbols that are one number whatever the symbols are, and that number."""
+    def equalities(self) -> dict[sympy.Expr, sympy.Expr]:
+        """Expressions that are equal to simpler ones for all sizes of the graph, and those."""
         found: Any = (c.args for c in self.conditions if isinstance(c, sympy.Eq))
-        return {left: right for left, right in found if isinstance(right, sympy.Integer)}
+        pairs = [sorted(sides, key=sympy.count_ops) for sides in found]
+        return {complicated: simple for simple, complicated in pairs if not complicated.is_Symbol}
 
     def hold(self, sizes: Mapping[sympy.Symbol, int | float]) -> bool:
         """Say whether the graph is right for these sizes."""

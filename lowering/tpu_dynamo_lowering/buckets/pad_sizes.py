@@ -67,14 +67,14 @@ def pad_sizes(
     sizes: Mapping[sympy.Symbol, int | float],
     symbols: Sequence[sympy.Symbol],
     known: Mapping[str, tuple[Extent, ...]] | None = None,
-    equalities: Mapping[sympy.Expr, sympy.Integer] | None = None,
+    equalities: Mapping[sympy.Expr, sympy.Expr] | None = None,
 ) -> PaddedGraph:
     """Copy a graph that `prepare` gave with larger sizes, such that no result depends on what pads its inputs.
 
     sizes: the padded sizes of `symbols`, and the numbers of the others that are sizes. symbols: those that change from
     call to call; one that is no size needs no number in `sizes`. known: the dimensions of inputs by the names of their
     placeholders, where it is not the first elements that are true: values that another padded graph saved. equalities:
-    expressions of symbols that are one number for all sizes of the graph. Raises Unproven with the first operator for
+    expressions that are equal to simpler ones for all sizes of the graph. Raises Unproven with the first operator for
     which there is no proof.
     """
     mode = fake_mode()

@@ -70,7 +70,7 @@ class Builder:
     padded: frozenset[sympy.Symbol]
     sizes: Mapping[sympy.Symbol, int | float]
     lengths: Mapping[sympy.Symbol, Node]
-    equalities: Mapping[sympy.Expr, sympy.Integer] = field(default_factory=dict)
+    equalities: Mapping[sympy.Expr, sympy.Expr] = field(default_factory=dict)
     at: Node | None = None
     _known: dict[Any, Node] = field(default_factory=dict)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..extents import NotProven, is_padded, only_leading
+from ..extents import NotProven, is_padded
 from ..values import Builder, Value
 from .pointwise import item
 from .table import Arguments, broadcast, rule
@@ -26,11 +26,9 @@ def _mask(builder: Builder, arguments: Arguments) -> Value | None:
         broadcast([Value(mask.node, mask.extents[-2:]), Value(query.node, (query.extents[_KEYS], keys))])
     if not is_padded(keys):
         return mask
-    if not only_leading(keys):
-        raise NotProven("its keys do not begin with the true ones")
     if arguments.get("is_causal", False):
-        if query.extents[_KEYS] != keys:
-            raise NotProven("it is causal, and its queries and keys are not the same number")
+        if query.extents[_KEYS] != keys or len(keys) != 1:
+            raise NotProven("it is causal, and a true query may see a key that is not true")
         return mask  # a true query sees no key behind its own
     fake = query.fake
     if mask is None:
