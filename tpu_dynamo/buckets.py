@@ -35,6 +35,14 @@ class Buckets:
             found = self.sizes[place] if place < len(self.sizes) else size
         return found if largest is None else max(min(found, largest), size)
 
+    def between(self, smallest: int, largest: int) -> list[int]:
+        """Return the buckets of the sizes from `smallest` to `largest`, ascending."""
+        found: list[int] = []
+        while smallest <= largest:
+            found.append(self.of(smallest, largest))
+            smallest = found[-1] + 1
+        return found
+
     def __str__(self) -> str:
         if self.powers:
             return "pow2"

@@ -48,7 +48,7 @@ class Padding:
     """How one graph is padded: its programs by bucket. Not for several threads at a time.
 
     saved: shared by the forward and the backward graph of one graph of Dynamo's. compile: makes of a graph without
-    symbols what runs it.
+    symbols what runs it. refused: why the graph cannot be padded, once that is known.
     """
 
     def __init__(self, graph: PreparedGraph, options: Options, saved: SavedValues, compile: Compile):
@@ -58,14 +58,22 @@ class Padding:
         self._compile = compile
         self._names = [node.name for node in graph.module.graph.find_nodes(op="placeholder")]
         self._programs: dict[tuple[int | float, ...], _Program] = {}
-        self._refused = False
+        self.refused: Unproven | None = None
 
     def run_at(self, sizes: Lengths) -> BoxedCallable | None:
         """Return what runs the graph at these true sizes by a program of a bucket; None where there is none.
 
         Raises what compiling raises.
         """
-        if self._refused:
+        program = self.program_for(sizes)
+        return None if program is None else program.at(sizes)
+
+    def program_for(self, sizes: Lengths) -> _Program | None:
+        """Return the program of these sizes' bucket, compiled if it is new; None where there is none.
+
+        Raises what compiling raises.
+        """
+        if self.refused is not None:
             return None
         bucket = self._bucket(sizes)
         if bucket is None:
@@ -78,7 +86,7 @@ class Padding:
             except Unproven as unproven:
                 self._refuse(unproven)
                 return None
-        return self._programs[key].at(sizes)
+        return self._programs[key]
 
     def unpadded(self, run: BoxedCallable, sizes: Lengths) -> BoxedCallable:
         """Return what runs a program of the true sizes on what a padded forward graph saved."""
@@ -112,7 +120,8 @@ class Padding:
         returned = self._graph.returned if self._graph.role == "forward" else None
         if returned is not None:
             self._save(padded, returned)
-        graph = replace(self._graph, module=padded.module, eager=padded.module)
+        name = self._graph.artifacts(bucket).name
+        graph = replace(self._graph, name=name, module=padded.module, eager=padded.module)
         run = self._compile(graph)
         session().statistics.count("buckets", "padded")
         record_event("bucket", lambda: {"graph": self._graph.name, "sizes": self._described(bucket)})
@@ -129,7 +138,7 @@ class Padding:
         return {names.get(symbol, str(symbol)): size for symbol, size in sizes.items()}
 
     def _refuse(self, unproven: Unproven) -> None:
-        self._refused = True
+        self.refused = unproven
         problem = unproven.problem
         session().statistics.count("buckets", f"{problem.operation}: {problem.why}")
         record_event("not padded", lambda: {"graph": self._graph.name, "problems": [problem.as_dict()]})
