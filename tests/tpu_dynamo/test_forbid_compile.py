@@ -37,5 +37,5 @@ def test_the_option_forbids_and_the_cache_still_serves():
 
 def test_eager_operators_are_held_to_it():
     x = torch.randn(3, device="tpu")
-    with tpu_dynamo.forbid_compile(), pytest.raises(tpu_dynamo.CompileForbidden, match="eager operator aten.erfinv"):
+    with tpu_dynamo.forbid_compile(), pytest.raises(tpu_dynamo.CompileForbidden, match=r"eager operator aten\.erfinv"):
         torch.erfinv(x)

@@ -23,8 +23,8 @@ class CompileForbidden(RuntimeError):
         message = (
             f"{what} is not compiled yet, and compiling is forbidden here\n"
             f"  why: {why}\n"
-            "  try: compile it before, by a call outside of forbid_compile or by `tpu-dynamo warmup`; for lengths that\n"
-            '  change, options={"buckets": "pow2"} needs few programs'
+            "  try: compile it before, by a call outside of forbid_compile or by `tpu-dynamo warmup`; for lengths\n"
+            '  that change, options={"buckets": "pow2"} needs few programs'
         )
         super().__init__(with_code(message, self.code))
 

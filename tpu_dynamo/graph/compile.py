@@ -28,7 +28,8 @@ def compile_graph(
 ) -> CompiledGraph | DynamicGraph | EagerGraph | FrozenGraph:
     """Compile one functional ATen graph for the sizes that it was traced with.
 
-    role: `forward`, `backward` or `inference`. saved: shared by the graphs of one graph of Dynamo's. captured: the graph as Dynamo gave it, for dump folders and traces.
+    role: `forward`, `backward` or `inference`. saved: shared by the graphs of one graph of Dynamo's. captured:
+    the graph as Dynamo gave it, for dump folders and traces.
     Raises OptionError, UnsupportedOp, UnsupportedInput and CompilationFailed.
     """
     session().statistics.count("graphs", role)

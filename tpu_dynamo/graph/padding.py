@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from math import prod
+from typing import Any
 
 import sympy
 import torch
@@ -64,4 +65,5 @@ def place(extents: Sequence[Extent], lengths: Lengths) -> Place:
 
 def count(expression: sympy.Expr, lengths: Lengths) -> int:
     """Return the value of an expression of a call's true numbers."""
-    return int(expression.xreplace({symbol: sympy.sympify(number) for symbol, number in lengths.items()}))
+    value: Any = expression.xreplace({symbol: sympy.sympify(number) for symbol, number in lengths.items()})
+    return int(value)

@@ -26,7 +26,8 @@ class Case:
 
     name: unique in a run, as `bert/train/batch=8/v5e:2x2`. folders: where modules are looked for first. inputs: as in
     the manifest, or None where the factory returns them. walks: sequences of sizes, each as one process of the user's
-    may see them. marked: bounds of the dimensions that are marked as dynamic, `min` and `max` or none. The other fields are those of manifest.Model and manifest.Common, defaults applied.
+    may see them. marked: bounds of the dimensions that are marked as dynamic, `min` and `max` or none. The other
+    fields are those of manifest.Model and manifest.Common, defaults applied.
     """
 
     name: str

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .._torch_compat import pytree
+from .._torch_compat import mark_dynamic, pytree
 from .cases import Case, Sizes
 from .problems import CaseError, describe_error
 
@@ -126,7 +126,7 @@ def _value(case: Case, spec: Any, sizes: Sizes) -> Any:
     made.requires_grad_(tensor["requires_grad"])
     for dim, size in enumerate(tensor["shape"]):
         if size in case.marked and shape[dim] > 1:
-            torch._dynamo.mark_dynamic(made, dim, **case.marked[size])
+            mark_dynamic(made, dim, **case.marked[size])
     return made
 
 

@@ -199,7 +199,7 @@ def _options(case: Case) -> Options:
         if name in case.options:
             raise CaseError(f"options: {name} does not belong here; targets and the cache are given outside of options")
     # A job's: here nothing is forbidden, and each bucket is a case.
-    return dataclasses.replace(Options.parse(dict(case.options)), forbid_compile=False)
+    return dataclasses.replace(Options.parse(dict(case.options)), forbid_compile=False, compile_ahead=0)
 
 
 def _cache(checking: bool) -> Cache:

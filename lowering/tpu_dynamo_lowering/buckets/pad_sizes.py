@@ -276,7 +276,7 @@ class _Walk:
                 raise NotProven("its size at the padded sizes is another")
 
     def _require_room(self, extents: Sequence[Extent]) -> None:
-        """Raise NotProven where a true size is larger for some lengths than at those of the bucket, as `-length % 8`."""
+        """Raise NotProven where a true size is larger for some lengths than at the bucket's, as `-length % 8`."""
         for part in {part for extent in extents for part in extent if part.padded}:
             if part not in self._with_room and not (
                 _grows(part.true) or all(part.true.xreplace(at) <= part.size for at in self._lengths(part.true))

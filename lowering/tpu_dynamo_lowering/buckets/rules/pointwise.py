@@ -1,4 +1,4 @@
-"""Operators that compute each element of the result from the elements in its place; and those that only make tensors."""
+"""Operators that compute each element of the result from those in its place; and those that only make tensors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def item(builder: Builder, node: Node, number: int) -> Node:
     aten.mish_backward.default, aten.native_dropout.default, aten.polar.default, aten.softplus_backward.default,
     aten.softshrink_backward.default, aten.bernoulli.p, aten.bernoulli.default, aten.copy.default, aten.fill.Scalar,
     aten.fill.Tensor, aten.isin.Tensor_Scalar, aten.normal_functional.default, aten.conj_physical.default,
-    aten._conj_physical.default, aten._conj.default, aten.real.default, aten.imag.default, aten.view_as_real_copy.default,
+    aten._conj_physical.default, aten._conj.default, aten.real.default, aten.imag.default,
+    aten.view_as_real_copy.default,
     aten.zeros_like.default, aten.ones_like.default, aten.empty_like.default,
     aten.rand_like.default, aten.randn_like.default, aten.randint_like.default, aten.randint_like.low_dtype,
 )  # fmt: skip
