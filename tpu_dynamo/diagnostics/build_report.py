@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from .attempts import Attempts, gather
 from .backend_events import cache_lookups, failures_of, fallbacks_of, stages_of, unsupported_operations
@@ -13,6 +13,7 @@ from .breaks import Cut, breaks_of, find_cuts, fingerprints
 from .costs import seconds_of
 from .messages import parse_message
 from .model import FrameCompile, Report, ReportedRun, SkippedFrame, Unrecorded
+from .padded_calls import bucket_uses
 from .recompiles import find_recompiles
 from .trace_files import Trace
 
@@ -21,13 +22,15 @@ from .trace_files import Trace
 class RunCounts:
     """Counts over a run, which only the process that ran it has.
 
-    breaks: Dynamo's, by message. hits, misses, fallbacks: as in `tpu_dynamo.stats()`.
+    breaks: Dynamo's, by message. hits, misses, fallbacks: as in `tpu_dynamo.stats()`. padded: the sets of sizes
+    that programs of buckets served, by key, with their calls.
     """
 
     breaks: Mapping[str, int] = field(default_factory=dict)
     hits: Mapping[str, int] = field(default_factory=dict)
     misses: Mapping[str, int] = field(default_factory=dict)
     fallbacks: Mapping[str, int] = field(default_factory=dict)
+    padded: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def build_report(trace: Trace, run: ReportedRun, recompile_limit: int, counted: RunCounts | None = None) -> Report:
@@ -47,6 +50,8 @@ def build_report(trace: Trace, run: ReportedRun, recompile_limit: int, counted: 
         failures=failures_of(compiles),
         cache=cache_lookups(compiles, counted.hits, counted.misses),
         fallbacks=fallbacks_of(compiles, counted.fallbacks),
+        buckets=bucket_uses(compiles, counted.padded),
+        not_padded=unsupported_operations(compiles, ("not padded",)),
         unrecorded=tuple(_unrecorded(cuts, counted.breaks)),
         compiles=tuple(_compile(c, causes.get(id(c)), several) for c in compiles if c.id != "-"),
     )
