@@ -17,6 +17,7 @@ from tpu_dynamo_lowering import Extent, PaddedGraph, Unproven, pad_sizes
 from .._torch_compat import compile_lock, size_facts
 from ..artifacts import record_event
 from ..buckets import Buckets, buckets_of
+from ..cache.signature import Frame
 from ..options import Options
 from ..session import session
 from .ahead import Task, ahead_queue
@@ -49,6 +50,18 @@ class SavedValues:
             return tuple(replace(part, size=count(part.true, sizes)) if part.padded else part for part in extent)
 
         return {name: tuple(map(bound, extents)) for name, extents in self.extents.items()}
+
+
+class SavedByFrame:
+    """Shares the saved values of a forward graph with its backward graph, where both are known by their frame."""
+
+    def __init__(self) -> None:
+        # With the frame itself, so that no other gets its id.
+        self._known: dict[int, tuple[Frame, SavedValues]] = {}
+
+    def __call__(self, frame: Frame) -> SavedValues:
+        """Return the saved values of a frame's graphs."""
+        return self._known.setdefault(id(frame), (frame, SavedValues()))[1]
 
 
 class Padding:
@@ -110,6 +123,13 @@ class Padding:
             for other in self.buckets(bucket):
                 self._submit(other)
         return self._programs.get(key)
+
+    def enter_all(self, sizes: Mapping[sympy.Symbol, int | float]) -> bool:
+        """Compile the bucket of these sizes and all others that may be asked for; False where there is none."""
+        bucket = self._bucket(sizes)
+        for each in () if bucket is None else (bucket, *self.buckets(bucket)):
+            self._enter(each)
+        return bucket is not None and self.refused is None
 
     def buckets(self, bucket: Bucket) -> list[Bucket]:
         """Return the buckets that may be asked for besides one, those most like it first.

@@ -76,7 +76,7 @@ class DimTable(Table):
         return {} if self.max is None else {"min": max(self.min, 2), "max": self.max}
 
     def padded_to(self, buckets: Buckets) -> list[int]:
-        """The buckets into which its sizes from 2 on fall: a size of 1 is a number for Dynamo, and never padded."""
+        """Return the buckets into which its sizes from 2 on fall: 1 is a number for Dynamo, and never padded."""
         if self.buckets is None and self.max is not None:
             return buckets.between(max(self.min, 2), self.max)
         return sorted({buckets.of(size, self.max) for size in self.sizes if size > 1})

@@ -18,7 +18,7 @@ from ..cache.cache import Cache
 from ..cache.flagged import flagged
 from ..cache.signature import Frame
 from ..cache.spanning import Placing, spanning
-from ..graph.bucketed import Padding, SavedValues
+from ..graph.bucketed import Padding, SavedByFrame
 from ..graph.compiled import EagerGraph
 from ..graph.freezing import FrozenModule
 from ..graph.loading import explaining_xla
@@ -47,9 +47,7 @@ class Warmer:
         self._stage = stage
         self._checking = checking
         self._names = 0
-        # By the frame of a graph of Dynamo's, which its forward and its backward graph share; kept, so that no other
-        # frame gets its id.
-        self._saved: dict[int, tuple[Frame, SavedValues]] = {}
+        self._saved_of = SavedByFrame()
 
     def visit(self, role: str, graph_module: GraphModule, example_inputs: Sequence[Any], frame: Frame) -> BoxedCallable:
         """Warm one graph for the sizes at hand; returns what warms it for those of later calls, and runs in eager."""
@@ -60,8 +58,7 @@ class Warmer:
             graph, frozen = graph.frozen({i: example_inputs[i] for i in graph.freezable})
         padding = None
         if self._options.buckets:
-            _, saved = self._saved.setdefault(id(frame), (frame, SavedValues()))
-            padding = Padding(graph, self._options, saved, self._warm_bucket)
+            padding = Padding(graph, self._options, self._saved_of(frame), self._warm_bucket)
         warmed = _WarmedGraph(self, graph, frozen, padding)
         warmed.warm(example_inputs)
         return warmed
