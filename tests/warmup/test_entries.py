@@ -116,9 +116,8 @@ def test_buckets_of_all_dimensions_are_warm_where_all_are_symbols():
         options={"buckets": {"multiple": 4}},
     )  # fmt: skip
     assert [outcome.state for outcome in warm(*todo)] == ["made"]
-    compiled = torch.compile(
-        warm_models.Mlp().eval(), backend="tpu", dynamic=True, options={"buckets": {"multiple": 4}}
-    )
+    options: Any = {"buckets": {"multiple": 4}}
+    compiled = torch.compile(warm_models.Mlp().eval(), backend="tpu", dynamic=True, options=options)
     with torch.no_grad(), tpu_dynamo.forbid_compile():
         for shape in ((2, 6, 16), (4, 8, 16)):
             compiled(torch.randn(shape))
