@@ -35,6 +35,24 @@ class Buckets:
             found = self.sizes[place] if place < len(self.sizes) else size
         return found if largest is None else max(min(found, largest), size)
 
+    def between(self, smallest: int, largest: int) -> list[int]:
+        """Return the buckets of the sizes from `smallest` to `largest`, ascending."""
+        found: list[int] = []
+        while smallest <= largest:
+            found.append(self.of(smallest, largest))
+            smallest = found[-1] + 1
+        return found
+
+    def known(self, smallest: int, largest: int | None, size: int) -> list[int]:
+        """Return the buckets of which it is known that they may be asked for, besides `size` where there is one.
+
+        Without a `largest` that is, of powers and multiples, the next after `size`.
+        """
+        if self.sizes:
+            within = (bucket for bucket in self.sizes if bucket >= smallest)
+            return list(within) if largest is None else sorted({min(bucket, largest) for bucket in within})
+        return [size, self.of(size + 1)] if largest is None else self.between(smallest, largest)
+
     def __str__(self) -> str:
         if self.powers:
             return "pow2"

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from tpu_dynamo_lowering import AttentionForm, with_code
 from tpu_dynamo_runtime.xla_flags import XlaFlags
@@ -70,6 +70,7 @@ class Options:
     `{"multiple": 128}`, a list of sizes, or these by dimension, `{"tokens[1]": "pow2"}`. Results are as without; a
     graph of which that is not proven is compiled for each size, counted and named in `stats()`. See
     docs/changing_lengths.md.
+    compile_ahead: how many threads of this process compile the other buckets while it serves those that it has.
     forbid_compile: whether what is not in the cache raises CompileForbidden, with the reason, instead of being
     compiled; `tpu_dynamo.forbid_compile()` does so for a block of code.
     xla_flags: flags of XLA and of its plugin by name, as {"xla_tpu_scoped_vmem_limit_kib": 65536}, for the executables
@@ -97,6 +98,7 @@ class Options:
     buckets: Annotated[BucketTable, BeforeValidator(parse_buckets)] = field(
         default=(), metadata={"unkeyed": "its effect is in the graph"}
     )
+    compile_ahead: NonNegativeInt = field(default=0, metadata={"unkeyed": "changes no executable"})
     forbid_compile: bool = field(default=False, metadata={"unkeyed": "changes no executable"})
     max_executables: PositiveInt = field(default=256, metadata={"unkeyed": "changes no executable"})
 

@@ -129,6 +129,7 @@ class Session:
             self._watching = True
             os.register_at_fork(after_in_child=self._graphs.after_fork)
             os.register_at_fork(after_in_child=self._operators.after_fork)
+            os.register_at_fork(after_in_child=self.statistics.after_fork)
 
     def _load(
         self,

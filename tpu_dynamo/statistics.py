@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,7 +25,8 @@ class Snapshot:
     have none, by the reason.
     precompile: models of tpu_dynamo.precompile whose frame was stored, `hit`, was not, `miss`, or cannot be used, by
     the reason.
-    buckets: programs for padded sizes, `padded`; calls that they served, `calls`; and graphs that are compiled for each
+    buckets: programs for padded sizes, `padded`; those that threads compiled ahead, `compiled ahead`, and why others
+    were not; calls that they served, `calls`; and graphs that are compiled for each
     size though buckets are asked for, by the reason.
     executions: runs of executables. bytes_to_device, bytes_to_host: bytes copied; memory that host and device
     share is not counted. donations: buffers of inputs whose memory new values took over. donations_refused: how often
@@ -78,6 +80,7 @@ class Statistics:
         self._earlier_faults: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
         self._by_key: dict[str, Counter[str]] = {}
+        self._padded: dict[str, dict[str, Any]] = {}
 
     def count(self, what: str, key: str | None = None) -> None:
         """Add one to `what`, a field of Snapshot; `key` is the entry where that field is a dict."""
@@ -94,6 +97,19 @@ class Statistics:
                 counter: Counter[Any] = self._by_key.setdefault(what, Counter())
                 counter.update({operator: amount})
 
+    def count_padded(self, key: str, described: Mapping[str, Any]) -> int:
+        """Add one to the calls that a program of a bucket served with one set of sizes; return how many there were."""
+        with self._lock:
+            self._by_key.setdefault("buckets", Counter())["calls"] += 1
+            found = self._padded.setdefault(key, {**described, "calls": 0})
+            found["calls"] += 1
+            return found["calls"]
+
+    def padded_calls(self) -> dict[str, dict[str, Any]]:
+        """Return by key the sets of sizes that programs of buckets served, as described, with their calls."""
+        with self._lock:
+            return {key: dict(found) for key, found in self._padded.items()}
+
     def snapshot(self) -> Snapshot:
         """Return the counts at this moment."""
         with self._lock:
@@ -102,11 +118,16 @@ class Statistics:
             counts["cache_faults"] = dict(Counter(self.faults.counts()) - self._earlier_faults)
             return Snapshot(**counts)
 
+    def after_fork(self) -> None:
+        """Take a new lock in a forked child: a thread that stayed in the parent may hold the old one."""
+        self._lock = threading.Lock()
+
     def reset(self) -> None:
         """Set every count to zero; executables go on counting into the same object."""
         with self._lock:
             self._totals.clear()
             self._by_key.clear()
+            self._padded.clear()
             self._earlier_faults = Counter(self.faults.counts())
             for name, zero in asdict(Traffic()).items():
                 setattr(self.traffic, name, zero)

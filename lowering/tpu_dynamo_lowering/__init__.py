@@ -1,7 +1,7 @@
 """FX graph to StableHLO program; touches no device."""
 
 from . import fingerprint
-from .buckets.extents import Extent
+from .buckets.extents import Extent, is_padded
 from .buckets.pad_sizes import PaddedGraph, Unproven, pad_sizes
 from .canonical import canonical, describe_tensor, written_nodes
 from .code_digest import NoStableKey
@@ -86,6 +86,7 @@ __all__ = [
     "fold_into_draw",
     "inline",
     "is_own",
+    "is_padded",
     "lower",
     "named_operation",
     "own_definitions",

@@ -49,6 +49,8 @@ class PooledProgram:
         self.span = span
         self.executable: LoadedExecutable | None = None
         self.last_use = 0
+        # Not held while others load: threads that compile ahead compile beside each other.
+        self.loading = threading.RLock()
         self._load = load
 
     def loaded(self) -> LoadedExecutable:
@@ -67,7 +69,6 @@ class Pool:
         self._load = load
         self._traffic = traffic
         self._lock = threading.Lock()
-        self._loading = threading.RLock()
         self._entries: WeakValueDictionary[tuple[Client, str, XlaFlags, Span], PooledProgram] = WeakValueDictionary()
         self._forked = False
         self._inherited: list[LoadedExecutable] = []
@@ -104,7 +105,7 @@ class Pool:
         return entry
 
     def _renew(self, entry: PooledProgram) -> LoadedExecutable:
-        with self._loading:
+        with entry.loading:
             if entry.executable is not None:
                 return entry.executable
             if self._forked:
@@ -136,7 +137,8 @@ class Pool:
     def after_fork(self) -> None:
         """Forget, in a forked child, what is loaded; it is not freed: PJRT's threads stayed in the parent."""
         self._forked = True
-        self._lock, self._loading = threading.Lock(), threading.RLock()
+        self._lock = threading.Lock()
         for entry in self._entries.values():
+            entry.loading = threading.RLock()
             self._inherited.append(entry.executable)
             entry.executable = None

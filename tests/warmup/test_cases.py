@@ -91,6 +91,48 @@ def test_walks_begin_with_every_size_and_change_every_part_of_the_dimensions(dim
     }
 
 
+LENGTHS = {"inputs": {"x": {"shape": ["batch", "length", 4]}}, "options": {"buckets": "pow2"}}
+
+
+def test_each_bucket_is_a_case_that_marks_what_changes():
+    dims = {"batch": [1, 8], "length": {"min": 5, "max": 40}}
+    found = expanded({**LENGTHS, "dims": dims})
+    assert [case.name.split("/")[2] for case in found] == [
+        f"batch={batch},length=..{size}" for batch in (1, 8) for size in (8, 16, 32, 40)
+    ]
+    # Other than the batch, which Dynamo would else take for the same size.
+    assert [case.walks for case in found][4] == (({"batch": 8, "length": 7},),)
+    assert found[0].marked == {"length": {"min": 5, "max": 40}}
+    again = Case.from_dict(json.loads(json.dumps(found[0].as_dict())))
+    assert (again.key, again.marked) == (found[0].key, found[0].marked)
+
+
+def test_buckets_of_several_dimensions_are_chosen_by_name_or_place():
+    dims = {"batch": {"max": 6}, "length": {"buckets": [1, 64, 100]}}
+    named = {"x[1]": {"multiple": 64}, "x[0]": "pow2"}
+    for inputs in (LENGTHS["inputs"], list(LENGTHS["inputs"].values())):
+        found = expanded({"inputs": inputs, "dims": dims, "options": {"buckets": named}})
+        assert [tuple(case.walks[0][0].values()) for case in found] == [
+            (batch, length) for batch in (2, 4, 6) for length in (64, 128)
+        ]
+    found = expanded({**LENGTHS, "dims": dims, "options": {"buckets": {"x[0]": "pow2"}}})
+    assert {case.walks[0][0]["length"] for case in found} == {64, 100}
+
+
+def test_all_sizes_are_symbols_where_the_job_says_dynamic_and_numbers_where_it_says_not():
+    dims = {"batch": {"max": 4}, "length": 3}
+    found = expanded({**LENGTHS, "dims": dims, "dynamic": True})
+    assert [(case.name, case.marked) for case in found] == [
+        ("one/inference/batch=..2,length=3/auto", {}), ("one/inference/batch=..4,length=3/auto", {})
+    ]  # fmt: skip
+    assert [case.marked for case in expanded({**LENGTHS, "dims": dims, "dynamic": False})] == [{}] * 3
+
+
+def test_buckets_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="pow3"):
+        expanded({**LENGTHS, "options": {"buckets": "pow3"}, "dims": {"batch": 1, "length": 2}})
+
+
 def test_sizes_that_do_not_change_in_a_process_have_no_walks():
     table = {"batch": {"buckets": [2, 4], "dynamic": False}}
     assert [case.walks for case in expanded({"inputs": X, "dims": table})] == [(({"batch": 2},),), (({"batch": 4},),)]

@@ -111,6 +111,44 @@ def test_a_manifest_is_warmed_whatever_some_cases_do_and_a_plain_process_compile
     assert "L['x'] float32[3, 16]" in (folder / "recorded" / "report.md").read_text().replace("`", "")
 
 
+BUCKETS = """\
+schema = 1
+[model.mlp]
+factory = "warm_models:mlp"
+targets = ["cpu"]
+options = { buckets = "pow2" }
+dims = { n = { min = 2, max = 8 } }
+inputs = [{ shape = ["n", 16] }]
+"""
+SERVER = """\
+import torch, tpu_dynamo, warm_models
+model = torch.compile(warm_models.Mlp().eval(), backend="tpu", options={"buckets": "pow2"})
+with torch.no_grad(), tpu_dynamo.forbid_compile():
+    for size in (5, 2, 8, 3):
+        x = torch.randn(size, 16)
+        torch._dynamo.mark_dynamic(x, 0, min=2, max=8)
+        model(x)
+stats = tpu_dynamo.stats()
+print(stats.graphs, stats.lowerings, stats.xla_compiles)
+"""
+
+
+@pytest.mark.slow
+def test_buckets_are_warmed_in_parallel_and_a_server_lowers_and_compiles_nothing(folder):
+    (folder / "buckets.toml").write_text(BUCKETS)
+    (folder / "server.py").write_text(SERVER)
+    first = tpu_dynamo("warmup", "buckets.toml", "--only", "mlp/inference/n=..4/*", "--json")
+    assert [case["state"] for case in json.loads(first.stdout)["cases"]] == ["made"], first.stderr
+    missing = tpu_dynamo("warmup", "buckets.toml", "--check", "--json")
+    assert [case["state"] for case in json.loads(missing.stdout)["cases"]] == ["missing", "found", "missing"]
+    done = tpu_dynamo("warmup", "buckets.toml", "-j", "2", "--resume", "--json")
+    states = {case["name"]: case["state"] for case in json.loads(done.stdout)["cases"]}
+    assert states == {f"mlp/inference/n=..{n}/cpu": "skipped" if n == 4 else "made" for n in (2, 4, 8)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    served = subprocess.run([sys.executable, "server.py"], capture_output=True, text=True, env=environment)
+    assert served.stdout == "{'inference': 1} 0 0\n", served.stderr
+
+
 @pytest.mark.slow
 def test_a_recorded_command_is_a_manifest_that_warms_another_cache(folder):
     (folder / "job.py").write_text("import plain, sys\nsys.exit(int(sys.argv[1:] == ['7']) * 7)\n")

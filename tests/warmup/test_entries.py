@@ -89,6 +89,50 @@ def test_every_order_of_changing_sizes_is_warm():
         assert made() == (0, 0), order
 
 
+def test_buckets_are_warm_for_forward_and_backward_whatever_length_comes(monkeypatch):
+    said = {
+        "inputs": [{"shape": ["n", "m", 16]}], "dims": {"n": 3, "m": {"min": 2, "max": 12}}, "modes": ["train"],
+        "options": {"buckets": "pow2", "forbid_compile": True},
+    }  # fmt: skip
+    todo = cases(**said)
+    outcomes = warm(*todo)
+    assert [(outcome.state, outcome.lowerings) for outcome in outcomes] == [("made", 2)] * 4
+    assert [outcome.state for outcome in warm(*todo, checking=True)] == ["found"] * 4
+    compiled = torch.compile(warm_models.Mlp(), backend="tpu", options={"buckets": "pow2", "forbid_compile": True})
+    for size in (7, 3, 12, 9, 2):
+        x = torch.randn(3, size, 16)
+        torch._dynamo.mark_dynamic(x, 1, min=2, max=12)
+        compiled(x).sum().backward()
+    assert made() == (0, 0)
+    x = torch.randn(5, 3, 16)
+    torch._dynamo.mark_dynamic(x, 1, min=2, max=12)
+    with pytest.raises(Exception, match="TPU402"):
+        compiled(x)
+
+
+def test_buckets_of_all_dimensions_are_warm_where_all_are_symbols():
+    todo = cases(
+        inputs=[{"shape": ["n", "m", 16]}], dims={"n": {"min": 2, "max": 4}, "m": [6]}, dynamic=True,
+        options={"buckets": {"multiple": 4}},
+    )  # fmt: skip
+    assert [outcome.state for outcome in warm(*todo)] == ["made"]
+    options: Any = {"buckets": {"multiple": 4}}
+    compiled = torch.compile(warm_models.Mlp().eval(), backend="tpu", dynamic=True, options=options)
+    with torch.no_grad(), tpu_dynamo.forbid_compile():
+        for shape in ((2, 6, 16), (4, 8, 16)):
+            compiled(torch.randn(shape))
+
+
+def test_a_graph_without_a_proof_is_named_and_compiled_at_the_size_of_its_case():
+    (case,) = cases(
+        factory="tests.warmup.warm_models:spectrum", inputs=[{"shape": ["n", 4]}], dims={"n": {"buckets": [8]}},
+        options={"buckets": [8]},
+    )  # fmt: skip
+    (outcome,) = warm(case)
+    assert (outcome.state, outcome.lowerings) == ("made", 1), outcome.why
+    assert any("_fft_r2c" in note and "each size must be compiled" in note for note in outcome.notes)
+
+
 def test_sizes_that_are_all_symbolic_from_the_start_are_warm():
     (case,) = cases(inputs=[{"shape": ["n", 16]}], dims={"n": {"buckets": [4, 6]}}, dynamic=True)
     warm(case)

@@ -41,6 +41,17 @@ class Masked(Mlp):
         return super().forward(mixed[0, 0])
 
 
+class Spectrum(torch.nn.Module):
+    """Transforms its rows, of which nothing is proven for padded ones."""
+
+    def forward(self, x):
+        return torch.fft.rfft(x, dim=0).abs()
+
+
+def spectrum():
+    return Spectrum()
+
+
 def masked():
     return Masked()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch._dynamo import mark_dynamic
+from torch._dynamo.convert_frame import compile_lock
 from torch._dynamo.exc import BackendCompilerFailed
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
@@ -61,6 +63,7 @@ __all__ = [
     "ShapeEnv",
     "Sharding",
     "become_default_backend",
+    "compile_lock",
     "compile_with_aot_autograd",
     "compiled_apart",
     "destroy_library",
@@ -80,6 +83,7 @@ __all__ = [
     "is_inductors_option",
     "leave_out_streams",
     "local_of",
+    "mark_dynamic",
     "mark_stepped",
     "modes_of_inductor",
     "modules_of",

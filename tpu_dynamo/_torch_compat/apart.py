@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,9 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
 from .frames import size_hint
+
+# What mark_dynamic, maybe_mark_dynamic, mark_unbacked and mark_static write on a tensor.
+_MARKS = re.compile(r"_dynamo_\w*(indices|range|overrides|bounds|shape_ids)|_specialize_on|_has_dynamo_dim_marking")
 
 
 @contextlib.contextmanager
@@ -88,6 +92,7 @@ def fake_copies(model: Any, inputs: Any, device: str) -> Iterator[Any]:
             is_parameter = isinstance(tensor, torch.nn.Parameter)
             copy = torch.nn.Parameter(copy, tensor.requires_grad) if is_parameter else copy
             fakes[id(tensor)] = copy.requires_grad_(tensor.requires_grad)
+            vars(copy).update({name: value for name, value in vars(tensor).items() if _MARKS.fullmatch(name)})
         return fakes[id(tensor)]
 
     modules = modules_of(model)

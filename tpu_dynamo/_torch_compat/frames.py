@@ -67,11 +67,13 @@ def shape_guards() -> list[str]:
 class SizeFacts:
     """Facts that Dynamo knows of the symbols of a graph.
 
-    names: the Python expressions that they stand for, as `L['x'].size()[0]`. largest: the largest values that they may
-    have, None where there is no bound. conditions: what must be true of them for the graph to be right.
+    names: the Python expressions that they stand for, as `L['x'].size()[0]`. smallest, largest: the smallest and
+    largest values that they may have, None where there is no bound. conditions: what must be true of them for the graph
+    to be right.
     """
 
     names: Mapping[sympy.Symbol, str]
+    smallest: Mapping[sympy.Symbol, int | None]
     largest: Mapping[sympy.Symbol, int | None]
     conditions: tuple[Any, ...]
 
@@ -94,11 +96,12 @@ def size_facts(graph_module: GraphModule) -> SizeFacts:
     leaves = [size for value in values if isinstance(value, torch.Tensor) for size in (*value.shape, *value.stride())]
     numbers = [v for v in (*values, *leaves) if isinstance(v, torch.SymInt)]
     if not numbers:
-        return SizeFacts({}, {}, ())
+        return SizeFacts({}, {}, {}, ())
     shapes = numbers[0].node.shape_env
     names = {symbol: sources[0].name for symbol, sources in shapes.var_to_sources.items() if sources}
+    smallest = {s: int(r.lower) if r.lower.is_Integer else None for s, r in shapes.var_to_range.items()}
     largest = {s: int(r.upper) if r.upper.is_Integer else None for s, r in shapes.var_to_range.items()}
-    return SizeFacts(names, largest, tuple(guard.expr for guard in shapes.guards))
+    return SizeFacts(names, smallest, largest, tuple(guard.expr for guard in shapes.guards))
 
 
 def graph_tensors(graph_module: GraphModule) -> list[torch.Tensor]:

@@ -32,10 +32,12 @@ from ..cache.signature import Frame
 from ..device import NAME as DEVICE
 from ..device import DeviceNameTaken, register
 from ..distributed.imagined_job import built_on, check_mesh, imagined_job
+from ..graph.bucketed import Padding, SavedByFrame
+from ..graph.compiled import EagerGraph
 from ..graph.cut import compiled_parts
 from ..graph.loading import explaining_xla
 from ..graph.lowering import lower_graph
-from ..graph.prepare import PreparedGraph, prepare_graph
+from ..graph.prepare import BoxedCallable, PreparedGraph, Sizes, prepare_graph
 from ..options import OptionError, Options
 from .capture import capture
 from .compiled_graph import GraphProgram, Role, TargetGraph
@@ -70,6 +72,9 @@ def compile_for(
     Then `model` is a function that takes the mesh and gives the model, or (model, args) or (model, args, kwargs), on
     the meta device: with DTensors, `parallelize_module` and `fully_shard`, as each rank of a job builds it. Tensors
     among the arguments are those of one rank. The executables are the job's, whose ranks have the chips host by host.
+
+    With `options={"buckets": ...}` and dimensions marked by `mark_dynamic` there is a graph for each bucket within the
+    bounds, or of the list.
 
     The graphs come in the order of their compilation; a graph break makes several. The process keeps no trace: not
     in Dynamo's caches, the modules, gradients, random numbers or `tpu_dynamo.stats()`. Of a model on the device,
@@ -134,27 +139,36 @@ def lower_model(
     """Lower a model's graphs to StableHLO programs for `cpu`, `cuda` or `tpu`: the first half of compile_for."""
     programs: list[GraphProgram] = []
     problems: list[Unsupported] = []
+    saved_of = SavedByFrame()
 
     def visit(role: Role, graph_module: GraphModule, example_inputs: Sequence[Any], frame: Frame) -> None:
         graph = prepare_graph(role, graph_module, f"{len(programs):04d}-{role}", frame)
-        folder = None if options.dump_dir is None else options.dump_dir / options.target.replace(":", "-")
-        started = time.perf_counter()
         if options.freeze:
             graph, frozen = graph.frozen({i: example_inputs[i] for i in graph.freezable})
             example_inputs = frozen.inputs(example_inputs)
         try:
             sizes = graph.sizes(example_inputs)
+            if sizes and options.buckets:
+                saved = saved_of(frame)
+                padding = Padding(graph, options, saved, lambda padded: enter(role, padded, {}))
+                if padding.enter_all(sizes):
+                    return
             for part, numbers in compiled_parts(graph, sizes, options):
-                artifacts = Artifacts(part.name, folder, part.forms)
-                program = lower_graph(part, numbers, platform, artifacts, fast_memory, options.attention)
-                programs.append(GraphProgram(part.name, role, program, artifacts, part.span))
+                enter(role, part, numbers)
         except UnsupportedOp as unsupported:
             if options.fallback == "error":
                 problems.extend(unsupported.problems)
             else:
                 log.warning("graph %s will run in eager PyTorch: %s", graph.name, unsupported)
-            return
+
+    def enter(role: Role, graph: PreparedGraph, sizes: Sizes) -> BoxedCallable:
+        started = time.perf_counter()
+        folder = None if options.dump_dir is None else options.dump_dir / options.target.replace(":", "-")
+        artifacts = Artifacts(graph.name, folder, graph.forms)
+        program = lower_graph(graph, sizes, platform, artifacts, fast_memory, options.attention)
         log.info("graph %s: lowered in %.2f s", graph.name, time.perf_counter() - started)
+        programs.append(GraphProgram(graph.name, role, program, artifacts, graph.span))
+        return EagerGraph(graph.eager)
 
     capture(
         model,

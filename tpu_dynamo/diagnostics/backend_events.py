@@ -38,12 +38,14 @@ def stages_of(compiled: Attempts) -> tuple[StageTime, ...]:
     return tuple(StageTime(name, seconds) for name, seconds in spent.items() if seconds)
 
 
-def unsupported_operations(compiles: Iterable[Attempts]) -> tuple[UnsupportedOperation, ...]:
-    """Return the operations and inputs that the backend refused, each once with its count."""
+def unsupported_operations(
+    compiles: Iterable[Attempts], kinds: Sequence[str] = _REFUSALS
+) -> tuple[UnsupportedOperation, ...]:
+    """Return the operations and inputs that events of these kinds name, each once with its count."""
     found: dict[tuple[Any, ...], UnsupportedOperation] = {}
     counts: Counter[tuple[Any, ...]] = Counter()
     for compiled in compiles:
-        for problem in map(_unsupported_operation, _problems(compiled, _REFUSALS)):
+        for problem in map(_unsupported_operation, _problems(compiled, kinds)):
             key = (problem.operation, problem.why, problem.place and (problem.place.file, problem.place.line))
             found.setdefault(key, problem)
             counts[key] += 1

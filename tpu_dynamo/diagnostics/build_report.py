@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from .attempts import Attempts, gather
 from .backend_events import cache_lookups, failures_of, fallbacks_of, stages_of, unsupported_operations
@@ -13,6 +13,7 @@ from .breaks import Cut, breaks_of, find_cuts, fingerprints
 from .costs import seconds_of
 from .messages import parse_message
 from .model import FrameCompile, OperatorCalls, Report, ReportedRun, SkippedFrame, Unrecorded
+from .padded_calls import bucket_uses
 from .recompiles import find_recompiles
 from .trace_files import Trace
 
@@ -22,7 +23,8 @@ class RunCounts:
     """Counts over a run, which only the process that ran it has.
 
     breaks: Dynamo's, by message. hits, misses, fallbacks, operator_calls: as in `tpu_dynamo.stats()`. operator_costs:
-    the bytes and the seconds of these calls.
+    the bytes and the seconds of these calls. padded: the sets of sizes that programs of buckets served, by key, with
+    their calls.
     """
 
     breaks: Mapping[str, int] = field(default_factory=dict)
@@ -31,6 +33,7 @@ class RunCounts:
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     operator_calls: Mapping[str, int] = field(default_factory=dict)
     operator_costs: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    padded: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def build_report(trace: Trace, run: ReportedRun, recompile_limit: int, counted: RunCounts | None = None) -> Report:
@@ -53,6 +56,8 @@ def build_report(trace: Trace, run: ReportedRun, recompile_limit: int, counted: 
         operator_calls=tuple(
             OperatorCalls(name, calls, *counted.operator_costs[name]) for name, calls in counted.operator_calls.items()
         ),
+        buckets=bucket_uses(compiles, counted.padded),
+        not_padded=unsupported_operations(compiles, ("not padded",)),
         unrecorded=tuple(_unrecorded(cuts, counted.breaks)),
         compiles=tuple(_compile(c, causes.get(id(c)), several) for c in compiles if c.id != "-"),
     )

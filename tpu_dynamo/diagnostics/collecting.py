@@ -133,9 +133,9 @@ def diagnose() -> Iterator[Diagnosis]:
 
 def _start_counting() -> Callable[[], RunCounts]:
     """Return a function that returns what was counted between this call and its own."""
-    from tpu_dynamo.session import stats
+    from tpu_dynamo.session import session, stats
 
-    breaks, ours = _torch_compat.break_counts(), stats()
+    breaks, ours, padded = _torch_compat.break_counts(), stats(), session().statistics.padded_calls()
 
     def counted() -> RunCounts:
         from .build_report import RunCounts
@@ -156,6 +156,11 @@ def _start_counting() -> Callable[[], RunCounts]:
             _more(now.fallbacks, ours.fallbacks),
             calls,
             costs,
+            {
+                key: {**found, "calls": calls}
+                for key, found in session().statistics.padded_calls().items()
+                if (calls := found["calls"] - padded.get(key, {"calls": 0})["calls"]) > 0
+            },
         )
 
     return counted

@@ -269,6 +269,36 @@ class OperatorCalls:
 
 
 @dataclass(frozen=True)
+class SizeCalls:
+    """The calls with one size of a dimension, and the bucket that served them."""
+
+    size: int
+    calls: int
+    bucket: int
+
+
+@dataclass(frozen=True)
+class BucketUse:
+    """A dimension of a function's inputs that was padded.
+
+    dimension: as the option names it, `tokens[1]`. padding: the share of it that was padding over all calls, from 0 to
+    1. elements, padded_elements: of the function's padded inputs in all calls, the true ones and all. better: as many
+    buckets that would have padded less, with their share, and the line to write; empty where that is little.
+    """
+
+    function: str
+    dimension: str
+    buckets: tuple[int, ...]
+    sizes: tuple[SizeCalls, ...]
+    padding: float
+    elements: int
+    padded_elements: int
+    better: tuple[int, ...] = ()
+    better_padding: float | None = None
+    line: str = ""
+
+
+@dataclass(frozen=True)
 class Unrecorded:
     """A break that Dynamo counted without leaving a record of where it was."""
 
@@ -307,7 +337,9 @@ class Report:
     failures: tuple[Failure, ...] = ()
     cache: tuple[CacheLookup, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
-    operator_calls: tuple[OperatorCalls, ...] = ()
     unrecorded: tuple[Unrecorded, ...] = ()
     compiles: tuple[FrameCompile, ...] = ()
+    operator_calls: tuple[OperatorCalls, ...] = ()
+    buckets: tuple[BucketUse, ...] = ()
+    not_padded: tuple[UnsupportedOperation, ...] = ()
     schema_version: int = SCHEMA_VERSION

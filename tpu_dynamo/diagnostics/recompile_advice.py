@@ -64,7 +64,7 @@ def _on_size(source: str, dimension: int, values: tuple[str, ...]) -> Advice:
     text = (
         f"seen: {', '.join(values)}. Before the first call write `{call}`; or, without a change to the code, set "
         f'`TORCH_COMPILE_DYNAMIC_SOURCES="{spec}"`. Dynamo then traces once for every size. XLA still makes one '
-        "executable for each size: pad to a few sizes (buckets) where there are many."
+        'executable for each size; where there are many, `options={"buckets": "pow2"}` pads to a few.'
     )
     if small:
         text += (

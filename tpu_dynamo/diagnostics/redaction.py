@@ -9,6 +9,7 @@ from ._torch_compat import registered_break
 from .model import (
     Advice,
     Break,
+    BucketUse,
     FailedGuard,
     FrameCompile,
     Quantity,
@@ -65,6 +66,8 @@ def redact(report: Report) -> Report:
         ),
         # Their words name inputs, functions and lines.
         cache=tuple(replace(level, reasons=(), misses=()) for level in report.cache),
+        buckets=tuple(_bucket_use(use, names) for use in report.buckets),
+        not_padded=tuple(replace(u, place=names.place(u.place) if u.place else None) for u in report.not_padded),
         compiles=tuple(_compile(c, names) for c in report.compiles),
     )  # fmt: skip
 
@@ -111,6 +114,11 @@ def _guard(found: FailedGuard, names: Redaction) -> FailedGuard:
 
 def _skipped(found: SkippedFrame, names: Redaction) -> SkippedFrame:
     return replace(found, function=names.name("function", found.function), file=names.file(found.file, True))
+
+
+def _bucket_use(found: BucketUse, names: Redaction) -> BucketUse:
+    function, dimension = names.name("function", found.function), names.name("value", found.dimension)
+    return replace(found, function=function, dimension=dimension, line=found.line.replace(found.dimension, dimension))
 
 
 def _compile(found: FrameCompile, names: Redaction) -> FrameCompile:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import sympy
@@ -12,18 +14,24 @@ import torch
 
 from tpu_dynamo_lowering import Extent, PaddedGraph, Unproven, pad_sizes
 
-from .._torch_compat import size_facts
+from .._torch_compat import compile_lock, size_facts
 from ..artifacts import record_event
-from ..buckets import buckets_of
+from ..buckets import Buckets, buckets_of
+from ..cache.signature import Frame
 from ..options import Options
 from ..session import session
-from .padding import Place, count, place
+from .ahead import Task, ahead_queue
+from .bucket_program import BucketProgram, Lengths
+from .padding import count, place
 from .prepare import BoxedCallable, PreparedGraph
 
 log = logging.getLogger("tpu_dynamo")
 
-Lengths = Mapping[sympy.Symbol, int]
 Compile = Callable[[PreparedGraph], BoxedCallable]
+Bucket = Mapping[sympy.Symbol, int | float]
+
+# How many buckets of one graph are compiled ahead.
+_MOST_AHEAD = 64
 
 
 @dataclass
@@ -44,41 +52,154 @@ class SavedValues:
         return {name: tuple(map(bound, extents)) for name, extents in self.extents.items()}
 
 
+class SavedByFrame:
+    """Shares the saved values of a forward graph with its backward graph, where both are known by their frame."""
+
+    def __init__(self) -> None:
+        # With the frame itself, so that no other gets its id.
+        self._known: dict[int, tuple[Frame, SavedValues]] = {}
+
+    def __call__(self, frame: Frame) -> SavedValues:
+        """Return the saved values of a frame's graphs."""
+        return self._known.setdefault(id(frame), (frame, SavedValues()))[1]
+
+
 class Padding:
-    """The padding of one graph: its programs by bucket. Not for several threads at a time.
+    """The padding of one graph: its programs by bucket. One thread asks at a time; others compile ahead.
 
     saved: shared by the forward and the backward graph of one graph of Dynamo's. compile: makes of a graph without
-    symbols what runs it.
+    symbols what runs it. ready: called when a bucket was compiled ahead. refused: why the graph cannot be padded, once
+    that is known.
     """
 
-    def __init__(self, graph: PreparedGraph, options: Options, saved: SavedValues, compile: Compile):
+    def __init__(
+        self,
+        graph: PreparedGraph,
+        options: Options,
+        saved: SavedValues,
+        compile: Compile,
+        ready: Callable[[], None] = lambda: None,
+    ):
         self._graph = graph
         self._table = options.buckets
         self._saved = saved
         self._compile = compile
+        self._ready = ready
+        self._threads = 0 if options.forbid_compile else options.compile_ahead
+        self._tasks: dict[tuple[int | float, ...], Task] = {}
         self._names = [node.name for node in graph.module.graph.find_nodes(op="placeholder")]
-        self._programs: dict[tuple[int | float, ...], _Program] = {}
-        self._refused = False
+        self._programs: dict[tuple[int | float, ...], BucketProgram] = {}
+        self.refused: Unproven | None = None
 
     def run_at(self, sizes: Lengths) -> BoxedCallable | None:
         """Return what runs the graph at these true sizes by a program of a bucket; None where there is none.
 
         Raises what compiling raises.
         """
-        if self._refused:
+        program = self.program_for(sizes)
+        return None if program is None else program.at(sizes)
+
+    def program_for(self, sizes: Mapping[sympy.Symbol, int | float]) -> BucketProgram | None:
+        """Return the program of these sizes' bucket, compiled if it is new; None where there is none.
+
+        Raises what compiling raises.
+        """
+        if self.refused is not None:
             return None
         bucket = self._bucket(sizes)
         if bucket is None:
             session().statistics.count("buckets", "sizes for which the larger graph is another")
             return None
         key = tuple(bucket.values())
-        if key not in self._programs:
-            try:
-                self._programs[key] = self._make(bucket)
-            except Unproven as unproven:
-                self._refuse(unproven)
-                return None
-        return self._programs[key].at(sizes)
+        if key in self._programs:
+            return self._programs[key]
+        if (larger := self._larger(bucket)) is not None:
+            self._submit(bucket)
+            return larger
+        if (task := self._tasks.get(key)) is not None and not task.claim():
+            task.done.wait()
+        self._enter(bucket)
+        if self._threads and self.refused is None:
+            for other in self.buckets(bucket):
+                self._submit(other)
+        return self._programs.get(key)
+
+    def enter_all(self, sizes: Mapping[sympy.Symbol, int | float]) -> bool:
+        """Compile the bucket of these sizes and all others that may be asked for; False where there is none."""
+        bucket = self._bucket(sizes)
+        for each in () if bucket is None else (bucket, *self.buckets(bucket)):
+            self._enter(each)
+        return bucket is not None and self.refused is None
+
+    def buckets(self, bucket: Bucket) -> list[Bucket]:
+        """Return the buckets that may be asked for besides one, those most like it first.
+
+        They are those of the option's list, or of the range that the dimension is marked with; for one without a range,
+        the next larger.
+        """
+        facts = size_facts(self._graph.module)
+        choices: list[list[int | float]] = []
+        for symbol, size in bucket.items():
+            buckets = self._buckets_of(symbol, size)
+            lowest, highest = facts.smallest.get(symbol) or 2, facts.largest.get(symbol)
+            choices.append([size] if buckets is None else [*buckets.known(max(lowest, 2), highest, int(size))])
+        own = tuple(bucket.values())
+        found = (values for values in itertools.product(*choices) if values != own)
+        found = [dict(zip(bucket, values, strict=True)) for values in found]
+        found.sort(key=lambda other: sum(other[symbol] != size for symbol, size in bucket.items()))
+        return [other for other in found if facts.hold(other)]
+
+    def _larger(self, bucket: Bucket) -> BucketProgram | None:
+        """Return the smallest compiled program that serves a bucket's calls while its own is compiled, if any.
+
+        Only without a backward graph, which takes what its forward graph saved, of the size of its own bucket.
+        """
+        if not self._threads or self._graph.role != "inference":
+            return None
+        padded = [self._buckets_of(symbol, size) is not None for symbol, size in bucket.items()]
+        wanted = tuple(bucket.values())
+        fitting = [
+            key
+            for key in tuple(self._programs)
+            if all(a >= b if pads else a == b for a, b, pads in zip(key, wanted, padded, strict=True))
+        ]
+        return self._programs[min(fitting, key=prod)] if fitting else None
+
+    def _submit(self, bucket: Bucket) -> None:
+        key = tuple(bucket.values())
+        if key in self._programs or key in self._tasks or len(self._tasks) >= _MOST_AHEAD:
+            return
+        self._tasks[key] = Task(lambda: self._work(bucket))
+        ahead_queue().submit(self._tasks[key], self._threads)
+
+    def _work(self, bucket: Bucket) -> None:
+        """Compile a bucket in a thread of the queue."""
+        try:
+            with torch.no_grad():
+                self._enter(bucket)
+        except Exception as error:  # noqa: BLE001  # no caller is there; the bucket's call compiles it and meets it again
+            why, sizes = f"{type(error).__name__}: {error}", self._described(bucket)
+            session().statistics.count("buckets", f"not compiled ahead: {why.splitlines()[0]}")
+            record_event("not compiled ahead", lambda: {"graph": self._graph.name, "sizes": sizes, "why": why})
+            log.warning("graph %s at %s was not compiled ahead: %s", self._graph.name, sizes, why)
+            return
+        session().statistics.count("buckets", "compiled ahead")
+        self._tasks[tuple(bucket.values())].done.set()  # before `_ready`, which may wait for who waits for this
+        self._ready()
+
+    def _enter(self, bucket: Bucket) -> None:
+        """Compile a bucket, unless it is there or the graph cannot be padded."""
+        key = tuple(bucket.values())
+        if key in self._programs or self.refused is not None:
+            return
+        try:
+            self._programs[key] = self._make(bucket)
+        except Unproven as unproven:
+            self._refuse(unproven)
+
+    def _buckets_of(self, symbol: sympy.Symbol, size: float) -> Buckets | None:
+        names = size_facts(self._graph.module).names
+        return buckets_of(self._table, names.get(symbol, "")) if isinstance(size, int) else None
 
     def unpadded(self, run: BoxedCallable, sizes: Lengths) -> BoxedCallable:
         """Return what runs a program of the true sizes on what a padded forward graph saved."""
@@ -96,27 +217,33 @@ class Padding:
 
         return trimmed
 
-    def _bucket(self, sizes: Lengths) -> dict[sympy.Symbol, int | float] | None:
+    def _bucket(self, sizes: Mapping[sympy.Symbol, int | float]) -> dict[sympy.Symbol, int | float] | None:
         """Return the sizes of the bucket; None where the graph is right for the true ones alone."""
         facts = size_facts(self._graph.module)
         bucket: dict[sympy.Symbol, int | float] = {}
         for symbol, size in sizes.items():
-            buckets = buckets_of(self._table, facts.names.get(symbol, "")) if isinstance(size, int) else None
-            bucket[symbol] = size if buckets is None else buckets.of(size, facts.largest.get(symbol))
+            buckets = self._buckets_of(symbol, size)
+            bucket[symbol] = size if buckets is None else buckets.of(int(size), facts.largest.get(symbol))
         return bucket if facts.hold(bucket) else None
 
-    def _make(self, bucket: Mapping[sympy.Symbol, int | float]) -> _Program:
-        facts = size_facts(self._graph.module)
-        changing = [s for s in bucket if buckets_of(self._table, facts.names.get(s, "")) and isinstance(bucket[s], int)]
-        padded = pad_sizes(self._graph.module, bucket, changing, self._saved.at(bucket), facts.equalities)
+    def _make(self, bucket: Mapping[sympy.Symbol, int | float]) -> BucketProgram:
+        changing = [symbol for symbol, size in bucket.items() if self._buckets_of(symbol, size)]
+        equalities = size_facts(self._graph.module).equalities
+        with compile_lock:
+            padded = pad_sizes(self._graph.module, bucket, changing, self._saved.at(bucket), equalities)
         returned = self._graph.returned if self._graph.role == "forward" else None
         if returned is not None:
             self._save(padded, returned)
-        graph = replace(self._graph, module=padded.module, eager=padded.module)
+        name = self._graph.artifacts(bucket).name
+        graph = replace(self._graph, name=name, module=padded.module, eager=padded.module)
         run = self._compile(graph)
         session().statistics.count("buckets", "padded")
         record_event("bucket", lambda: {"graph": self._graph.name, "sizes": self._described(bucket)})
-        return _Program(run, padded, returned)
+        described = {
+            "function": graph.frame.function or graph.role, "role": graph.role, "bucket": bucket,
+            "names": dict(zip(bucket, self._described(bucket), strict=True)),
+        }  # fmt: skip
+        return BucketProgram(run, padded, returned, name, described)
 
     def _save(self, padded: PaddedGraph, returned: int) -> None:
         outputs = self._graph.module.graph.output_node().args[0]
@@ -129,60 +256,8 @@ class Padding:
         return {names.get(symbol, str(symbol)): size for symbol, size in sizes.items()}
 
     def _refuse(self, unproven: Unproven) -> None:
-        self._refused = True
+        self.refused = unproven
         problem = unproven.problem
         session().statistics.count("buckets", f"{problem.operation}: {problem.why}")
         record_event("not padded", lambda: {"graph": self._graph.name, "problems": [problem.as_dict()]})
         log.warning("graph %s is compiled for each size, not for buckets: %s", self._graph.name, problem)
-
-
-class _Program:
-    """A program of one bucket."""
-
-    def __init__(self, run: BoxedCallable, padded: PaddedGraph, returned: int | None):
-        self._run = run
-        self._padded = padded
-        self._cut = len(padded.outputs) if returned is None else returned
-
-    def at(self, sizes: Lengths) -> BoxedCallable:
-        """Return what runs the program on tensors of these true sizes."""
-        padded, run = self._padded, self._run
-        lengths = torch.tensor([int(sizes[symbol]) for symbol in padded.symbols], device="cpu")
-        inputs = [(i, place(extents, sizes)) for i, extents in enumerate(padded.inputs) if extents is not None]
-        inputs = [(i, each) for i, each in inputs if each.shape != each.true]
-        outputs = [
-            (i, each, _strides(padded.strides[i], sizes))
-            for i, extents in enumerate(padded.outputs[: self._cut])
-            if extents is not None and (each := place(extents, sizes)).shape != each.true
-        ]
-        numbers = [(i, count(expression, sizes)) for i, expression in padded.numbers.items()]
-        calls = session().statistics
-
-        def padded_call(given: list[Any]) -> list[Any]:
-            for i, each in inputs:
-                if tuple(given[i].shape) != each.shape:  # else a padded forward graph saved it
-                    given[i] = each.put(given[i])
-            results = run([*given, lengths])
-            for i, each, strides in outputs:
-                results[i] = _true(results[i], each, strides)
-            for i, number in numbers:
-                results[i] = number
-            calls.count("buckets", "calls")
-            return results
-
-        return padded_call
-
-
-def _strides(expressions: Sequence[sympy.Expr] | None, sizes: Lengths) -> list[int] | None:
-    if expressions is None or any(e.free_symbols - sizes.keys() for e in expressions):
-        return None
-    return [count(expression, sizes) for expression in expressions]
-
-
-def _true(tensor: torch.Tensor, where: Place, strides: list[int] | None) -> torch.Tensor:
-    """Return the true elements of a result, with eager's strides, in memory of their own."""
-    taken = where.taken(tensor)
-    if strides is None:
-        return taken.contiguous()
-    result = torch.empty_strided(taken.shape, strides, dtype=taken.dtype, device=taken.device)
-    return result.copy_(taken)

@@ -75,7 +75,9 @@ class DynamicGraph:
         self._sources = graph.size_sources
         self._lock = threading.Lock()
         self._by_sizes: dict[tuple[int | float, ...], BoxedCallable] = {}
-        self._padding = Padding(graph, options, saved or SavedValues(), self._direct) if options.buckets else None
+        self._padding = (
+            Padding(graph, options, saved or SavedValues(), self._direct, self._forget) if options.buckets else None
+        )
 
     def __call__(self, inputs: list[Any]) -> list[Any]:
         """Run on the graph's inputs; empties the list."""
@@ -93,6 +95,11 @@ class DynamicGraph:
                     del self._by_sizes[next(iter(self._by_sizes))]
                 found = self._by_sizes[sizes] = self._make(sizes)
         return found
+
+    def _forget(self) -> None:
+        """Let every set of sizes look for its program anew: it may be served by a larger one."""
+        with self._lock:
+            self._by_sizes.clear()
 
     def _make(self, sizes: tuple[int | float, ...]) -> BoxedCallable:
         lengths: Any = {source.symbol: size for source, size in zip(self._sources, sizes, strict=True)}

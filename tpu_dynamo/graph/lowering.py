@@ -8,6 +8,7 @@ import torch
 
 from tpu_dynamo_lowering import AttentionForm, LoweringFailed, NoStableKey, Program, lower
 
+from .._torch_compat import compile_lock
 from ..artifacts import Artifacts
 from ..cache.cache import Cache
 from ..cache.signature import Signature, signature
@@ -69,7 +70,8 @@ def lower_and_count(
 ) -> Program:
     """Lower a graph, and count it in `tpu_dynamo.stats()`. Raises CompileForbidden, and what `lower_graph` raises."""
     session().require_allowed(graph.described, artifacts.name, options.forbid_compile)
-    program = lower_graph(graph, sizes, target.platform, artifacts, target.fast_memory, options.attention)
+    with compile_lock:  # PyTorch traces in one thread at a time
+        program = lower_graph(graph, sizes, target.platform, artifacts, target.fast_memory, options.attention)
     session().statistics.count("lowerings")
     return program
 

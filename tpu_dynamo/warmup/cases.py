@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .manifest import Manifest, Model, defaults_applied, folder_of
+from .manifest import Common, Manifest, Model, defaults_applied, folder_of
+from .padded_sizes import Marked, buckets_of_dims, padded_dims
 from .shapes import DimTable, TensorInput
 
 # Sizes by the names of dimensions.
@@ -25,7 +26,8 @@ class Case:
 
     name: unique in a run, as `bert/train/batch=8/v5e:2x2`. folders: where modules are looked for first. inputs: as in
     the manifest, or None where the factory returns them. walks: sequences of sizes, each as one process of the user's
-    may see them. The other fields are those of manifest.Model and manifest.Common, defaults applied.
+    may see them. marked: bounds of the dimensions that are marked as dynamic, `min` and `max` or none. The other
+    fields are those of manifest.Model and manifest.Common, defaults applied.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Case:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     inputs: Any = None
     walks: tuple[tuple[Sizes, ...], ...] = (({},),)
+    marked: Marked = field(default_factory=dict)
     init: str = "meta"
     dtype: str | None = None
     device: str | None = None
@@ -121,10 +124,22 @@ def _of(manifest: Manifest, name: str, model: Model, targets: Sequence[str], mod
     for target, mode in itertools.product(
         targets or common.targets or ["auto"], modes or common.modes or ["inference"]
     ):
-        for fixed, walks in _walks(model, common.dynamic):
+        for fixed, walks, marked in _calls(model, common, mode):
             sizes = ",".join(f"{dim}={size}" for dim, size in fixed.items())
             parts = [name, mode, *([sizes] if sizes else []), target]
-            yield Case("/".join(parts), name, target, mode, walks=walks, **fields)
+            yield Case("/".join(parts), name, target, mode, walks=walks, marked=marked, **fields)
+
+
+def _calls(model: Model, common: Common, mode: str) -> Iterator[tuple[dict[str, Any], Any, Marked]]:
+    """Yield, for each case: the sizes for its name, the sequences of sizes to go through, and the marked dimensions."""
+    padded = {} if mode == "step" else padded_dims(model, common)
+    if not padded:
+        for fixed, walks in _walks(model, common.dynamic):
+            yield fixed, walks, {}
+        return
+    marked = {} if common.dynamic else {name: dim.bounds for name, dim in padded.items()}
+    for shown, sizes in buckets_of_dims(model, common, padded):
+        yield shown, ((sizes,),), marked
 
 
 def _plain_inputs(model: Model) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .._torch_compat import pytree
+from .._torch_compat import mark_dynamic, pytree
 from .cases import Case, Sizes
 from .problems import CaseError, describe_error
 
@@ -123,7 +123,11 @@ def _value(case: Case, spec: Any, sizes: Sizes) -> Any:
     )
     if tensor["memory_format"] == "channels_last":
         made = made.to(memory_format=torch.channels_last)
-    return made.requires_grad_(tensor["requires_grad"])
+    made.requires_grad_(tensor["requires_grad"])
+    for dim, size in enumerate(tensor["shape"]):
+        if size in case.marked and shape[dim] > 1:
+            mark_dynamic(made, dim, **case.marked[size])
+    return made
 
 
 def _real(case: Case, shape: list[int], dtype: torch.dtype, bounds: Sequence[int]) -> torch.Tensor:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from tpu_dynamo_runtime import TARGETS, TOPOLOGIES, find_topology
 
+from ..buckets import parse_buckets
 from .shapes import Dim, DType, Inputs, Table, TensorInput, wrong
 
 Mode = Literal["inference", "train", "step"]
@@ -52,6 +53,16 @@ class Common(Table):
                 meant = f"; did you mean {close[0]!r}?" if close else "."
                 known = f"{', '.join(TARGETS)}, and topologies such as v5e:2x2 (docs/tpu_without_a_tpu.md)"
                 raise wrong("target", f"unknown target {target!r}{meant} There are {known}")
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _buckets_are_sizes(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value and "buckets" in value:
+            try:
+                parse_buckets(value["buckets"])
+            except ValueError as error:
+                raise wrong("buckets", str(error)) from None
         return value
 
 

@@ -136,6 +136,7 @@ def _run_model(
     outcome.entries, outcome.missing = warmer.entries(), warmed.missing + warmed.uncacheable * checking
     outcome.notes += [f"runs in eager PyTorch: {name}" for name in warmed.in_eager]
     outcome.notes += [f"cannot be kept: {each}" for each in warmed.uncacheable]
+    outcome.notes += [f"not padded, so that each size must be compiled: {why}" for why in warmed.not_padded]
     if warmed.unsupported:
         raise UnsupportedOp(_once(warmed.unsupported))
     if not (warmed.graphs or warmed.missing or warmed.in_eager):
@@ -197,7 +198,8 @@ def _options(case: Case) -> Options:
     for name in _NOT_OPTIONS:
         if name in case.options:
             raise CaseError(f"options: {name} does not belong here; targets and the cache are given outside of options")
-    return Options.parse(dict(case.options))
+    # A job's: here nothing is forbidden, and each bucket is a case.
+    return dataclasses.replace(Options.parse(dict(case.options)), forbid_compile=False, compile_ahead=0)
 
 
 def _cache(checking: bool) -> Cache:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, NonNegativeInt, PositiveInt, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..buckets import Buckets
+
 DType = Literal[
     "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128",
     "int64", "int32", "int16", "int8", "uint8", "bool",
@@ -67,6 +69,17 @@ class DimTable(Table):
             return list(dict.fromkeys(self.buckets or ()))
         powers = [1 << n for n in range(self.max.bit_length()) if self.min < 1 << n < self.max]
         return list(dict.fromkeys([self.min, *powers, self.max]))
+
+    @property
+    def bounds(self) -> dict[str, int]:
+        """The bounds for `mark_dynamic`, none where the dimension has no highest size."""
+        return {} if self.max is None else {"min": max(self.min, 2), "max": self.max}
+
+    def padded_to(self, buckets: Buckets) -> list[int]:
+        """Return the buckets into which its sizes from 2 on fall: 1 is a number for Dynamo, and never padded."""
+        if self.buckets is None and self.max is not None:
+            return buckets.between(max(self.min, 2), self.max)
+        return sorted({buckets.of(size, self.max) for size in self.sizes if size > 1})
 
 
 def _kind_of_dim(value: Any) -> str:

@@ -30,7 +30,7 @@ class Warmed:
     """The graphs of a case's captures, and their problems.
 
     in_eager: names of graphs that run in eager PyTorch. uncacheable, missing: one sentence for each program that cannot
-    be kept, and for each miss of a check.
+    be kept, and for each miss of a check. not_padded: of graphs that buckets do not serve, why.
     """
 
     graphs: list[WarmGraph] = field(default_factory=list)
@@ -38,3 +38,4 @@ class Warmed:
     in_eager: list[str] = field(default_factory=list)
     uncacheable: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    not_padded: list[str] = field(default_factory=list)

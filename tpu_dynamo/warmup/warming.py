@@ -11,12 +11,14 @@ from torch.fx import GraphModule
 from tpu_dynamo_lowering import NoStableKey, Program, UnsupportedOp
 from tpu_dynamo_runtime import Environment, Span
 
+from .._torch_compat import unset_fake_temporarily
 from ..artifacts import Artifacts
 from ..cache import executables, programs
 from ..cache.cache import Cache
 from ..cache.flagged import flagged
 from ..cache.signature import Frame
 from ..cache.spanning import Placing, spanning
+from ..graph.bucketed import Padding, SavedByFrame
 from ..graph.compiled import EagerGraph
 from ..graph.cut import compiled_parts
 from ..graph.freezing import FrozenModule
@@ -46,6 +48,7 @@ class Warmer:
         self._stage = stage
         self._checking = checking
         self._names = 0
+        self._saved_of = SavedByFrame()
 
     def visit(self, role: str, graph_module: GraphModule, example_inputs: Sequence[Any], frame: Frame) -> BoxedCallable:
         """Warm one graph for the sizes at hand; returns what warms it for those of later calls, and runs in eager."""
@@ -54,9 +57,16 @@ class Warmer:
         frozen = None
         if self._options.freeze:
             graph, frozen = graph.frozen({i: example_inputs[i] for i in graph.freezable})
-        warmed = _WarmedGraph(self, graph, frozen)
+        padding = None
+        if self._options.buckets:
+            padding = Padding(graph, self._options, self._saved_of(frame), self._warm_bucket)
+        warmed = _WarmedGraph(self, graph, frozen, padding)
         warmed.warm(example_inputs)
         return warmed
+
+    def _warm_bucket(self, graph: PreparedGraph) -> BoxedCallable:
+        self.warm(graph, {})
+        return EagerGraph(graph.eager)  # which nobody calls: eager runs the graph as it was
 
     def warm(self, graph: PreparedGraph, sizes: Sizes) -> None:
         """Warm one graph for one set of sizes, or its parts. Raises CompilationFailed, and what the compiler raises."""
@@ -145,11 +155,12 @@ class Warmer:
 class _WarmedGraph:
     """A graph's substitute in AOTAutograd: it warms the graph for a call's sizes, and runs it in eager."""
 
-    def __init__(self, warmer: Warmer, graph: PreparedGraph, frozen: FrozenModule | None):
+    def __init__(self, warmer: Warmer, graph: PreparedGraph, frozen: FrozenModule | None, padding: Padding | None):
         self._boxed_call = True
         self._warmer = warmer
         self._graph = graph
         self._frozen = frozen
+        self._padding = padding
         self._eager = EagerGraph(graph.eager)
         self._warm: list[Sizes] = []
 
@@ -163,8 +174,19 @@ class _WarmedGraph:
             return given
         if sizes not in self._warm:
             self._warm.append(sizes)
-            self._warmer.warm(self._graph, sizes)
+            with unset_fake_temporarily():
+                if not (sizes and self._is_warm_padded(sizes)):
+                    self._warmer.warm(self._graph, sizes)
         return given
+
+    def _is_warm_padded(self, sizes: Sizes) -> bool:
+        """Warm the graph for the sizes' bucket; False where it is not padded."""
+        if self._padding is None:
+            return False
+        program = self._padding.program_for(sizes)
+        if self._padding.refused is not None:
+            self._warmer.warmed.not_padded.append(str(self._padding.refused))
+        return program is not None
 
     def __call__(self, inputs: list[Any]) -> list[Any]:
         """Run on the graph's inputs; empties the list."""

@@ -78,7 +78,7 @@ class Builder:
 
     def fixed(self, expression: Any) -> sympy.Expr:
         """Return an expression with the numbers of the symbols that do not change from call to call."""
-        fixed = {symbol: size for symbol, size in self.sizes.items() if symbol not in self.padded}
+        fixed = {symbol: sympy.sympify(n) for symbol, n in self.sizes.items() if symbol not in self.padded}
         return sympy.sympify(expression).xreplace(self.equalities).xreplace(fixed)
 
     def number(self, value: Any) -> Number | Any:

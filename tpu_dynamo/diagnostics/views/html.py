@@ -17,6 +17,7 @@ from tpu_dynamo.diagnostics.model import Excerpt, Report, SourceSpan
 from tpu_dynamo.diagnostics.printable import visible
 from tpu_dynamo.diagnostics.source_locations import shortened
 from tpu_dynamo.diagnostics.summary import changes, format_location, sentence, totals
+from tpu_dynamo.diagnostics.views.buckets import bucket_rows, bucket_sentence
 from tpu_dynamo.diagnostics.views.cuts import cut_frames
 from tpu_dynamo.formatting import format_bytes, format_count, format_duration, format_relative_path
 
@@ -53,6 +54,8 @@ def _environment() -> Environment:
         "format_relative_path": format_relative_path,
         "format_count": format_count,
         "format_location": format_location,
+        "bucket_rows": bucket_rows,
+        "bucket_sentence": bucket_sentence,
         "code": _code,
         "snippet": _snippet,
     }

@@ -1,0 +1,92 @@
+"""A program of one bucket, and the calls that it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import sympy
+import torch
+
+from tpu_dynamo_lowering import PaddedGraph, is_padded
+
+from ..artifacts import record_event
+from ..session import session
+from .padding import Place, count, place
+from .prepare import BoxedCallable
+
+Lengths = Mapping[sympy.Symbol, int]
+
+
+class BucketProgram:
+    """A program of one bucket. name: says which graph's, and which bucket's, for counts. described: what it pads."""
+
+    def __init__(
+        self, run: BoxedCallable, padded: PaddedGraph, returned: int | None, name: str, described: Mapping[str, Any]
+    ):
+        self._run = run
+        self._name = name
+        self._described = described
+        self._padded = padded
+        self._cut = len(padded.outputs) if returned is None else returned
+
+    def at(self, sizes: Lengths) -> BoxedCallable:
+        """Return what runs the program on tensors of these true sizes."""
+        padded, run = self._padded, self._run
+        lengths = torch.tensor([int(sizes[symbol]) for symbol in padded.symbols], device="cpu")
+        inputs = [(i, place(extents, sizes)) for i, extents in enumerate(padded.inputs) if extents is not None]
+        inputs = [(i, each) for i, each in inputs if each.shape != each.true]
+        outputs = [
+            (i, each, _strides(padded.strides[i], sizes))
+            for i, extents in enumerate(padded.outputs[: self._cut])
+            if extents is not None and (each := place(extents, sizes)).shape != each.true
+        ]
+        numbers = [(i, count(expression, sizes)) for i, expression in padded.numbers.items()]
+        statistics = session().statistics
+        key = f"{self._name} {sizes}"
+        described = self._sizes(sizes)
+
+        def padded_call(given: list[Any]) -> list[Any]:
+            for i, each in inputs:
+                if tuple(given[i].shape) != each.shape:  # else a padded forward graph saved it
+                    given[i] = each.put(given[i])
+            results = run([*given, lengths])
+            for i, each, strides in outputs:
+                results[i] = _true(results[i], each, strides)
+            for i, number in numbers:
+                results[i] = number
+            calls = statistics.count_padded(key, described)
+            if not calls & (calls - 1):  # few events, whose count is right to a factor of two
+                record_event("padded calls", lambda: {**described, "key": key, "calls": calls})
+            return results
+
+        return padded_call
+
+    def _sizes(self, sizes: Lengths) -> dict[str, Any]:
+        """Describe these sizes for the report: elements are those of the inputs that are padded."""
+        extents = [e for e in self._padded.inputs if e is not None and any(map(is_padded, e))]
+        places = [place(each, sizes) for each in extents]
+        names: Mapping[sympy.Symbol, str] = self._described["names"]
+        return {
+            "function": self._described["function"], "role": self._described["role"],
+            "sizes": {names[symbol]: int(sizes[symbol]) for symbol in self._padded.symbols},
+            "bucket": {names[symbol]: int(self._described["bucket"][symbol]) for symbol in self._padded.symbols},
+            "elements": sum(prod(each.true) for each in places),
+            "padded_elements": sum(prod(each.shape) for each in places),
+        }  # fmt: skip
+
+
+def _strides(expressions: Sequence[sympy.Expr] | None, sizes: Lengths) -> list[int] | None:
+    if expressions is None or any(e.free_symbols - sizes.keys() for e in expressions):
+        return None
+    return [count(expression, sizes) for expression in expressions]
+
+
+def _true(tensor: torch.Tensor, where: Place, strides: list[int] | None) -> torch.Tensor:
+    """Return the true elements of a result, with eager's strides, in memory of their own."""
+    taken = where.taken(tensor)
+    if strides is None:
+        return taken.contiguous()
+    result = torch.empty_strided(taken.shape, strides, dtype=taken.dtype, device=taken.device)
+    return result.copy_(taken)
