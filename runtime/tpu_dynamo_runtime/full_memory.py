@@ -9,6 +9,9 @@ import torch
 from .targets import page_of
 
 
+_NO_ROOM_ON_HOST = "DefaultCPUAllocator: can't allocate memory"
+
+
 class DeviceOutOfMemory(torch.OutOfMemoryError):
     """There is no room for a buffer in the device's memory.
 
@@ -21,7 +24,7 @@ class DeviceOutOfMemory(torch.OutOfMemoryError):
         self.held, self.limit = held, limit
         of = "" if limit is None else f" of {limit / 2**30:.2f} GiB"
         super().__init__(
-            f"the device is out of memory. {held / 2**30:.2f} GiB{of} are in use; PJRT says:\n"
+            f"the device is out of memory. {held / 2**30:.2f} GiB{of} are in use; the allocator says:\n"
             f"    {why}\n"
             "  try: tpu_dynamo.memory(), which says what holds it; a smaller batch, bfloat16, or\n"
             f"  torch.utils.checkpoint{page_of(self.code)}"
@@ -29,12 +32,13 @@ class DeviceOutOfMemory(torch.OutOfMemoryError):
 
 
 def full_memory(message: str, stats: Mapping[str, int], live: Callable[[], int]) -> DeviceOutOfMemory | None:
-    """Return what to raise for an error of PJRT's that says that memory is full; None for every other error.
+    """Return what to raise for an error that says that memory is full; None for every other error.
 
+       message: PJRT's, or that of PyTorch's allocator, where the device's memory is the host's.
     stats: PJRT's statistics of the memory. live: counts the bytes in live buffers, for a platform without statistics.
-    Buffers of executions that failed are among the live ones, so statistics know better.
+       Buffers of executions that failed are among the live ones, so statistics know better.
     """
-    if not message.startswith("RESOURCE_EXHAUSTED"):
+    if not message.startswith("RESOURCE_EXHAUSTED") and _NO_ROOM_ON_HOST not in message:
         return None
     held = stats["bytes_in_use"] if "bytes_in_use" in stats else live()
     return DeviceOutOfMemory(message.splitlines()[0], held, stats.get("bytes_limit"))

@@ -229,7 +229,7 @@ class Client:
         return dict(self.device.memory_stats() or {})
 
     def raise_if_memory_is_full(self, error: Exception) -> None:
-        """Raise DeviceOutOfMemory where an error of PJRT's says that there was no room for a buffer."""
+        """Raise DeviceOutOfMemory where an error says that there was no room for a buffer."""
         full = full_memory(str(error), self.memory_stats(), self.live_bytes)
         if full is not None:
             raise full from error

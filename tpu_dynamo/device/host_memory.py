@@ -24,13 +24,17 @@ R = TypeVar("R")
 def borrowing(function: Callable[P, R]) -> Callable[P, R]:
     """Return a function that lets go of the buffers whose memory `function` looked at.
 
-    Else the last of them would stay until the next call of jaxlib, neither freed nor donated meanwhile.
+    Else the last of them would stay until the next call of jaxlib, neither freed nor donated meanwhile. What the host has
+    no room for is the device's DeviceOutOfMemory.
     """
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
+        except RuntimeError as error:
+            device_client().raise_if_memory_is_full(error)
+            raise
         finally:
             release_dropped()
 
