@@ -37,12 +37,12 @@ def test_a_static_cache_takes_one_program_for_prompts_of_all_lengths(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_a_growing_cache_takes_a_program_for_each_bucket(name):
+@pytest.mark.parametrize(("name", "programs"), [("gpt2", 8), ("llama", 8), ("mistral", 12)])
+def test_a_growing_cache_takes_a_program_for_each_bucket(name, programs):
     model = decoder(name, num_hidden_layers=1)
     model.forward = torch.compile(model.forward, backend="tpu", dynamic=True, options={"buckets": "pow2"})
     for length in (5, 11):
         tokens = prompts(length)
         theirs = generated(decoder(name, num_hidden_layers=1), tokens, max_new_tokens=24)
         assert torch.equal(generated(model, tokens, max_new_tokens=24), theirs)
-    assert tpu_dynamo.stats().lowerings <= 8
+    assert tpu_dynamo.stats().lowerings <= programs
