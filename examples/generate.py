@@ -14,6 +14,7 @@ import copy
 import io
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ def train(model: GPT2LMHeadModel, text: bytes, steps: int = 120) -> float:
     return loss.item()
 
 
-def with_static_cache(model: torch.nn.Module, backend: str) -> Callable[[Tensor, int], Tensor]:
+def with_static_cache(model: Any, backend: str) -> Callable[[Tensor, int], Tensor]:
     """Decoding token by token with a cache of a fixed size: every step is the same program."""
 
     def step(token: Tensor, place: Tensor, cache: StaticCache) -> Tensor:
@@ -67,7 +68,7 @@ def with_static_cache(model: torch.nn.Module, backend: str) -> Callable[[Tensor,
     return decode
 
 
-def with_generate(model: torch.nn.Module) -> Callable[[Tensor, int], Tensor]:
+def with_generate(model: Any) -> Callable[[Tensor, int], Tensor]:
     """Decoding by transformers' own generate, whose cache grows by one token in each step."""
     return lambda prompt, count: model.generate(
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=count, do_sample=False

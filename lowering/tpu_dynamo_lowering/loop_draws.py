@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.fx import Graph, GraphModule, Node
 
@@ -56,7 +58,7 @@ def _use(graph: Graph, draws: list[Node], given: list[Node], keys: list[torch.Te
     for node, key, draw, mine in zip(following, keys, draws, given, strict=True):
         node.meta["val"] = key
         fold_into_draw(draw, lambda _, mine=mine: mine)
-    results = output.args[0]
-    output.args = ((*results, *following),)  # pyright: ignore[reportGeneralTypeIssues]
+    results: Any = output.args[0]
+    output.args = ((*results, *following),)
     for mark in graph.find_nodes(op="call_function", target=draw_key):
         graph.erase_node(mark)

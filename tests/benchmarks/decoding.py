@@ -26,7 +26,7 @@ def gpt2(size: str) -> Any:
     """Return GPT-2 with random weights: 124M parameters, or two layers of width 64."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    more = dict(n_layer=2, n_head=4, n_embd=64, vocab_size=256) if size == "small" else {}
+    more: dict[str, Any] = dict(n_layer=2, n_head=4, n_embd=64, vocab_size=256) if size == "small" else {}
     torch.manual_seed(0)
     return GPT2LMHeadModel(GPT2Config(**more, bos_token_id=0, eos_token_id=None, pad_token_id=0)).eval()
 
@@ -104,7 +104,7 @@ def overhead(layers: int, repeats: int = 60) -> None:
         num_key_value_heads=2,
     )  # fmt: skip
     model: Any = LlamaForCausalLM(config).eval().requires_grad_(False)
-    cache = StaticCache(config=config, max_cache_len=64)
+    cache: Any = StaticCache(config=config, max_cache_len=64)
     token, place = torch.tensor([[5]]), torch.tensor([[8]])
     model(torch.ones(1, 8, dtype=torch.int64), past_key_values=cache)
 

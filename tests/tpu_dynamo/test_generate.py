@@ -24,7 +24,7 @@ def generated(model: Any, tokens: torch.Tensor, **settings: Any) -> torch.Tensor
 def test_a_static_cache_takes_one_program_for_prompts_of_all_lengths(name):
     from transformers import CompileConfig
 
-    settings = CompileConfig(backend="tpu", mode=None, fullgraph=False, dynamic=False)
+    settings: Any = CompileConfig(backend="tpu", mode="default", fullgraph=False, dynamic=False)
     settings._compile_all_devices = True
     model = decoder(name, num_hidden_layers=1)
     for length in (5, 11):
