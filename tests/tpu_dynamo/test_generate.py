@@ -21,9 +21,10 @@ def generated(model: Any, tokens: torch.Tensor, **settings: Any) -> torch.Tensor
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen2", "opt"])
-def test_a_static_cache_takes_one_program_for_prompts_of_all_lengths(name):
+def test_a_static_cache_takes_one_program_for_prompts_of_all_lengths(name, monkeypatch):
     from transformers import CompileConfig
 
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "0")  # generate sets it when it compiles
     settings: Any = CompileConfig(backend="tpu", mode="default", fullgraph=False, dynamic=False)
     settings._compile_all_devices = True
     model = decoder(name, num_hidden_layers=1)
