@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .ahead_of_time.target_graphs import compile_for as compile_for
     from .cache.forbidden import CompileForbidden as CompileForbidden
     from .cache.misses import Miss as Miss
+    from .decoding import DecodingRefused as DecodingRefused
+    from .decoding import decode_loop as decode_loop
     from .device import DeviceNameTaken as DeviceNameTaken
     from .device_memory import Memory as Memory
     from .device_memory import memory as memory
@@ -58,6 +60,7 @@ _PLACES = {
     ".ahead_of_time.target_graphs": ("TargetGraph", "compile_for"),
     ".cache.forbidden": ("CompileForbidden",),
     ".cache.misses": ("Miss",),
+    ".decoding": ("DecodingRefused", "decode_loop"),
     ".device": ("DeviceNameTaken",),
     ".diagnostics": ("Diagnosis", "diagnose"),
     ".errors": ("CompilationFailed", "FrozenParameterChanged", "NeedsValues", "NotALoss"),

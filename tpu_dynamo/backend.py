@@ -35,25 +35,42 @@ def tpu(
     options: see tpu_dynamo.Options. Raises OptionError, UnknownTarget, PlatformUnavailable, UnsupportedInput,
     UnsupportedOp and CompilationFailed; Dynamo wraps them in BackendCompilerFailed.
     """
-    chosen = Options.parse(options, mode)
+    return compile_captured(graph_module, example_inputs, Options.parse(options, mode))
+
+
+def compile_captured(
+    graph_module: GraphModule,
+    example_inputs: Sequence[Any],
+    options: Options,
+    rewritten: Callable[[GraphModule], GraphModule] | None = None,
+) -> Callable[..., Any]:
+    """Compile one graph of Dynamo's with parsed options. Raises what `tpu` raises.
+
+    rewritten: makes of a functional graph, without gradients, another with the same inputs and outputs, which is
+    compiled in its place.
+    """
     on_device = check_inputs(graph_module, example_inputs)
     leave_out_streams(graph_module)
-    client = client_of(chosen, on_device)
-    captured = readable(graph_module) if chosen.dump_dir else ""
+    client = client_of(options, on_device)
+    captured = readable(graph_module) if options.dump_dir else ""
     forms = {"dynamo.fx.py": lambda: captured or readable(graph_module)}
-    kept = kept_by_torch(chosen, client, on_device)
+    kept = kept_by_torch(options, client, on_device, rewritten.__name__ if rewritten is not None else "")
     compile_role = partial(
-        compile_graph if kept is None else compile_entry, chosen, forms, captured_frame(graph_module), SavedValues()
+        compile_graph if kept is None else compile_entry, options, forms, captured_frame(graph_module), SavedValues()
     )
-    with finding_programs(chosen):
+
+    def inference(module: GraphModule, inputs: Sequence[Any]) -> Any:
+        return compile_role("inference", module if rewritten is None else rewritten(module), inputs)
+
+    with finding_programs(options):
         return compile_with_aot_autograd(
             graph_module,
             example_inputs,
             forward=partial(compile_role, "forward"),
             backward=partial(compile_role, "backward"),
-            inference=partial(compile_role, "inference"),
-            partitioner=chosen.partitioner,
-            activation_memory_budget=chosen.activation_memory_budget,
+            inference=inference,
+            partitioner=options.partitioner,
+            activation_memory_budget=options.activation_memory_budget,
             cache_use=kept,
         )
 

@@ -25,6 +25,7 @@ from .kernels.call import mark_kernels
 from .layouts import expose_arguments, expose_results
 from .link import link
 from .lookups import repeat_rows
+from .loop_draws import carry_keys
 from .loop_numbers import carry_numbers
 from .matrix_results import return_matrices
 from .nested_results import flatten_results
@@ -127,6 +128,7 @@ def lower(
         results, outputs = return_matrices(graph, results, outputs, updates, handed_out)
         restore_batches(graph.graph, mode)
     restore_products(graph, mode)
+    carry_keys(graph, mode)
     random_keys = give_keys(graph, mode)
     arguments, constants = expose_arguments(graph, mode)
     if donates:

@@ -57,7 +57,7 @@ def replay_draws(graph: Graph) -> None:
 
 def repeat_draw(node: Node, copy: Node) -> None:
     """Let a copy of a node draw the numbers that the node draws, in place; nothing where it draws none."""
-    if not _is_draw(node):
+    if not is_draw(node):
         return
     if not is_keyed(node):
         with node.graph.inserting_before(node):
@@ -74,7 +74,7 @@ def fold_into_draw(node: Node, fold: Callable[[Node], Node]) -> None:
 
     fold: adds nodes before `node`, and returns one with a key like that which it is given.
     """
-    if not _is_draw(node):
+    if not is_draw(node):
         return
     with node.graph.inserting_before(node):
         if is_keyed(node):
@@ -110,7 +110,7 @@ def give_keys(graph_module: GraphModule, mode: FakeTensorMode) -> int:
     The keys become the graph's last placeholder, an int64 vector, if there are any.
     """
     graph = graph_module.graph
-    draws = [node for node in graph.nodes if node.op == "call_function" and _is_draw(node)]
+    draws = [node for node in graph.nodes if node.op == "call_function" and is_draw(node)]
     marks = graph.find_nodes(op="call_function", target=draw_key)
     keyless = [node for node in draws if not is_keyed(node)]
     slices = iter(_slice_keys(graph, mode, len(marks) + len(keyless)))
@@ -141,6 +141,9 @@ def is_keyed(node: Node) -> bool:
     return _KEYED in node.meta
 
 
-def _is_draw(node: Node) -> bool:
+def is_draw(node: Node) -> bool:
+    """Return True if a call draws random numbers."""
+    if node.op != "call_function":
+        return False
     lowering = choose(node)
     return isinstance(lowering, Lowering) and lowering.draws

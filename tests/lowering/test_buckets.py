@@ -147,6 +147,10 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "cat-gradient": (grads(lambda x, y: torch.cat([x, y, x])), [A, one("b", 3)]),
     "stack": (lambda x, y: torch.stack([x, y], 1), [A, A]),
     "slices": (lambda x: (x[1:], x[:-1], x[:3], x[-2:], x[2::2], x[x.shape[0] // 2 :], x[: x.shape[0] // 2]), [A]),
+    "slices-from-an-end-that-changes": (
+        lambda x, y: (x[1 - y.shape[0] :], x[-y.shape[0] : -1], x.select(0, 1 - y.shape[0]), torch.cat([y, x])[-y.shape[0] :]),
+        [one("b", 3), A],
+    ),
     "slice-gradients": (grads(lambda x: x[1:].sum(0) + x[:-1].sum(0) + x[-2:].sum(0) + x[::2].sum(0)), [A]),
     "select": (lambda x: (x[0], x[-1], x[:, 1], x.select(0, x.shape[0] - 2)), [A]),
     "select-gradients": (grads(lambda x: x[0] + x[-1] * 2), [A]),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch._higher_order_ops.while_loop import while_loop
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -146,3 +147,18 @@ def test_a_generator_that_is_passed_is_refused():
     generator = torch.Generator()
     with pytest.raises(Exception, match="enerator"):
         torch.compile(lambda: torch.rand(3, generator=generator), backend="tpu", fullgraph=True)()
+
+
+def test_a_loop_draws_other_numbers_in_each_round():
+    def fill(rows):
+        def body(i, rows):
+            return i + 1, torch.cat([rows[1:], torch.rand(1, 8) + torch.randn(1, 8).sign() * 2])
+
+        return while_loop(lambda i, rows: i < 4, body, (torch.tensor(0), rows))[1]
+
+    compiled = torch.compile(fill, backend="tpu", fullgraph=True)
+    torch.manual_seed(0)
+    drawn, again = compiled(torch.zeros(4, 8)), compiled(torch.zeros(4, 8))
+    assert len({*drawn.flatten().tolist(), *again.flatten().tolist()}) == 64
+    torch.manual_seed(0)
+    assert torch.equal(compiled(torch.zeros(4, 8)), drawn)

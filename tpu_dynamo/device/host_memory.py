@@ -24,8 +24,8 @@ R = TypeVar("R")
 def borrowing(function: Callable[P, R]) -> Callable[P, R]:
     """Return a function that lets go of the buffers whose memory `function` looked at.
 
-    Else the last of them would stay until the next call of jaxlib, neither freed nor donated meanwhile. What the host has
-    no room for is the device's DeviceOutOfMemory.
+    Else the last of them would stay until the next call of jaxlib, neither freed nor donated meanwhile. What the host
+    has no room for raises DeviceOutOfMemory.
     """
 
     @functools.wraps(function)

@@ -27,11 +27,12 @@ from .specialise import revive
 from .torch_entry import GraphRecord, TorchEntry, reviving
 
 
-def kept_by_torch(options: Options, target: Target, on_device: bool) -> CacheUse | None:
+def kept_by_torch(options: Options, target: Target, on_device: bool, rewritten: str = "") -> CacheUse | None:
     """Return how torch's cache is to be used with these options; None where it is not.
 
     Its entries name programs of our store and are useless without them, so they are kept where programs are. A frozen
     graph has no program before it is called. Who reads the forms of graphs wants those that are traced, too.
+    rewritten: the name of what changes a graph after AOTAutograd.
     """
     settings = cache_settings(options)
     wanted = options.autograd_cache and options.dump_dir is None and not options.freeze and not forms_are_read()
@@ -43,7 +44,7 @@ def kept_by_torch(options: Options, target: Target, on_device: bool) -> CacheUse
     except NoStableKey as why:
         statistics.count("autograd_cache", str(why))
         return None
-    tag = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    tag = hashlib.sha256(json.dumps([parts, rewritten] if rewritten else parts, sort_keys=True).encode()).hexdigest()
     return CacheUse(tag, lambda outcome: statistics.count("autograd_cache", outcome))
 
 

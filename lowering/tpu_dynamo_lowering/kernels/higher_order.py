@@ -14,6 +14,7 @@ from jax import Array, lax
 from torch.fx import GraphModule, Node
 
 from .._torch_compat import HigherOrderOperator
+from ..randomness import is_keyed
 from ..table import FOREIGN, HIGHER_ORDER, TABLE, Lowering, higher_order_kernel
 from .casts import cast
 
@@ -24,7 +25,7 @@ def run(graph_module: GraphModule, *arrays: Any) -> tuple[Any, ...]:
     """Run a graph on JAX arrays, each of its operators by its kernel, and return its outputs.
 
     The graph has been expanded, so every operator in it has a kernel, those with a torch-mlir pattern too. Raises
-    NotImplementedError for an operator that draws random numbers.
+    NotImplementedError for an operator that draws random numbers without a key.
     """
     given = iter(arrays)
     values: dict[Node, Any] = {}
@@ -47,7 +48,7 @@ def _call(node: Node, values: dict[Node, Any]) -> Any:
     args, kwargs = given
     if node.target is operator.getitem:
         return args[0][args[1]]
-    result = _lowering(node.target).function(*args, **kwargs)
+    result = _lowering(node).function(*args, **kwargs)
     wanted = node.meta["val"]
     if isinstance(wanted, torch.Tensor):
         return cast(jnp.asarray(result), wanted.dtype)
@@ -56,13 +57,14 @@ def _call(node: Node, values: dict[Node, Any]) -> Any:
     )
 
 
-def _lowering(target: Any) -> Lowering:
+def _lowering(node: Node) -> Lowering:
+    target: Any = node.target
     if isinstance(target, HigherOrderOperator):
         found = HIGHER_ORDER[target]
     else:
         found = TABLE.get(target) or FOREIGN[target._schema.name]
-    if found.draws:
-        raise NotImplementedError(f"{target} draws random numbers inside a branch or loop; draw them before it")
+    if found.draws and not is_keyed(node):
+        raise NotImplementedError(f"{target} draws random numbers inside a branch or scan; draw them before it")
     return found
 
 

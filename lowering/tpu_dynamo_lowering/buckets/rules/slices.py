@@ -47,9 +47,17 @@ def cat(builder: Builder, node: Node, arguments: Arguments) -> Value:
 
 
 def from_end(builder: Builder, index: Any, length: sympy.Expr) -> sympy.Expr:
-    """Return an index into a dimension of true `length`, counted from its beginning."""
+    """Return an index into a dimension of true `length`, counted from its beginning.
+
+    Its sign at the bucket is that at all sizes for which the graph is right: tracing asked for it. Raises NotProven.
+    """
     true = index.true if isinstance(index, Number) else sympy.Integer(index)
-    return true + length if true.is_number and true < 0 else true
+    bound = builder.bound(true)
+    if bound is None:
+        raise NotProven("a place in it has no number before it runs")
+    if bound >= 0:
+        return true
+    return true + length if builder.bound(true + length) >= 0 else sympy.Integer(0)
 
 
 @rule(aten.slice.Tensor)
