@@ -33,8 +33,8 @@ class DeviceOutOfMemory(torch.OutOfMemoryError):
 def full_memory(message: str, stats: Mapping[str, int], live: Callable[[], int]) -> DeviceOutOfMemory | None:
     """Return what to raise for an error that says that memory is full; None for every other error.
 
-    message: PJRT's, or that of PyTorch's allocator, where the device's memory is the host's. stats: PJRT's statistics of
-    the memory. live: counts the bytes in live buffers, for a platform without statistics. Buffers of executions that
+    message: PJRT's, or that of PyTorch's allocator, where the device's memory is the host's. stats: PJRT's statistics
+    of the memory. live: counts the bytes in live buffers, for a platform without statistics. Buffers of executions that
     failed are among the live ones, so statistics know better.
     """
     if not message.startswith("RESOURCE_EXHAUSTED") and _NO_ROOM_ON_HOST not in message:
