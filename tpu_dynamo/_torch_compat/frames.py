@@ -80,9 +80,14 @@ class SizeFacts:
     @property
     def equalities(self) -> dict[sympy.Expr, sympy.Expr]:
         """Expressions that are equal to simpler ones for all sizes of the graph, and those."""
-        found: Any = (c.args for c in self.conditions if isinstance(c, sympy.Eq))
-        pairs = [sorted(sides, key=sympy.count_ops) for sides in found]
-        return {complicated: simple for simple, complicated in pairs if not complicated.is_Symbol}
+        found: dict[sympy.Expr, sympy.Expr] = {}
+        for condition in self.conditions:
+            if isinstance(condition, sympy.Eq):
+                sides: Any = condition.args
+                simple, other = sorted(sides, key=lambda side: (not side.is_number, sympy.count_ops(side)))
+                if simple.is_number or sympy.count_ops(other) > sympy.count_ops(simple):
+                    found[other] = simple
+        return found
 
     def hold(self, sizes: Mapping[sympy.Symbol, int | float]) -> bool:
         """Say whether the graph is right for these sizes."""
