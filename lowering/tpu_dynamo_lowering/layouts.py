@@ -117,10 +117,10 @@ def expose_results(
 ) -> tuple[list[TensorSpec], list[Output], list[Update]]:
     """Turn the graph's outputs into what the program returns, in place: dense tensors in their memory's order.
 
-    Outputs that are views of one tensor share its memory, as in eager PyTorch: the program returns that tensor
-    once, and each of them is a view of it. A lone view is computed as a tensor of its own. An output that is an input
-    needs no program. What the graph writes to an input is a result in the input's own memory order. Of a sparse tensor
-    the program returns indices and values. Raises UnsupportedOp as `take_apart` does.
+    Outputs that are views of one tensor, or of an input's new value, share its memory, as in eager PyTorch: the program
+    returns that tensor once, and each of them is a view of it. A lone view is computed as a tensor of its own. An
+    output that is an input needs no program. What the graph writes to an input is a result in the input's own memory
+    order. Of a sparse tensor the program returns indices and values. Raises UnsupportedOp as `take_apart` does.
     """
     graph = graph_module.graph
     output = graph.output_node()
@@ -140,7 +140,7 @@ def expose_results(
     writes = take_writes(graph)
     sparse = take_apart(graph, mode)
     written = {position for position, _ in writes}
-    for value, base in _with_bases(output):
+    for value, base in _with_bases(output, [value for _, value in writes]):
         if not isinstance(value, Node):
             outputs.append(Literal(value))
         elif value.target is as_number:
@@ -168,8 +168,12 @@ def expose_results(
     return specs, outputs, updates
 
 
-def _with_bases(output: Node) -> list[tuple[Any, Node | None]]:
-    """Return each output with the tensor that it and another output view; None for one that shares no memory."""
+def _with_bases(output: Node, written: Sequence[Node]) -> list[tuple[Any, Node | None]]:
+    """Return each output with the tensor that it and another output view; None for one that shares no memory.
+
+    written: the new values of inputs. A view of one is an output too: AOTAutograd makes it of the input, and asks the
+    output for its strides.
+    """
     values: Any = output.args[0]
     bases = {value: _base(value) for value in values if isinstance(value, Node) and not _is_passed_on(value)}
     for value in bases:
@@ -177,7 +181,7 @@ def _with_bases(output: Node) -> list[tuple[Any, Node | None]]:
         if not isinstance(fake, torch.Tensor):
             why = f"is a {type(fake).__name__} (at {user_line(value)})"
             raise UnsupportedInput(f"output {value} of the graph", why)
-    shared = Counter(bases.values())
+    shared = Counter([*bases.values(), *(_base(value) for value in written)])
 
     def base(value: Any) -> Node | None:
         found = bases.get(value) if isinstance(value, Node) else None

@@ -114,3 +114,24 @@ def test_sizes_that_depend_on_data_are_refused_with_the_line(function, operation
 def test_sizes_that_depend_on_data_break_the_graph_by_default():
     x = torch.tensor([1.0, -1.0, 2.0])
     torch.testing.assert_close(torch.compile(lambda x: x[x > 0] * 2, backend="tpu")(x), torch.tensor([2.0, 4.0]))
+
+
+@pytest.mark.parametrize("device", ["cpu", "tpu"])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_view_of_an_input_that_is_written_is_a_view_of_the_input(dynamic, device):
+    def function(cache, x, place):
+        cache.index_copy_(1, place, x)
+        return cache[:, : x.shape[1]], cache.sum((0, 2))
+
+    compiled = torch.compile(function, backend="tpu", dynamic=dynamic)
+    ours, theirs = torch.zeros(2, 12, 3, device=device), torch.zeros(2, 12, 3)
+    for length in (4, 5):
+        x, place = torch.randn(2, length, 3), torch.arange(3, 3 + length)
+        found, expected = compiled(ours, x.to(device), place.to(device)), function(theirs, x, place)
+        for mine, own in zip(found, expected, strict=True):
+            torch.testing.assert_close(mine.cpu(), own)
+            assert mine.stride() == own.stride()
+        torch.testing.assert_close(ours.cpu(), theirs)
+        ours[0, 0, 0] = 7.0
+        theirs[0, 0, 0] = 7.0
+        torch.testing.assert_close(found[0].cpu(), expected[0])
