@@ -21,7 +21,7 @@ def stack_scalars(graph: Graph) -> None:
     """Compute equal chains of operators on scalars that are inputs of the graph as one chain on a vector, in place.
 
     Such are the bias corrections of Adam, one for each parameter: TPUs compute float64 in parts, 800 instructions for
-    a power, and XLA's time to compile grows with the square of their number. Chains without a costly operator stay.
+    a power, over which libtpu takes long. Chains without a costly operator stay.
     """
     forms, members = _forms_of(graph)
     worthy = _worthy(members, forms)
