@@ -10,6 +10,7 @@ import torch
 from torch.fx import Graph, Node
 
 from ._torch_compat import FakeTensorMode
+from .inserted_calls import insert_call
 
 aten = torch.ops.aten
 
@@ -90,11 +91,11 @@ def _product(graph: Graph, origin: Node, left: Operand, right: Operand, mode: Fa
         _shaped(graph, origin, operand.node, [factor.size for factor in factors], mode)
         for operand, factors in zip((left, right), kept, strict=True)
     ]
-    product = _call(graph, origin, mode, EINSUM, pattern, *sources)
+    product = insert_call(graph, origin, mode, EINSUM, pattern, *sources)
     if len(made) < len(whole):
         product = _shaped(graph, origin, product, [f.size if f in made else 1 for f in whole], mode)
-        product = _call(graph, origin, mode, aten.expand.default, product, [factor.size for factor in whole])
-        product = _call(graph, origin, mode, aten.clone.default, product)
+        product = insert_call(graph, origin, mode, aten.expand.default, product, [factor.size for factor in whole])
+        product = insert_call(graph, origin, mode, aten.clone.default, product)
     return _shaped(graph, origin, product, list(origin.meta["val"].shape), mode)
 
 
@@ -171,12 +172,3 @@ def _shaped(graph: Graph, origin: Node, node: Node, shape: list[int], mode: Fake
     with mode:
         view.meta["val"] = node.meta["val"].reshape(shape)
     return view
-
-
-def _call(graph: Graph, origin: Node, mode: FakeTensorMode, target: Any, *args: Any) -> Node:
-    """Insert a call with the metadata, and so the source line, of the node `origin`."""
-    node = graph.call_function(target, args)
-    node.meta = dict(origin.meta)
-    with mode:
-        node.meta["val"] = target(*torch.fx.map_arg(args, lambda one: one.meta["val"]))
-    return node

@@ -9,6 +9,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from ._torch_compat import FakeTensorMode
+from .inserted_calls import insert_call
 from .subgraphs import subgraphs
 
 aten = torch.ops.aten
@@ -54,7 +55,7 @@ def _keep_dimensions(graph: Graph, product: Node, mode: FakeTensorMode) -> None:
         return
     with graph.inserting_before(product):
         weight = _transposed(graph, product, right, mode)
-        result = _call(graph, product, mode, aten.linear.default, tensor, weight, *bias)
+        result = insert_call(graph, product, mode, aten.linear.default, tensor, weight, *bias)
     for user in (*views, product):
         with graph.inserting_before(user):
             user.replace_all_uses_with(_viewed(graph, user, result, _shape(user), mode))
@@ -77,7 +78,7 @@ def _contract_dimensions(graph: Graph, product: Node, mode: FakeTensorMode) -> N
             _viewed(graph, product, tensor or matrix, (*rows, _shape(matrix)[1]), mode)
             for tensor, matrix in zip(tensors, matrices, strict=True)
         ]
-        result = _call(graph, product, mode, aten.tensordot.default, *operands, dims, dims)
+        result = insert_call(graph, product, mode, aten.tensordot.default, *operands, dims, dims)
     product.replace_all_uses_with(result)
 
 
@@ -90,7 +91,7 @@ def _sum_dimensions(graph: Graph, total: Node, mode: FakeTensorMode) -> None:
         return
     with graph.inserting_before(total):
         rows = list(range(len(_shape(tensor)) - 1))
-        result = _call(graph, total, mode, aten.sum.dim_IntList, tensor, rows)
+        result = insert_call(graph, total, mode, aten.sum.dim_IntList, tensor, rows)
         result = _viewed(graph, total, result, _shape(total), mode)
     total.replace_all_uses_with(result)
 
@@ -115,21 +116,12 @@ def _is_transpose(node: Any) -> bool:
 
 def _transposed(graph: Graph, origin: Node, matrix: Any, mode: FakeTensorMode) -> Node:
     """Return the transpose of a matrix; of a transpose the matrix itself."""
-    return matrix.args[0] if _is_transpose(matrix) else _call(graph, origin, mode, aten.t.default, matrix)
+    return matrix.args[0] if _is_transpose(matrix) else insert_call(graph, origin, mode, aten.t.default, matrix)
 
 
 def _viewed(graph: Graph, origin: Node, node: Node, shape: tuple[int, ...], mode: FakeTensorMode) -> Node:
-    return node if _shape(node) == shape else _call(graph, origin, mode, aten.view.default, node, list(shape))
+    return node if _shape(node) == shape else insert_call(graph, origin, mode, aten.view.default, node, list(shape))
 
 
 def _shape(node: Any) -> tuple[int, ...]:
     return tuple(node.meta["val"].shape)
-
-
-def _call(graph: Graph, origin: Node, mode: FakeTensorMode, target: Any, *args: Any) -> Node:
-    """Insert a call with the metadata, and so the source line, of the node `origin`."""
-    node = graph.call_function(target, args)
-    node.meta = dict(origin.meta)
-    with mode:
-        node.meta["val"] = target(*torch.fx.map_arg(args, lambda one: one.meta["val"]))
-    return node

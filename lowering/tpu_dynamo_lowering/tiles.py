@@ -10,6 +10,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from ._torch_compat import FakeTensorMode
+from .inserted_calls import insert_call
 
 aten = torch.ops.aten
 
@@ -90,11 +91,11 @@ def _tile(term: Node) -> _Tile | None:
 def _replace(graph: Graph, node: Node, terms: list[Node], tiles: list[_Tile], mode: FakeTensorMode) -> None:
     with graph.inserting_before(node):
         parts = [_part(graph, tile, mode) for tile in tiles]
-        total = _call(graph, tiles[0].term, mode, aten.cat.default, parts, tiles[0].dim)
+        total = insert_call(graph, tiles[0].term, mode, aten.cat.default, parts, tiles[0].dim)
         joined = {tile.term for tile in tiles}
         for term in terms:
             if term not in joined:
-                total = _call(graph, node, mode, aten.add.Tensor, term, total)
+                total = insert_call(graph, node, mode, aten.add.Tensor, term, total)
     total.meta["val"] = node.meta["val"]
     node.replace_all_uses_with(total)
     _erase(graph, node)
@@ -113,13 +114,4 @@ def _part(graph: Graph, tile: _Tile, mode: FakeTensorMode) -> Any:
     gradient = tile.term.args[0]
     if tile.term.target is aten.slice_backward.default:
         return gradient
-    return _call(graph, tile.term, mode, aten.unsqueeze.default, gradient, tile.dim)
-
-
-def _call(graph: Graph, origin: Node, mode: FakeTensorMode, target: Any, *args: Any) -> Node:
-    """Insert a call with the metadata, and so the source line, of the node `origin`."""
-    node = graph.call_function(target, args)
-    node.meta = dict(origin.meta)
-    with mode:
-        node.meta["val"] = target(*torch.fx.map_arg(args, lambda one: one.meta["val"]))
-    return node
+    return insert_call(graph, tile.term, mode, aten.unsqueeze.default, gradient, tile.dim)

@@ -49,31 +49,6 @@ def _batch(values: list[Value]) -> None:
         raise NotProven("the number of its features changes")
 
 
-def _forward(builder: Builder, node: Node, arguments: Arguments) -> list[Value | None]:
-    query, key, value = (arguments[name] for name in ("query", "key", "value"))
-    _batch([query, key, value])
-    hidden: dict[str, Any] = {
-        name: builder.hidden(each, [each.ndim + _KEYS]) for name, each in (("key", key), ("value", value))
-    }
-    call = builder.again(node, arguments, attn_mask=_mask(builder, arguments), **hidden)
-    out = (*query.extents[:-1], value.extents[-1])
-    return [Value(item(builder, call, 0), out), Value(item(builder, call, 1), query.extents[:-1])]
-
-
-def _backward(builder: Builder, node: Node, arguments: Arguments) -> list[Value | None]:
-    query, key, value = (arguments[name] for name in ("query", "key", "value"))
-    _batch([query, key, value])
-    hidden: dict[str, Any] = {"attn_mask": _mask(builder, arguments)}
-    for name in ("grad_out", "query", "key", "value", "out"):
-        operand = arguments[name]
-        # Batches too: the gradients of true ones do not take them in, but a mask may be shared among them.
-        hidden[name] = builder.hidden(operand, [operand.ndim + _KEYS])
-    statistics = arguments["logsumexp"]
-    hidden["logsumexp"] = builder.hidden(statistics, [statistics.ndim - 1])
-    call = builder.again(node, arguments, **hidden)
-    return [Value(item(builder, call, i), each.extents) for i, each in enumerate((query, key, value))]
-
-
 @rule(aten._scaled_dot_product_flash_attention_for_cpu.default, "tpu_dynamo::attention")
 def attention(builder: Builder, node: Node, arguments: Arguments) -> list[Value | None]:
     """Compute attention to the true keys."""
