@@ -107,6 +107,8 @@ UNSUPPORTED_OPTIONS = {
     "activation_memory_budget": "forward and backward are one program; use torch.utils.checkpoint in the model",
     "transfer": "the tensors are on the device",
     "freeze": "parameters change",
+    "buckets": "a step is compiled for each size of its batch: pad batches, or drop the last one",
+    "compile_ahead": "a step has no buckets",
 }
 
 
