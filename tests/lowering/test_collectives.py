@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from jaxlib import _jax, xla_client
 
 import tpu_dynamo
 from tests.lowering.graphs import traced
-from tpu_dynamo_lowering import UnsupportedOp, lower, prepare
+from tpu_dynamo_lowering import UnsupportedOp, jax_compat, lower, prepare
+from tpu_dynamo_lowering.kernels import collectives
 
 c10d = torch.ops._c10d_functional
 RANKS = 4
@@ -159,3 +162,37 @@ def test_a_program_names_replicas_and_no_channels():
     assert program.replicas == 4
     assert any("all_reduce" in line and "[[0, 1], [2, 3]]" in line for line in program.outline())
     assert tpu_dynamo
+
+
+def test_tpus_sum_over_all_ranks_in_stages():
+    """Every second rank, then pairs: the same shares as at once, and no instruction over the whole group."""
+    ranks = 16
+    client = xla_client.make_cpu_client(asynchronous=False, num_devices=ranks)
+    devices = tuple(client.local_devices())
+    options = _jax.CompileOptions()
+    options.num_replicas = options.executable_build_options.num_replicas = ranks
+    assignment = xla_client.DeviceAssignment.create(np.arange(ranks)[:, None])
+    options.device_assignment = options.executable_build_options.device_assignment = assignment
+    shape = jax.ShapeDtypeStruct((2 * ranks, 3), np.float32)
+    function = partial(collectives._sum_in_stages, groups=[list(range(ranks))])
+    module = jax_compat.lower_function(lambda x: (function(x),), [shape], "cpu", ranks)
+    executable = client.compile_and_load(jax_compat.to_bytecode(module), _jax.DeviceList(devices), options)
+    values = np.arange(ranks * 2 * ranks * 3, dtype=np.float32).reshape(ranks, 2 * ranks, 3) % 101
+    sharding = NamedSharding(Mesh(np.array(devices), ("ranks",)), PartitionSpec("ranks"))
+    whole = jax.core.ShapedArray((ranks * 2 * ranks, 3), np.float32)
+    given = [_jax.batched_device_put(whole, sharding, list(values), list(devices), enable_x64=True)]
+    (found,) = executable.execute_sharded(given).disassemble_into_single_device_arrays()
+    np.testing.assert_array_equal(np.concatenate([np.asarray(share) for share in found]), values.sum(0))
+
+
+def test_stages_are_for_tpus_and_all_ranks():
+    def compute(x, groups):
+        return c10d.wait_tensor(c10d.reduce_scatter_tensor(x, "sum", len(groups_of(groups)[0]), groups))
+
+    def scatters(platform, groups):
+        graph = prepare(traced(partial(compute, groups=groups), torch.zeros(32, 3)))
+        return lower(graph, {}, platform=platform, replicas=16).text().count("stablehlo.reduce_scatter")
+
+    every = ",".join(map(str, range(16)))
+    halves = "|".join(",".join(map(str, range(start, 16, 2))) for start in (0, 1))
+    assert [scatters("cpu", every), scatters("tpu", every), scatters("tpu", halves)] == [1, 2, 1]
