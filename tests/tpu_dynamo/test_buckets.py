@@ -174,8 +174,7 @@ def test_on_the_device_too():
 
 
 def test_an_integer_that_is_one_more_than_a_size():
-    """As a cache's position beside its length: the graph calls the sum by the integer's symbol, which no input holds."""
-
+    # As a cache's position beside its length: the graph calls the sum by the integer's symbol, which no input holds.
     def function(x, n):
         return torch.cat([x, x[:1]]) + torch.arange(n)[:, None]
 
