@@ -12,11 +12,11 @@ from tpu_dynamo_lowering import readable
 
 from ._torch_compat import compile_with_aot_autograd, leave_out_streams
 from .artifacts import recording_unsupported_input
-from .graph.bucketed import SavedValues
 from .graph.clients import client_of
 from .graph.compile import compile_graph
 from .graph.inputs import check_inputs
 from .graph.prepare import captured_frame
+from .graph.saved_values import SavedValues
 from .graph.torch_cache import compile_entry, finding_programs, kept_by_torch
 from .options import Options
 from .session import session

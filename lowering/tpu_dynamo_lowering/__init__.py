@@ -31,7 +31,7 @@ from .program import (
 )
 from .randomness import fold_into_draw, repeat_draw
 from .rewrites.optimizers import OPTIMIZER_STEPS
-from .sizes import SizeSource, size_sources
+from .sizes import SizeSource, plain_numbers, size_sources
 from .source_lines import SourceLine, is_own, named_operation, user_line
 from .survey import survey
 from .table import How, Lowering, all_lowerings
@@ -91,6 +91,7 @@ __all__ = [
     "named_operation",
     "own_definitions",
     "pad_sizes",
+    "plain_numbers",
     "prepare",
     "promised",
     "readable",

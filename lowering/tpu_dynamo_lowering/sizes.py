@@ -59,6 +59,25 @@ def size_sources(graph_module: GraphModule) -> tuple[SizeSource, ...]:
     return tuple(source for symbol, source in found.items() if symbol in needed)
 
 
+def plain_numbers(graph_module: GraphModule) -> tuple[SizeSource, ...]:
+    """Find the integer inputs with which the graph computes, and of which no tensor's shape depends."""
+    shaping: set[sympy.Symbol] = set()
+    for node in graph_module.graph.nodes:
+        for leaf in pytree.tree_leaves(node.meta.get("val")):
+            if isinstance(leaf, torch.Tensor):
+                sizes = [size for size in (*leaf.shape, *leaf.stride()) if isinstance(size, SYMBOLIC)]
+                shaping.update(*(size.node.expr.free_symbols for size in sizes))
+    found: list[SizeSource] = []
+    for position, node in enumerate(graph_module.graph.find_nodes(op="placeholder")):
+        value = node.meta["val"]
+        symbol = value.node.expr if isinstance(value, torch.SymInt) else None
+        if isinstance(symbol, sympy.Symbol) and symbol not in shaping:
+            found.append(SizeSource(symbol, position, None))
+            shaping.add(symbol)
+    needed = _needed(graph_module)
+    return tuple(source for source in found if source.symbol in needed)
+
+
 def _needed(graph_module: GraphModule) -> set[sympy.Symbol]:
     needed: set[sympy.Symbol] = set()
     for node in graph_module.graph.nodes:

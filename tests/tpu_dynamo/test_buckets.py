@@ -171,3 +171,25 @@ def test_on_the_device_too():
             torch.testing.assert_close(compiled(x.to("tpu")).cpu(), net.cpu()(x))
             net.to("tpu")
     assert tpu_dynamo.stats().buckets["padded"] == 1
+
+
+def test_an_integer_that_is_one_more_than_a_size():
+    # As a cache's position beside its length: the graph calls the sum by the integer's symbol, which no input holds.
+    def function(x, n):
+        return torch.cat([x, x[:1]]) + torch.arange(n)[:, None]
+
+    compiled = torch.compile(function, backend="tpu", dynamic=True, options=POW2)
+    for rows in (5, 6, 7, 8):
+        x = torch.randn(rows, 4)
+        torch.testing.assert_close(compiled(x, rows + 1), function(x, rows + 1))
+    assert tpu_dynamo.stats().buckets == {"padded": 1, "calls": 4}
+
+
+def test_a_length_by_which_a_size_would_be_divided_is_none():
+    def function(x):
+        return (x[1:] * 2).view(-1, 2, x.shape[0] // 2, 4).sum(1)
+
+    compiled = torch.compile(function, backend="tpu", dynamic=True, options=POW2)
+    for rows in (5, 7, 9):
+        x = torch.randn(rows, 4)
+        torch.testing.assert_close(compiled(x), function(x))

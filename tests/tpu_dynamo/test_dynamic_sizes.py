@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._dynamo.decorators import mark_unbacked
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import tpu_dynamo
@@ -135,3 +136,72 @@ def test_a_view_of_an_input_that_is_written_is_a_view_of_the_input(dynamic, devi
         ours[0, 0, 0] = 7.0
         theirs[0, 0, 0] = 7.0
         torch.testing.assert_close(found[0].cpu(), expected[0])
+
+
+def listed(results):
+    return list(results) if isinstance(results, tuple) else [results]
+
+
+INTEGERS = {
+    "factor": lambda x, n: x * n + n,
+    "position": lambda x, n: torch.where(torch.arange(x.shape[0], device=x.device) + n > 9, x.t(), 0.0),
+    "row": lambda x, n: x[n] - x[-n],
+    "rows": lambda x, n: x[n : n + 2] * 2,
+    "returned": lambda x, n: (x + n, 3 * n + x.shape[0]),
+    "filled": lambda x, n: torch.full_like(x, n).to(torch.int64) // n,
+    "rotated": lambda x, n: x.roll(n, 0),
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", "tpu"])
+@pytest.mark.parametrize("name", INTEGERS)
+def test_integers_of_which_no_size_depends_are_inputs(name, device):
+    function = INTEGERS[name]
+    compiled = torch.compile(function, backend="tpu", dynamic=True)
+    x = torch.randn(12, 4)
+    for n in (2, 3, 4, 7, 9, 2):
+        ours, theirs = compiled(x.to(device), n), function(x, n)
+        ours = [value.cpu() if isinstance(value, torch.Tensor) else value for value in listed(ours)]
+        torch.testing.assert_close(ours, listed(theirs))
+    assert tpu_dynamo.stats().lowerings == 1
+
+
+def test_integers_are_inputs_in_training_at_each_size():
+    def function(x, w, n):
+        return ((x * w).tanh() * n + torch.arange(x.shape[0])[:, None] * n).sum()
+
+    compiled = torch.compile(function, backend="tpu", dynamic=True)
+    weight = torch.randn(4, requires_grad=True)
+    for rows in (3, 5):
+        for n in (2, 3, 8, 5):
+            x = torch.randn(rows, 4)
+            ours, theirs = (torch.autograd.grad(f(x, weight, n), weight)[0] for f in (compiled, function))
+            torch.testing.assert_close(ours, theirs)
+    assert tpu_dynamo.stats().lowerings == 4
+
+
+def test_integers_that_cannot_be_inputs_have_a_program_for_each_value():
+    compiled = torch.compile(lambda x, n: torch.cat([x] * 2).unfold(0, 3, n).sum(), backend="tpu", dynamic=True)
+    x = torch.randn(9)
+    for n in (2, 3, 2):
+        torch.testing.assert_close(compiled(x, n), torch.cat([x] * 2).unfold(0, 3, n).sum())
+
+
+@pytest.mark.parametrize("options", [{}, {"buckets": "pow2"}], ids=["sizes", "buckets"])
+def test_an_unbacked_size_takes_one_trace_for_all_sizes_one_too(options):
+    compiled = torch.compile(lambda x: (x * 2).cumsum(0).softmax(0), backend="tpu", options=options)
+    for rows in (3, 1, 4):
+        x = torch.randn(rows, 4)
+        mark_unbacked(x, 0, min=1, max=16)
+        torch.testing.assert_close(compiled(x), (x * 2).cumsum(0).softmax(0))
+    assert tpu_dynamo.stats().graphs == {"inference": 1}
+    assert tpu_dynamo.stats().lowerings == (2 if options else 3)
+
+
+def test_sizes_to_specialise_on_have_graphs_of_their_own():
+    compiled = torch.compile(lambda x: x.cumsum(0) * x.shape[0], backend="tpu", options={"buckets": "pow2"})
+    for rows in (3, 8, 5, 8):
+        x = torch.randn(rows, 4)
+        torch._dynamo.mark_dynamic(x, 0, specialize_on=[lambda size: size == 8])
+        torch.testing.assert_close(compiled(x), x.cumsum(0) * rows)
+    assert tpu_dynamo.stats().graphs == {"inference": 2}

@@ -44,6 +44,7 @@ from .libraries import destroy_library
 from .optimizer_steps import gradient_has_hooks, group_initialiser, mark_stepped, step_has_hooks, traced_as_compiled
 from .streams import leave_out_streams
 from .structured_trace import forms_are_read, trace_artifact, trace_event
+from .written_graphs import NotWritable, read_graph, write_graph
 
 __all__ = [
     "BackendCompilerFailed",
@@ -57,6 +58,7 @@ __all__ = [
     "FXGraphCacheMiss",
     "FakeTensorMode",
     "JointPlaces",
+    "NotWritable",
     "OpOverload",
     "OutputCode",
     "Policy",
@@ -90,6 +92,7 @@ __all__ = [
     "name_of_group",
     "policy_of",
     "pytree",
+    "read_graph",
     "refuse_device_in_inductor",
     "reset_inductor",
     "reshard",
@@ -108,4 +111,5 @@ __all__ = [
     "unusual",
     "usable",
     "wrap_hooks",
+    "write_graph",
 ]

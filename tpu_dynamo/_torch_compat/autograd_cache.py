@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 # Increased when the contents of a key, or of an OutputCode of ours, change.
-_SCHEMA = "2"
+_SCHEMA = "3"
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def key_of(graph_module: GraphModule, inputs: Sequence[Any], config: Any, cache_
             details = _Details(graph_module, inputs, config, create_fx_config())
             details.ours = (_SCHEMA, cache_use.tag)
             details.memories = _memories(inputs)
+            details.ranges = _ranges(inputs)
             return "a" + AOTAutogradCachePickler(graph_module).get_hash(details)
         except (BypassAOTAutogradCache, BypassFxGraphCache) as why:
             reason = " ".join(str(why).split())
@@ -103,6 +104,12 @@ def _memories(inputs: Sequence[Any]) -> list[tuple[int, bool]]:
     return [(first.setdefault(t.untyped_storage()._cdata, i), t._base is not None) for i, t in enumerate(tensors)]
 
 
+def _ranges(inputs: Sequence[Any]) -> list[tuple[str, str]]:
+    """Return the bounds of the inputs that are symbols, as `mark_dynamic` sets them: they decide about branches."""
+    symbols = [value.node for value in inputs if isinstance(value, torch.SymInt) and value.node.expr.is_Symbol]
+    return [(str(node.expr), str(node.shape_env.var_to_range.get(node.expr))) for node in symbols]
+
+
 def _refuse_constants(module: GraphModule) -> None:
     # torch's pickler writes a tensor's shape, not its values.
     for name, _ in (*module.named_parameters(), *module.named_buffers()):
@@ -126,6 +133,7 @@ class _Details(AOTAutogradCacheDetails):
 
     ours: tuple[str, str]
     memories: list[tuple[int, bool]]
+    ranges: list[tuple[str, str]]
 
     def _init_fx_graph_hash_details(self, gm: GraphModule, example_inputs: Sequence[Any], fx_config: Any) -> None:
         self.gm = gm

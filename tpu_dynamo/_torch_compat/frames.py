@@ -92,7 +92,10 @@ class SizeFacts:
     def hold(self, sizes: Mapping[sympy.Symbol, int | float]) -> bool:
         """Say whether the graph is right for these sizes."""
         values = {symbol: sympy.sympify(size) for symbol, size in sizes.items()}
-        return not any(condition.xreplace(values) == sympy.false for condition in self.conditions)
+        try:
+            return not any(condition.xreplace(values) == sympy.false for condition in self.conditions)
+        except ZeroDivisionError:  # a condition divides by a size that would be zero
+            return False
 
 
 def size_facts(graph_module: GraphModule) -> SizeFacts:

@@ -32,12 +32,13 @@ from ..cache.signature import Frame
 from ..device import NAME as DEVICE
 from ..device import DeviceNameTaken, register
 from ..distributed.imagined_job import built_on, check_mesh, imagined_job
-from ..graph.bucketed import Padding, SavedByFrame
+from ..graph.bucketed import padding_of
 from ..graph.compiled import EagerGraph
 from ..graph.cut import compiled_parts
 from ..graph.loading import explaining_xla
 from ..graph.lowering import lower_graph
 from ..graph.prepare import BoxedCallable, PreparedGraph, Sizes, prepare_graph
+from ..graph.saved_values import SavedByFrame
 from ..options import OptionError, Options
 from .capture import capture
 from .compiled_graph import GraphProgram, Role, TargetGraph
@@ -148,11 +149,9 @@ def lower_model(
             example_inputs = frozen.inputs(example_inputs)
         try:
             sizes = graph.sizes(example_inputs)
-            if sizes and options.buckets:
-                saved = saved_of(frame)
-                padding = Padding(graph, options, saved, lambda padded: enter(role, padded, {}))
-                if padding.enter_all(sizes):
-                    return
+            padding = padding_of(graph, options, saved_of(frame), lambda padded: enter(role, padded, {}))
+            if sizes and padding is not None and padding.enter_all(sizes):
+                return
             for part, numbers in compiled_parts(graph, sizes, options):
                 enter(role, part, numbers)
         except UnsupportedOp as unsupported:

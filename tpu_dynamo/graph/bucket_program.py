@@ -9,7 +9,7 @@ from typing import Any
 import sympy
 import torch
 
-from tpu_dynamo_lowering import PaddedGraph, is_padded
+from tpu_dynamo_lowering import PaddedGraph, SizeSource, is_padded
 
 from ..artifacts import record_event
 from ..session import session
@@ -20,21 +20,40 @@ Lengths = Mapping[sympy.Symbol, int]
 
 
 class BucketProgram:
-    """A program of one bucket. name: says which graph's, and which bucket's, for counts. described: what it pads."""
+    """A program of one bucket.
+
+    name: says which graph's, and which bucket's, for counts. described: what it pads. numbers: the integers that it
+    takes as they are, whose symbols are the last ones of `padded`.
+    """
 
     def __init__(
-        self, run: BoxedCallable, padded: PaddedGraph, returned: int | None, name: str, described: Mapping[str, Any]
+        self,
+        run: BoxedCallable,
+        padded: PaddedGraph,
+        returned: int | None,
+        name: str,
+        described: Mapping[str, Any],
+        numbers: Sequence[SizeSource] = (),
     ):
         self._run = run
+        self._numbers = numbers
+        self._lengths = padded.symbols[: len(padded.symbols) - len(numbers)]
         self._name = name
         self._described = described
         self._padded = padded
         self._cut = len(padded.outputs) if returned is None else returned
 
+    @property
+    def pads(self) -> bool:
+        """True if the program has larger sizes than its calls may have."""
+        return bool(self._lengths)
+
     def at(self, sizes: Lengths) -> BoxedCallable:
-        """Return what runs the program on tensors of these true sizes."""
-        padded, run = self._padded, self._run
-        lengths = torch.tensor([int(sizes[symbol]) for symbol in padded.symbols], device="cpu")
+        """Return what runs the program on tensors of these true sizes, with whatever numbers."""
+        padded, run, sources = self._padded, self._run, self._numbers
+        lengths = [int(sizes[symbol]) for symbol in self._lengths]
+        fixed = torch.tensor(lengths, dtype=torch.int64, device="cpu")
+        changing = {source.symbol for source in sources}
         inputs = [(i, place(extents, sizes)) for i, extents in enumerate(padded.inputs) if extents is not None]
         inputs = [(i, each) for i, each in inputs if each.shape != each.true]
         outputs = [
@@ -42,20 +61,27 @@ class BucketProgram:
             for i, extents in enumerate(padded.outputs[: self._cut])
             if extents is not None and (each := place(extents, sizes)).shape != each.true
         ]
-        numbers = [(i, count(expression, sizes)) for i, expression in padded.numbers.items()]
+        computed = [(i, e) for i, e in padded.numbers.items() if e.free_symbols & changing]
+        numbers = [(i, count(e, sizes)) for i, e in padded.numbers.items() if not e.free_symbols & changing]
         statistics = session().statistics
-        key = f"{self._name} {sizes}"
+        key = f"{self._name} { {symbol: size for symbol, size in sizes.items() if symbol not in changing} }"
         described = self._sizes(sizes)
 
         def padded_call(given: list[Any]) -> list[Any]:
+            now = {source.symbol: source.read(given) for source in sources}
+            true = torch.tensor([*lengths, *now.values()], dtype=torch.int64, device="cpu") if now else fixed
             for i, each in inputs:
                 if tuple(given[i].shape) != each.shape:  # else a padded forward graph saved it
                     given[i] = each.put(given[i])
-            results = run([*given, lengths])
+            results = run([*given, true])
             for i, each, strides in outputs:
                 results[i] = _true(results[i], each, strides)
             for i, number in numbers:
                 results[i] = number
+            for i, expression in computed:
+                results[i] = count(expression, {**sizes, **now})
+            if not lengths:
+                return results
             calls = statistics.count_padded(key, described)
             if not calls & (calls - 1):  # few events, whose count is right to a factor of two
                 record_event("padded calls", lambda: {**described, "key": key, "calls": calls})
@@ -70,8 +96,8 @@ class BucketProgram:
         names: Mapping[sympy.Symbol, str] = self._described["names"]
         return {
             "function": self._described["function"], "role": self._described["role"],
-            "sizes": {names[symbol]: int(sizes[symbol]) for symbol in self._padded.symbols},
-            "bucket": {names[symbol]: int(self._described["bucket"][symbol]) for symbol in self._padded.symbols},
+            "sizes": {names[symbol]: int(sizes[symbol]) for symbol in self._lengths},
+            "bucket": {names[symbol]: int(self._described["bucket"][symbol]) for symbol in self._lengths},
             "elements": sum(prod(each.true) for each in places),
             "padded_elements": sum(prod(each.shape) for each in places),
         }  # fmt: skip

@@ -5,25 +5,25 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 import sympy
 import torch
 
-from tpu_dynamo_lowering import Extent, PaddedGraph, Unproven, pad_sizes
+from tpu_dynamo_lowering import PaddedGraph, Unproven, pad_sizes
 
 from .._torch_compat import compile_lock, size_facts
 from ..artifacts import record_event
 from ..buckets import Buckets, buckets_of
-from ..cache.signature import Frame
 from ..options import Options
 from ..session import session
 from .ahead import Task, ahead_queue
 from .bucket_program import BucketProgram, Lengths
-from .padding import count, place
+from .padding import place
 from .prepare import BoxedCallable, PreparedGraph
+from .saved_values import SavedValues
 
 log = logging.getLogger("tpu_dynamo")
 
@@ -34,38 +34,22 @@ Bucket = Mapping[sympy.Symbol, int | float]
 _MOST_AHEAD = 64
 
 
-@dataclass
-class SavedValues:
-    """Places of the true elements in what a padded forward graph saves for its backward graph, which gets it as it is.
-
-    extents: by the names of the values in both graphs, dimensions at some bucket.
-    """
-
-    extents: dict[str, tuple[Extent, ...]] = field(default_factory=dict)
-
-    def at(self, sizes: Mapping[sympy.Symbol, int | float]) -> dict[str, tuple[Extent, ...]]:
-        """Return the dimensions at these sizes of the bucket."""
-
-        def bound(extent: Extent) -> Extent:
-            return tuple(replace(part, size=count(part.true, sizes)) if part.padded else part for part in extent)
-
-        return {name: tuple(map(bound, extents)) for name, extents in self.extents.items()}
-
-
-class SavedByFrame:
-    """Shares the saved values of a forward graph with its backward graph, where both are known by their frame."""
-
-    def __init__(self) -> None:
-        # With the frame itself, so that no other gets its id.
-        self._known: dict[int, tuple[Frame, SavedValues]] = {}
-
-    def __call__(self, frame: Frame) -> SavedValues:
-        """Return the saved values of a frame's graphs."""
-        return self._known.setdefault(id(frame), (frame, SavedValues()))[1]
+def padding_of(
+    graph: PreparedGraph,
+    options: Options,
+    saved: SavedValues,
+    compile: Compile,
+    ready: Callable[[], None] = lambda: None,
+) -> Padding | None:
+    """Return the padding of a graph that has something to pad, or numbers that change; None for any other."""
+    return Padding(graph, options, saved, compile, ready) if options.buckets or graph.numbers else None
 
 
 class Padding:
     """The padding of one graph: its programs by bucket. One thread asks at a time; others compile ahead.
+
+    Integers of which no size depends have no bucket: they are inputs of the programs. Without the option `buckets` they
+    are all that changes within a program.
 
     saved: shared by the forward and the backward graph of one graph of Dynamo's. compile: makes of a graph without
     symbols what runs it. ready: called when a bucket was compiled ahead. refused: why the graph cannot be padded, once
@@ -89,6 +73,7 @@ class Padding:
         self._tasks: dict[tuple[int | float, ...], Task] = {}
         self._names = [node.name for node in graph.module.graph.find_nodes(op="placeholder")]
         self._programs: dict[tuple[int | float, ...], BucketProgram] = {}
+        self.numbers = graph.numbers
         self.refused: Unproven | None = None
 
     def run_at(self, sizes: Lengths) -> BoxedCallable | None:
@@ -97,7 +82,9 @@ class Padding:
         Raises what compiling raises.
         """
         program = self.program_for(sizes)
-        return None if program is None else program.at(sizes)
+        if program is None:
+            return None
+        return program.at(sizes) if program.pads else self.unpadded(program.at(sizes), sizes)
 
     def program_for(self, sizes: Mapping[sympy.Symbol, int | float]) -> BucketProgram | None:
         """Return the program of these sizes' bucket, compiled if it is new; None where there is none.
@@ -109,7 +96,9 @@ class Padding:
         bucket = self._bucket(sizes)
         if bucket is None:
             session().statistics.count("buckets", "sizes for which the larger graph is another")
-            return None
+            if not self.numbers:
+                return None
+            bucket = self._without_numbers(sizes)
         key = tuple(bucket.values())
         if key in self._programs:
             return self._programs[key]
@@ -118,7 +107,10 @@ class Padding:
             return larger
         if (task := self._tasks.get(key)) is not None and not task.claim():
             task.done.wait()
+        numbers = self.numbers
         self._enter(bucket)
+        if self.numbers != numbers:
+            return self.program_for(sizes)
         if self._threads and self.refused is None:
             for other in self.buckets(bucket):
                 self._submit(other)
@@ -126,10 +118,11 @@ class Padding:
 
     def enter_all(self, sizes: Mapping[sympy.Symbol, int | float]) -> bool:
         """Compile the bucket of these sizes and all others that may be asked for; False where there is none."""
-        bucket = self._bucket(sizes)
-        for each in () if bucket is None else (bucket, *self.buckets(bucket)):
-            self._enter(each)
-        return bucket is not None and self.refused is None
+        if self.program_for(sizes) is None:
+            return False
+        for bucket in self.buckets(self._bucket(sizes) or {}):
+            self._enter(bucket)
+        return self.refused is None
 
     def buckets(self, bucket: Bucket) -> list[Bucket]:
         """Return the buckets that may be asked for besides one, those most like it first.
@@ -160,8 +153,8 @@ class Padding:
         wanted = tuple(bucket.values())
         fitting = [
             key
-            for key in tuple(self._programs)
-            if all(a >= b if pads else a == b for a, b, pads in zip(key, wanted, padded, strict=True))
+            for key, program in tuple(self._programs.items())
+            if program.pads and all(a >= b if pads else a == b for a, b, pads in zip(key, wanted, padded, strict=True))
         ]
         return self._programs[min(fitting, key=prod)] if fitting else None
 
@@ -195,7 +188,10 @@ class Padding:
         try:
             self._programs[key] = self._make(bucket)
         except Unproven as unproven:
-            self._refuse(unproven)
+            if self.numbers:
+                self._take_numbers_as_sizes(unproven)
+            else:
+                self._refuse(unproven)
 
     def _buckets_of(self, symbol: sympy.Symbol, size: float) -> Buckets | None:
         names = size_facts(self._graph.module).names
@@ -220,30 +216,39 @@ class Padding:
     def _bucket(self, sizes: Mapping[sympy.Symbol, int | float]) -> dict[sympy.Symbol, int | float] | None:
         """Return the sizes of the bucket; None where the graph is right for the true ones alone."""
         facts = size_facts(self._graph.module)
-        bucket: dict[sympy.Symbol, int | float] = {}
-        for symbol, size in sizes.items():
-            buckets = self._buckets_of(symbol, size)
-            bucket[symbol] = size if buckets is None else buckets.of(int(size), facts.largest.get(symbol))
+        bucket = self._without_numbers(sizes)
+        for symbol, size in bucket.items():
+            if (buckets := self._buckets_of(symbol, size)) is not None:
+                bucket[symbol] = buckets.of(int(size), facts.largest.get(symbol))
         return bucket if facts.hold(bucket) else None
+
+    def _without_numbers(self, sizes: Mapping[sympy.Symbol, int | float]) -> dict[sympy.Symbol, int | float]:
+        numbers = {source.symbol for source in self.numbers}
+        return {symbol: size for symbol, size in sizes.items() if symbol not in numbers}
 
     def _make(self, bucket: Mapping[sympy.Symbol, int | float]) -> BucketProgram:
         changing = [symbol for symbol, size in bucket.items() if self._buckets_of(symbol, size)]
+        if self._bucket(bucket) != bucket:  # true sizes, for whose bucket the graph is another
+            changing = []
         equalities = size_facts(self._graph.module).equalities
         with compile_lock:
-            padded = pad_sizes(self._graph.module, bucket, changing, self._saved.at(bucket), equalities)
+            symbols = [*changing, *(source.symbol for source in self.numbers)]
+            saved = self._saved.at(bucket) if changing else {}
+            padded = pad_sizes(self._graph.module, bucket, symbols, saved, equalities)
         returned = self._graph.returned if self._graph.role == "forward" else None
-        if returned is not None:
+        if returned is not None and changing:
             self._save(padded, returned)
         name = self._graph.artifacts(bucket).name
         graph = replace(self._graph, name=name, module=padded.module, eager=padded.module)
         run = self._compile(graph)
-        session().statistics.count("buckets", "padded")
-        record_event("bucket", lambda: {"graph": self._graph.name, "sizes": self._described(bucket)})
+        if changing:
+            session().statistics.count("buckets", "padded")
+            record_event("bucket", lambda: {"graph": self._graph.name, "sizes": self._described(bucket)})
         described = {
             "function": graph.frame.function or graph.role, "role": graph.role, "bucket": bucket,
             "names": dict(zip(bucket, self._described(bucket), strict=True)),
         }  # fmt: skip
-        return BucketProgram(run, padded, returned, name, described)
+        return BucketProgram(run, padded, returned, name, described, self.numbers)
 
     def _save(self, padded: PaddedGraph, returned: int) -> None:
         outputs = self._graph.module.graph.output_node().args[0]
@@ -254,6 +259,15 @@ class Padding:
     def _described(self, sizes: Mapping[sympy.Symbol, int | float]) -> dict[str, int | float]:
         names = size_facts(self._graph.module).names
         return {names.get(symbol, str(symbol)): size for symbol, size in sizes.items()}
+
+    def _take_numbers_as_sizes(self, unproven: Unproven) -> None:
+        """Let each value of the graph's numbers have programs of its own, where they cannot be inputs."""
+        self.numbers = ()
+        self._programs.clear()
+        problem = unproven.problem
+        log.info("graph %s is compiled for each value of its integers: %s", self._graph.name, problem)
+        if not self._table:
+            self.refused = unproven
 
     def _refuse(self, unproven: Unproven) -> None:
         self.refused = unproven

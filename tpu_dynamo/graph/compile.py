@@ -11,11 +11,11 @@ from ..artifacts import next_name
 from ..cache.signature import Frame
 from ..options import Options
 from ..session import session
-from .bucketed import SavedValues
 from .compiled import CompiledGraph, DynamicGraph, EagerGraph, compile_for_inputs
 from .cut import CutGraph
 from .frozen import FrozenGraph
 from .prepare import prepare_graph
+from .saved_values import SavedValues
 
 
 def compile_graph(

@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import OperatorCall, Unsupported, UnsupportedOp, cut, without_lowering
+from tpu_dynamo_lowering import OperatorCall, SizeSource, Unsupported, UnsupportedOp, cut, without_lowering
 
-from .._torch_compat import unset_fake_temporarily
-from ..artifacts import record_unsupported
+from .._torch_compat import NotWritable, read_graph, unset_fake_temporarily, write_graph
+from ..artifacts import next_name, record_unsupported
 from ..options import Options
 from ..session import session
-from .bucketed import Padding, SavedValues
+from .bucketed import padding_of
 from .cut import CutGraph, RunOperator, RunPart, part_of
 from .prepare import BoxedCallable, PreparedGraph, Sizes
+from .saved_values import SavedValues
 from .specialise import specialise
-from .torch_entry import GraphRecord
+from .torch_entry import GraphRecord, SymbolicRecord
 
 log = logging.getLogger("tpu_dynamo")
 
@@ -75,40 +76,73 @@ class DynamicGraph:
         self._sources = graph.size_sources
         self._lock = threading.Lock()
         self._by_sizes: dict[tuple[int | float, ...], BoxedCallable] = {}
-        self._padding = (
-            Padding(graph, options, saved or SavedValues(), self._direct, self._forget) if options.buckets else None
-        )
+        self._padding = padding_of(graph, options, saved or SavedValues(), self._direct, self._forget)
+        self._keyed = self._keys()
 
     def __call__(self, inputs: list[Any]) -> list[Any]:
         """Run on the graph's inputs; empties the list."""
-        sizes = tuple(source.read(inputs) for source in self._sources)
-        outputs = (self._by_sizes.get(sizes) or self.compile(sizes))(inputs)
+        key = tuple(source.read(inputs) for source in self._keyed)
+        run = self._by_sizes.get(key) or self.compile({s.symbol: s.read(inputs) for s in self._sources})
+        outputs = run(inputs)
         inputs.clear()
         return outputs
 
-    def compile(self, sizes: tuple[int | float, ...]) -> BoxedCallable:
-        """Return what runs the graph at these sizes, in the order of its sources; one thread compiles at a time."""
+    def compile(self, sizes: Sizes) -> BoxedCallable:
+        """Return what runs the graph at these sizes; one thread compiles at a time."""
         with self._lock:
-            found = self._by_sizes.get(sizes)
+            found = self._by_sizes.get(tuple(sizes[source.symbol] for source in self._keyed))
             if found is None:
                 if len(self._by_sizes) >= _SIZES_KNOWN:
                     del self._by_sizes[next(iter(self._by_sizes))]
-                found = self._by_sizes[sizes] = self._make(sizes)
+                found = self._make(sizes)
+                if (keyed := self._keys()) != self._keyed:
+                    self._by_sizes.clear()
+                    self._keyed = keyed
+                self._by_sizes[tuple(sizes[source.symbol] for source in self._keyed)] = found
         return found
+
+    def record(self) -> SymbolicRecord:
+        """Return what another process makes this graph of. Raises NotWritable."""
+        graph = self._graph
+        if graph.span:
+            raise NotWritable("its sizes change, and ranks run it together")
+        module, static = write_graph(graph.module), tuple(sorted(graph.static))
+        return SymbolicRecord(graph.role, module, graph.on_device, static, graph.returned, graph.frame)
+
+    @classmethod
+    def again(cls, record: SymbolicRecord, options: Options, saved: SavedValues) -> DynamicGraph:
+        """Return the graph of a record; it looks for programs when it is called."""
+        session().statistics.count("graphs", record.role)
+        module = read_graph(record.module)
+        graph = PreparedGraph(
+            name=next_name(record.role),
+            role=record.role,
+            module=module,
+            eager=module,
+            on_device=record.on_device,
+            static=record.static,
+            returned=record.returned,
+            frame=record.frame,
+        )
+        return cls(graph, options, saved)
+
+    def _keys(self) -> list[SizeSource]:
+        """Return the sources of what a call's program depends on: all that its programs do not take as inputs."""
+        numbers = self._padding.numbers if self._padding is not None else ()
+        return [source for source in self._sources if source not in numbers]
 
     def _forget(self) -> None:
         """Let every set of sizes look for its program anew: it may be served by a larger one."""
         with self._lock:
             self._by_sizes.clear()
 
-    def _make(self, sizes: tuple[int | float, ...]) -> BoxedCallable:
-        lengths: Any = {source.symbol: size for source, size in zip(self._sources, sizes, strict=True)}
+    def _make(self, sizes: Any) -> BoxedCallable:
         if self._padding is None:
-            return self._direct(self._graph, lengths)
+            return self._direct(self._graph, sizes)
         # AOTAutograd calls compilers with its fake tensors switched on; lengths and padding are real.
         with unset_fake_temporarily():
-            padded = self._padding.run_at(lengths)
-        return padded or self._padding.unpadded(self._direct(self._graph, lengths), lengths)
+            padded = self._padding.run_at(sizes)
+        return padded or self._padding.unpadded(self._direct(self._graph, sizes), sizes)
 
     def _direct(self, graph: PreparedGraph, sizes: Any = None) -> BoxedCallable:
         made = compile_sizes(graph, sizes or {}, self._options)
@@ -129,7 +163,8 @@ def compile_for_inputs(
     if not sizes:
         return compile_sizes(graph, sizes, options)
     dynamic = DynamicGraph(graph, options, saved)
-    dynamic.compile(tuple(sizes.values()))
+    if None not in sizes.values():  # sizes of `mark_unbacked` have no numbers before the first call
+        dynamic.compile(sizes)
     return dynamic
 
 

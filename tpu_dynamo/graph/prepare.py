@@ -11,7 +11,7 @@ from typing import Any
 import sympy
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import SizeSource, prepare, readable, size_sources, user_line
+from tpu_dynamo_lowering import SizeSource, plain_numbers, prepare, readable, size_sources, user_line
 from tpu_dynamo_runtime import Span
 
 from .._torch_compat import (
@@ -79,6 +79,11 @@ class PreparedGraph:
     def size_sources(self) -> tuple[SizeSource, ...]:
         """The graph's symbols, each with the input that it is read from. Raises UnsupportedOp."""
         return size_sources(self.module)
+
+    @cached_property
+    def numbers(self) -> tuple[SizeSource, ...]:
+        """The graph's integers of which no size depends: its programs can take them as inputs."""
+        return plain_numbers(self.module)
 
     def sizes(self, inputs: Sequence[Any]) -> Sizes:
         """Read the numbers of the graph's symbols from its inputs, fake ones too. Raises UnsupportedOp."""

@@ -18,13 +18,13 @@ from ..cache.signature import Frame, conditions
 from ..errors import CompilationFailed
 from ..options import Options
 from ..session import session
-from .bucketed import SavedValues
 from .compile import compile_graph
 from .compiled import CompiledGraph, DynamicGraph
 from .lowering import Target
 from .prepare import BoxedCallable
+from .saved_values import SavedValues
 from .specialise import revive
-from .torch_entry import GraphRecord, TorchEntry, reviving
+from .torch_entry import Record, SymbolicRecord, TorchEntry, reviving
 
 
 def kept_by_torch(options: Options, target: Target, on_device: bool, rewritten: str = "") -> CacheUse | None:
@@ -68,7 +68,9 @@ def compile_entry(
             raise
         return _without_record(_raising(error), "its backward graph cannot be compiled")
     if isinstance(graph, DynamicGraph):
-        return _without_record(graph, "its sizes change")
+        if options.fallback != "error":
+            return _without_record(graph, "its sizes change, and parts of it may run in eager PyTorch")
+        return TorchEntry(graph.record, graph)
     if not isinstance(graph, CompiledGraph):
         return _without_record(graph, "a graph of it runs in eager PyTorch")
     if graph.record is None:
@@ -92,7 +94,11 @@ def _raising(error: Exception) -> BoxedCallable:
 def finding_programs(options: Options) -> Iterator[None]:
     """Let entries of torch's cache become graphs again within the context, with these options."""
 
-    def find(record: GraphRecord) -> CompiledGraph | None:
+    saved = SavedValues()  # of the forward and the backward graph of one entry
+
+    def find(record: Record) -> CompiledGraph | DynamicGraph | None:
+        if isinstance(record, SymbolicRecord):
+            return DynamicGraph.again(record, options, saved)
         found = revive(record, options)
         return CompiledGraph(found) if found is not None else None
 

@@ -1,4 +1,7 @@
-"""A compiled graph as torch's AOTAutogradCache keeps it: as a few names and numbers that lead to our own store."""
+"""A compiled graph as torch's AOTAutogradCache keeps it: as names and numbers that lead to our own store.
+
+A graph of changing sizes is kept whole: what its programs are at other sizes can be found by it alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from .._torch_compat import BypassAOTAutogradCache, FXGraphCacheMiss, OutputCode
+from .._torch_compat import BypassAOTAutogradCache, FXGraphCacheMiss, NotWritable, OutputCode
+from ..cache.signature import Frame
+from ..session import session
 
 
 @dataclass(frozen=True)
@@ -25,13 +30,30 @@ class GraphRecord:
     returned: int | None
 
 
+@dataclass(frozen=True)
+class SymbolicRecord:
+    """A graph of changing sizes, from which another process goes on as from one that it traced.
+
+    module: the prepared graph, as bytes. The rest as in PreparedGraph.
+    """
+
+    role: str
+    module: bytes
+    on_device: bool
+    static: tuple[int, ...]
+    returned: int | None
+    frame: Frame
+
+
+Record = GraphRecord | SymbolicRecord
+
 # How a record becomes a graph again, with the options of the torch.compile call that looked it up. torch makes entries
 # out of pickles and hands them nothing, so they find it here.
-_revive: ContextVar[Callable[[GraphRecord], Any]] = ContextVar("tpu_dynamo_revive")
+_revive: ContextVar[Callable[[Record], Any]] = ContextVar("tpu_dynamo_revive")
 
 
 @contextmanager
-def reviving(revive: Callable[[GraphRecord], Any]) -> Iterator[None]:
+def reviving(revive: Callable[[Record], Any]) -> Iterator[None]:
     """Let entries of torch's cache become graphs by `revive`, which returns None where there is no program."""
     token = _revive.set(revive)
     try:
@@ -43,10 +65,11 @@ def reviving(revive: Callable[[GraphRecord], Any]) -> Iterator[None]:
 class TorchEntry(OutputCode):
     """A compiled graph whose pickled form is its record and nothing else.
 
-    record: None where the graph cannot be found again, for the reason `why`; then torch keeps no entry.
+    record: the record, or what makes it when all graphs of the entry are compiled and raises NotWritable. None where
+    the graph cannot be found again, for the reason `why`; then torch keeps no entry.
     """
 
-    def __init__(self, record: GraphRecord | None, compiled: Any, why: str = ""):
+    def __init__(self, record: Record | Callable[[], SymbolicRecord] | None, compiled: Any, why: str = ""):
         self._boxed_call = True
         self.record = record
         self.why = why
@@ -68,14 +91,20 @@ class TorchEntry(OutputCode):
         """
         if self.record is None:
             raise BypassAOTAutogradCache(self.why)
+        if callable(self.record):
+            try:
+                self.record = self.record()
+            except NotWritable as why:
+                session().statistics.count("autograd_cache", str(why))
+                raise BypassAOTAutogradCache(str(why)) from None
         self._compiled = None
 
     def post_compile(self, example_inputs: Any, constants: Any, graph_kwargs: Any) -> None:
         """Load the program of an unpickled record. Raises FXGraphCacheMiss where the store has it no longer."""
-        assert self.record is not None
+        assert isinstance(self.record, GraphRecord | SymbolicRecord)
         self._compiled = _revive.get()(self.record)
         if self._compiled is None:
-            raise FXGraphCacheMiss(f"no program {self.record.signature[:12]}")
+            raise FXGraphCacheMiss("a program of it is no longer kept")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"record": self.record}

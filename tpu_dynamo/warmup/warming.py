@@ -18,13 +18,14 @@ from ..cache.cache import Cache
 from ..cache.flagged import flagged
 from ..cache.signature import Frame
 from ..cache.spanning import Placing, spanning
-from ..graph.bucketed import Padding, SavedByFrame
+from ..graph.bucketed import Padding, padding_of
 from ..graph.compiled import EagerGraph
 from ..graph.cut import compiled_parts
 from ..graph.freezing import FrozenModule
 from ..graph.loading import explaining_xla
 from ..graph.lowering import lower_and_count, sign_graph
 from ..graph.prepare import BoxedCallable, PreparedGraph, Sizes, prepare_graph
+from ..graph.saved_values import SavedByFrame
 from ..options import Options
 from ..session import session
 from .warm_graphs import Warmed, WarmGraph
@@ -41,6 +42,7 @@ class Warmer:
 
     def __init__(self, maker: Placing, options: Options, cache: Cache, stage: Stage, *, checking: bool = False):
         self.warmed = Warmed()
+        self.pads = bool(options.buckets)
         self._placing = maker
         self._maker = flagged(maker, options.xla_flags)
         self._options = options
@@ -57,9 +59,7 @@ class Warmer:
         frozen = None
         if self._options.freeze:
             graph, frozen = graph.frozen({i: example_inputs[i] for i in graph.freezable})
-        padding = None
-        if self._options.buckets:
-            padding = Padding(graph, self._options, self._saved_of(frame), self._warm_bucket)
+        padding = padding_of(graph, self._options, self._saved_of(frame), self._warm_bucket)
         warmed = _WarmedGraph(self, graph, frozen, padding)
         warmed.warm(example_inputs)
         return warmed
@@ -184,7 +184,7 @@ class _WarmedGraph:
         if self._padding is None:
             return False
         program = self._padding.program_for(sizes)
-        if self._padding.refused is not None:
+        if self._padding.refused is not None and self._warmer.pads:
             self._warmer.warmed.not_padded.append(str(self._padding.refused))
         return program is not None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sympy
@@ -23,8 +24,7 @@ def require_room(part: Part, sizes: Sizes) -> None:
     """
     if _grows(part.true):
         return
-    true: Any = part.true
-    if any(true.xreplace(at) > part.size for at in _lengths(true, sizes)):
+    if any(true > part.size for (true,) in _values([part.true], sizes)):
         raise NotProven(f"its size {part.true} may be larger for a smaller length")
 
 
@@ -33,18 +33,24 @@ def equal(left: sympy.Expr, right: sympy.Expr, sizes: Sizes) -> bool:
     difference = sympy.expand(left - right)
     if difference == 0:
         return True
-    return bool(difference.free_symbols) and all(
-        left.xreplace(at) == right.xreplace(at) for at in _lengths(difference, sizes)
-    )
+    return bool(difference.free_symbols) and all(mine == other for mine, other in _values([left, right], sizes))
 
 
-def _lengths(expression: sympy.Expr, sizes: Sizes) -> list[Mapping[sympy.Symbol, sympy.Integer]]:
-    """Return every length that the bucket may hold, for an expression of one. Raises NotProven for others."""
-    symbols = list(expression.free_symbols)
+def _values(expressions: Sequence[sympy.Expr], sizes: Sizes) -> list[list[Any]]:
+    """Return the values of expressions of one length for every length that the bucket may hold.
+
+    A length for which they have none, since they divide by it, is none of the graph's. Raises NotProven for expressions
+    of several lengths.
+    """
+    symbols = list({symbol for expression in expressions for symbol in expression.free_symbols})
     size = sizes.get(symbols[0]) if len(symbols) == 1 else None  # pyright: ignore[reportArgumentType]
     if size is None or size > _TRIED:
-        raise NotProven(f"its size {expression} is no simple one")
-    return [{symbols[0]: sympy.Integer(length)} for length in range(1, int(size) + 1)]  # pyright: ignore[reportReturnType]
+        raise NotProven(f"its size {expressions[0]} is no simple one")
+    found: list[list[Any]] = []
+    for length in range(1, int(size) + 1):
+        with contextlib.suppress(ZeroDivisionError):
+            found.append([each.xreplace({symbols[0]: sympy.Integer(length)}) for each in expressions])
+    return found
 
 
 def _grows(expression: Any) -> bool:

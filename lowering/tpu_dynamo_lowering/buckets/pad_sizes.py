@@ -79,9 +79,19 @@ def pad_sizes(
     """
     mode = fake_mode()
     graph = Graph(graph_module)
-    builder = Builder(graph, mode, frozenset(symbols), sizes, {}, equalities or {})
+    # A simpler expression may be of a symbol that the graph computes from others, and that no input holds.
+    counted = {*sizes, *symbols}
+    known_equalities = {left: right for left, right in (equalities or {}).items() if right.free_symbols <= counted}
+    builder = Builder(graph, mode, frozenset(symbols), sizes, {}, known_equalities, _traced(graph_module))
     walk = _Walk(builder, graph_module, mode, known or {})
     return walk.padded(tuple(symbols))
+
+
+def _traced(graph_module: GraphModule) -> dict[sympy.Symbol, int | float]:
+    """Return the integers that a graph was traced with, by their symbols."""
+    values = [node.meta["val"] for node in graph_module.graph.find_nodes(op="placeholder")]
+    nodes = [value.node for value in values if isinstance(value, torch.SymInt) and value.node.expr.is_Symbol]
+    return {node.expr: node.hint for node in nodes if node.hint is not None}
 
 
 class _Walk:

@@ -62,7 +62,7 @@ class Builder:
 
     padded: the symbols of which the graph has a larger number than the call. sizes: the numbers in their place, and of
     the symbols that are no others. lengths: the true numbers, an int64[] each. equalities: expressions that are one
-    number for all sizes of the graph.
+    number for all sizes of the graph. traced: the numbers that the graph was traced with.
     """
 
     graph: Graph
@@ -71,6 +71,7 @@ class Builder:
     sizes: Mapping[sympy.Symbol, int | float]
     lengths: Mapping[sympy.Symbol, Node]
     equalities: Mapping[sympy.Expr, sympy.Expr] = field(default_factory=dict)
+    traced: Mapping[sympy.Symbol, int | float] = field(default_factory=dict)
     at: Node | None = None
     _known: dict[Any, Node] = field(default_factory=dict)
 
@@ -92,6 +93,12 @@ class Builder:
         """Return an expression's value at the padded sizes; None where a symbol has no number."""
         value = sympy.sympify(expression).xreplace({s: sympy.sympify(n) for s, n in self.sizes.items()})
         return kind(value) if value.is_number or value in (sympy.true, sympy.false) else None
+
+    def example(self, expression: sympy.Expr) -> int | None:
+        """Return an expression's value at the padded sizes, with numbers that are no sizes as they were traced."""
+        examples = {**self.traced, **self.sizes}
+        value: Any = sympy.sympify(expression).xreplace({s: sympy.sympify(n) for s, n in examples.items()})
+        return int(value) if value.is_number else None
 
     def shape(self, tensor: torch.Tensor) -> list[sympy.Expr]:
         """Return the true shape of a tensor of the symbolic graph."""
@@ -226,6 +233,8 @@ class Builder:
     def taken(self, value: Value, dim: int, index: Node, extent: Extent) -> Value:
         """Return the rows of a tensor along `dim` whose numbers stand in `index`, an int64[n]; others are clamped."""
         within = self.call(aten.clamp.default, index, 0, value.fake.shape[dim] - 1)
+        if value.fake.device != within.meta["val"].device:
+            within = self.call(aten._to_copy.default, within, device=value.fake.device)
         node = self.call(aten.index_select.default, value.node, dim, within)
         return Value(node, (*value.extents[:dim], extent, *value.extents[dim + 1 :]))
 

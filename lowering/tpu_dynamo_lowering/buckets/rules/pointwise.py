@@ -35,6 +35,7 @@ def item(builder: Builder, node: Node, number: int) -> Node:
 
 @rule(
     aten._prelu_kernel.default, aten._to_copy.default, aten.alias.default, aten.complex.default, aten.detach.default,
+    aten.floor_divide.default, aten.floor_divide.Scalar,
     aten.elu_backward.default, aten.hardsigmoid_backward.default, aten.hardswish_backward.default,
     aten.hardtanh_backward.default, aten.leaky_relu_backward.default, aten.lift_fresh_copy.default,
     aten.log_sigmoid_backward.default, aten.log_sigmoid_forward.default, aten.logit_backward.default,

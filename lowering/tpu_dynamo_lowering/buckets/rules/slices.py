@@ -49,15 +49,16 @@ def cat(builder: Builder, node: Node, arguments: Arguments) -> Value:
 def from_end(builder: Builder, index: Any, length: sympy.Expr) -> sympy.Expr:
     """Return an index into a dimension of true `length`, counted from its beginning.
 
-    Its sign at the bucket is that at all sizes for which the graph is right: tracing asked for it. Raises NotProven.
+    Its sign at the bucket, and at the numbers that were traced, is that at all for which the graph is right: tracing
+    asked for it. Raises NotProven.
     """
     true = index.true if isinstance(index, Number) else sympy.Integer(index)
-    bound = builder.bound(true)
-    if bound is None:
+    at_bucket, at_its_end = builder.example(true), builder.example(true + length)
+    if at_bucket is None or at_its_end is None:
         raise NotProven("a place in it has no number before it runs")
-    if bound >= 0:
+    if at_bucket >= 0:
         return true
-    return true + length if builder.bound(true + length) >= 0 else sympy.Integer(0)
+    return true + length if at_its_end >= 0 else sympy.Integer(0)
 
 
 @rule(aten.slice.Tensor)
