@@ -119,8 +119,9 @@ def fake_quantize_learnable_per_tensor_backward(
     """Compute the gradients of the values, the scale and the zero point."""
     # A half is added and the rest cut off, where the values were rounded by the nearest zero point.
     exact = jnp.trunc(jnp.clip(zero_point.reshape(-1)[0] + 0.5, quant_min, quant_max))
-    dx, *shares = _learnt_gradients(grad, self, scale.reshape(-1)[0], exact, quant_min, quant_max, grad_factor)
-    return dx, *(jnp.sum(share).reshape(1) for share in shares)
+    one = scale.reshape(-1)[0]
+    dx, of_scale, of_zero_point = _learnt_gradients(grad, self, one, exact, quant_min, quant_max, grad_factor)
+    return dx, jnp.sum(of_scale).reshape(1), jnp.sum(of_zero_point).reshape(1)
 
 
 @kernel(aten._fake_quantize_learnable_per_channel_affine_backward.default)
@@ -137,9 +138,9 @@ def fake_quantize_learnable_per_channel_backward(
     """Compute the gradients of the values, and of each channel's scale and zero point."""
     exact = jnp.clip(jnp.round(zero_point), quant_min, quant_max).astype(jnp.float32)
     grid = _channels(scale, self.ndim, axis), _channels(exact, self.ndim, axis)
-    dx, *shares = _learnt_gradients(grad, self, *grid, quant_min, quant_max, grad_factor)
+    dx, of_scale, of_zero_point = _learnt_gradients(grad, self, *grid, quant_min, quant_max, grad_factor)
     others = tuple(dim for dim in range(self.ndim) if dim != axis % self.ndim)
-    return dx, *(jnp.sum(share, others) for share in shares)
+    return dx, jnp.sum(of_scale, others), jnp.sum(of_zero_point, others)
 
 
 @kernel(aten._fused_moving_avg_obs_fq_helper_functional.default)
@@ -178,7 +179,8 @@ def observe_and_fake_quantise(
         now = now.reshape(running.shape).astype(running.dtype)
         average = jnp.where(jnp.isinf(running), now, running + jnp.float32(averaging_const) * (now - running))
         ends.append(jnp.where(observing, average, running))
-    grid = _observed_grid(*(end.reshape(-1) for end in ends), quant_min, quant_max, symmetric_quant)
+    least, most = (end.reshape(-1) for end in ends)
+    grid = _observed_grid(least, most, quant_min, quant_max, symmetric_quant)
     scale, zero_point = (
         jnp.where(rounding, new.astype(old.dtype).reshape(old.shape), old)
         for new, old in zip(grid, (scale, zero_point), strict=True)
