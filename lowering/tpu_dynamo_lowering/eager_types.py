@@ -60,4 +60,15 @@ def _eager_dtype(node: Node) -> torch.dtype | None:
         dropout = node.args[0]
         if isinstance(dropout, Node) and dropout.target is aten.native_dropout.default and not node.meta["val"].numel():
             return tensors_of(dropout)[0].dtype
+    if node.target is operator.getitem:
+        return _of_token_scales(node.args[0])
     return None
+
+
+def _of_token_scales(node: Any) -> torch.dtype | None:
+    """Return the dtype of scales and zero points by `choose_qparams_per_token`; None for another node."""
+    # By name: torch defines the operator when torch.ao's quantisation is imported.
+    if str(node.target) != "quantized_decomposed.choose_qparams_per_token.default":
+        return None
+    dtype = tensors_of(node.args[0])[0].dtype
+    return torch.float32 if dtype == torch.float16 else dtype

@@ -22,6 +22,7 @@ from .eager_types import cast_as_eager
 from .errors import LoweringFailed
 from .expand import expand
 from .grouped_products import take_transposed
+from .integer_products import multiply_integers
 from .kernels.call import mark_kernels
 from .layouts import expose_arguments, expose_results
 from .link import link
@@ -130,6 +131,7 @@ def lower(
         results, outputs = return_matrices(graph, results, outputs, updates, handed_out)
         restore_batches(graph.graph, mode)
     restore_products(graph, mode)
+    multiply_integers(graph, mode)
     carry_keys(graph, mode)
     random_keys = give_keys(graph, mode)
     arguments, constants = expose_arguments(graph, mode)

@@ -46,6 +46,16 @@ def cast_to(value: Array, wanted: np.dtype[Any]) -> Array:
     return value.astype(wanted)
 
 
+def rounded(value: Array, wanted: np.dtype[Any]) -> Array:
+    """Round to half precision, where that is `wanted`, and return what was rounded in float32; else cast.
+
+    For results between two operations, which eager PyTorch rounds: XLA leaves out a cast to half precision and back.
+    """
+    if wanted == jnp.bfloat16:
+        return lax.reduce_precision(value.astype(jnp.float32), exponent_bits=8, mantissa_bits=7)
+    return value.astype(wanted).astype(jnp.float32 if wanted == jnp.float16 else wanted)
+
+
 def filled(shape: Sequence[int], value: Any, wanted: np.dtype[Any] | None) -> Array:
     """Return an array with one number everywhere; `wanted=None` lets JAX choose the dtype.
 

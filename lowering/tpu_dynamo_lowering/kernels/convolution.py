@@ -21,7 +21,7 @@ aten = torch.ops.aten
 _SPATIAL = "DHW"
 
 
-def _convolved(
+def convolved(
     input: Array,
     weight: Array,
     stride: Sequence[int],
@@ -96,7 +96,7 @@ def convolution(
     if compiled_for.platform == "tpu" and not transposed and suits_blocks(input, weight, steps, apart, groups):
         result = convolve_blocks(input, weight, steps, around, dtype)
     else:
-        result = _convolved(input, weight, stride, padding, dilation, transposed, output_padding, groups, dtype)
+        result = convolved(input, weight, stride, padding, dilation, transposed, output_padding, groups, dtype)
     return result if bias is None else result + bias.astype(result.dtype).reshape(-1, *(1,) * (result.ndim - 2))
 
 
@@ -126,7 +126,7 @@ def convolution_backward(
     """
 
     def forward(x: Array, w: Array) -> Array:
-        return _convolved(x, w, stride, padding, dilation, transposed, output_padding, groups)
+        return convolved(x, w, stride, padding, dilation, transposed, output_padding, groups)
 
     grads = []
     if output_mask[0]:

@@ -1,4 +1,4 @@
-"""Arithmetic of quantised numbers: fake quantisation, products of eight-bit floats and integers."""
+"""Products of quantised matrices: of eight-bit floats with scales, of integers in eight and four bits."""
 
 from __future__ import annotations
 
@@ -11,61 +11,8 @@ from jax import Array
 from ..table import kernel
 from .casts import cast_to
 from .dtypes import jax_dtype
-from .reductions import wide
 
 aten = torch.ops.aten
-
-
-def _fake_quantised(
-    value: Array, scale: Array, zero_point: Array, quant_min: int, quant_max: int
-) -> tuple[Array, Array]:
-    """Round values to the grid of a quantisation and clamp them to it; also return which were inside."""
-    x, scale = wide(value), wide(scale)
-    steps = x * (1 / scale)
-    if jnp.issubdtype(zero_point.dtype, jnp.floating):
-        place = jnp.round(steps + zero_point.astype(x.dtype))
-    else:
-        place = jnp.round(steps) + zero_point.astype(x.dtype)
-    held = (place >= quant_min) & (place <= quant_max)
-    return (jnp.clip(place, quant_min, quant_max) - zero_point.astype(x.dtype)) * scale, held
-
-
-@kernel(aten.fake_quantize_per_tensor_affine_cachemask.default)
-def fake_quantize_per_tensor_affine(
-    self: Array, scale: float, zero_point: int, quant_min: int, quant_max: int
-) -> tuple[Array, Array]:
-    """Round values to a quantisation's grid and clamp them to it; also return which were inside, for the gradient.
-
-    The grid is (q - zero_point) * scale for q from quant_min to quant_max.
-    """
-    exact = jnp.asarray(scale, jnp.float32), jnp.asarray(zero_point, jnp.int64)
-    return _fake_quantised(self, *exact, quant_min, quant_max)
-
-
-@kernel(aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams.default)
-def fake_quantize_per_tensor_affine_tensors(
-    self: Array, scale: Array, zero_point: Array, fake_quant_enabled: Array, quant_min: int, quant_max: int
-) -> tuple[Array, Array]:
-    """Round values to the grid of a scale and zero point in tensors, unless `fake_quant_enabled` is not 1.
-
-    Also returns which values were inside the grid; all of them if disabled.
-    """
-    enabled = fake_quant_enabled.reshape(-1)[0] == 1
-    rounded, held = _fake_quantised(self, scale.reshape(()), zero_point.reshape(()), quant_min, quant_max)
-    return jnp.where(enabled, rounded, self), held | ~enabled
-
-
-@kernel(aten.fake_quantize_per_channel_affine_cachemask.default)
-def fake_quantize_per_channel_affine(
-    self: Array, scale: Array, zero_point: Array, axis: int, quant_min: int, quant_max: int
-) -> tuple[Array, Array]:
-    """Round values to the grid of their channel along `axis`; also return which were inside.
-
-    scale, zero_point: one for each channel.
-    """
-    channel = [1] * self.ndim
-    channel[axis] = -1
-    return _fake_quantised(self, scale.reshape(channel), zero_point.reshape(channel), quant_min, quant_max)
 
 
 def _eight_bit_product(x: Array, y: Array) -> Array:
