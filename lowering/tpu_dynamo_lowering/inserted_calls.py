@@ -10,10 +10,10 @@ from torch.fx import Graph, Node
 from ._torch_compat import FakeTensorMode
 
 
-def insert_call(graph: Graph, origin: Node, mode: FakeTensorMode, target: Any, *args: Any) -> Node:
+def insert_call(graph: Graph, origin: Node, mode: FakeTensorMode, target: Any, *args: Any, **kwargs: Any) -> Node:
     """Insert a call with the metadata, and so the source line, of the node `origin`."""
-    node = graph.call_function(target, args)
+    node = graph.call_function(target, args, kwargs)
     node.meta = dict(origin.meta)
     with mode:
-        node.meta["val"] = target(*torch.fx.map_arg(args, lambda one: one.meta["val"]))
+        node.meta["val"] = target(*torch.fx.map_arg(args, lambda one: one.meta["val"]), **kwargs)
     return node

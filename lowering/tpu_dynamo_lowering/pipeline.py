@@ -14,6 +14,7 @@ from .attention_forms import name_masks, share_heads
 from .bases import storage_offsets
 from .batched_products import restore_batches
 from .checks import drop_checks
+from .computed_tables import compute_rows
 from .constants import constant_values, write_constants
 from .cross_entropy import pick_classes
 from .eager_strides import restore_strides
@@ -119,6 +120,7 @@ def lower(
     name_masks(graph.graph, values, mode)
     share_heads(graph.graph)
     repeat_rows(graph.graph, mode)
+    compute_rows(graph.graph, mode)
     take_transposed(graph.graph)
     if platform == "tpu":
         pick_classes(graph.graph, mode)

@@ -49,3 +49,35 @@ def test_gradients_of_repeated_rows_add_up():
     step(tables[0], INDICES).backward()
     torch.compile(step, backend="tpu")(tables[1], INDICES).backward()
     torch.testing.assert_close(tables[1].grad, tables[0].grad)
+
+
+def dequantised(table, scale, zero_point, indices):
+    return embedding(indices, ((table - zero_point).float() * scale).to(torch.bfloat16))
+
+
+def dequantised_in_groups(table, scale, zero_point, indices):
+    groups = table.reshape(50, 2, 4).float() - zero_point.reshape(50, 1, 1)
+    return embedding(indices, (groups * torch.cat([scale, scale], 1).reshape(50, 2, 1)).reshape(50, 8))
+
+
+def shared_with_the_head(table, scale, zero_point, indices):
+    weight = table.float() * scale
+    return embedding(indices, weight) @ weight.t()
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [(dequantised, "3x2x8"), (dequantised_in_groups, "3x2x8"), (shared_with_the_head, "50x8")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_of_a_table_that_is_dequantised_only_the_rows_looked_up_are(function, shape):
+    arguments = (
+        torch.randint(-128, 127, (50, 8), dtype=torch.int8),
+        torch.rand(50, 1),
+        torch.randint(-3, 3, (50, 1), dtype=torch.int8),
+        torch.tensor([[3, 0], [49, 3], [1, 4]]),
+    )
+    text = lower(prepare(traced(function, *arguments)), {}, platform="tpu").text()
+    whole = [line for line in text.splitlines() if re.search(r"multiply.*tensor<50x(8|2x4)xf32>", line)]
+    assert bool(whole) == (shape == "50x8"), text
+    assert torch.equal(torch.compile(function, backend="tpu")(*arguments), function(*arguments))

@@ -15,6 +15,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.testing._internal.two_tensor import TwoTensor
 
 import tpu_dynamo
 from tpu_dynamo.ahead_of_time.capture import default_loss
@@ -373,6 +374,19 @@ def test_parameters_are_parameters_for_the_models_code():
 
     (graph,) = tpu_dynamo.compile_for(Asks(), (torch.randn(3),), target="cpu")
     assert "stablehlo.sine" in graph.stablehlo
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta", "tpu"])
+def test_a_parameter_that_holds_several_tensors_gives_an_argument_for_each(device):
+    model = torch.nn.Linear(4, 3, bias=False, device=device)
+    held = [torch.empty(3, 4, device=device) for _ in range(2)]
+    model.weight = torch.nn.Parameter(TwoTensor(*held), requires_grad=False)
+    weight = model.weight
+    (graph,) = tpu_dynamo.compile_for(model, (torch.empty(2, 4, device=device),), target="cpu")
+    (main,) = (line for line in graph.stablehlo.splitlines() if "@main(" in line)
+    assert main.count("tensor<3x4xf32>") == 2
+    assert model.weight is weight
+    assert [weight.a.data_ptr(), weight.b.data_ptr()] == [each.data_ptr() for each in held]
 
 
 def test_what_breaks_in_a_stage_is_told_without_dynamos_wrapping(monkeypatch):

@@ -14,9 +14,9 @@ from torch._dynamo import config, convert_frame, pgo
 from torch._dynamo.guards import DeletedGuardManagerWrapper
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed.tensor import DTensor
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .frames import size_hint
 
@@ -82,18 +82,24 @@ def fake_copies(model: Any, inputs: Any, device: str) -> Iterator[Any]:
     fakes: dict[int, torch.Tensor] = {}
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in fakes and isinstance(tensor, DTensor):
-            shard = DTensor(fake(tensor._local_tensor), tensor._spec, requires_grad=False)
-            is_parameter = isinstance(tensor, torch.nn.Parameter)
-            fakes[id(tensor)] = torch.nn.Parameter(shard, tensor.requires_grad) if is_parameter else shard
-        elif id(tensor) not in fakes:
-            shape, stride = ([int(size_hint(n)) for n in sizes] for sizes in (tensor.shape, tensor.stride()))
-            copy = torch.empty_strided(shape, stride, dtype=tensor.dtype, device=device)
+        if id(tensor) not in fakes:
+            copy = fake_wrapper(tensor) if is_traceable_wrapper_subclass(tensor) else fake_plain(tensor)
             is_parameter = isinstance(tensor, torch.nn.Parameter)
             copy = torch.nn.Parameter(copy, tensor.requires_grad) if is_parameter else copy
-            fakes[id(tensor)] = copy.requires_grad_(tensor.requires_grad)
+            fakes[id(tensor)] = copy if is_parameter else copy.requires_grad_(tensor.requires_grad)
             vars(copy).update({name: value for name, value in vars(tensor).items() if _MARKS.fullmatch(name)})
         return fakes[id(tensor)]
+
+    def fake_plain(tensor: torch.Tensor) -> torch.Tensor:
+        shape, stride = ([int(size_hint(n)) for n in sizes] for sizes in (tensor.shape, tensor.stride()))
+        return torch.empty_strided(shape, stride, dtype=tensor.dtype, device=device)
+
+    def fake_wrapper(tensor: Any) -> torch.Tensor:
+        # DTensors and quantised tensors: the program's arguments are the tensors that they hold.
+        names, rest = tensor.__tensor_flatten__()
+        values = {name: getattr(tensor, name) for name in names}
+        held = {name: fake(each) if isinstance(each, torch.Tensor) else each for name, each in values.items()}
+        return type(tensor).__tensor_unflatten__(held, rest, tensor.shape, tensor.stride()).detach()
 
     modules = modules_of(model)
     # Higher order operators ask for the symbols of a mode, though here every size is a number. Values stay unknown.
