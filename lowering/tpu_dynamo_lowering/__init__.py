@@ -31,6 +31,7 @@ from .program import (
 )
 from .randomness import fold_into_draw, repeat_draw
 from .rewrites.optimizers import OPTIMIZER_STEPS
+from .segments import Functional, Operator, drawn_values, functional, with_outputs
 from .sizes import SizeSource, size_sources
 from .source_lines import SourceLine, is_own, named_operation, user_line
 from .survey import survey
@@ -48,6 +49,7 @@ __all__ = [
     "Computed",
     "CutUp",
     "Extent",
+    "Functional",
     "Given",
     "GivenGradient",
     "Gradient",
@@ -60,6 +62,7 @@ __all__ = [
     "MeshGroup",
     "NoStableKey",
     "Number",
+    "Operator",
     "OperatorCall",
     "Output",
     "PaddedGraph",
@@ -81,9 +84,11 @@ __all__ = [
     "dense_order",
     "describe",
     "describe_tensor",
+    "drawn_values",
     "fake_results",
     "fingerprint",
     "fold_into_draw",
+    "functional",
     "inline",
     "is_own",
     "is_padded",
@@ -101,6 +106,7 @@ __all__ = [
     "trace",
     "user_line",
     "with_code",
+    "with_outputs",
     "without_lowering",
     "written_nodes",
 ]

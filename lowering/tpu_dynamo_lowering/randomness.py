@@ -147,3 +147,8 @@ def is_draw(node: Node) -> bool:
         return False
     lowering = choose(node)
     return isinstance(lowering, Lowering) and lowering.draws
+
+
+def is_drawn(node: Node) -> bool:
+    """Return True if a node's value depends on random numbers that it draws itself, or is a key for them."""
+    return is_draw(node) or (node.op == "call_function" and node.target is draw_key)
