@@ -103,6 +103,19 @@ def test_small_differences_that_a_decision_amplifies_are_no_fault():
     assert found and found.graphs[0].amplified and not found.graphs[0].results[0].comparison.within
 
 
+@pytest.mark.parametrize(
+    "choose",
+    [
+        pytest.param(lambda x: torch.sort(x.flatten()).indices, id="sort"),
+        pytest.param(lambda x: torch.topk(x, 3).indices * 2, id="topk"),
+        pytest.param(lambda x: x.argmax(), id="argmax"),
+        pytest.param(lambda x: x.max(0).indices, id="max"),
+    ],
+)
+def test_equal_elements_may_be_chosen_in_any_order(choose):
+    assert tpu_dynamo.check(choose, torch.randint(0, 2, (8, 8)))
+
+
 def test_where_nan_comes_from():
     def logs(x):
         y = x * 2

@@ -14,6 +14,7 @@ from torch.fx import Node
 
 from tpu_dynamo_lowering import Operator
 
+from .choices import chose_equally
 from .comparing import Comparison
 from .reference import Reference
 from .stretches import Outcome, Stretches
@@ -38,11 +39,14 @@ class Found:
 def find_fault(
     stretches: Stretches, operators: Sequence[Operator], values: Mapping[Node, Any], outcome: Outcome
 ) -> Found | None:
-    """Return the first fault in a stretch whose results are wrong; None where only rounding was amplified.
+    """Return the first fault in a stretch whose results are wrong; None where only rounding was amplified, or ties
+    were resolved in another way.
 
     values: eager's, of what the stretch reads. outcome: the stretch's. Raises what `Stretches.outcome` raises.
     """
     if len(operators) == 1:
+        if chose_equally(operators[0], values, outcome.ours, outcome.eager):
+            return None
         return _found("operator", operators, values, outcome)
     middle = len(operators) // 2
     first, second = operators[:middle], operators[middle:]

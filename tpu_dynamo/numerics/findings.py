@@ -68,7 +68,7 @@ class CheckedGraph:
 
     described: the graph for people. operators: how many it has. unchecked: why it could not be compared, None where it
     was. amplified: whether results differ by more than their bounds though no operator is at fault: rounding decided
-    between almost equal values, or operators make much of small differences.
+    between almost equal values, equal ones are in another order, or operators make much of small differences.
     """
 
     name: str

@@ -16,7 +16,7 @@ def verdict(graph: CheckedGraph) -> str:
         return "wrong"
     if graph.unchecked is not None:
         return "not checked"
-    return "rounding, amplified" if graph.amplified else "right"
+    return "right but for ties" if graph.amplified else "right"
 
 
 def graph_rows(graphs: Sequence[CheckedGraph]) -> list[tuple[str | int | float | None, ...]]:
