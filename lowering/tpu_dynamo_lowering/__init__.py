@@ -7,6 +7,7 @@ from .canonical import canonical, describe_tensor, written_nodes
 from .code_digest import NoStableKey
 from .cuts import CutUp, OperatorCall, Part, cut, promised, without_lowering
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, describe, with_code
+from .graph_data import NotData, graph_from_data, graph_to_data
 from .inline import inline
 from .jax_functions import Batched, GivenGradient, Gradient, JaxFunction
 from .jax_functions import Signature as JaxSignature
@@ -61,6 +62,7 @@ __all__ = [
     "LoweringFailed",
     "MeshGroup",
     "NoStableKey",
+    "NotData",
     "Number",
     "Operator",
     "OperatorCall",
@@ -89,6 +91,8 @@ __all__ = [
     "fingerprint",
     "fold_into_draw",
     "functional",
+    "graph_from_data",
+    "graph_to_data",
     "inline",
     "is_own",
     "is_padded",

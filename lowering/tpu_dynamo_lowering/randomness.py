@@ -141,6 +141,11 @@ def is_keyed(node: Node) -> bool:
     return _KEYED in node.meta
 
 
+def mark_keyed(node: Node) -> None:
+    """Say that a draw has its key, as its first argument, in place."""
+    node.meta[_KEYED] = True
+
+
 def is_draw(node: Node) -> bool:
     """Return True if a call draws random numbers."""
     if node.op != "call_function":

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .bundle_verbs import pack, replay
 from .cache import verbs as cache_verbs
 from .check import check
 from .compile import compile
@@ -62,6 +63,8 @@ app.command(cls=AfterDashes)(run)
 app.command()(compile)
 app.command()(cost)
 app.command()(check)
+app.command()(pack)
+app.command()(replay)
 app.command()(plan)
 app.command()(doctor)
 app.add_typer(cache_verbs)

@@ -107,6 +107,15 @@ class Reference:
             self.nonfinite = each
 
 
+def as_promised(node: Node, value: torch.Tensor) -> bool:
+    """Tell whether eager's result has the shape and dtype that the operator's fake tensor promises.
+
+    Some differ, as `_embedding_bag` in half precision: nothing says what such a result is.
+    """
+    fake = node.meta["val"]
+    return (value.shape, value.dtype) == (fake.shape, fake.dtype)
+
+
 def _on_cpu(argument: Any) -> Any:
     return torch.device("cpu") if isinstance(argument, torch.device) else argument
 

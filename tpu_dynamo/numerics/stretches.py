@@ -16,7 +16,7 @@ from ..graph.compiled import CompiledGraph, compile_sizes
 from ..graph.prepare import PreparedGraph
 from ..options import Options
 from .comparing import Comparison, compare
-from .reference import Reference, Values
+from .reference import CannotRun, Reference, Values, as_promised
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ class Stretches:
         self, operators: Sequence[Operator], values: Mapping[Node, Any], ours: Values, eager: Values
     ) -> dict[Node, Comparison]:
         """Return the comparisons of results that are not right, in float64 too if they are not near eager's."""
-        suspects = [node for node in ours if not compare(ours[node], eager[node]).within]
+        suspects = [
+            node for node in ours if as_promised(node, eager[node]) and not compare(ours[node], eager[node]).within
+        ]
         if not suspects:
             return {}
         exact = Reference(self.whole, double=True).run(operators, values, suspects)
@@ -86,6 +88,8 @@ class Stretches:
         if not isinstance(value, torch.Tensor):
             return value
         fake = node.meta["val"]
+        if not as_promised(node, value):
+            raise CannotRun(node, f"its result has the shape {list(value.shape)}, not {list(fake.shape)}")
         placed = torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype)
         if _is_dense_enough(fake):
             placed.copy_(value)
