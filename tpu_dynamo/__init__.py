@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .ahead_of_time.target_graphs import compile_for as compile_for
     from .cache.forbidden import CompileForbidden as CompileForbidden
     from .cache.misses import Miss as Miss
+    from .check_model import Check as Check
+    from .check_model import check as check
     from .decoding import DecodingRefused as DecodingRefused
     from .decoding import decode_loop as decode_loop
     from .device import DeviceNameTaken as DeviceNameTaken
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from .errors import FrozenParameterChanged as FrozenParameterChanged
     from .errors import NeedsValues as NeedsValues
     from .errors import NotALoss as NotALoss
+    from .numerics.sometimes import WrongResults as WrongResults
     from .options import OptionError as OptionError
     from .options import Options as Options
     from .own_operators.jax_op import jax_op as jax_op
@@ -60,10 +63,12 @@ _PLACES = {
     ".ahead_of_time.target_graphs": ("TargetGraph", "compile_for"),
     ".cache.forbidden": ("CompileForbidden",),
     ".cache.misses": ("Miss",),
+    ".check_model": ("Check", "check"),
     ".decoding": ("DecodingRefused", "decode_loop"),
     ".device": ("DeviceNameTaken",),
     ".diagnostics": ("Diagnosis", "diagnose"),
     ".errors": ("CompilationFailed", "FrozenParameterChanged", "NeedsValues", "NotALoss"),
+    ".numerics.sometimes": ("WrongResults",),
     ".options": ("OptionError", "Options"),
     ".device_memory": ("Memory", "memory"),
     ".own_operators.jax_op": ("jax_op",),

@@ -15,9 +15,10 @@ from .artifacts import recording_unsupported_input
 from .graph.clients import client_of
 from .graph.compile import compile_graph
 from .graph.inputs import check_inputs
-from .graph.prepare import captured_frame
+from .graph.prepare import Watch, captured_frame
 from .graph.saved_values import SavedValues
 from .graph.torch_cache import compile_entry, finding_programs, kept_by_torch
+from .numerics.sometimes import checking_sometimes
 from .options import Options
 from .session import session
 
@@ -43,21 +44,27 @@ def compile_captured(
     example_inputs: Sequence[Any],
     options: Options,
     rewritten: Callable[[GraphModule], GraphModule] | None = None,
+    watch: Watch | None = None,
 ) -> Callable[..., Any]:
     """Compile one graph of Dynamo's with parsed options. Raises what `tpu` raises.
 
     rewritten: makes of a functional graph, without gradients, another with the same inputs and outputs, which is
-    compiled in its place.
+    compiled in its place. watch: watches the calls of the compiled graphs, by default as options["check"] says.
     """
+    watch = watch or checking_sometimes(options)
     on_device = check_inputs(graph_module, example_inputs)
     leave_out_streams(graph_module)
     client = client_of(options, on_device)
     captured = readable(graph_module) if options.dump_dir else ""
     forms = {"dynamo.fx.py": lambda: captured or readable(graph_module)}
-    kept = kept_by_torch(options, client, on_device, rewritten.__name__ if rewritten is not None else "")
-    compile_role = partial(
-        compile_graph if kept is None else compile_entry, options, forms, captured_frame(graph_module), SavedValues()
+    # What torch's cache keeps leads to a program, and no longer to a graph that could be watched.
+    kept = (
+        kept_by_torch(options, client, on_device, rewritten.__name__ if rewritten is not None else "")
+        if watch is None
+        else None
     )
+    given = options, forms, captured_frame(graph_module), SavedValues()
+    compile_role = partial(compile_graph, *given, watch) if kept is None else partial(compile_entry, *given)
 
     def inference(module: GraphModule, inputs: Sequence[Any]) -> Any:
         return compile_role("inference", module if rewritten is None else rewritten(module), inputs)

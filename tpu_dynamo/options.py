@@ -76,6 +76,8 @@ class Options:
     xla_flags: flags of XLA and of its plugin by name, as {"xla_tpu_scoped_vmem_limit_kib": 65536}, for the executables
     of these graphs. XLA itself judges names and values, when it compiles; the OptionError has its words. A dict becomes
     pairs of names and text, sorted.
+    check: every so many calls of a graph its results are compared with those of eager operators on the CPU; 0 never.
+    What is at fault is logged once for each operator and counted in `stats()`; the results go on. See docs/numerics.md.
     """
 
     # Fields are part of an executable's identity unless they say why not.
@@ -100,6 +102,7 @@ class Options:
     )
     compile_ahead: NonNegativeInt = field(default=0, metadata={"unkeyed": "changes no executable"})
     forbid_compile: bool = field(default=False, metadata={"unkeyed": "changes no executable"})
+    check: NonNegativeInt = field(default=0, metadata={"unkeyed": "changes no executable"})
     max_executables: PositiveInt = field(default=256, metadata={"unkeyed": "changes no executable"})
 
     @classmethod

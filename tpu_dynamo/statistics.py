@@ -31,6 +31,8 @@ class Snapshot:
     executions: runs of executables. bytes_to_device, bytes_to_host: bytes copied; memory that host and device
     share is not counted. donations: buffers of inputs whose memory new values took over. donations_refused: how often
     new values needed memory of their own, by the reason. fallbacks: graphs that ran in eager PyTorch, by the reason.
+    checks: calls of graphs that options["check"] compared with eager operators, by the verdict: `right`, `wrong`, and
+    others of `tpu_dynamo.check`.
     operator_calls: calls of operators that ran in eager between compiled parts of their graphs, by the operator and the
     user's line; operator_bytes: of the tensors that went in and came out; operator_seconds: what they took.
     """
@@ -50,6 +52,7 @@ class Snapshot:
     donations: int = 0
     donations_refused: dict[str, int] = field(default_factory=dict)
     fallbacks: dict[str, int] = field(default_factory=dict)
+    checks: dict[str, int] = field(default_factory=dict)
     operator_calls: dict[str, int] = field(default_factory=dict)
     operator_bytes: dict[str, int] = field(default_factory=dict)
     operator_seconds: dict[str, float] = field(default_factory=dict)

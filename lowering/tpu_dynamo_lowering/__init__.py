@@ -7,6 +7,7 @@ from .canonical import canonical, describe_tensor, written_nodes
 from .code_digest import NoStableKey
 from .cuts import CutUp, OperatorCall, Part, cut, promised, without_lowering
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, describe, with_code
+from .graph_data import NotData, graph_from_data, graph_to_data
 from .inline import inline
 from .jax_functions import Batched, GivenGradient, Gradient, JaxFunction
 from .jax_functions import Signature as JaxSignature
@@ -31,6 +32,7 @@ from .program import (
 )
 from .randomness import fold_into_draw, repeat_draw
 from .rewrites.optimizers import OPTIMIZER_STEPS
+from .segments import Functional, Operator, drawn_values, functional, with_outputs
 from .sizes import SizeSource, plain_numbers, size_sources
 from .source_lines import SourceLine, is_own, named_operation, user_line
 from .survey import survey
@@ -48,6 +50,7 @@ __all__ = [
     "Computed",
     "CutUp",
     "Extent",
+    "Functional",
     "Given",
     "GivenGradient",
     "Gradient",
@@ -59,7 +62,9 @@ __all__ = [
     "LoweringFailed",
     "MeshGroup",
     "NoStableKey",
+    "NotData",
     "Number",
+    "Operator",
     "OperatorCall",
     "Output",
     "PaddedGraph",
@@ -81,9 +86,13 @@ __all__ = [
     "dense_order",
     "describe",
     "describe_tensor",
+    "drawn_values",
     "fake_results",
     "fingerprint",
     "fold_into_draw",
+    "functional",
+    "graph_from_data",
+    "graph_to_data",
     "inline",
     "is_own",
     "is_padded",
@@ -102,6 +111,7 @@ __all__ = [
     "trace",
     "user_line",
     "with_code",
+    "with_outputs",
     "without_lowering",
     "written_nodes",
 ]

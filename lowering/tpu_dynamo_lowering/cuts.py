@@ -117,7 +117,17 @@ def _writes(node: Node) -> bool:
 
 
 def _part(whole: GraphModule, nodes: Sequence[Node], results: Sequence[Any]) -> Part:
-    """Make a graph of some of the nodes. results: what the whole graph returns."""
+    """Make a graph of some of the nodes, which returns what others read. results: what the whole graph returns."""
+    inside, returned = set(nodes), {each for each in results if isinstance(each, Node)}
+    outputs = [n for n in nodes if n in returned or any(user not in inside for user in n.users if user.op != "output")]
+    return part_with(whole, nodes, outputs)
+
+
+def part_with(whole: GraphModule, nodes: Sequence[Node], outputs: Sequence[Node]) -> Part:
+    """Make a graph of some nodes of a whole one, in its order, which returns the values of `outputs`.
+
+    Constants that the nodes read come along; every other value from outside is an input.
+    """
     graph, inside = Graph(whole), set(nodes)
     attributes = {each for node in nodes for each in node.all_input_nodes if each.op == "get_attr"}
     inputs = tuple(
@@ -127,12 +137,8 @@ def _part(whole: GraphModule, nodes: Sequence[Node], results: Sequence[Any]) -> 
     for node in whole.graph.nodes:
         if node in inside or node in attributes:
             copies[node] = graph.node_copy(node, copies.__getitem__)
-    returned = {each for each in results if isinstance(each, Node)}
-    outputs = tuple(
-        n for n in nodes if n in returned or any(user not in inside for user in n.users if user.op != "output")
-    )
     graph.output(tuple(copies[each] for each in outputs)).meta["val"] = tuple(each.meta["val"] for each in outputs)
-    return Part(graph_module_of(whole, graph), inputs, outputs)
+    return Part(graph_module_of(whole, graph), inputs, tuple(outputs))
 
 
 def promised(node: Node) -> list[torch.Tensor]:

@@ -152,10 +152,15 @@ def outline(bytecode: bytes) -> list[str]:
 
 def digest(module: ir.Module) -> str:
     """Compute the SHA-256 of the module without its locations, in hexadecimal."""
+    return hashlib.sha256(without_locations(module)).hexdigest()
+
+
+def without_locations(module: ir.Module) -> bytes:
+    """Write the module as MLIR bytecode that does not say where its operations come from."""
     with module.context:
         bare = ir.Module.parse(to_bytecode(module))
         passmanager.PassManager.parse("builtin.module(strip-debuginfo)").run(bare.operation)
-    return hashlib.sha256(to_bytecode(bare)).hexdigest()
+    return to_bytecode(bare)
 
 
 def operations(module: ir.Module) -> list[Any]:

@@ -157,6 +157,10 @@ class Program:
         """List the program's operations, each with the types of its results and the user's line, to compare it by."""
         return jax_compat.outline(self.stablehlo)
 
+    def without_locations(self) -> bytes:
+        """Return the program as MLIR bytecode that names no file."""
+        return jax_compat.without_locations(jax_compat.parse(self.stablehlo, jax_compat.new_context()))
+
     def text(self) -> str:
         """Print the program as MLIR text with locations; large constants are elided."""
         return jax_compat.as_text(self.stablehlo)

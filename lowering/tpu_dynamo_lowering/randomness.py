@@ -141,9 +141,19 @@ def is_keyed(node: Node) -> bool:
     return _KEYED in node.meta
 
 
+def mark_keyed(node: Node) -> None:
+    """Say that a draw has its key, as its first argument, in place."""
+    node.meta[_KEYED] = True
+
+
 def is_draw(node: Node) -> bool:
     """Return True if a call draws random numbers."""
     if node.op != "call_function":
         return False
     lowering = choose(node)
     return isinstance(lowering, Lowering) and lowering.draws
+
+
+def is_drawn(node: Node) -> bool:
+    """Return True if a node's value depends on random numbers that it draws itself, or is a key for them."""
+    return is_draw(node) or (node.op == "call_function" and node.target is draw_key)

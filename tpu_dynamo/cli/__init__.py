@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from .bundle_verbs import pack, replay
 from .cache import verbs as cache_verbs
+from .check import check
 from .compile import compile
 from .cost import cost
 from .doctor import doctor
@@ -60,6 +62,9 @@ app.add_typer(manifest, name="manifest")
 app.command(cls=AfterDashes)(run)
 app.command()(compile)
 app.command()(cost)
+app.command()(check)
+app.command()(pack)
+app.command()(replay)
 app.command()(plan)
 app.command()(doctor)
 app.add_typer(cache_verbs)

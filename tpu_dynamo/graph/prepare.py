@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import sympy
+import torch
 from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import SizeSource, plain_numbers, prepare, readable, size_sources, user_line
@@ -37,6 +38,11 @@ Sizes = Mapping[sympy.Symbol, int | float]
 # Takes the list of a graph's inputs, which it may empty, and returns its outputs: tensors, sizes and None.
 BoxedCallable = Callable[[list[Any]], list[Any]]
 
+# Compiles a graph for the sizes of its inputs.
+Make = Callable[["PreparedGraph", Sequence[Any]], BoxedCallable]
+# Makes of a graph, of what compiles it and of its example inputs a callable that watches the compiled graph's calls.
+Watch = Callable[["PreparedGraph", Make, Sequence[Any]], BoxedCallable]
+
 
 @dataclass(frozen=True)
 class PreparedGraph:
@@ -47,7 +53,8 @@ class PreparedGraph:
     torch.device("tpu"). static: the positions of inputs that are the same at every call: parameters and buffers.
     returned: how many outputs of a forward graph the caller gets; the others only its backward graph reads. span: the
     ranks that run the graph together, if it has collectives, which then name positions among them. frame: the code that
-    it was captured from. forms: what it was before, for dump folders and traces: file name to writer.
+    it was captured from. output_names: those of its first outputs, where they have any. forms: what it was before, for
+    dump folders and traces: file name to writer.
     """
 
     name: str
@@ -59,6 +66,7 @@ class PreparedGraph:
     returned: int | None = None
     span: Span = ()
     frame: Frame = field(default_factory=Frame)
+    output_names: tuple[str, ...] = ()
     forms: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
     @property
@@ -138,6 +146,14 @@ def prepare_graph(
         frame=frame or Frame(),
         forms={**(forms or {}), "aot.fx.py": lambda: readable(graph_module)},
     )
+
+
+def written_inputs(graph_module: GraphModule) -> list[int]:
+    """Return the positions of the inputs that a graph of AOTAutograd's writes to."""
+    placeholders = graph_module.graph.find_nodes(op="placeholder")
+    writes = graph_module.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default)
+    targets = {node.args[0] for node in writes}
+    return [position for position, node in enumerate(placeholders) if node in targets]
 
 
 def captured_frame(graph_module: GraphModule) -> Frame:

@@ -62,7 +62,7 @@ def compile_entry(
     A backward graph is compiled before anybody calls it; if it cannot be, that is an error when it is called.
     """
     try:
-        graph = compile_graph(options, captured, frame, saved, role, graph_module, example_inputs)
+        graph = compile_graph(options, captured, frame, saved, None, role, graph_module, example_inputs)
     except (UnsupportedOp, CompilationFailed) as error:
         if role != "backward":
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from torch.optim import Optimizer
 from .._torch_compat import pytree
 from ..device import NAME as DEVICE
 from ..graph.clients import client_of
+from ..graph.prepare import BoxedCallable, PreparedGraph, Watch
 from ..graph.specialise import specialise
+from ..numerics.sometimes import checking_sometimes
 from ..options import OptionError, Options
 from . import optimizers
 from .data_parallel import without_data_parallel
@@ -37,7 +40,8 @@ class TrainStep:
         optimizers.check(optimizer)
         _check_device(optimizer)
         self.optimizer = optimizer
-        chosen = options_of(options)
+        self.options = chosen = options_of(options)
+        self._again = partial(TrainStep, model, optimizer, loss_fn, max_grad_norm, options)
         model, data_parallel = without_data_parallel(model)
         self._fully_sharded = gather_in_steps(model)
         modules = self._fully_sharded
@@ -49,7 +53,13 @@ class TrainStep:
         # otherwise not move to another device.
         def tpu_dynamo(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
             graph = StepGraph(
-                graph_module, optimizer, max_grad_norm, compile_step, lambda: gathered_again(modules), data_parallel
+                graph_module,
+                optimizer,
+                max_grad_norm,
+                compile_step,
+                lambda: gathered_again(modules),
+                data_parallel,
+                {id(parameter): name for name, parameter in model.named_parameters()},
             )
             return torch.compiler.disable(graph, reason="a whole training step, compiled already")
 
@@ -72,9 +82,24 @@ class TrainStep:
         finally:
             Stepping.now = False
 
+    def compiled_by(self, compile_step: CompileStep) -> TrainStep:
+        """Return a step of the same model and optimizer, whose graph `compile_step` compiles."""
+        return self._again(compile_step)
+
 
 def _compile_with(options: Options) -> CompileStep:
-    return lambda step: specialise(step, {}, options)[0]
+    watch = checking_sometimes(options)
+    return partial(compiled_step, options) if watch is None else partial(watched_step, options, watch)
+
+
+def compiled_step(options: Options, step: PreparedGraph) -> BoxedCallable:
+    """Compile a step's graph. Raises what `specialise` raises."""
+    return specialise(step, {}, options)[0]
+
+
+def watched_step(options: Options, watch: Watch, step: PreparedGraph) -> BoxedCallable:
+    """Compile a step's graph, and let `watch` watch its calls."""
+    return watch(step, lambda graph, inputs: compiled_step(options, graph), ())
 
 
 def train_step(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from .._torch_compat import (
     ShapeEnv,
     frame_function,
     gradient_has_hooks,
+    input_name,
     local_of,
     mark_stepped,
     sharded,
@@ -82,8 +83,12 @@ class StepGraph:
         compile_step: CompileStep,
         again: Callable[[], set[int]] = set,
         data_parallel: DataParallel | None = None,
+        names: Mapping[int, str] | None = None,
     ):
-        """again: gives the ids of parameters that the backward is to gather again. data_parallel: what ranks share."""
+        """again: gives the ids of parameters that the backward is to gather again. data_parallel: what ranks share.
+
+        names: those of the model's parameters, by their ids.
+        """
         check_loss(graph_module)
         self._compile_step = compile_step
         self._graph_module = graph_module
@@ -92,6 +97,7 @@ class StepGraph:
         self._max_grad_norm = max_grad_norm
         self._again = again
         self._data_parallel = data_parallel
+        self._names = names or {}
         self._numbers = Numbers(optimizer)
         placeholders = graph_module.graph.find_nodes(op="placeholder")
         self._sizes = [i for i, node in enumerate(placeholders) if not _is_tensor(node.meta["example_value"])]
@@ -175,10 +181,42 @@ class StepGraph:
             "joint.fx.py": lambda: readable(both.graph_module),
             "step.fx.py": lambda: readable(graph_module),
         }
+        inputs_named, outputs_named = self._operand_names(trained, len(both.places.outputs), list(fresh))
         step = PreparedGraph(
-            next_name("step"), "step", graph_module, graph_module, True, span=span, frame=self._frame, forms=forms
+            next_name("step"),
+            "step",
+            graph_module,
+            graph_module,
+            True,
+            span=span,
+            frame=replace(self._frame, inputs=inputs_named),
+            output_names=outputs_named,
+            forms=forms,
         )
         return self._compile_step(step), fresh
+
+    def _operand_names(
+        self, trained: Trained, outputs: int, fresh: Sequence[StateKey]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the names of a step's inputs, state and numbers, and those of its outputs and new state."""
+        placeholders = self._graph_module.graph.find_nodes(op="placeholder")
+        inputs = [
+            f"parameter {self._names.get(id(trained.parameters[i]), input_name(node))}"
+            if i in trained.parameters
+            else input_name(node)
+            for i, node in enumerate(placeholders)
+        ]
+        parameters = list(trained.parameters.items())
+
+        def state(key: StateKey) -> str:
+            position, parameter = parameters[key.parameter]
+            return f"state {self._names.get(id(parameter), inputs[position])}.{key.name}"
+
+        numbers = [f"number {i}" for i in range(len(trained.numbers))]
+        return (
+            (*inputs, *map(state, trained.state_keys), *numbers),
+            (*(f"output {i}" for i in range(outputs)), *map(state, fresh)),
+        )
 
 
 def _is_tensor(value: Any) -> bool:
