@@ -128,6 +128,20 @@ def test_a_bundle_that_is_not_what_it_says_is_refused(change, words, tmp_path):
         replay(rewritten(path, change))
 
 
+@pytest.mark.parametrize(
+    "options", [{"dump_dir": "/tmp/x"}, {"xla_flags": [["xla_dump_to", "x"]]}, {"xla_flags": [["xla_other", "/etc/x"]]}]
+)
+def test_options_of_a_bundle_name_no_files(options, tmp_path):
+    def change(members):
+        manifest = json.loads(members["manifest.json"])
+        members["manifest.json"] = json.dumps({**manifest, "options": options}).encode()
+
+    path = tmp_path / "b.zip"
+    pack(path, torch.sin, (torch.randn(3),), target="cpu")
+    with pytest.raises(BadBundle, match="name files of this machine"):
+        replay(rewritten(path, change))
+
+
 def test_sizes_are_bounded(tmp_path):
     path = tmp_path / "b.zip"
     with pytest.raises(BadBundle, match="are allowed"):

@@ -14,6 +14,10 @@ VERSION = 1
 Stage = Literal["lowering", "XLA", "check"]
 
 
+# Options that name places of a machine, or say when to compute: none of a bundle's.
+PLACES = ("dump_dir", "cache_dir", "cache", "check")
+
+
 class BadBundle(ValueError):
     """A file that is no bundle, is damaged, or holds more than it may."""
 
@@ -71,6 +75,15 @@ class Manifest:
     files: dict[str, PackedFile] = field(default_factory=dict)
     format: Literal["tpu-dynamo bundle"] = "tpu-dynamo bundle"
     version: Literal[1] = VERSION
+
+    def safe_options(self) -> dict[str, Any]:
+        """Return the options. Raises BadBundle for those by which a bundle of another's would read or write files."""
+        flags = dict(self.options.get("xla_flags", ()))
+        named = [name for name in self.options if name in PLACES]
+        named += [name for name, value in flags.items() if "dump" in name or {"/", "\\"} & set(str(value))]
+        if named:
+            raise BadBundle(f"its options name files of this machine: {', '.join(named)}")
+        return self.options
 
     def to_json(self) -> bytes:
         """Return the manifest as JSON."""

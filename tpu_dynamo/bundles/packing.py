@@ -24,12 +24,9 @@ from ..graph.prepare import BoxedCallable, PreparedGraph, Sizes, prepare_graph
 from ..options import Options
 from ..version import versions
 from .archive import MAX_BYTES, write_bundle
-from .manifest import BadBundle, Failure, Manifest, PackedGraph
+from .manifest import PLACES, BadBundle, Failure, Manifest, PackedGraph
 from .redacting import redact_graph
 from .stages import go
-
-# Options that name places of this machine.
-_PLACES = ("dump_dir", "cache_dir", "cache", "check")
 
 
 @dataclass
@@ -67,7 +64,7 @@ def pack(
         for each in captured:
             graphs.append(_packed(each, compiler, chosen, names if redact else None, files))
     given = {f.name: getattr(chosen, f.name) for f in fields(Options) if getattr(chosen, f.name) != f.default}
-    kept = {name: value for name, value in given.items() if name not in (*_PLACES, "target")}
+    kept = {name: value for name, value in given.items() if name not in (*PLACES, "target")}
     manifest = Manifest(versions(), target, kept, redact, tuple(graphs))
     return write_bundle(path, manifest, files, max_bytes)
 

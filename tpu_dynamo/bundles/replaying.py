@@ -70,7 +70,7 @@ def replay(path: Path, *, target: str | None = None, max_bytes: int = MAX_BYTES)
     """
     manifest, files = read_bundle(path, max_bytes)
     target = target or manifest.target
-    options = Options.parse({**manifest.options, "target": target})
+    options = Options.parse({**manifest.safe_options(), "target": target})
     found = []
     with open_compiler(target) as compiler:
         for each in manifest.graphs:
