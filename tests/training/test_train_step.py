@@ -448,7 +448,8 @@ def test_what_cannot_be_a_step_is_refused_with_the_way_out():
         train_step(model, torch.optim.LBFGS(model.parameters()), F.mse_loss)
     with pytest.raises(tpu_dynamo.OptionError, match="unknown option"):
         train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), options={"tragets": 1})
-    for option in ({"fallback": "eager"}, {"partitioner": "default"}, {"activation_memory_budget": 0.5}):
+    settings = {"fallback": "eager", "partitioner": "default", "activation_memory_budget": 0.5, "buckets": "pow2"}
+    for option in ({name: value} for name, value in settings.items()):
         with pytest.raises(tpu_dynamo.OptionError, match=f"{next(iter(option))}=.* has no meaning for train_step"):
             train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), options=option)
     groups = [{"params": list(model.parameters()), "scales": torch.ones(2)}]
