@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import hashlib
+import inspect
 import io
 import re
 import sys
@@ -71,10 +72,17 @@ def lower_function(
             axis_context=context,
             donated_args=[False] * len(operands),
             lowering_parameters=jax_mlir.LoweringParameters(override_lowering_rules=_interpreted(platform)),
+            **_result_types(closed),
         ).module
     if replicas:
         _number_replicas(module)
     return module
+
+
+def _result_types(closed: Any) -> dict[str, Any]:
+    """Return the types of results as lowering wants them said: jax 0.12 does, older releases read them themselves."""
+    wanted = "out_avals" in inspect.signature(jax_mlir.lower_jaxpr_to_module).parameters
+    return {"out_avals": closed.out_avals} if wanted else {}
 
 
 def _interpreted(platform: str) -> Any:
