@@ -201,9 +201,7 @@ class Client:
     def results_consumer(self, results: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> ResultsConsumer:
         """Return a handler that turns an execution's results into buffers. results: the shape and dtype of each."""
         handlers = [
-            _jax.array_result_handler(
-                jax.core.ShapedArray(shape, dtype), self._sharding, committed=True, **_UNCHECKED
-            )
+            _jax.array_result_handler(jax.core.ShapedArray(shape, dtype), self._sharding, committed=True, **_UNCHECKED)
             for shape, dtype in results
         ]
         return methodcaller("consume_with_handlers", handlers)
