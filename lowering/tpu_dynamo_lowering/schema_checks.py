@@ -38,7 +38,7 @@ def mismatch(function: Callable[..., Any], overload: OpOverload) -> str | None:
 
 
 def _spelt_alike(given: list[inspect.Parameter], schema: Any) -> bool:
-    """Tell whether parameters are as many as the schema's arguments, and those that have a name to pass it by, alike."""
+    """Tell whether a schema has as many arguments, with the names of all parameters that are passed by name."""
     return len(given) == len(schema) and all(
         parameter.name == argument.name or (parameter.kind is parameter.POSITIONAL_ONLY and not argument.kwarg_only)
         for parameter, argument in zip(given, schema, strict=True)
