@@ -41,6 +41,7 @@ __all__ = [
     "is_view",
     "operators_of",
     "outside_of_function_modes",
+    "overload_if_defined",
     "overloads_of",
     "pytree",
     "run_and_save_rng_state",
@@ -182,6 +183,12 @@ def overloads_of(name: str) -> list[OpOverload]:
     library, _, operator = name.partition("::")
     packet = getattr(getattr(torch.ops, library), operator, None)
     return [] if packet is None else [getattr(packet, overload) for overload in packet.overloads()]
+
+
+def overload_if_defined(name: str) -> tuple[OpOverload, ...]:
+    """Return the overload named `library::operator.overload`, or nothing if this torch does not have it."""
+    packet, _, overload = name.partition(".")
+    return tuple(each for each in overloads_of(packet) if each._overloadname == overload)
 
 
 def copies_of_views() -> list[tuple[OpOverload, OpOverload]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import hashlib
+import inspect
 import io
 import re
 import sys
@@ -15,6 +16,7 @@ import jax
 from jax._src import config, core, sharding_impls
 from jax._src.config import include_full_tracebacks_in_locations
 from jax._src.interpreters import mlir as jax_mlir
+from jax._src.interpreters import partial_eval
 from jaxlib import _jax  # pyright: ignore[reportAttributeAccessIssue]
 from jaxlib.mlir import ir, passmanager
 from jaxlib.mlir.dialects import stablehlo
@@ -55,7 +57,9 @@ def lower_function(
     # Beyond the scope jaxlib would remember, and its caches hold, the user's code that is being compiled.
     with _jax.TracebackScope(), jax.enable_x64(True), jax.numpy_dtype_promotion("standard"), short_locations:
         with core.extend_axis_env_nd(axis):
-            closed = jax.make_jaxpr(function)(*operands)
+            closed: Any = jax.make_jaxpr(function)(*operands)
+            if closed.jaxpr.is_high:  # primitives that JAX itself takes apart before it lowers them
+                closed = partial_eval.lower_jaxpr2(closed)
         context: Any = sharding_impls.ShardingContext(num_devices=1)
         if replicas:
             mesh: Any = jax.sharding.AbstractMesh((replicas,), (RANKS,))
@@ -71,10 +75,17 @@ def lower_function(
             axis_context=context,
             donated_args=[False] * len(operands),
             lowering_parameters=jax_mlir.LoweringParameters(override_lowering_rules=_interpreted(platform)),
+            **_result_types(closed),
         ).module
     if replicas:
         _number_replicas(module)
     return module
+
+
+def _result_types(closed: Any) -> dict[str, Any]:
+    """Return the types of results as lowering wants them said: jax 0.12 does, older releases read them themselves."""
+    wanted = "out_avals" in inspect.signature(jax_mlir.lower_jaxpr_to_module).parameters
+    return {"out_avals": closed.out_avals} if wanted else {}
 
 
 def _interpreted(platform: str) -> Any:

@@ -53,6 +53,10 @@ release_dropped = _jax.collect_garbage
 to_dlpack = _jax.buffer_to_dlpack_managed_tensor
 
 
+# Older releases of jaxlib compare results with their types at each call, unless told not to; jaxlib 0.12 never does.
+_UNCHECKED: dict[str, bool] = {"_skip_checks": True} if "_skip_checks" in str(_jax.array_result_handler.__doc__) else {}
+
+
 def tpu_chips() -> int:
     """Count the TPU chips on this machine's PCI bus, without loading libtpu."""
     return hardware_utils.num_available_tpu_chips_and_device_id()[0]
@@ -197,9 +201,7 @@ class Client:
     def results_consumer(self, results: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> ResultsConsumer:
         """Return a handler that turns an execution's results into buffers. results: the shape and dtype of each."""
         handlers = [
-            _jax.array_result_handler(
-                jax.core.ShapedArray(shape, dtype), self._sharding, committed=True, _skip_checks=True
-            )
+            _jax.array_result_handler(jax.core.ShapedArray(shape, dtype), self._sharding, committed=True, **_UNCHECKED)
             for shape, dtype in results
         ]
         return methodcaller("consume_with_handlers", handlers)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tpu_dynamo_lowering import PATTERNS, TABLE, How, Lowering, all_lowerings
-from tpu_dynamo_lowering._torch_compat import overloads_of
+from tpu_dynamo_lowering._torch_compat import overload_if_defined, overloads_of
 from tpu_dynamo_lowering.choice import choose
 from tpu_dynamo_lowering.kernels import elementwise
 from tpu_dynamo_lowering.table import (
@@ -63,6 +63,27 @@ def test_parameters_must_be_spelt_as_the_schema_spells_them():
         @rewrites(aten.bernoulli.p)
         def bernoulli(x, y):
             """Wrong names."""
+
+
+def test_positional_only_parameters_may_be_spelt_otherwise(monkeypatch):
+    monkeypatch.delitem(TABLE, aten.bernoulli.p)
+
+    @rewrites(aten.bernoulli.p)
+    def bernoulli(x, p, /, generator=None):
+        """A name that no call passes."""
+
+    assert TABLE[aten.bernoulli.p].function is bernoulli
+    monkeypatch.delitem(TABLE, aten.bernoulli.p)
+    with pytest.raises(TypeError, match="is not spelt as the schema"):
+
+        @rewrites(aten.bernoulli.p)
+        def seeded(x, p, seed, /):
+            """A name by which calls pass it."""
+
+
+def test_an_overload_that_torch_lacks_is_left_out():
+    assert overload_if_defined("aten::sort.default") == (aten.sort.default,)
+    assert overload_if_defined("aten::sort.backwards") == overload_if_defined("aten::no_operator.default") == ()
 
 
 def test_defaults_must_be_those_of_the_schema():

@@ -60,7 +60,7 @@ def cdist_forward(x1: Array, x2: Array, p: float, compute_mode: int | None) -> A
 
 
 @kernel(aten._cdist_backward.default)
-def cdist_backward(grad: Array, x1: Array, x2: Array, p: float, cdist: Array) -> Array:
+def cdist_backward(grad: Array, /, x1: Array, x2: Array, p: float, cdist: Array) -> Array:
     """Compute the gradient of cdist's `x1` from the gradient of the distances."""
     return jnp.sum(_norm_gradient(grad, _pairs(x1, x2), p, cdist), axis=-2)
 
@@ -82,7 +82,7 @@ def pdist_forward(self: Array, p: float = 2.0) -> Array:
 
 
 @kernel(aten._pdist_backward.default)
-def pdist_backward(grad: Array, self: Array, p: float, pdist: Array) -> Array:
+def pdist_backward(grad: Array, /, self: Array, p: float, pdist: Array) -> Array:
     """Compute the gradient of pdist's rows from the gradient of their distances."""
     first, second = _each_pair(self.shape[0])
     change = _norm_gradient(grad, self[first] - self[second], p, pdist)

@@ -9,6 +9,7 @@ import torch
 from jax import Array, lax
 from jax.lax import linalg
 
+from .._torch_compat import overload_if_defined
 from ..table import kernel
 
 aten = torch.ops.aten
@@ -78,7 +79,7 @@ def linalg_cholesky_ex(self: Array, *, upper: bool = False, check_errors: bool =
     return factor, lax.cond(failed, _failing_minor, lambda _: none, whole)
 
 
-@kernel(aten.cholesky.default)
+@kernel(*overload_if_defined("aten::cholesky.default"))  # torch 2.14 has it no more
 def cholesky(self: Array, upper: bool = False) -> Array:
     """Compute the Cholesky factor from one triangle; nan where the matrix is not positive definite."""
     return _cholesky(self, upper)[0]
