@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import torch
-from jax import Array
+from jax import Array, lax
 
 from ..table import foreign_kernel
 from .casts import cast, rounded
@@ -27,6 +27,14 @@ def _ends(value: Array, *, rows: bool) -> tuple[Array, Array]:
     return jnp.minimum(least, 0), jnp.maximum(most, 0)
 
 
+def _divided(value: Array, steps: float) -> Array:
+    """Divide by a number of steps, where XLA would multiply by its reciprocal.
+
+    By a scale that is rounded otherwise the largest value lies no longer in the middle of two steps.
+    """
+    return value / lax.optimization_barrier(jnp.float32(steps))
+
+
 @foreign_kernel("quantized_decomposed::choose_qparams")
 def choose_qparams(input: Array, quant_min: int, quant_max: int, eps: float, dtype: torch.dtype) -> tuple[Array, Array]:
     """Choose a scale, float64[1], and a zero point, int64[1], for a grid between the least and the most value.
@@ -35,7 +43,7 @@ def choose_qparams(input: Array, quant_min: int, quant_max: int, eps: float, dty
     Source: `determine_qparams` in torch/ao/quantization/utils.py.
     """
     least, most = _ends(input, rows=False)
-    scale = rounded(rounded(most - least, input.dtype) / (quant_max - quant_min), input.dtype)
+    scale = rounded(_divided(rounded(most - least, input.dtype), quant_max - quant_min), input.dtype)
     scale = jnp.maximum(scale, jnp.float32(eps))
     # In int32, which is what nan wraps around in.
     zero_point = quant_min - cast(jnp.round(least / scale), torch.int32)
@@ -52,7 +60,7 @@ def choose_qparams_symmetric(
     Source: `determine_qparams` in torch/ao/quantization/utils.py.
     """
     least, most = _ends(input, rows=False)
-    scale = rounded(jnp.maximum(-least, most) / ((quant_max - quant_min) / 2), input.dtype)
+    scale = rounded(_divided(jnp.maximum(-least, most), (quant_max - quant_min) / 2), input.dtype)
     scale = jnp.maximum(scale, jnp.float32(eps))
     return scale.reshape(1).astype(jnp.float64), jnp.full(1, 128 if dtype == torch.uint8 else 0, jnp.int64)
 
@@ -69,7 +77,7 @@ def choose_qparams_per_token(input: Array, dtype: torch.dtype) -> tuple[Array, A
     # Only bfloat16 has the range for scales, float16 goes on as float32.
     kept = input.dtype if input.dtype == jnp.bfloat16 else jnp.dtype(jnp.float32)
     scale = jnp.maximum(jnp.maximum(-least, most), rounded(jnp.float32(1e-5), kept))
-    scale = rounded(scale / _INT8.max, kept)
+    scale = rounded(_divided(scale, _INT8.max), kept)
     return scale, jnp.zeros_like(scale)
 
 
@@ -85,7 +93,7 @@ def choose_qparams_per_token_asymmetric(input: Array, dtype: torch.dtype) -> tup
         return rounded(value, input.dtype)
 
     least, most = _ends(input, rows=True)
-    scale = kept(kept(most - least) / (_INT8.max - _INT8.min))
+    scale = kept(_divided(kept(most - least), _INT8.max - _INT8.min))
     scale = jnp.maximum(scale, kept(jnp.float32(_EPSILON)))
     low, high = kept(least / scale), kept(most / scale)
     error = kept(kept(_INT8.min + low) + kept(_INT8.max + high))
