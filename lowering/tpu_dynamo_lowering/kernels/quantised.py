@@ -9,15 +9,18 @@ import torch
 from jax import Array
 
 from ..table import kernel
+from ..target import ANY, Target
 from .casts import cast_to
 from .dtypes import jax_dtype
 
 aten = torch.ops.aten
 
 
-def _eight_bit_product(x: Array, y: Array) -> Array:
-    # bfloat16 holds every eight-bit float exactly, and all TPUs multiply it natively.
-    return jnp.matmul(x.astype(jnp.bfloat16), y.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+def _eight_bit_product(x: Array, y: Array, target: Target) -> Array:
+    # bfloat16 holds every eight-bit float exactly, and all TPUs multiply it natively. XLA's CPU client does not: it
+    # rewrites most such products, but leaves, and refuses to run, those of two transposed matrices.
+    dtype = jnp.float32 if target.platform == "cpu" else jnp.bfloat16
+    return jnp.matmul(x.astype(dtype), y.astype(dtype), preferred_element_type=jnp.float32)
 
 
 @kernel(aten._scaled_mm.default)
@@ -30,12 +33,14 @@ def scaled_mm(
     scale_result: Array | None = None,
     out_dtype: torch.dtype | None = None,
     use_fast_accum: bool = False,
+    *,
+    compiled_for: Target = ANY,
 ) -> Array:
     """Multiply two matrices of 8-bit floats, scaled as wholes or by rows and columns, and add a bias.
 
     Accumulated in float32, whatever `use_fast_accum` allows; `scale_result` is ignored, as in PyTorch on CPUs.
     """
-    product = _eight_bit_product(self, mat2) * scale_a * scale_b
+    product = _eight_bit_product(self, mat2, compiled_for) * scale_a * scale_b
     if bias is not None:
         product = product + bias.astype(jnp.float32)
     return cast_to(product, self.dtype if out_dtype is None else jax_dtype(out_dtype))
@@ -55,6 +60,8 @@ def scaled_mm_v2(
     out_dtype: torch.dtype | None,
     contraction_dim: Sequence[int] = (),
     use_fast_accum: bool = False,
+    *,
+    compiled_for: Target = ANY,
 ) -> Array:
     """Multiply two matrices of 8-bit floats, scaled as wholes or by rows and columns (recipes 0 and 1).
 
@@ -62,7 +69,7 @@ def scaled_mm_v2(
     """
     if not {*recipe_a, *recipe_b} <= {0, 1}:
         raise NotImplementedError("torch._scaled_mm_v2 is lowered for tensor-wise and row-wise scales, not for blocks")
-    return scaled_mm(self, mat2, scale_a[0], scale_b[0], bias, None, out_dtype)
+    return scaled_mm(self, mat2, scale_a[0], scale_b[0], bias, None, out_dtype, compiled_for=compiled_for)
 
 
 @kernel(aten._weight_int8pack_mm.default)
