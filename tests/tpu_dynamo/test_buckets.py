@@ -173,6 +173,22 @@ def test_on_the_device_too():
     assert tpu_dynamo.stats().buckets["padded"] == 1
 
 
+def test_masks_on_the_device_too():
+    # Where elements are true is counted on the CPU; a growing cache's attention hides the others on the device.
+    def function(x, y):
+        joined = torch.cat([x, y])
+        keys = joined.view(1, 1, -1, 4)
+        return torch.nn.functional.scaled_dot_product_attention(keys[:, :, -1:], keys, keys), joined.sum(0), joined
+
+    compiled = torch.compile(function, backend="tpu", dynamic=True, options=POW2)
+    for rows in (5, 6, 7):
+        x, y = torch.randn(rows, 4), torch.randn(rows + 4, 4)
+        ours = compiled(x.to("tpu"), y.to("tpu"))
+        torch.testing.assert_close([each.cpu() for each in ours], list(function(x, y)))
+    stats = tpu_dynamo.stats()
+    assert stats.buckets["padded"] == stats.lowerings
+
+
 def test_an_integer_that_is_one_more_than_a_size():
     # As a cache's position beside its length: the graph calls the sum by the integer's symbol, which no input holds.
     def function(x, n):

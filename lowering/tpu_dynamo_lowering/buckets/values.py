@@ -122,7 +122,8 @@ class Builder:
     # Nodes
 
     def call(self, target: Any, *args: Any, **kwargs: Any) -> Node:
-        """Add a call of an operator on nodes and numbers."""
+        """Add a call of an operator on nodes and numbers; masks and counts of ours go to the device of the rest."""
+        args, kwargs = self._beside_each_other(args, kwargs)
         node = self.graph.call_function(target, args, kwargs)
         if self.at is not None:
             node.meta.update({k: v for k, v in self.at.meta.items() if k not in ("val", "tensor_meta")})
@@ -130,6 +131,23 @@ class Builder:
             given, named = torch.fx.map_arg((args, kwargs), lambda n: n.meta["val"])
             node.meta["val"] = target(*given, **named)
         return node
+
+    def _beside_each_other(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Return arguments whose tensors are on one device, as operators demand of those that have dimensions."""
+        fakes: list[torch.Tensor] = []
+        torch.fx.map_arg((args, kwargs), lambda n: fakes.append(n.meta["val"]))
+        devices = {fake.device for fake in fakes if isinstance(fake, torch.Tensor) and fake.device.type != "cpu"}
+        if len(devices) != 1:
+            return args, kwargs
+        (device,) = devices
+
+        def moved(node: Node) -> Node:
+            fake = node.meta["val"]
+            if not isinstance(fake, torch.Tensor) or fake.device == device or fake.ndim == 0:
+                return node
+            return self.once((node, device), lambda: self.call(aten._to_copy.default, node, device=device))
+
+        return torch.fx.map_arg((args, kwargs), moved)  # pyright: ignore[reportReturnType]
 
     def once(self, key: Any, make: Callable[[], Node]) -> Node:
         """Return what was made under this key before, or make it."""
@@ -233,8 +251,6 @@ class Builder:
     def taken(self, value: Value, dim: int, index: Node, extent: Extent) -> Value:
         """Return the rows of a tensor along `dim` whose numbers stand in `index`, an int64[n]; others are clamped."""
         within = self.call(aten.clamp.default, index, 0, value.fake.shape[dim] - 1)
-        if value.fake.device != within.meta["val"].device:
-            within = self.call(aten._to_copy.default, within, device=value.fake.device)
         node = self.call(aten.index_select.default, value.node, dim, within)
         return Value(node, (*value.extents[:dim], extent, *value.extents[dim + 1 :]))
 
