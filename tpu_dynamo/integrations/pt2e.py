@@ -10,6 +10,7 @@
 Importing this module imports torchao.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from typing import Any
