@@ -41,8 +41,8 @@ def test_scaled_products_are_eagers(scales):
         tensors = (stored(False, 16, 32, left), stored(True, 32, 48, right), stored(False, 32, 16, left))
         given = (*tensors, *SCALES[scales], torch.randn(48))
         for actual, expected in zip(compiled(*given), products(*given), strict=True):
-            # Both sum in float32, in another order, and round once.
-            eps = max(torch.finfo(expected.dtype).eps, 8 * torch.finfo(torch.float32).eps)
+            # Both sum 32 terms in float32, in another order, and round once.
+            eps = max(torch.finfo(expected.dtype).eps, 32 * torch.finfo(torch.float32).eps)
             torch.testing.assert_close(actual, expected, rtol=eps, atol=eps)
 
 
@@ -68,13 +68,28 @@ def test_operands_are_converted_to_what_the_platform_multiplies(platform, operan
     assert f"(tensor<16x32x{operands}>, tensor<32x48x{operands}>) -> tensor<16x48xf32>" in text
 
 
-def test_scales_of_blocks_are_refused_in_words():
-    from torch.nn.functional import ScalingType, scaled_mm
+def by_recipes(x: Tensor, y: Tensor, scale: Tensor, other: Tensor) -> Tensor:
+    recipe = torch.nn.functional.ScalingType.BlockWise1x128
+    return torch.nn.functional.scaled_mm(x, y, scale, recipe, other, recipe)
 
-    def product(x, y, scale, other):
-        return scaled_mm(x, y, scale, ScalingType.BlockWise1x128, other, ScalingType.BlockWise1x128)
 
-    scales = torch.ones(1, 16).t(), torch.ones(1, 128).t()
-    given = (stored(False, 16, 128, E4), stored(True, 128, 128, E4), *scales)
-    with pytest.raises(Exception, match=r"scales.*not for blocks"):
+def by_shapes(x: Tensor, y: Tensor, scale: Tensor, other: Tensor) -> Tensor:
+    return torch._scaled_mm(x, y, scale, other, out_dtype=torch.bfloat16)
+
+
+BLOCKS = torch.ones(2, 128).t(), torch.ones(2, 512)
+MICRO = torch.ones(128 * 8).to(torch.float8_e8m0fnu), torch.ones(512 * 8).to(torch.float8_e8m0fnu)
+
+
+@pytest.mark.parametrize(
+    ("product", "scales"),
+    [
+        pytest.param(by_recipes, (torch.ones(2, 128).t(), torch.ones(512, 2).t().contiguous().t()), id="recipes"),
+        pytest.param(by_shapes, BLOCKS, id="blocks"),
+        pytest.param(by_shapes, MICRO, id="mx"),
+    ],
+)
+def test_scales_of_blocks_are_refused_in_words(product, scales):
+    given = (stored(False, 128, 256, E4), stored(True, 256, 512, E4), *scales)
+    with pytest.raises(Exception, match=r"tensor-wise and row-wise scales, not for blocks"):
         torch.compile(product, backend="tpu", fullgraph=True)(*given)

@@ -52,10 +52,10 @@ CONFIGS: dict[str, tuple[Callable[[], Any], str, str]] = {
         lambda: ao.Int8DynamicActivationInt8WeightConfig(granularity=ao.PerTensor()), "i8", "i8"
     ),
     "int4-weights": (
-        lambda: ao.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=ao.PerGroup(32)), "i8", "f32"
+        lambda: ao.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=ao.PerGroup(32)), "i8", "f32"  # pyright: ignore[reportAttributeAccessIssue]
     ),
     "int4-dynamic": (
-        lambda: ao.Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int4, weight_granularity=ao.PerGroup(32)),
+        lambda: ao.Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int4, weight_granularity=ao.PerGroup(32)),  # pyright: ignore[reportAttributeAccessIssue]
         "i8", "f32",
     ),
     "float8-weights": (lambda: ao.Float8WeightOnlyConfig(), "f8E4M3FN", "f32"),
@@ -139,7 +139,7 @@ def test_training_aware_of_quantisation_prepares_trains_and_converts(name):
     from torchao.quantization.qat import QATConfig
 
     model, given = perceptron()
-    ao.quantize_(model, QATConfig(CONFIGS[name][0](), step="prepare"))
+    ao.quantize_(model, QATConfig(CONFIGS[name][0](), step="prepare"))  # pyright: ignore[reportArgumentType]
     expected, _ = trained(model, given, "cpu")
     actual, model = trained(model, given, "tpu")
     assert actual == pytest.approx(expected, rel=5e-3)  # a number on the edge of two steps, as above
@@ -147,7 +147,7 @@ def test_training_aware_of_quantisation_prepares_trains_and_converts(name):
     model = model.cpu().eval()
     with torch.no_grad():
         full = model(given)
-    ao.quantize_(model, QATConfig(CONFIGS[name][0](), step="convert"))
+    ao.quantize_(model, QATConfig(CONFIGS[name][0](), step="convert"))  # pyright: ignore[reportArgumentType]
     with torch.no_grad():
         converted = model(given)
         # The converted model rounds as the prepared one did: they differ by far less than quantisation changes them.

@@ -38,8 +38,12 @@ def scaled_mm(
 ) -> Array:
     """Multiply two matrices of 8-bit floats, scaled as wholes or by rows and columns, and add a bias.
 
-    Accumulated in float32, whatever `use_fast_accum` allows; `scale_result` is ignored, as in PyTorch on CPUs.
+    Accumulated in float32, whatever `use_fast_accum` allows; `scale_result` is ignored, as in PyTorch on CPUs. Raises
+    NotImplementedError for scales of blocks, which only GPUs have.
     """
+    rows, columns = (self.shape[0], 1), (1, mat2.shape[1])
+    if (scale_a.size > 1 and scale_a.shape != rows) or (scale_b.size > 1 and scale_b.shape != columns):
+        raise NotImplementedError("torch._scaled_mm is lowered for tensor-wise and row-wise scales, not for blocks")
     product = _eight_bit_product(self, mat2, compiled_for) * scale_a * scale_b
     if bias is not None:
         product = product + bias.astype(jnp.float32)
