@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 from importlib import metadata
 
 import pytest
 
 from tpu_dynamo.doctor import GROUPS, cache_directory, entry_points, trial_process, trial_results, variables, versions
+from tpu_dynamo.doctor.combinations import TESTED, combination
 from tpu_dynamo_runtime import plugin_installed
 
+from ..matrix import PAGE, page
 from .stores import filled, key, run
 
 
@@ -104,10 +107,30 @@ def test_who_else_wants_the_name_of_the_backend_is_told(another_owner):
 def test_a_version_that_does_not_fit_is_an_error_that_says_what_to_install(monkeypatch):
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: {"torch": "2.12.1", "jax": None}.get(name) or real(name))
+    monkeypatch.setattr(metadata, "requires", lambda name: ["torch~=2.13.0"])
     found = by_name(versions.checks())["torch"]
     assert found.status == "error"
     assert found.found == "2.12.1, and tpu-dynamo needs ~=2.13.0"
     assert found.advice == "pip install 'torch~=2.13.0'"
+
+
+def test_versions_that_were_never_tested_together_are_named(monkeypatch):
+    here = combination(
+        {"python": platform.python_version(), "torch": metadata.version("torch"), "jax": metadata.version("jax")}
+    )
+    monkeypatch.setattr(versions, "tested", lambda: {here: 0})
+    assert "together" not in by_name(versions.checks())
+    monkeypatch.setattr(versions, "tested", lambda: {here: 3})
+    assert by_name(versions.checks())["together"].status == "note"
+    monkeypatch.setattr(versions, "tested", lambda: {("3.9", "2.1", "0.4"): 0})
+    found = by_name(versions.checks())["together"]
+    assert found.status == "warning"
+    assert found.found == "Python {}, torch {} and jax {} were never tested together".format(*here)
+    assert found.advice == "use one of Python 3.9, torch 2.1, jax 0.4"
+
+
+def test_what_was_tested_is_in_the_docs():
+    assert PAGE.read_text() == page(json.loads(TESTED.read_text()))
 
 
 def test_what_is_missing_is_an_error_where_it_is_needed(monkeypatch):

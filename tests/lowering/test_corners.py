@@ -32,7 +32,14 @@ def test_normalisation_without_elements(matches_eager, shape):
 
 
 def test_group_norm_of_no_channels(matches_eager):
-    matches_eager(lambda x: aten.native_group_norm(x, None, None, 3, 0, 1, 1, 1e-5), torch.empty(3, 0))
+    def normalise(x):
+        return aten.native_group_norm(x, None, None, 3, 0, 1, 1, 1e-5)
+
+    try:
+        normalise(torch.empty(3, 0))
+    except RuntimeError as refusal:
+        pytest.skip(f"this torch refuses it in eager: {refusal}")
+    matches_eager(normalise, torch.empty(3, 0))
 
 
 @pytest.mark.parametrize("lengths", [(3, 0), (0, 3), (0, 0)], ids=str)

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from tpu_dynamo.formatting import format_path
 
 from .check import Check
+from .combinations import combination, tested
 
 GROUP = "Versions"
 _OURS = "tpu-dynamo"
@@ -39,6 +40,23 @@ def checks() -> Iterator[Check]:
     wanted = {found.name: found for found in _requirements() if found.marker is None or found.marker.evaluate()}
     for name in (*_ALWAYS_LISTED, *(name for name in wanted if name not in _ALWAYS_LISTED)):
         yield from _check(name, wanted.get(name))
+    yield from _check_together()
+
+
+def _check_together() -> Iterator[Check]:
+    """Name a combination of Python, torch and jax that nobody tested, or in which tests failed."""
+    versions = {"python": platform.python_version(), "torch": _version("torch"), "jax": _version("jax")}
+    known = {name: version for name, version in versions.items() if version is not None}
+    if len(known) < len(versions):
+        return
+    here = combination(known)
+    words = "Python {}, torch {} and jax {}".format(*here)
+    failed = tested().get(here)
+    if failed is None:
+        others = "; ".join("Python {}, torch {}, jax {}".format(*each) for each in tested())
+        yield Check(GROUP, "together", "warning", f"{words} were never tested together", f"use one of {others}", known)
+    elif failed:
+        yield Check(GROUP, "together", "note", f"with {words}, {failed} tests failed (docs/versions.md)", facts=known)
 
 
 def _check(name: str, requirement: Requirement | None) -> Iterator[Check]:
