@@ -147,7 +147,7 @@ class Builder:
                 return node
             return self.once((node, device), lambda: self.call(aten._to_copy.default, node, device=device))
 
-        return torch.fx.map_arg((args, kwargs), moved)  # pyright: ignore[reportReturnType]
+        return torch.fx.map_arg((args, kwargs), moved)
 
     def once(self, key: Any, make: Callable[[], Node]) -> Node:
         """Return what was made under this key before, or make it."""
