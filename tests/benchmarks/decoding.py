@@ -1,6 +1,6 @@
 """Tokens per second of decoding with batch 1 on this machine's CPU, each way beside eager PyTorch and Inductor.
 
-    python -m tests.benchmarks.decoding [--model small|gpt2] [--tokens 64] [--ways eager,loop]
+    python -m tests.benchmarks.decoding [--model small|gpt2] [--tokens 64] [--ways "eager;loop"]
     python -m tests.benchmarks.decoding --overhead 32
 
 The second form measures what a step costs beside its execution, for a Llama of so many layers and width 32.
@@ -19,7 +19,7 @@ from torch import Tensor
 
 import tpu_dynamo
 
-WAYS = ("eager", "inductor", "static", "loop")
+WAYS = ("eager", "inductor", "inductor, freezing", "inductor, max-autotune", "static", "loop")
 
 
 def gpt2(size: str) -> Any:
@@ -31,23 +31,27 @@ def gpt2(size: str) -> Any:
     return GPT2LMHeadModel(GPT2Config(**more, bos_token_id=0, eos_token_id=None, pad_token_id=0)).eval()
 
 
-def steps(model: Any, backend: str | None, room: int) -> Callable[[Tensor, int], Tensor]:
-    """Return greedy decoding token by token with a static cache; the step compiled by a backend, the prompt in eager."""
+def steps(model: Any, backend: str, room: int, **how: Any) -> Callable[[Tensor, int], Tensor]:
+    """Return greedy decoding token by token with a static cache; the step compiled by a backend, the prompt in eager.
+
+    how: more arguments of `torch.compile`.
+    """
     from transformers import StaticCache
 
     def step(token: Tensor, place: Tensor, cache: Any) -> Tensor:
         scores = model(token, position_ids=place.view(1, 1), past_key_values=cache, use_cache=True).logits
         return scores[:, -1:].argmax(-1)
 
-    if backend is not None:
-        step = torch.compile(step, backend=backend, fullgraph=True, dynamic=False)
+    # Code of its own, so that one way's graphs are not in the way of another's.
+    own = types.FunctionType(step.__code__.replace(), globals(), "step", None, step.__closure__)
+    compiled: Callable[..., Tensor] = torch.compile(own, backend=backend, fullgraph=True, dynamic=False, **how)
 
     def decode(tokens: Tensor, count: int) -> Tensor:
         cache = StaticCache(config=model.config, max_cache_len=room)
         found = [model(tokens, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1)]
         place = torch.tensor(tokens.shape[1])
         for _ in range(count - 1):
-            found.append(step(found[-1], place, cache))
+            found.append(compiled(found[-1], place, cache))
             place += 1
         return torch.cat([tokens, *found], 1)
 
@@ -61,6 +65,8 @@ def ways(model: Any, room: int) -> dict[str, Callable[[Tensor, int], Tensor]]:
             tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=count, do_sample=False
         ),
         "inductor": steps(model, "inductor", room),
+        "inductor, freezing": steps(model, "inductor", room, options={"freezing": True}),
+        "inductor, max-autotune": steps(model, "inductor", room, mode="max-autotune-no-cudagraphs"),
         "static": steps(model, "tpu", room),
         "loop": lambda tokens, count: tpu_dynamo.decode_loop(
             model, tokens, max_new_tokens=count, cache_length=room
@@ -89,7 +95,7 @@ def measure(size: str, count: int, names: list[str], repeats: int = 3) -> None:
     for name in names:
         equal = torch.equal(results[name], results[names[0]])
         print(
-            f"  {name:9} {count / best[name]:9.1f} tokens/s  {best[names[0]] / best[name]:6.2f} of {names[0]}"
+            f"  {name:22} {count / best[name]:9.1f} tokens/s  {best[names[0]] / best[name]:6.2f} of {names[0]}"
             f"  first call {first[name]:6.1f} s  tokens {'equal' if equal else 'DIFFER'}"
         )
     print(f"  compiled by backend tpu: {tpu_dynamo.stats().xla_compiles} executables")
@@ -141,14 +147,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["small", "gpt2"], default="small")
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--ways", default=";".join(WAYS))
     parser.add_argument("--overhead", type=int, metavar="LAYERS")
     given = parser.parse_args()
     if given.overhead:
         with torch.no_grad():
             overhead(given.overhead)
     else:
-        measure(given.model, given.tokens, given.ways.split(","))
+        measure(given.model, given.tokens, given.ways.split(";"))
 
 
 if __name__ == "__main__":

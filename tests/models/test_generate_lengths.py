@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+import zlib
 from typing import Any
 
 import pytest
@@ -13,20 +16,122 @@ from tests.decoders import decoder
 
 pytestmark = pytest.mark.slow
 
+NEW = 256
 # The window of mistral is full long before the end.
 FAMILIES = {"gpt2": {}, "llama": {}, "mistral": {"sliding_window": 64}, "qwen2": {}, "opt": {}}
+POW2: Any = {"buckets": "pow2"}
+PROCESS = "import sys; from tests.models.test_generate_lengths import in_a_process; in_a_process(*sys.argv[1:])"
 
 
-def generated(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    return model.generate(tokens, attention_mask=torch.ones_like(tokens), do_sample=False, max_new_tokens=256)
+def lengths(name: str, count: int = 3) -> list[int]:
+    """Return lengths of prompts, random and the same in every run."""
+    return random.Random(name).sample(range(33, 200), count)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_growing_cache_in_buckets_takes_eight_programs_for_prompts_of_three_lengths(name):
-    model = decoder(name, num_hidden_layers=1, **FAMILIES[name])
-    eager = decoder(name, num_hidden_layers=1, **FAMILIES[name])
-    model.forward = torch.compile(model.forward, backend="tpu", dynamic=True, options={"buckets": "pow2"})
-    for length in random.Random(name).sample(range(33, 200), 3):
-        tokens = torch.randint(3, 60, (1, length), generator=torch.Generator().manual_seed(length))
-        assert torch.equal(generated(model, tokens), generated(eager, tokens))
+def model_of(name: str, **generation: Any) -> Any:
+    return decoder(name, generation, num_hidden_layers=1, **FAMILIES[name])
+
+
+def prompts(length: int, rows: int = 1) -> torch.Tensor:
+    return torch.randint(3, 60, (rows, length), generator=torch.Generator().manual_seed(length))
+
+
+def generated(model: Any, tokens: torch.Tensor, device: str = "cpu", new: int = NEW, **settings: Any) -> torch.Tensor:
+    torch.manual_seed(0)
+    tokens = tokens.to(device)
+    settings = {"do_sample": False, "max_new_tokens": new, **settings}
+    return model.generate(tokens, attention_mask=torch.ones_like(tokens), **settings).cpu()
+
+
+def with_growing_cache(name: str, device: str = "cpu") -> Any:
+    model = model_of(name).to(device)
+    model.forward = torch.compile(model.forward, backend="tpu", dynamic=True, options=POW2)
+    return model
+
+
+def with_static_cache(monkeypatch: pytest.MonkeyPatch, **how: Any) -> dict[str, Any]:
+    """Return the settings of `generate` for a static cache and a compiled step."""
+    from transformers import CompileConfig
+
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "0")  # generate sets it when it compiles
+    compiling: Any = CompileConfig(**{"backend": "tpu", "mode": "default", "fullgraph": False, "dynamic": False, **how})
+    compiling._compile_all_devices = True
+    room = {"max_length": 200 + NEW, "max_new_tokens": None}
+    return {"cache_implementation": "static", "compile_config": compiling, **room}
+
+
+@pytest.mark.parametrize(("name", "device"), [*((name, "cpu") for name in FAMILIES), ("llama", "tpu")])
+def test_a_growing_cache_in_buckets(name, device):
+    """8 programs: 5 of the cache's lengths from 64 to 512, and 3 of the prompts'."""
+    model = with_growing_cache(name, device)
+    for length in lengths(name):
+        theirs = generated(model_of(name), prompts(length))
+        assert torch.equal(generated(model, prompts(length), device), theirs)
     assert tpu_dynamo.stats().lowerings <= 8
+
+
+@pytest.mark.parametrize(
+    ("name", "device"), [*((name, "cpu") for name in FAMILIES if name != "mistral"), ("llama", "tpu")]
+)
+def test_a_static_cache(name, device, monkeypatch):
+    model, settings = model_of(name).to(device), with_static_cache(monkeypatch)
+    for length in lengths(name):
+        theirs = generated(model_of(name), prompts(length), **{**settings, "disable_compile": True})
+        assert torch.equal(generated(model, prompts(length), device, **settings), theirs)
+    assert tpu_dynamo.stats().lowerings == 1
+
+
+def test_a_static_cache_of_a_sliding_window(monkeypatch):
+    """Its layers count tokens in a Python int, which is an input: before, at and behind the window are a graph each."""
+    model, settings = model_of("mistral"), with_static_cache(monkeypatch, dynamic=None)
+    for length in (20, 70):
+        theirs = generated(model_of("mistral"), prompts(length), **{**settings, "disable_compile": True})
+        assert torch.equal(generated(model, prompts(length), **settings), theirs)
+    assert tpu_dynamo.stats().lowerings <= 3
+
+
+def test_sampled_tokens_are_those_of_the_same_seed():
+    model = with_growing_cache("llama")
+    for length in lengths("llama", 2):
+        how = {"do_sample": True, "top_k": 20, "temperature": 0.8, "top_p": 0.9}
+        theirs = generated(model_of("llama"), prompts(length), **how)
+        assert torch.equal(generated(model, prompts(length), **how), theirs)
+    assert tpu_dynamo.stats().lowerings <= 8
+
+
+@pytest.mark.parametrize("how", [{"num_beams": 3}, {"assisted": True}, {"num_beams": 2, "do_sample": True}], ids=str)
+def test_other_searches(how):
+    """Beams have 5 programs; a model that checks what an assistant proposes also has those of a few tokens at once."""
+    name, new = "llama", 48
+    model = with_growing_cache(name)
+    for length in (20, 45):
+        assisting = {"assistant_model": model_of(name)} if "assisted" in how else {}
+        settings = {key: value for key, value in how.items() if key != "assisted"} | assisting
+        theirs = generated(model_of(name), prompts(length), new=new, **settings)
+        assert torch.equal(generated(model, prompts(length), new=new, **settings), theirs)
+    assert tpu_dynamo.stats().lowerings <= (9 if "assisted" in how else 5)
+
+
+def in_a_process(name: str, way: str) -> None:
+    """Print how many programs `generate` lowers and compiles for prompts of two lengths, and the digest of its tokens."""
+    with pytest.MonkeyPatch.context() as patch:
+        static = with_static_cache(patch) if way == "static" else {}
+        model = model_of(name) if static else with_growing_cache(name)
+        tokens = [generated(model, prompts(length), **static).flatten().tolist() for length in lengths(name, 2)]
+    stats = tpu_dynamo.stats()
+    digest = zlib.crc32(str(tokens).encode())
+    print(stats.lowerings, stats.xla_compiles, stats.autograd_cache.get("miss", 0), digest)
+
+
+@pytest.mark.parametrize(("way", "traced"), [("static", 0), ("growing", 1)])
+def test_a_second_process_lowers_and_compiles_nothing(way, traced):
+    """With a growing cache one graph is traced by AOTAutograd again, and its program found by its signature."""
+    said = []
+    for _ in range(2):
+        command = [sys.executable, "-W", "ignore", "-c", PROCESS, "llama", way]
+        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        said.append(run.stdout.split()[-4:])
+    lowered, compiled, misses, digest = said[1]
+    assert int(said[0][0]) > 0
+    assert (lowered, compiled, digest) == ("0", "0", said[0][3])
+    assert int(misses) <= traced
