@@ -6,7 +6,10 @@ import base64
 import io
 import json
 from collections.abc import Callable
+from functools import lru_cache
+from importlib.util import find_spec, module_from_spec
 from inspect import unwrap
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.experimental import pallas
-from jax.experimental.pallas.ops.tpu.megablox.gmm import gmm, tgmm
+from jax.experimental.pallas.ops.tpu.megablox import common
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as mask_info
 from jax.extend.core import jaxpr_as_fun
@@ -151,6 +154,26 @@ class Grouped(NamedTuple):
     interpret: bool
 
 
+@lru_cache(maxsize=1)
+def _megablox() -> Any:
+    """Return the module of megablox's kernels, a copy of our own that asks no device what it can multiply.
+
+    JAX's starts all its backends for that, libtpu as well, in a process whose chips belong to our client.
+    """
+    spec: Any = find_spec("jax.experimental.pallas.ops.tpu.megablox.gmm")
+    module: Any = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.common = SimpleNamespace(
+        assert_is_supported_dtype=common.assert_is_supported_dtype, select_input_dtype=_multiplied_as
+    )
+    return module
+
+
+def _multiplied_as(left: Array, right: Array) -> Any:
+    """Return the dtype of a kernel's products: TPUs from v4 on, all that there are targets of, multiply bfloat16."""
+    return jnp.bfloat16 if left.dtype == right.dtype == jnp.bfloat16 else jnp.float32
+
+
 def multiply_rows(kernel: Grouped, rows: Array, matrices: Array, sizes: Array) -> Array:
     """Multiply rows [S, K], sorted by group, by the matrices of their groups; rows past the last group are undefined.
 
@@ -159,7 +182,7 @@ def multiply_rows(kernel: Grouped, rows: Array, matrices: Array, sizes: Array) -
 
     def call(rows: Array, matrices: Array, sizes: Array) -> Array:
         given = {"transpose_rhs": kernel.transposed, "interpret": kernel.interpret}
-        return unwrap(gmm)(rows, matrices, sizes, kernel.dtype, kernel.tiles, **given)
+        return unwrap(_megablox().gmm)(rows, matrices, sizes, kernel.dtype, kernel.tiles, **given)
 
     return _estimated(kernel.estimate, call)(rows, matrices, sizes)
 
@@ -168,7 +191,7 @@ def multiply_groups(kernel: Grouped, left: Array, right: Array, sizes: Array) ->
     """Multiply the transpose of [S, K] and [S, N], for each group over its own rows, to [groups, K, N]."""
 
     def call(left: Array, right: Array, sizes: Array) -> Array:
-        return unwrap(tgmm)(left.T, right, sizes, kernel.dtype, kernel.tiles, interpret=kernel.interpret)
+        return unwrap(_megablox().tgmm)(left.T, right, sizes, kernel.dtype, kernel.tiles, interpret=kernel.interpret)
 
     return _estimated(kernel.estimate, call)(left, right, sizes)
 
