@@ -94,6 +94,8 @@ def test_a_reader_that_is_gone_before_the_last_words_ends_it_quietly_too():
 
 def test_ctrl_c_is_130():
     code = (
+        # Where these tests are a shell's background job, SIGINT is ignored, and its children inherit that.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, threading, tpu_dynamo_cli; sys.argv = ['tpu-dynamo', 'wait']; from tpu_dynamo.cli import app, main\n"
         "def wait():\n    print('ready', flush=True)\n    threading.Event().wait()\n"
         "app.command()(wait); main()"
