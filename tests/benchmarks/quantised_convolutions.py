@@ -1,6 +1,6 @@
-"""ResNet-50 as PT2E quantises it beside bfloat16 and float32 on a TPU: cycles by libtpu, and bytes of arguments.
+"""A ResNet as PT2E quantises it beside bfloat16 on a TPU: cycles by libtpu's estimates, and bytes of arguments.
 
-    python -m tests.benchmarks.quantised_convolutions [--target v5e:2x2] [--images 8] [--size 224]
+    python -m tests.benchmarks.quantised_convolutions [--target v5e:2x2] [--depth 18] [--images 8] [--size 224]
 
 Needs libtpu, torchao and transformers; no chip, and takes minutes. Weights are random, and grids those of random
 images: neither changes what is counted.
@@ -21,26 +21,31 @@ from .quantised import _PRODUCT
 
 
 class Scores(torch.nn.Module):
-    """ResNet-50, whose result is the scores alone."""
+    """A ResNet of 18 or 50 layers, whose result is the scores alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int) -> None:
         from transformers import ResNetConfig, ResNetForImageClassification
 
         super().__init__()
-        self.network = ResNetForImageClassification(ResNetConfig(num_labels=1000))
+        config = ResNetConfig(num_labels=1000)
+        if depth == 18:
+            config = ResNetConfig(
+                num_labels=1000, layer_type="basic", hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2]
+            )
+        self.network = ResNetForImageClassification(config)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the scores, [images, 1000]."""
         return self.network(images).logits
 
 
-def quantised(images: torch.Tensor) -> torch.nn.Module:
+def quantised(depth: int, images: torch.Tensor) -> torch.nn.Module:
     """Return the network as PT2E and our quantizer convert it."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     from tpu_dynamo.integrations.pt2e import TPUQuantizer
 
-    prepared = prepare_pt2e(torch.export.export(Scores().eval(), (images,)).module(), TPUQuantizer())
+    prepared = prepare_pt2e(torch.export.export(Scores(depth).eval(), (images,)).module(), TPUQuantizer())
     prepared(images)
     return convert_pt2e(prepared)
 
@@ -49,16 +54,18 @@ def main() -> None:
     """Compile and print."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--target", default="v5e:2x2")
+    parser.add_argument("--depth", type=int, choices=(18, 50), default=18)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     given = parser.parse_args()
     images = torch.randn(given.images, 3, given.size, given.size)
     networks: dict[str, tuple[Any, torch.Tensor]] = {
-        "bfloat16": (Scores().eval().bfloat16(), images.bfloat16()),
-        "float32": (Scores().eval(), images),
-        "int8 by PT2E": (quantised(images), images),
+        "bfloat16": (Scores(given.depth).eval().bfloat16(), images.bfloat16()),
+        "int8 by PT2E": (quantised(given.depth, images), images),
     }
-    table = Table(title=f"ResNet-50, {given.images} images of {given.size} x {given.size}, on {given.target}")
+    table = Table(
+        title=f"ResNet-{given.depth}, {given.images} images of {given.size} x {given.size}, on {given.target}"
+    )
     for name in ("", "cycles", "of bfloat16", "arguments", "of its", "temporaries", "int8 products"):
         table.add_column(name, justify="right" if name else "left")
     plain = None
