@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,29 @@ aten = torch.ops.aten
 
 _SPATIAL = "DHW"
 
+# A TPU's vector registers have so many elements in a row.
+_LANES = 128
+
+
+def suits_reordering(input: Array, weight: Array, groups: int) -> bool:
+    """Return True if a convolution is dear beside a copy of its weight, which it would read in another order.
+
+    input: [batch, channels, *spatial]; weight: [out, channels, *kernel].
+    """
+    several = math.prod(weight.shape[2:]) > 1
+    return several and groups == 1 and weight.shape[1] % _LANES != 0 and input.size >= 8 * weight.size
+
+
+def _kernel_first(weight: Array) -> Array:
+    """Return [out, in, *kernel] as [*kernel, in, out], copied to that order in memory.
+
+    Of channels that do not fill registers, libtpu's convolutions read a weight in PyTorch's order for up to half as
+    long again. XLA would keep that order and rename the dimensions; a matrix between two reshapes it has to write.
+    """
+    out, channels, *kernel = weight.shape
+    moved = weight.transpose(*range(2, weight.ndim), 1, 0)
+    return lax.optimization_barrier(moved.reshape(-1, out)).reshape(*kernel, channels, out)
+
 
 def convolved(
     input: Array,
@@ -31,12 +55,14 @@ def convolved(
     output_padding: Sequence[int],
     groups: int,
     result_dtype: Any = None,
+    kernel_first: bool = False,
 ) -> Array:
     """Convolve without a bias: one convolution of XLA.
 
     input: [batch, channels, *spatial]. weight: [out, in / groups, *kernel]; [in, out / groups, *kernel] if transposed.
     A transposed convolution dilates its input by the stride and reverses the kernel. XLA accumulates half precision in
-    float32 whatever the dtype of the result.
+    float32 whatever the dtype of the result. kernel_first: bring the weight to the order [*kernel, in, out] before; not
+    for transposed ones.
     """
     rank = input.ndim - 2
     stride, padding = static(stride, rank), static(padding, rank)
@@ -44,6 +70,8 @@ def convolved(
     spatial = _SPATIAL[-rank:]
     layout = (f"NC{spatial}", f"OI{spatial}", f"NC{spatial}")
     if not transposed:
+        if kernel_first:
+            weight, layout = _kernel_first(weight), (f"NC{spatial}", f"{spatial}IO", f"NC{spatial}")
         return lax.conv_general_dilated(
             input,
             weight,
@@ -88,7 +116,7 @@ def convolution(
 
     input: [batch, channels, *spatial]; weight: [out, in / groups, *kernel], [in, out / groups, *kernel] if transposed.
     The bias is added before the result is rounded to half precision. compiled_for: on a TPU few channels are convolved
-    with a stride in blocks of pixels. Source: ATen `convolution`.
+    with a stride in blocks of pixels, and a small weight is read in the order of a TPU. Source: ATen `convolution`.
     """
     dtype = None if bias is None else accumulator(input.dtype)
     steps, around, apart = (static(each, input.ndim - 2) for each in (stride, padding, dilation))
@@ -96,7 +124,10 @@ def convolution(
     if compiled_for.platform == "tpu" and not transposed and suits_blocks(input, weight, steps, apart, groups):
         result = convolve_blocks(input, weight, steps, around, dtype)
     else:
-        result = convolved(input, weight, stride, padding, dilation, transposed, output_padding, groups, dtype)
+        reordered = compiled_for.platform == "tpu" and not transposed and suits_reordering(input, weight, groups)
+        result = convolved(
+            input, weight, stride, padding, dilation, transposed, output_padding, groups, dtype, reordered
+        )
     return result if bias is None else result + bias.astype(result.dtype).reshape(-1, *(1,) * (result.ndim - 2))
 
 

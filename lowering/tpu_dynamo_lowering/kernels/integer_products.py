@@ -12,7 +12,7 @@ from .. import integer_products  # noqa: F401  which defines the operators
 from ..table import foreign_kernel
 from ..target import ANY, Target
 from .call import static
-from .convolution import convolved
+from .convolution import convolved, suits_reordering
 
 # So many products of int8 have a sum that float32 holds exactly.
 _EXACT_TERMS = 2**24 // 2**14
@@ -75,7 +75,9 @@ def _convolved_exactly(
     def call(input: Array, weight: Array) -> Array:
         dtype = jnp.int32 if input.dtype == jnp.int8 else None
         stride, padding, dilation = window
-        return convolved(input, weight, stride, padding, dilation, False, (0,) * (input.ndim - 2), groups, dtype)
+        none = (0,) * (input.ndim - 2)
+        reordered = target.platform == "tpu" and suits_reordering(input, weight, groups)
+        return convolved(input, weight, stride, padding, dilation, False, none, groups, dtype, reordered)
 
     area = math.prod(weight.shape[2:])
     channels = _EXACT_TERMS // area
@@ -88,6 +90,22 @@ def _convolved_exactly(
         total = found if total is None else total + found
     assert total is not None
     return total
+
+
+def _window_sums(
+    input: Array, kernel: Sequence[int], window: tuple[Sequence[int], Sequence[int], Sequence[int]], groups: int
+) -> Array:
+    """Return the sums of the integers under each position of a kernel, [batch, groups, *spatial], int32.
+
+    A convolution with ones would fill no more of a TPU's matrix unit than one with a weight, and cost as much.
+    """
+    stride, padding, dilation = window
+    batch, channels, *spatial = input.shape
+    sums = jnp.sum(input.reshape(batch, groups, channels // groups, *spatial), axis=2, dtype=jnp.int32)
+    pads = [(0, 0), (0, 0), *((p, p) for p in padding)]
+    return lax.reduce_window(
+        sums, jnp.int32(0), lax.add, (1, 1, *kernel), (1, 1, *stride), pads, window_dilation=(1, 1, *dilation)
+    )
 
 
 @foreign_kernel("tpu_dynamo_lowering::integer_convolution")
@@ -121,8 +139,7 @@ def integer_convolution(
     if first is not None:
         total -= first.reshape(()) * _summed(weight, range(1, rank + 2)).reshape(channel)
     if second is not None:
-        ones = jnp.ones((groups, *weight.shape[1:]), jnp.int8)
-        sums = _convolved_exactly(input, ones, window, groups, compiled_for)
+        sums = _window_sums(input, weight.shape[2:], window, groups)
         shift = second.reshape(channel) if second.size > 1 else second.reshape(())
         total -= shift * jnp.repeat(sums, weight.shape[0] // groups, axis=1)
         if first is not None:
