@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -20,7 +22,7 @@ CASES = [
 ]
 
 
-def arrays(*tensors):
+def arrays(*tensors: torch.Tensor) -> list[Any]:
     return [jnp.asarray(tensor.numpy()) for tensor in tensors]
 
 
@@ -28,7 +30,7 @@ def arrays(*tensors):
 def test_a_reordered_weight_convolves_as_eager_does(input, weight, stride, padding, dilation):
     torch.manual_seed(0)
     x, w, bias = torch.randn(input), torch.randn(weight), torch.randn(weight[0])
-    given = (stride, padding, dilation, False, (0,) * len(stride), 1)
+    given: Any = (stride, padding, dilation, False, (0,) * len(stride), 1)
     expected = torch.ops.aten.convolution.default(x, w, bias, *given)
     assert suits_reordering(*arrays(x, w), 1)
     found = jax.jit(lambda *a: convolution(*a, *given, compiled_for=TPU))(*arrays(x, w, bias))
