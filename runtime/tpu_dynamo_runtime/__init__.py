@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from .notebook_tables import html_table as html_table
     from .operands import Operand as Operand
     from .operands import items_at as items_at
+    from .peak import HeldValue as HeldValue
+    from .peak import Peak as Peak
+    from .peak import peak_of as peak_of
     from .pjrt import Buffer as Buffer
     from .pjrt import Client as Client
     from .pjrt import LoadedExecutable as LoadedExecutable
@@ -91,6 +94,7 @@ _PLACES = {
     ".launch": ("Launch", "Result"),
     ".notebook_tables": ("html_table",),
     ".operands": ("Operand", "items_at"),
+    ".peak": ("HeldValue", "Peak", "peak_of"),
     ".pjrt": (
         "Buffer",
         "Client",
