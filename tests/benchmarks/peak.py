@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.peak [--target cpu] [--layers 12] [--check]
 
-GPT-2 124M and ResNet-50 (timm) for inference and training, and a whole training step of GPT-2 with AdamW. --check also
+GPT-2 124M and ResNet-50 (transformers) for inference and training, and a whole training step of GPT-2 with AdamW. --check also
 compiles what the remedies propose, for what they really gain.
 """
 
@@ -25,9 +25,9 @@ def gpt2(layers: int) -> torch.nn.Module:
 
 def resnet50() -> torch.nn.Module:
     """ResNet-50."""
-    import timm
+    from transformers import ResNetConfig, ResNetForImageClassification
 
-    return timm.create_model("resnet50")
+    return ResNetForImageClassification(ResNetConfig(num_labels=1000))
 
 
 def loss(output: Any) -> torch.Tensor:
@@ -62,7 +62,7 @@ def main() -> None:
     show("GPT-2", gpt2(chosen.layers).eval(), (tokens,))
     show("GPT-2", gpt2(chosen.layers).train(), (tokens,), training=True, loss=loss)
     show("ResNet-50", resnet50().eval(), (images,))
-    show("ResNet-50", resnet50().train(), (images,), training=True)
+    show("ResNet-50", resnet50().train(), (images,), training=True, loss=loss)
     (step,) = show("GPT-2", gpt2(chosen.layers).train(), (), {"input_ids": tokens}, optimizer=adamw, loss=loss)
     if chosen.check:
         for remedy in step.remedies:

@@ -25,7 +25,7 @@ _TANGENT = "tangents_"
 
 
 class Graph(Protocol):
-    """What is known of a graph before its program: see PreparedGraph."""
+    """A graph before its program, as PreparedGraph describes it."""
 
     @property
     def role(self) -> str:
@@ -34,7 +34,7 @@ class Graph(Protocol):
 
     @property
     def module(self) -> GraphModule:
-        """What was lowered."""
+        """The graph that was lowered."""
         ...
 
     @property
@@ -49,7 +49,7 @@ class Graph(Protocol):
 
     @property
     def returned(self) -> int | None:
-        """How many outputs of a forward graph the caller gets."""
+        """The number of a forward graph's outputs that the caller gets."""
         ...
 
 

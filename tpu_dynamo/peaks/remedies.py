@@ -69,7 +69,7 @@ def _all(peak: Peak, interface: Interface) -> Iterator[Remedy]:
 
 
 def _donation(values: Iterable[HeldValue]) -> Remedy:
-    """Weigh the new values of inputs that lie beside the old ones."""
+    """Estimate the gain of donating inputs whose new values lie beside the old ones."""
     refused = [value for value in values if value.owner == UPDATES]
     names = ", ".join(value.name.removeprefix("new value of ") for value in refused[:2])
     return Remedy(
@@ -81,7 +81,7 @@ def _donation(values: Iterable[HeldValue]) -> Remedy:
 
 
 def _padding(values: Iterable[HeldValue]) -> Remedy:
-    """Weigh what the chip's layout adds to arrays whose last dimensions are small."""
+    """Estimate what the chip's layout adds to arrays whose last dimensions are small."""
     padded = sorted((v for v in values if v.padding > v.nbytes // 2), key=lambda value: -value.padding)
     shown = "" if not padded else f", as of {padded[0].dtype}{list(padded[0].shape)} for {_at(padded[0])}"
     return Remedy(
@@ -92,7 +92,7 @@ def _padding(values: Iterable[HeldValue]) -> Remedy:
 
 
 def _checkpointing(values: Iterable[HeldValue], interface: Interface) -> Remedy:
-    """Weigh recomputing what each of several equal blocks saves.
+    """Estimate the gain of recomputing what each of several equal blocks saves.
 
     Blocks show as values of one line, operator and shape that are there as many times as there are blocks. With
     torch.utils.checkpoint one block's values are alive at a time, and of the others only what goes in: taken for the
@@ -115,7 +115,7 @@ def _checkpointing(values: Iterable[HeldValue], interface: Interface) -> Remedy:
 
 
 def _half_state(values: Iterable[HeldValue]) -> Remedy:
-    """Weigh the optimizer's state in bfloat16."""
+    """Estimate the gain of the optimizer's state in bfloat16."""
     state = [value for value in values if value.owner == STATE and value.dtype in _WIDE and value.shape]
     return Remedy(
         "optimizer state in bfloat16",
@@ -126,7 +126,7 @@ def _half_state(values: Iterable[HeldValue]) -> Remedy:
 
 
 def _half_batch(values: Iterable[HeldValue], interface: Interface) -> Remedy:
-    """Weigh half the batch: what the values hold whose sizes it is a factor of."""
+    """Estimate the gain of half the batch: half of the values whose sizes it is a factor of."""
     owners = (INTERMEDIATE, ACTIVATIONS, INPUTS, OUTPUTS)
     grown = [v for v in values if v.owner in owners and any(n % interface.batch == 0 for n in v.shape if n)]
     return Remedy(
@@ -137,7 +137,7 @@ def _half_batch(values: Iterable[HeldValue], interface: Interface) -> Remedy:
 
 
 def _half_precision(values: Iterable[HeldValue], interface: Interface) -> Remedy:
-    """Weigh computing in bfloat16: intermediate values, and outside of training the parameters too."""
+    """Estimate the gain of computing in bfloat16: intermediate values, and outside of training the parameters too."""
     owners = {INTERMEDIATE, ACTIVATIONS, OUTPUTS, INPUTS}
     owners |= {PARAMETERS, CONSTANTS} if interface.role == "inference" else set()
     wide = [value for value in values if value.owner in owners and value.dtype in _WIDE]
