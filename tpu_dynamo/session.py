@@ -34,6 +34,17 @@ from .distributed import together
 from .statistics import Snapshot, Statistics
 
 
+def tell_what_is_held(client: Client) -> None:
+    """Let a client's errors for full memory say what holds it."""
+    client.held_in_words = partial(_held_in_words, client.platform)
+
+
+def _held_in_words(platform: str) -> str:
+    from .full_device import held_in_words  # needs the session's counts, and is needed for an error alone
+
+    return held_in_words(platform)
+
+
 class HoldsConstants(Protocol):
     """A graph's executable, which holds its constants in the device's memory."""
 
@@ -144,6 +155,7 @@ class Session:
         forbidden: bool = False,
     ) -> PooledProgram:
         self._watch_forks()
+        tell_what_is_held(client)
         if span:
             together.agree(span, program, place)
         if (entry := pool.find(client, program.digest, flags, span)) is not None:

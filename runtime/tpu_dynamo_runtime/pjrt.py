@@ -98,6 +98,9 @@ class Client:
     owner right after, and nothing is read late.
     """
 
+    # Says what holds the device's memory and what would need less, for an error; who knows the owners sets it.
+    held_in_words: Callable[[], str] = str
+
     def __init__(self, platform: str):
         self.platform = platform
         self._client = _make_cpu_client() if platform == "cpu" else _make_plugin_client(platform)
@@ -268,7 +271,7 @@ class Client:
 
     def raise_if_memory_is_full(self, error: Exception) -> None:
         """Raise DeviceOutOfMemory where an error says that there was no room for a buffer."""
-        full = full_memory(str(error), self.memory_stats(), self.live_bytes)
+        full = full_memory(str(error), self.memory_stats(), self.live_bytes, self.held_in_words)
         if full is not None:
             raise full from error
 
