@@ -30,8 +30,9 @@ from .cache.forbidden import CompileForbidden, ForbiddenMaker
 from .cache.misses import Miss
 from .cache.settings import CacheSettings, cache_settings
 from .cache.spanning import spanning
+from .cache.timed import TimedMaker
 from .distributed import together
-from .statistics import Snapshot, Statistics
+from .statistics import EXECUTION, READING, Snapshot, Statistics
 
 
 def tell_what_is_held(client: Client) -> None:
@@ -61,7 +62,8 @@ class Session:
         self.statistics = Statistics()
         # Apart, because torch._dynamo.reset() is about graphs.
         alone = partial(self._obtain, None, None, (), (), False)
-        self._graphs = Pool(alone, self.statistics.traffic)
+        timed = partial(self.statistics.clock.timed, EXECUTION)
+        self._graphs = Pool(alone, self.statistics.traffic, timed=timed)
         self._operators = Pool(alone, self.statistics.traffic, limit=4096)
         self._caches: dict[CacheSettings, Cache] = {}
         self.last_miss: Miss | None = None
@@ -176,12 +178,13 @@ class Session:
         stablehlo: bytes,
         digest: str,
     ) -> LoadedExecutable:
-        maker: PlatformMaker = flagged(spanning(client, span), flags)
+        maker: PlatformMaker = TimedMaker(flagged(spanning(client, span), flags), self.statistics.clock)
         if forbidden or self._forbidding:
             maker = ForbiddenMaker(maker, f"graph {graph}" if graph else "an eager operator")
         if cache is None:
             return self._compile(maker, span, stablehlo, digest)
-        return cache.executable(maker, stablehlo, digest, graph, together.others(span))
+        with self.statistics.clock.timed(READING):
+            return cache.executable(maker, stablehlo, digest, graph, together.others(span))
 
     def _compile(self, maker: PlatformMaker, span: Span, stablehlo: bytes, digest: str) -> LoadedExecutable:
         others = together.others(span)

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from .residents import Residents as Residents
     from .resizable import give_address as give_address
     from .shared import SharedExecutable as SharedExecutable
+    from .stage_clock import StageClock as StageClock
     from .targets import PLATFORMS as PLATFORMS
     from .targets import TARGETS as TARGETS
     from .targets import CompileOnlyTarget as CompileOnlyTarget
@@ -113,6 +114,7 @@ _PLACES = {
     ".residents": ("Residents",),
     ".resizable": ("give_address",),
     ".shared": ("SharedExecutable",),
+    ".stage_clock": ("StageClock",),
     ".targets": (
         "PLATFORMS",
         "TARGETS",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -73,10 +73,12 @@ def load_program(
     cache: Cache | None,
     artifacts: Artifacts,
     lowering_seconds: float,
+    before: Mapping[str, float],
 ) -> BoxedCallable:
     """Load a graph's program, from the cache or compiled by XLA, and return what AOTAutograd can call.
 
-    lowering_seconds: the time that it took to have the program, for logs and the report. Raises UnsupportedOp and
+    lowering_seconds: the time that it took to have the program, for logs. before: the seconds by stage before that, for
+    the report. Raises UnsupportedOp and
     CompilationFailed for what XLA refuses, DoesNotFit for what is too large for the device, OptionError for a flag.
     """
     started = time.perf_counter()
@@ -100,12 +102,12 @@ def load_program(
             span,
             options.forbid_compile,
         )
-    times = {"lowering": lowering_seconds, "xla": time.perf_counter() - started}
-    record_event("stages", lambda: {"graph": artifacts.name, "seconds": times})
+    taken = time.perf_counter() - started
+    record_event("stages", lambda: {"graph": artifacts.name, "seconds": session().statistics.seconds_since(before)})
     artifacts.observe("optimised.hlo", lambda: client.optimised_hlo(loaded.loaded()))
     log.info(
         "graph %s: program in %.2f s, loaded for %s in %.2f s",
-        artifacts.name, times["lowering"], client.platform, times["xla"],
+        artifacts.name, lowering_seconds, client.platform, taken,
     )  # fmt: skip
     if graph.on_device:
         return with_graph_outputs(DeviceExecutable(loaded, program), program, draw_keys)
