@@ -18,9 +18,7 @@ from .shared_options import Json
 
 def memory(
     ctx: typer.Context,
-    script: Annotated[
-        Path, typer.Argument(metavar="SCRIPT.py", help="What to run; its own arguments stand behind --.")
-    ],
+    script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="What to run; its own arguments stand behind --.")],
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a picture over time.")] = None,
     json: Json = False,
 ) -> None:
