@@ -9,8 +9,10 @@ import json
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 import tpu_dynamo
+from tpu_dynamo.cli import app
 from tpu_dynamo.device.cells import Cell
 from tpu_dynamo.memory_timeline import recorder
 
@@ -73,3 +75,30 @@ def test_one_record_at_a_time_and_an_error_ends_it():
     assert recording.record is not None
     assert Cell.__init__ is PLAIN is recorder._plain_init
     gc.collect()
+
+
+SCRIPT = """
+import sys
+import torch
+
+held = torch.ones(int(sys.argv[1]), device="tpu")
+assert __name__ == "__main__"
+if len(sys.argv) > 2:
+    raise SystemExit(int(sys.argv[2]))
+held.no_such_name
+"""
+
+
+def test_a_script_is_run_and_its_record_shown_whatever_its_end(tmp_path):
+    script, page = tmp_path / "train.py", tmp_path / "memory.html"
+    script.write_text(SCRIPT)
+    done = CliRunner().invoke(app, ["memory", str(script), "--html", str(page), "--", "65536"])
+    assert done.exit_code == 1
+    assert "AttributeError" in done.stderr
+    assert "peak 256.0 KiB" in done.stdout
+    assert f"{script}:5" in done.stdout
+    assert "<svg" in page.read_text()
+    ended = CliRunner().invoke(app, ["memory", str(script), "--json", "--", "65536", "7"])
+    assert ended.exit_code == 7
+    assert json.loads(ended.stdout)["peak"]["total"] >= 2**18
+    assert CliRunner().invoke(app, ["memory", str(tmp_path / "none.py")]).exit_code == 2

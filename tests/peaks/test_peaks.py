@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 import tpu_dynamo
+from tpu_dynamo.cli import app
 from tpu_dynamo.peaks.words import peak_in_words
 from tpu_dynamo_runtime import Client, XlaRuntimeError, plugin_installed
 
@@ -44,6 +48,10 @@ def compiled(model=None, batch=BATCH, target="cpu", **how):
 
 def adamw(parameters):
     return torch.optim.AdamW(parameters)
+
+
+def make_blocks():
+    return Blocks().eval(), (torch.zeros(BATCH, 16, WIDTH),)
 
 
 def sizes_of(model):
@@ -177,3 +185,15 @@ def test_a_program_that_is_too_large_when_it_runs_says_so_with_what_it_holds(mon
         run(torch.zeros(BATCH, 16, WIDTH))
     assert "it holds intermediate values" in str(caught.value)
     assert "aten.tanh.default f32" in str(caught.value)
+
+
+def test_cost_tells_the_peak_before_a_run():
+    factory = ["cost", "tests.peaks.test_peaks:make_blocks", "--target", "cpu", "--no-progress"]
+    shown = CliRunner().invoke(app, factory)
+    assert shown.exit_code == 0, shown.output
+    assert "at the peak of 0000-inference\n  it holds " in shown.stdout
+    assert "  try: a batch of 32 instead of 64: about " in shown.stdout
+    (graph,) = json.loads(CliRunner().invoke(app, [*factory, "--json"]).stdout)
+    assert graph["peak"]["figure"] == graph["memory"]["total"]
+    assert graph["peak"]["explained"] >= 0.95
+    assert graph["remedies"][0]["bytes"] > 0
