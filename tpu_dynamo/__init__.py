@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from .errors import FrozenParameterChanged as FrozenParameterChanged
     from .errors import NeedsValues as NeedsValues
     from .errors import NotALoss as NotALoss
+    from .memory_timeline.record import MemoryRecord as MemoryRecord
+    from .memory_timeline.recorder import record_memory as record_memory
     from .numerics.sometimes import WrongResults as WrongResults
     from .options import OptionError as OptionError
     from .options import Options as Options
@@ -68,6 +70,8 @@ _PLACES = {
     ".device": ("DeviceNameTaken",),
     ".diagnostics": ("Diagnosis", "diagnose"),
     ".errors": ("CompilationFailed", "FrozenParameterChanged", "NeedsValues", "NotALoss"),
+    ".memory_timeline.record": ("MemoryRecord",),
+    ".memory_timeline.recorder": ("record_memory",),
     ".numerics.sometimes": ("WrongResults",),
     ".options": ("OptionError", "Options"),
     ".device_memory": ("Memory", "memory"),

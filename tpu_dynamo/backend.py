@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch.fx import GraphModule
+
+from .import_clock import BEGUN  # isort: split
 
 from tpu_dynamo_lowering import readable
 
@@ -21,6 +24,7 @@ from .graph.torch_cache import compile_entry, finding_programs, kept_by_torch
 from .numerics.sometimes import checking_sometimes
 from .options import Options
 from .session import session
+from .statistics import AUTOGRAD, IMPORTS
 
 
 @recording_unsupported_input()
@@ -69,7 +73,7 @@ def compile_captured(
     def inference(module: GraphModule, inputs: Sequence[Any]) -> Any:
         return compile_role("inference", module if rewritten is None else rewritten(module), inputs)
 
-    with finding_programs(options):
+    with session().statistics.clock.timed(AUTOGRAD), finding_programs(options):
         return compile_with_aot_autograd(
             graph_module,
             example_inputs,
@@ -84,3 +88,4 @@ def compile_captured(
 
 # torch._dynamo.reset() calls this. Dynamo may keep a compiled function in its module's globals for longer.
 tpu.reset = session().release_graphs  # pyright: ignore[reportFunctionMemberAccess]
+session().statistics.clock.add(IMPORTS, time.perf_counter() - BEGUN)

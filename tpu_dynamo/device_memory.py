@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import torch
 
 from tpu_dynamo_runtime import html_table
 
-from .device import NAME as DEVICE
-from .device.cells import cell_of
-from .device.references import reference_count
+from .held_tensors import held_tensors
 from .session import session
 
 
@@ -52,42 +46,14 @@ def memory() -> Memory:
     It looks at every Python object, which takes a while: it is for people, not for loops. A buffer that several tensors
     share is counted once, for the first of its owners in the order of `Memory`'s fields.
     """
-    gc.collect()
-    found, optimizers = _device_tensors_and_optimizers()
-    # Reference counts, since no search for referrers sees the local variables of functions that run. A tensor that only
-    # autograd saved has one reference beside the list's, which is C++'s, and more than one use there.
-    saved_count = reference_count([object()], 0) + 1
-    counts = [reference_count(found, i) for i in range(len(found))]
-    tensors, saved = [], []
-    for tensor, count in zip(found, counts, strict=True):
-        (saved if count == saved_count and tensor._use_count() > 1 else tensors).append(tensor)  # pyright: ignore[reportAttributeAccessIssue]
-    states = [v for o in optimizers for state in o.state.values() for v in state.values()]
-    parameters = [t for t in tensors if isinstance(t, torch.nn.Parameter)]
-    counted: set[int] = set()
-    executables = session().executables()
+    held: Counter[str] = Counter()
+    for each in held_tensors():
+        held[each.owner] += each.cell.nbytes
     return Memory(
-        parameters=_claim(parameters, counted) + session().resident_bytes(),
-        gradients=_claim((p.grad for p in parameters), counted),
-        optimizer_state=_claim(states, counted),
-        tensors=_claim(tensors, counted),
-        activations=_claim(saved, counted),
-        constants=sum(executable.constant_bytes for executable in executables),
+        parameters=held["parameters"] + session().resident_bytes(),
+        gradients=held["gradients"],
+        optimizer_state=held["optimizer_state"],
+        tensors=held["tensors"],
+        activations=held["activations"],
+        constants=sum(executable.constant_bytes for executable in session().executables()),
     )
-
-
-def _device_tensors_and_optimizers() -> tuple[list[torch.Tensor], list[torch.optim.Optimizer]]:
-    """Return the live tensors of the device and the live optimizers, held by the lists alone."""
-    everything = gc.get_objects()
-    tensors = [t for t in everything if type(t) in (torch.Tensor, torch.nn.Parameter) and t.device.type == DEVICE]
-    return tensors, [o for o in everything if issubclass(type(o), torch.optim.Optimizer)]
-
-
-def _claim(tensors: Iterable[Any], counted: set[int]) -> int:
-    total = 0
-    for tensor in tensors:
-        if isinstance(tensor, torch.Tensor) and tensor.device.type == DEVICE:
-            cell = cell_of(tensor)
-            if cell is not None and id(cell.buffer) not in counted:
-                counted.add(id(cell.buffer))
-                total += cell.nbytes
-    return total

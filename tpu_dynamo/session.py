@@ -30,8 +30,20 @@ from .cache.forbidden import CompileForbidden, ForbiddenMaker
 from .cache.misses import Miss
 from .cache.settings import CacheSettings, cache_settings
 from .cache.spanning import spanning
+from .cache.timed import TimedMaker
 from .distributed import together
-from .statistics import Snapshot, Statistics
+from .statistics import EXECUTION, READING, Snapshot, Statistics
+
+
+def tell_what_is_held(client: Client) -> None:
+    """Let a client's errors for full memory say what holds it."""
+    client.held_in_words = partial(_held_in_words, client.platform)
+
+
+def _held_in_words(platform: str) -> str:
+    from .full_device import held_in_words  # needs the session's counts, and is needed for an error alone
+
+    return held_in_words(platform)
 
 
 class HoldsConstants(Protocol):
@@ -50,7 +62,8 @@ class Session:
         self.statistics = Statistics()
         # Apart, because torch._dynamo.reset() is about graphs.
         alone = partial(self._obtain, None, None, (), (), False)
-        self._graphs = Pool(alone, self.statistics.traffic)
+        timed = partial(self.statistics.clock.timed, EXECUTION)
+        self._graphs = Pool(alone, self.statistics.traffic, timed=timed)
         self._operators = Pool(alone, self.statistics.traffic, limit=4096)
         self._caches: dict[CacheSettings, Cache] = {}
         self.last_miss: Miss | None = None
@@ -144,6 +157,7 @@ class Session:
         forbidden: bool = False,
     ) -> PooledProgram:
         self._watch_forks()
+        tell_what_is_held(client)
         if span:
             together.agree(span, program, place)
         if (entry := pool.find(client, program.digest, flags, span)) is not None:
@@ -164,12 +178,13 @@ class Session:
         stablehlo: bytes,
         digest: str,
     ) -> LoadedExecutable:
-        maker: PlatformMaker = flagged(spanning(client, span), flags)
+        maker: PlatformMaker = TimedMaker(flagged(spanning(client, span), flags), self.statistics.clock)
         if forbidden or self._forbidding:
             maker = ForbiddenMaker(maker, f"graph {graph}" if graph else "an eager operator")
         if cache is None:
             return self._compile(maker, span, stablehlo, digest)
-        return cache.executable(maker, stablehlo, digest, graph, together.others(span))
+        with self.statistics.clock.timed(READING):
+            return cache.executable(maker, stablehlo, digest, graph, together.others(span))
 
     def _compile(self, maker: PlatformMaker, span: Span, stablehlo: bytes, digest: str) -> LoadedExecutable:
         others = together.others(span)

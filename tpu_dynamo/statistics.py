@@ -8,8 +8,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tpu_dynamo_runtime import Traffic, html_table
+from tpu_dynamo_runtime import StageClock, Traffic, html_table
 from tpu_dynamo_runtime.store import Faults
+
+from ._torch_compat.compile_times import capture_seconds
+
+# The stages of the time to a first result, in the order in which a graph goes through them.
+IMPORTS, CAPTURE, AUTOGRAD, READING, LOWERING = "imports", "capture", "autograd", "reading", "lowering"
+KERNELS, XLA, LOADING, EXECUTION = "kernels", "xla", "loading", "first execution"
+STAGES = (IMPORTS, CAPTURE, AUTOGRAD, READING, LOWERING, KERNELS, XLA, LOADING, EXECUTION)
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Snapshot:
     new values needed memory of their own, by the reason. fallbacks: graphs that ran in eager PyTorch, by the reason.
     checks: calls of graphs that options["check"] compared with eager operators, by the verdict: `right`, `wrong`, and
     others of `tpu_dynamo.check`.
+    seconds: what led to first results, by stage (docs/first_second.md), each without the stages that it called.
     operator_calls: calls of operators that ran in eager between compiled parts of their graphs, by the operator and the
     user's line; operator_bytes: of the tensors that went in and came out; operator_seconds: what they took.
     """
@@ -53,6 +61,7 @@ class Snapshot:
     donations_refused: dict[str, int] = field(default_factory=dict)
     fallbacks: dict[str, int] = field(default_factory=dict)
     checks: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     operator_calls: dict[str, int] = field(default_factory=dict)
     operator_bytes: dict[str, int] = field(default_factory=dict)
     operator_seconds: dict[str, float] = field(default_factory=dict)
@@ -80,6 +89,8 @@ class Statistics:
         self._lock = threading.Lock()
         self.traffic = Traffic()
         self.faults = Faults()
+        self.clock = StageClock()
+        self._earlier_capture = 0.0
         self._earlier_faults: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
         self._by_key: dict[str, Counter[str]] = {}
@@ -119,11 +130,25 @@ class Statistics:
             counts: dict[str, Any] = {**asdict(self.traffic), **self._totals}
             counts |= {what: dict(counter) for what, counter in self._by_key.items()}
             counts["cache_faults"] = dict(Counter(self.faults.counts()) - self._earlier_faults)
+            counts["seconds"] = self._seconds()
             return Snapshot(**counts)
+
+    def seconds_since(self, before: Mapping[str, float]) -> dict[str, float]:
+        """Return the seconds of the backend's own stages since a moment, to which `before` belongs."""
+        now = self.clock.seconds()
+        own = (READING, LOWERING, KERNELS, XLA, LOADING)
+        return {s: taken for s in own if (taken := now.get(s, 0.0) - before.get(s, 0.0)) > 0}
+
+    def _seconds(self) -> dict[str, float]:
+        found = self.clock.seconds()
+        if (capture := capture_seconds() - self._earlier_capture) > 0 and found:
+            found[CAPTURE] = capture
+        return {stage: found[stage] for stage in STAGES if stage in found}
 
     def after_fork(self) -> None:
         """Take a new lock in a forked child: a thread that stayed in the parent may hold the old one."""
         self._lock = threading.Lock()
+        self.clock.after_fork()
 
     def reset(self) -> None:
         """Set every count to zero; executables go on counting into the same object."""
@@ -132,5 +157,7 @@ class Statistics:
             self._by_key.clear()
             self._padded.clear()
             self._earlier_faults = Counter(self.faults.counts())
+            self._earlier_capture = capture_seconds()
+            self.clock.reset()
             for name, zero in asdict(Traffic()).items():
                 setattr(self.traffic, name, zero)

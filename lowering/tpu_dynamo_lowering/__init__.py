@@ -13,6 +13,7 @@ from .jax_functions import Batched, GivenGradient, Gradient, JaxFunction
 from .jax_functions import Signature as JaxSignature
 from .jax_shapes import fake_results
 from .layouts import dense_order
+from .link import take_kernel_seconds
 from .ops import PATTERNS, TABLE
 from .outside import register as register_lowering
 from .pipeline import lower, prepare, readable, trace
@@ -109,6 +110,7 @@ __all__ = [
     "repeat_draw",
     "size_sources",
     "survey",
+    "take_kernel_seconds",
     "trace",
     "user_line",
     "with_code",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -57,6 +59,16 @@ def _kernel_bytecode(kernel: _CachedKernel, platform: str, replicas: int) -> byt
     return jax_compat.to_bytecode(jax_compat.lower_function(call, call.operand_types(), platform, replicas))
 
 
+# What this thread has spent on kernels since somebody asked.
+_spent = threading.local()
+
+
+def take_kernel_seconds() -> float:
+    """Return the seconds that this thread spent on tracing kernels since it was last asked."""
+    seconds, _spent.seconds = getattr(_spent, "seconds", 0.0), 0.0
+    return seconds
+
+
 def _lower_kernels(kernels: Mapping[str, KernelCall], platform: str, replicas: int) -> dict[str, bytes]:
     """Lower each kernel to a module, by symbol. Raises UnsupportedOp with all calls that their kernels refuse."""
     lowered: dict[str, bytes] = {}
@@ -94,7 +106,9 @@ def link(
     UnsupportedOp for calls that a kernel refuses, and LoweringFailed when one breaks or something other than StableHLO
     is left.
     """
+    started = time.perf_counter()
     modules = _lower_kernels(kernels, platform, replicas)
+    _spent.seconds = getattr(_spent, "seconds", 0.0) + time.perf_counter() - started
     context = jax_compat.new_context()
     module = jax_compat.parse(program, context)
     for symbol, function in jax_compat.functions(module).items():

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from .notebook_tables import html_table as html_table
     from .operands import Operand as Operand
     from .operands import items_at as items_at
+    from .peak import HeldValue as HeldValue
+    from .peak import Peak as Peak
+    from .peak import peak_of as peak_of
     from .pjrt import Buffer as Buffer
     from .pjrt import Client as Client
     from .pjrt import LoadedExecutable as LoadedExecutable
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from .residents import Residents as Residents
     from .resizable import give_address as give_address
     from .shared import SharedExecutable as SharedExecutable
+    from .stage_clock import StageClock as StageClock
     from .targets import PLATFORMS as PLATFORMS
     from .targets import TARGETS as TARGETS
     from .targets import CompileOnlyTarget as CompileOnlyTarget
@@ -91,6 +95,7 @@ _PLACES = {
     ".launch": ("Launch", "Result"),
     ".notebook_tables": ("html_table",),
     ".operands": ("Operand", "items_at"),
+    ".peak": ("HeldValue", "Peak", "peak_of"),
     ".pjrt": (
         "Buffer",
         "Client",
@@ -109,6 +114,7 @@ _PLACES = {
     ".residents": ("Residents",),
     ".resizable": ("give_address",),
     ".shared": ("SharedExecutable",),
+    ".stage_clock": ("StageClock",),
     ".targets": (
         "PLATFORMS",
         "TARGETS",

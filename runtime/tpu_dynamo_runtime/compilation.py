@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .chips import Chip
+from .hlo_dump import Assignment
 from .targets import page_of
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -44,8 +45,9 @@ class ProgramMemory:
 class Compilation:
     """One program after XLA compiled it.
 
-    executable: bytes that load on a machine with the device. hlo: optimised HLO as text. flops: as XLA counts
-    them, loops once. chip: the TPU that it was compiled for; None for other platforms.
+    executable: bytes that load on a machine with the device; empty where a plugin compiled it to be explained. hlo:
+    optimised HLO as text. flops: as XLA counts them, loops once. chip: the TPU that it was compiled for; None for other
+    platforms. assignment: where its values lie, None where that was not asked for and does not come by itself.
     """
 
     executable: bytes
@@ -53,24 +55,39 @@ class Compilation:
     memory: ProgramMemory
     flops: int
     chip: Chip | None = None
+    assignment: Assignment | None = None
 
 
 class DoesNotFit(MemoryError):
     """A program that needs more memory than the device has, so that XLA gives no executable.
 
-    needed: bytes, to the precision of XLA's message.
+    needed: bytes, to the precision of XLA's message. assignment: where its values would lie, if XLA got as far. held:
+    what needs the memory and what would need less, in words.
     """
 
     code = "TPU104"
 
-    def __init__(self, target: str, needed: int, available: int | None, why: str):
-        self.needed, self.available, self.why = needed, available, why
+    def __init__(
+        self,
+        target: str,
+        needed: int,
+        available: int | None,
+        why: str,
+        assignment: Assignment | None = None,
+        held: str = "",
+    ):
+        self.target, self.needed, self.available, self.why = target, needed, available, why
+        self.assignment = assignment
+        hint = held or "  try: a smaller batch, bfloat16 weights, or a chip with more memory"
         room = "" if available is None else f" and {target} has {available / 2**30:.2f} GiB for it"
         super().__init__(
             f"the program does not fit: it needs {needed / 2**30:.2f} GiB{room}\n"
-            "  try: a smaller batch, bfloat16 weights, or a chip with more memory; XLA says:\n"
-            f"    {why}{page_of(self.code)}"
+            f"{hint}\n  XLA says:\n    {why}{page_of(self.code)}"
         )
+
+    def explained(self, held: str) -> DoesNotFit:
+        """Return the same refusal with what needs the memory, in words of lines that begin with two spaces."""
+        return DoesNotFit(self.target, self.needed, self.available, self.why, self.assignment, held)
 
 
 def bytes_needed(message: str) -> int | None:

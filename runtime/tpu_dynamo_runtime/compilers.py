@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from .compilation import Compilation, DoesNotFit, bytes_needed
+from .compilation import Compilation
 from .job import Span
 from .pjrt import Client, XlaRuntimeError, client
 from .topologies import find_topology
@@ -20,10 +20,11 @@ class Compiler(Protocol):
     platform: str
     fast_memory: int | None
 
-    def compile(self, stablehlo: bytes, flags: XlaFlags = (), span: Span = ()) -> Compilation:
+    def compile(self, stablehlo: bytes, flags: XlaFlags = (), span: Span = (), *, explain: bool = False) -> Compilation:
         """Compile MLIR bytecode with one `@main`, for one device or for those of the ranks in `span`.
 
-        Raises DoesNotFit, FlagRefused, CompileError and JobError.
+        explain: return where its values lie, if need be instead of an executable. Raises DoesNotFit, FlagRefused,
+        CompileError and JobError.
         """
         ...
 
@@ -36,19 +37,18 @@ class ClientCompiler:
         self.fast_memory = client.fast_memory
         self._client = client
 
-    def compile(self, stablehlo: bytes, flags: XlaFlags = (), span: Span = ()) -> Compilation:
+    def compile(self, stablehlo: bytes, flags: XlaFlags = (), span: Span = (), *, explain: bool = False) -> Compilation:
         """Compile MLIR bytecode with one `@main`, for one device or for those of the ranks in `span`.
 
-        Raises DoesNotFit, FlagRefused, CompileError and JobError.
+        explain: return where its values lie, of a plugin's program instead of an executable. Raises DoesNotFit,
+        FlagRefused, CompileError and JobError.
         """
         try:
+            if explain and self.platform != "cpu":
+                return self._client.examine(*self._client.compile_explained(stablehlo, flags, span))
             return self._client.examine(self._client.compile(stablehlo, flags, span))
         except XlaRuntimeError as error:
-            needed = bytes_needed(str(error))
-            if needed is None:
-                raise CompileError(str(error)) from error
-            available = self._client.memory_stats().get("bytes_limit")
-            raise DoesNotFit(self.platform, needed, available, str(error)) from error
+            raise self._client.does_not_fit(stablehlo, flags, span, error) or CompileError(str(error)) from error
 
 
 @contextlib.contextmanager

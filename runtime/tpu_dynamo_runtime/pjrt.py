@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cache as once
 from operator import methodcaller
 from typing import Any
@@ -24,10 +25,12 @@ from jaxlib import (
 )
 
 from ._torch_compat import tensor_from_dlpack, tensor_to_dlpack
+from .buffer_assignment import hlo_proto
 from .chips import fast_memory_of
-from .compilation import Compilation, memory_of
+from .compilation import Compilation, DoesNotFit, bytes_needed, memory_of
 from .environment import Environment, compile_environment
 from .full_memory import full_memory
+from .hlo_dump import Assignment, dumping
 from .job import Job, JobError, Span, tpu_variables
 from .targets import PlatformUnavailable, resolve
 from .xla_flags import XlaFlags, refusal_of_flag
@@ -95,6 +98,9 @@ class Client:
     owner right after, and nothing is read late.
     """
 
+    # Says what holds the device's memory and what would need less, for an error; who knows the owners sets it.
+    held_in_words: Callable[[], str] = str
+
     def __init__(self, platform: str):
         self.platform = platform
         self._client = _make_cpu_client() if platform == "cpu" else _make_plugin_client(platform)
@@ -141,15 +147,48 @@ class Client:
                 raise
             raise refused from None
 
-    def examine(self, executable: LoadedExecutable) -> Compilation:
-        """Return an executable's bytes, HLO, memory and flops, without running it."""
+    def compile_explained(
+        self, stablehlo: bytes, flags: XlaFlags = (), span: Span = ()
+    ) -> tuple[LoadedExecutable, Assignment | None]:
+        """Compile as `compile` does, and return as well where the values lie, by XLA's dump."""
+        devices, options = self._placed(span)
+        options.env_option_overrides = list(flags)
+        with dumping(options) as dump, Unremembered():
+            return self._client.compile_and_load(stablehlo, devices, options), dump.assignment
+
+    def does_not_fit(self, stablehlo: bytes, flags: XlaFlags, span: Span, error: Exception) -> DoesNotFit | None:
+        """Return the error for a program that XLA refused for its size, compiled again to say what is so large.
+
+        None for every other refusal.
+        """
+        needed = bytes_needed(str(error))
+        if needed is None:
+            return None
+        devices, options = self._placed(span)
+        options.env_option_overrides = list(flags)
+        with dumping(options) as dump:
+            with suppress(XlaRuntimeError), Unremembered():
+                self._client.compile_and_load(stablehlo, devices, options)
+            assignment = dump.assignment
+        return DoesNotFit(self.platform, needed, self.memory_stats().get("bytes_limit"), str(error), assignment)
+
+    def examine(self, executable: LoadedExecutable, assignment: Assignment | None = None) -> Compilation:
+        """Return an executable's bytes, HLO, memory, flops and where its values lie, without running it.
+
+        assignment: by XLA's dump, if there is one; else the executable's own is asked for, which the CPU client has.
+        """
         stats = executable.get_compiled_memory_stats()
         named = {name: getattr(stats, name) for name in dir(stats) if name.endswith("_size_in_bytes")}
+        hlo, kept = self.optimised_hlo(executable), b"" if assignment else self._client.serialize_executable(executable)
+        if assignment is None and (own := stats.serialized_buffer_assignment_proto):
+            (module,) = executable.hlo_modules()
+            assignment = Assignment(hlo_proto(module.as_serialized_hlo_module_proto(), own), hlo)
         return Compilation(
-            self._client.serialize_executable(executable),
-            self.optimised_hlo(executable),
+            kept,
+            hlo,
             memory_of(named, self.memory_stats().get("bytes_limit")),
             int(executable.cost_analysis().get("flops", 0)),
+            assignment=assignment,
         )
 
     def serialise(self, executable: LoadedExecutable) -> bytes:
@@ -232,7 +271,7 @@ class Client:
 
     def raise_if_memory_is_full(self, error: Exception) -> None:
         """Raise DeviceOutOfMemory where an error says that there was no room for a buffer."""
-        full = full_memory(str(error), self.memory_stats(), self.live_bytes)
+        full = full_memory(str(error), self.memory_stats(), self.live_bytes, self.held_in_words)
         if full is not None:
             raise full from error
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from weakref import WeakValueDictionary
 
+from .first_execution import FirstExecution
 from .job import Span
 from .pjrt import Client, LoadedExecutable
 from .traffic import Traffic
@@ -61,13 +63,21 @@ class PooledProgram:
 class Pool:
     """Loaded executables by client, digest, flags and span, at most `limit`; the least recently used goes first.
 
-    load: compiles a program, or takes it from a store; called by one thread at a time for one program.
+    load: compiles a program, or takes it from a store; called by one thread at a time for one program. timed: a context
+    for the first execution of each program.
     """
 
-    def __init__(self, load: Load, traffic: Traffic, limit: int = 256):
+    def __init__(
+        self,
+        load: Load,
+        traffic: Traffic,
+        limit: int = 256,
+        timed: Callable[[], AbstractContextManager[None]] | None = None,
+    ):
         self.limit = limit
         self._load = load
         self._traffic = traffic
+        self._timed = timed
         self._lock = threading.Lock()
         self._entries: WeakValueDictionary[tuple[Client, str, XlaFlags, Span], PooledProgram] = WeakValueDictionary()
         self._forked = False
@@ -111,6 +121,8 @@ class Pool:
             if self._forked:
                 raise ForkedProcess(entry.client.platform)
             executable = entry.obtain(entry.client, entry.stablehlo, entry.digest)
+            if self._timed is not None:
+                executable = FirstExecution(entry, executable, self._timed)
             entry.executable = executable
             entry.last_use = self._traffic.executions
         self._evict(entry)

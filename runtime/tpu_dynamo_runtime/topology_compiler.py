@@ -18,6 +18,7 @@ from typing import Any
 
 from .compilation import Compilation, DoesNotFit, bytes_needed, memory_of
 from .environment import Environment, compile_environment
+from .hlo_dump import Assignment
 from .job import JobError, Span
 from .targets import PlatformUnavailable, require_plugin
 from .topologies import Topology
@@ -94,26 +95,36 @@ class TopologyCompiler:
         """Return the bytes of `serialise` unchanged: without a chip nothing is loaded."""
         return data
 
-    def compile(self, stablehlo: bytes, flags: XlaFlags = (), span: Span = ()) -> Compilation:
+    def compile(self, stablehlo: bytes, flags: XlaFlags = (), span: Span = (), *, explain: bool = False) -> Compilation:
         """Compile MLIR bytecode with one `@main`, for one chip or for those of the ranks in `span`.
 
-        Raises DoesNotFit for a program that needs more memory than the chip has, FlagRefused for a flag or its value,
-        CompileError for whatever else XLA refuses, and PlatformUnavailable when libtpu does not start.
+        explain: return where its values lie instead of an executable. A program that does not fit is compiled again
+        for that. Raises DoesNotFit for a program that needs more memory than the chip has, FlagRefused for a flag or
+        its value, CompileError for whatever else XLA refuses, and PlatformUnavailable when libtpu does not start.
         """
         self._wait_until_ready()
         try:
-            self._process.send({"flags": flags, "span": span})
+            self._process.send({"flags": flags, "span": span, "explain": explain})
             self._process.send_bytes(stablehlo)
             figures = self._process.receive()
-            if "error" in figures:
-                raise self._refusal(figures["error"], flags)
-            hlo, executable = self._process.receive_bytes().decode(), self._process.receive_bytes()
+            refused = "error" in figures
+            hlo, executable = ("", b"") if refused else (self._receive_text(), self._process.receive_bytes())
+            assignment = None
+            if figures["explained"]:
+                assignment = Assignment(self._process.receive_bytes(), self._receive_text())
         except WorkerEnded as ended:
             raise CompileError(str(ended)) from None
         finally:
             self._pass_on_log()
+        if refused:
+            if not explain and bytes_needed(figures["error"]) is not None:
+                return self.compile(stablehlo, flags, span, explain=True)
+            raise self._refusal(figures["error"], flags, assignment)
         memory = memory_of(figures["memory"], self.topology.chip.usable_hbm)
-        return Compilation(executable, hlo, memory, int(figures["flops"]), self.topology.chip)
+        return Compilation(executable, hlo, memory, int(figures["flops"]), self.topology.chip, assignment)
+
+    def _receive_text(self) -> str:
+        return self._process.receive_bytes().decode()
 
     def _wait_until_ready(self) -> dict[str, Any]:
         """Wait until libtpu has started; return its description of the topology. Raises as `environment`."""
@@ -128,13 +139,13 @@ class TopologyCompiler:
         self._described = answer["ready"]
         return answer["ready"]
 
-    def _refusal(self, message: str, flags: XlaFlags) -> Exception:
+    def _refusal(self, message: str, flags: XlaFlags, assignment: Assignment | None) -> Exception:
         if (refused := refusal_of_flag(self.topology.name, flags, message)) is not None:
             return refused
         needed = bytes_needed(message)
         if needed is None:
             return CompileError(message)
-        return DoesNotFit(self.topology.name, needed, self.topology.chip.usable_hbm, message)
+        return DoesNotFit(self.topology.name, needed, self.topology.chip.usable_hbm, message, assignment)
 
     def _pass_on_log(self) -> None:
         """Log what libtpu has written since the last call."""

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from .hlo_dump import Assignment, dumping
 from .job import Span
 from .worker_process import connect_to_parent, receive, send
 from .xla_flags import XlaFlags
@@ -26,8 +27,17 @@ _STATS = (
     "generated_code_size_in_bytes",
 )
 
-# From MLIR bytecode, flags and the ranks that it spans to memory sizes and flops, optimised HLO, and executable.
-CompileProgram = Callable[[bytes, XlaFlags, Span], tuple[dict[str, Any], str, bytes]]
+# From MLIR bytecode, flags, the ranks that it spans and whether to explain it to memory sizes and flops, optimised HLO,
+# executable, which is empty where it is explained, and what explains it.
+CompileProgram = Callable[[bytes, XlaFlags, Span, bool], tuple[dict[str, Any], str, bytes, Assignment | None]]
+
+
+class Explained(RuntimeError):
+    """XLA's refusal of a program, with where its values would lie, if it got as far."""
+
+    def __init__(self, message: str, assignment: Assignment | None):
+        self.assignment = assignment
+        super().__init__(message)
 
 
 def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProgram, dict[str, Any]]:
@@ -64,13 +74,19 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProg
     chlo.register_dialect(context)
     stablehlo.register_dialect(context)
 
-    def compile(program: bytes, flags: XlaFlags, span: Span) -> tuple[dict[str, Any], str, bytes]:
+    def compile(
+        program: bytes, flags: XlaFlags, span: Span, explain: bool
+    ) -> tuple[dict[str, Any], str, bytes, Assignment | None]:
         try:
             module = ir.Module.parse(program, context)
         except ir.MLIRError as error:
             raise ValueError(str(error)) from error
         devices = _jax.DeviceList(tuple(found[rank] for rank in span) or (device,))
-        executable = device.client.compile(module, devices, compile_options(flags, span))
+        options, assignment = compile_options(flags, span), None
+        if explain:
+            executable, assignment = explained(module, devices, options)
+        else:
+            executable = device.client.compile(module, devices, options)
         stats = executable.get_compiled_memory_stats()
         memory = {name: getattr(stats, name) for name in _STATS}
         # libtpu counts none for a program that computes nothing, such as one of tensors without elements.
@@ -79,7 +95,14 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProg
             hlo = "\n".join(module.to_string() for module in executable.hlo_modules())
         except _jax.JaxRuntimeError:
             hlo = dumped_hlo(module, devices, compile_options(flags, span))
-        return figures, hlo, executable.serialize()
+        return figures, hlo, b"" if explain else executable.serialize(), assignment
+
+    def explained(module: ir.Module, devices: Any, options: Any) -> tuple[Any, Assignment | None]:
+        with dumping(options, folder) as dump:
+            try:
+                return device.client.compile(module, devices, options), dump.assignment
+            except _jax.JaxRuntimeError as error:
+                raise Explained(str(error), dump.assignment) from error
 
     def compile_options(flags: XlaFlags, span: Span) -> _jax.CompileOptions:
         options = _jax.CompileOptions()
@@ -111,10 +134,10 @@ def make_compiler(topology: str, config: str, folder: Path) -> tuple[CompileProg
 
 
 def serve(connection: Connection, topology: str, config: str, folder: Path) -> None:
-    """Compile each program that is sent behind {"flags": …, "span": …}, until the other side hangs up.
+    """Compile each program that is sent behind {"flags": …, "span": …, "explain": …}, until the other side hangs up.
 
     The answers are {"ready": …} or {"broken": …} at first; then, for each program, {"memory": …, "flops": …}, the HLO
-    and the executable, or {"error": …} alone.
+    and the executable, or {"error": …}; and the HloProto and its HLO where "explained" is true in the first of them.
     """
     try:
         compile, described = make_compiler(topology, config, folder)
@@ -130,13 +153,17 @@ def serve(connection: Connection, topology: str, config: str, folder: Path) -> N
         except EOFError:
             return
         try:
-            figures, hlo, executable = compile(program, flags, tuple(request["span"]))
+            figures, hlo, executable, assignment = compile(program, flags, tuple(request["span"]), request["explain"])
         except (RuntimeError, ValueError) as error:  # XLA's errors are a kind of the first
-            send(connection, {"error": str(error)})
-            continue
-        send(connection, figures)
-        connection.send_bytes(hlo.encode())
-        connection.send_bytes(executable)
+            assignment = error.assignment if isinstance(error, Explained) else None
+            send(connection, {"error": str(error), "explained": assignment is not None})
+        else:
+            send(connection, {**figures, "explained": assignment is not None})
+            connection.send_bytes(hlo.encode())
+            connection.send_bytes(executable)
+        if assignment is not None:
+            connection.send_bytes(assignment.proto)
+            connection.send_bytes(assignment.hlo.encode())
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ def test_no_room_is_pytorchs_error_and_the_device_goes_on(compiled):
         run(x)
     assert isinstance(caught.value, tpu_dynamo.DeviceOutOfMemory)
     assert str(caught.value).endswith("TPU506: `tpu-dynamo explain TPU506` says more")
+    assert "  it holds " in str(caught.value)
     assert (x + 1).item() == 2
 
 
@@ -69,3 +70,20 @@ def test_what_a_gpu_reports_as_its_pool_is_reserved(monkeypatch):
     monkeypatch.setattr(torch_memory, "in_use", lambda: True)
     monkeypatch.setattr(torch_memory, "device_client", lambda: client_of(SimpleNamespace(nbytes=2**20)))
     assert torch.tpu.memory_reserved() == torch.tpu.max_memory_reserved() == 2**32
+
+
+def test_a_full_device_says_what_holds_it_and_what_would_need_less():
+    model = torch.nn.Sequential(*(torch.nn.Linear(256, 256) for _ in range(4))).to("tpu")
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(64, 256, device="tpu")).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    loss = model(torch.ones(4096, 256, device="tpu")).square().mean()
+    with pytest.raises(tpu_dynamo.DeviceOutOfMemory) as caught:
+        torch.ones(1, device="tpu").expand(TOO_LARGE).clone()
+    said = str(caught.value)
+    assert "saved for the backward float32[4096, 256]" in said.replace("f32", "float32")
+    assert "optimizer state 2.0 MiB" in said
+    assert "optimizer state in bfloat16: about 1.0 MiB less" in said
+    assert "a batch of 2048 instead of 4096" in said
+    assert loss.item() == loss.item()

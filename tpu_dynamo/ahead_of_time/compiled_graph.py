@@ -8,9 +8,22 @@ from functools import cached_property
 from typing import Literal
 
 from tpu_dynamo_lowering import Program
-from tpu_dynamo_runtime import Communication, Compilation, Cost, DoesNotFit, ProgramMemory, Span, count, html_table
+from tpu_dynamo_runtime import (
+    Communication,
+    Compilation,
+    Cost,
+    DoesNotFit,
+    Peak,
+    ProgramMemory,
+    Span,
+    count,
+    html_table,
+    peak_of,
+)
 
 from ..artifacts import Artifacts
+from ..peaks.owners import Interface, owned_peak
+from ..peaks.remedies import Remedy, remedies
 
 Role = Literal["forward", "backward", "inference", "step"]
 
@@ -26,6 +39,7 @@ class GraphProgram:
     role: Role
     program: Program
     artifacts: Artifacts
+    interface: Interface
     span: Span = ()
 
 
@@ -47,6 +61,8 @@ class TargetGraph:
     memory: ProgramMemory
     _program: Program
     _compiled: Compilation | DoesNotFit
+    _interface: Interface
+    _explain: Callable[[], Compilation]
     _to_count: Compilation | None = None
     span: Span = ()
     _communication: Callable[[str, int], Communication] | None = None
@@ -68,6 +84,21 @@ class TargetGraph:
         Where libtpu puts kernels of its own into the executable, the cost is that of the same program without them.
         """
         return count(self._compilation, self._to_count)
+
+    @cached_property
+    def peak(self) -> Peak | None:
+        """The values that are alive when most memory is in use; None where XLA does not say.
+
+        For a topology the program is compiled once more for it, unless it did not fit.
+        """
+        assignment = self._compiled.assignment or self._explain().assignment
+        found = None if assignment is None else peak_of(assignment, self.memory)
+        return None if found is None else owned_peak(found, self._interface)
+
+    @property
+    def remedies(self) -> list[Remedy]:
+        """The cheapest changes that make the peak smaller, with what they gain by estimate; at most three."""
+        return [] if self.peak is None else remedies(self.peak, self._interface)
 
     @cached_property
     def communication(self) -> Communication | None:

@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import Program, Unsupported, UnsupportedOp
+from tpu_dynamo_lowering import Unsupported, UnsupportedOp
 from tpu_dynamo_runtime import (
     Compilation,
     Compiler,
     DoesNotFit,
     Mesh,
-    ProgramMemory,
     XlaFlags,
     communication_of,
     form_to_count,
@@ -40,6 +39,8 @@ from ..graph.lowering import lower_graph
 from ..graph.prepare import BoxedCallable, PreparedGraph, Sizes, prepare_graph
 from ..graph.saved_values import SavedByFrame
 from ..options import OptionError, Options
+from ..peaks.owners import interface_of
+from ..peaks.words import memory_needed, refusal_in_words
 from .capture import capture
 from .compiled_graph import GraphProgram, Role, TargetGraph
 from .steps import MakeOptimizer, capture_steps, model_inputs
@@ -58,6 +59,7 @@ def compile_for(
     loss: Callable[..., Any] | None = None,
     optimizer: MakeOptimizer | None = None,
     options: Mapping[str, Any] | None = None,
+    explain: bool = False,
 ) -> list[TargetGraph]:
     """Compile every graph that `model(*args, **kwargs)` consists of, without running it and without the chip.
 
@@ -77,6 +79,9 @@ def compile_for(
     With `options={"buckets": ...}` and dimensions marked by `mark_dynamic` there is a graph for each bucket within the
     bounds, or of the list.
 
+    explain: compile so that each graph's `peak` is known without compiling it once more; the graphs for a topology have
+    no executable then.
+
     The graphs come in the order of their compilation; a graph break makes several. The process keeps no trace: not
     in Dynamo's caches, the modules, gradients, random numbers or `tpu_dynamo.stats()`. Of a model on the device,
     operators on constants of one element that it makes there (`torch.tensor(2.0, device=x.device).log()`) are computed,
@@ -91,8 +96,9 @@ def compile_for(
     # The compiler starts in a process of its own while the model is captured here.
     with open_compiler(target) as compiler:
         return compile_with(
-            compiler, model, args, kwargs, target, chosen, mesh, training=training, loss=loss, optimizer=optimizer
-        )
+            compiler, model, args, kwargs, target, chosen, mesh,
+            training=training, loss=loss, optimizer=optimizer, explain=explain,
+        )  # fmt: skip
 
 
 def compile_with(
@@ -107,6 +113,7 @@ def compile_with(
     training: bool = False,
     loss: Callable[..., Any] | None = None,
     optimizer: MakeOptimizer | None = None,
+    explain: bool = False,
 ) -> list[TargetGraph]:
     """Compile a model as `compile_for` does, with a compiler that is open."""
     with contextlib.ExitStack() as stack:
@@ -123,7 +130,7 @@ def compile_with(
             loss=loss,
             fast_memory=compiler.fast_memory,
         )
-    return [_compiled(compiler, target, program, options.xla_flags, mesh) for program in programs]
+    return [_compiled(compiler, target, program, options.xla_flags, mesh, explain) for program in programs]
 
 
 def lower_model(
@@ -166,7 +173,9 @@ def lower_model(
         artifacts = Artifacts(graph.name, folder, graph.forms)
         program = lower_graph(graph, sizes, platform, artifacts, fast_memory, options.attention)
         log.info("graph %s: lowered in %.2f s", graph.name, time.perf_counter() - started)
-        programs.append(GraphProgram(graph.name, role, program, artifacts, graph.span))
+        programs.append(
+            GraphProgram(graph.name, role, program, artifacts, interface_of(program, graph, platform), graph.span)
+        )
         return EagerGraph(graph.eager)
 
     capture(
@@ -205,7 +214,9 @@ def lower_step(
         name = f"{len(programs):04d}-step"
         artifacts = Artifacts(name, options.dump_dir, graph.forms)
         program = lower_graph(graph, {}, platform, artifacts, fast_memory, options.attention)
-        programs.append(GraphProgram(name, "step", program, artifacts, graph.span))
+        programs.append(
+            GraphProgram(name, "step", program, artifacts, interface_of(program, graph, platform), graph.span)
+        )
 
     capture_steps(model, [(model_inputs(args, kwargs or {}), ())], visit, optimizer=optimizer, loss=loss)
     return programs[-1:]
@@ -230,17 +241,23 @@ def _options(given: Mapping[str, Any] | None, target: str) -> Options:
 
 
 def _compiled(
-    compiler: Compiler, target: str, graph: GraphProgram, flags: XlaFlags, mesh: Mesh | None = None
+    compiler: Compiler,
+    target: str,
+    graph: GraphProgram,
+    flags: XlaFlags,
+    mesh: Mesh | None,
+    explain: bool,
 ) -> TargetGraph:
     program, started = graph.program, time.perf_counter()
     compiled: Compilation | DoesNotFit
     to_count: Compilation | None = None
     try:
         with explaining_xla(compiler.platform, program, graph.artifacts):
-            compiled = compiler.compile(program.stablehlo, flags, graph.span)
+            compiled = compiler.compile(program.stablehlo, flags, graph.span, explain=explain)
             to_count = form_to_count(compiler, program.stablehlo, compiled, flags, graph.span)
     except DoesNotFit as too_large:
-        compiled, memory = too_large, _memory_needed(program, too_large)
+        memory = memory_needed(program, too_large)
+        compiled = refusal_in_words(too_large, memory, graph.interface)
     else:
         memory = compiled.memory
         hlo = compiled.hlo
@@ -250,15 +267,12 @@ def _compiled(
     if mesh is not None and graph.span and isinstance(compiler, TopologyCompiler):
         places = compiler.assignment_of(graph.span)
         communication = partial(communication_of, topology=compiler.topology, places=places, mesh=mesh, span=graph.span)
+
+    def explained() -> Compilation:
+        with open_compiler(target) as again:
+            return again.compile(program.stablehlo, flags, graph.span, explain=True)
+
     return TargetGraph(
-        graph.name, graph.role, target, program.digest, memory, program, compiled, to_count, graph.span, communication
-    )
-
-
-def _memory_needed(program: Program, refusal: DoesNotFit) -> ProgramMemory:
-    """Return the memory of a program that XLA refused for its size: its tensors, and what it needs in all."""
-    arguments = sum(argument.spec.nbytes for argument in program.arguments)
-    outputs = sum(result.nbytes for result in program.results)
-    # XLA rounds what it needs to hundredths of a GiB, and may refuse for one kind of memory alone.
-    total = max(refusal.needed, arguments + outputs)
-    return ProgramMemory(arguments, outputs, 0, total - arguments - outputs, 0, total, refusal.available)
+        graph.name, graph.role, target, program.digest, memory, program, compiled, graph.interface, explained,
+        to_count, graph.span, communication,
+    )  # fmt: skip

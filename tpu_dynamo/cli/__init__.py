@@ -16,6 +16,7 @@ from .doctor import doctor
 from .exit_codes import Root
 from .explain import explain
 from .manifest import manifest
+from .memory import memory
 from .ops import ops
 from .plan import plan
 from .report import AfterDashes, report
@@ -62,6 +63,7 @@ app.add_typer(manifest, name="manifest")
 app.command(cls=AfterDashes)(run)
 app.command()(compile)
 app.command()(cost)
+app.command(cls=AfterDashes)(memory)
 app.command()(check)
 app.command()(pack)
 app.command()(replay)

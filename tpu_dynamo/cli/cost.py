@@ -50,7 +50,8 @@ def cost(
 ) -> None:
     """Print a model's source with cycles and bytes for each line, the dearest first, and whether it fits the chip.
 
-    The figures are XLA's estimates (docs/tpu_without_a_tpu.md). Exits with 1 when the model does not fit.
+    For each graph it says what is in memory when most is, and what would need less (docs/memory.md). The figures are
+    XLA's estimates (docs/tpu_without_a_tpu.md). Exits with 1 when the model does not fit.
     """
     sizes = mesh_of(mesh)
     with waiting(f"building {factory}", not no_progress):
@@ -64,7 +65,9 @@ def cost(
         from tpu_dynamo.distributed.imagined_job import MeshError
     with waiting(f"compiling {factory} for {target}", not no_progress), calling:
         try:
-            graphs = compile_for(model, args, kwargs, target=target, mesh=sizes, training=training, optimizer=make)
+            graphs = compile_for(
+                model, args, kwargs, target=target, mesh=sizes, training=training, optimizer=make, explain=True
+            )
         except MeshError as error:
             refuse(str(error))
     fitting = [graph for graph in graphs if graph.memory.fits is not False]
@@ -78,7 +81,7 @@ def cost(
 
 def _data(graph: TargetGraph) -> dict[str, Any]:
     if graph.memory.fits is not False:
-        return cost_data(graph)
+        return {**cost_data(graph), **_peak_data(graph)}
     # XLA gives no executable, so there is nothing to estimate.
     return {
         "graph": graph.name,
@@ -86,6 +89,15 @@ def _data(graph: TargetGraph) -> dict[str, Any]:
         "target": graph.target,
         "memory": memory_data(graph),
         "fits": False,
+        **_peak_data(graph),
+    }
+
+
+def _peak_data(graph: TargetGraph) -> dict[str, Any]:
+    """Return what is in memory at a graph's peak, None where XLA does not say, and what would need less."""
+    return {
+        "peak": graph.peak and graph.peak.as_dict(),
+        "remedies": [{"what": each.what, "bytes": each.gain, "how": each.how} for each in graph.remedies],
     }
 
 
@@ -111,11 +123,24 @@ def _show(graphs: Sequence[TargetGraph], fitting: Sequence[TargetGraph], top: in
         if len(ranked) > top:
             say(f"{len(ranked) - top} more lines: --top {len(ranked)}")
     _show_graphs(graphs)
+    _show_peaks(graphs)
     _show_communication(fitting)
     costs = [graph.cost for graph in fitting]
     _say("without an estimate, and in no cycles", [cost.unestimated for cost in costs])
     _say("cycles by a kernel's own CostEstimate, not by libtpu", [cost.kernels for cost in costs])
     _say("libtpu's own kernels, counted as the operations that they stand for", [cost.replaced for cost in costs])
+
+
+def _show_peaks(graphs: Sequence[TargetGraph]) -> None:
+    """Print what is in memory when most is, for the graphs of which XLA says it."""
+    from tpu_dynamo.peaks.words import peak_in_words
+
+    for graph in graphs:
+        if graph.peak is not None:
+            results().print()
+            results().print(f"at the peak of {graph.name}", highlight=False, markup=False)
+            words = peak_in_words(graph.peak, graph.remedies, graph.memory.available)
+            results().print(words, highlight=False, markup=False, soft_wrap=True)
 
 
 def _show_communication(graphs: Sequence[TargetGraph]) -> None:

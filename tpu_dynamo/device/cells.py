@@ -20,7 +20,7 @@ class Cell:
     operation puts another buffer into the cell, so two cells may hold one buffer.
     """
 
-    __slots__ = ("buffer", "dtype", "shape")
+    __slots__ = ("__weakref__", "buffer", "dtype", "shape")
 
     def __init__(self, buffer: Buffer, shape: tuple[int, ...], dtype: torch.dtype):
         self.buffer = buffer

@@ -18,7 +18,7 @@ from ..cache.signature import Frame, signature
 from ..distributed.order import launch_of
 from ..options import Options
 from ..progress import operators
-from ..session import session
+from ..session import session, tell_what_is_held
 from .fresh_thread import in_fresh_thread
 
 Spec = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
@@ -30,7 +30,9 @@ def device_client() -> Client:
 
     It stays the same as long as the process lives, since tensors hold its buffers.
     """
-    return client("auto", lasting=True)
+    lasting = client("auto", lasting=True)
+    tell_what_is_held(lasting)
+    return lasting
 
 
 def in_use() -> bool:

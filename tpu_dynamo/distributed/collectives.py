@@ -10,8 +10,8 @@ import torch
 from ..device.cells import wrap
 from ..device.operator_programs import DeviceProgram, compile_program
 from ..device.tensor_memory import read
+from ..users_line import users_line
 from .groups import Group
-from .together import users_line
 
 functional = torch.ops._c10d_functional
 

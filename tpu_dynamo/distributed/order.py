@@ -8,9 +8,9 @@ from functools import partial
 
 from tpu_dynamo_runtime import Buffer, Launch, PooledProgram, Result, Span, Traffic
 
+from ..users_line import users_line
 from .agreement import ProgramsDiffer, RankMissing
 from .link import Link, link
-from .together import users_line
 
 # Runs after which what was said of them is forgotten.
 _KEPT = 64

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import sysconfig
 from dataclasses import dataclass
 
 from tpu_dynamo_lowering import Program
 from tpu_dynamo_runtime import JobError, Span
 
+from ..users_line import users_line
 from .agreement import Agreement
 from .link import Link, link
 from .sharing import Sharing
-
-_LIBRARIES = ("tpu_dynamo", "tpu_dynamo_lowering", "tpu_dynamo_runtime", "torch")
-_STANDARD = sysconfig.get_path("stdlib")
 
 
 @dataclass(frozen=True)
@@ -65,14 +61,3 @@ def others(span: Span) -> Others | None:
     """Return the other ranks of the job, to share an executable with; None for a process that is alone."""
     connection = link()
     return Others(_of(connection)[1], span if len(span) > 1 else ()) if connection is not None else None
-
-
-def users_line() -> str:
-    """Return the innermost line of the user's code that is running, as `train.py:12`."""
-    frame = sys._getframe()
-    while frame is not None:
-        file, module = frame.f_code.co_filename, str(frame.f_globals.get("__name__")).partition(".")[0]
-        if module not in _LIBRARIES and not file.startswith(("<", _STANDARD)):
-            return f"{file}:{frame.f_lineno}"
-        frame = frame.f_back
-    return "a line that is not known"

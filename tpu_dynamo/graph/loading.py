@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -14,6 +14,7 @@ from tpu_dynamo_runtime import (
     Client,
     CompileError,
     CopiedExecutable,
+    DoesNotFit,
     Executable,
     FlagRefused,
     Operand,
@@ -30,6 +31,8 @@ from ..device.device_executable import DeviceExecutable
 from ..device.generator import draw_keys
 from ..errors import refusal_of_xla
 from ..options import OptionError, Options
+from ..peaks.owners import interface_of
+from ..peaks.words import memory_needed, refusal_in_words
 from ..session import session
 from .outputs import with_graph_outputs
 from .prepare import BoxedCallable, PreparedGraph
@@ -40,16 +43,24 @@ log = logging.getLogger("tpu_dynamo")
 
 
 @contextmanager
-def explaining_xla(platform: str, program: Program, artifacts: Artifacts) -> Iterator[None]:
+def explaining_xla(
+    platform: str,
+    program: Program,
+    artifacts: Artifacts,
+    too_large: Callable[[Exception], DoesNotFit | None] = lambda error: None,
+) -> Iterator[None]:
     """Turn XLA's errors within the context into UnsupportedOp or CompilationFailed, with the user's line.
 
-    What is refused about a flag in the options becomes an OptionError.
+    What is refused about a flag in the options becomes an OptionError. too_large: returns the error for a program that
+    was refused for its size.
     """
     try:
         yield
     except FlagRefused as refused:
         raise OptionError(f"option xla_flags: {refused}") from None
     except (XlaRuntimeError, CompileError) as error:
+        if isinstance(error, XlaRuntimeError) and (refusal := too_large(error)) is not None:
+            raise refusal from error
         forms = {"stablehlo.mlir": program.text()}
         raise refusal_of_xla(platform, str(error), lambda: artifacts.write_repro(forms)) from error
 
@@ -62,15 +73,25 @@ def load_program(
     cache: Cache | None,
     artifacts: Artifacts,
     lowering_seconds: float,
+    before: Mapping[str, float],
 ) -> BoxedCallable:
     """Load a graph's program, from the cache or compiled by XLA, and return what AOTAutograd can call.
 
-    lowering_seconds: the time that it took to have the program, for logs and the report. Raises UnsupportedOp and
-    CompilationFailed for what XLA refuses, OptionError for a flag.
+    lowering_seconds: the time that it took to have the program, for logs. before: the seconds by stage before that, for
+    the report. Raises UnsupportedOp and
+    CompilationFailed for what XLA refuses, DoesNotFit for what is too large for the device, OptionError for a flag.
     """
     started = time.perf_counter()
     span = graph.span if isinstance(graph, PreparedGraph) else ()
-    with explaining_xla(client.platform, program, artifacts):
+
+    def too_large(error: Exception) -> DoesNotFit | None:
+        refusal = client.does_not_fit(program.stablehlo, options.xla_flags, span, error)
+        if refusal is None or not isinstance(graph, PreparedGraph):
+            return refusal
+        interface = interface_of(program, graph, client.platform)
+        return refusal_in_words(refusal, memory_needed(program, refusal), interface)
+
+    with explaining_xla(client.platform, program, artifacts, too_large):
         loaded = session().load(
             client,
             program,
@@ -81,12 +102,12 @@ def load_program(
             span,
             options.forbid_compile,
         )
-    times = {"lowering": lowering_seconds, "xla": time.perf_counter() - started}
-    record_event("stages", lambda: {"graph": artifacts.name, "seconds": times})
+    taken = time.perf_counter() - started
+    record_event("stages", lambda: {"graph": artifacts.name, "seconds": session().statistics.seconds_since(before)})
     artifacts.observe("optimised.hlo", lambda: client.optimised_hlo(loaded.loaded()))
     log.info(
         "graph %s: program in %.2f s, loaded for %s in %.2f s",
-        artifacts.name, times["lowering"], client.platform, times["xla"],
+        artifacts.name, lowering_seconds, client.platform, taken,
     )  # fmt: skip
     if graph.on_device:
         return with_graph_outputs(DeviceExecutable(loaded, program), program, draw_keys)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from tpu_dynamo_lowering import AttentionForm, LoweringFailed, NoStableKey, Program, lower
+from tpu_dynamo_lowering import AttentionForm, LoweringFailed, NoStableKey, Program, lower, take_kernel_seconds
 
 from .._torch_compat import compile_lock
 from ..artifacts import Artifacts
@@ -15,6 +15,7 @@ from ..cache.signature import Signature, signature
 from ..errors import CompilationFailed
 from ..options import Options
 from ..session import session
+from ..statistics import KERNELS, LOWERING, READING
 from .prepare import PreparedGraph, Sizes
 
 
@@ -41,11 +42,15 @@ def program_of(
     if cache is None or options.dump_dir is not None:
         return lower_and_count(graph, sizes, target, options, artifacts), None
     try:
-        signed = sign_graph(graph, sizes, target, options)
+        with session().statistics.clock.timed(READING):
+            signed = sign_graph(graph, sizes, target, options)
     except NoStableKey as why:
         cache.count_unnameable(artifacts.name, why)
         return lower_and_count(graph, sizes, target, options, artifacts), None
-    with cache.program(artifacts.name, target.platform, signed) as slot:
+    with (
+        session().statistics.clock.timed(READING),
+        cache.program(artifacts.name, target.platform, signed) as slot,
+    ):
         return slot.program or slot.keep(lower_and_count(graph, sizes, target, options, artifacts)), signed.key
 
 
@@ -70,8 +75,10 @@ def lower_and_count(
 ) -> Program:
     """Lower a graph, and count it in `tpu_dynamo.stats()`. Raises CompileForbidden, and what `lower_graph` raises."""
     session().require_allowed(graph.described, artifacts.name, options.forbid_compile)
-    with compile_lock:  # PyTorch traces in one thread at a time
+    clock = session().statistics.clock
+    with compile_lock, clock.timed(LOWERING):  # PyTorch traces in one thread at a time
         program = lower_graph(graph, sizes, target.platform, artifacts, target.fast_memory, options.attention)
+        clock.move(KERNELS, take_kernel_seconds())
     session().statistics.count("lowerings")
     return program
 

@@ -9,6 +9,7 @@ from ..cache.settings import cache_settings
 from ..options import Options
 from ..progress import showing_progress
 from ..session import session
+from ..statistics import READING
 from .clients import client_of
 from .loading import load_program
 from .lowering import program_of
@@ -23,14 +24,14 @@ def specialise(graph: PreparedGraph, sizes: Sizes, options: Options) -> tuple[Bo
     with which other processes find it; None where they cannot. Raises UnsupportedOp, UnsupportedInput and
     CompilationFailed.
     """
-    started = time.perf_counter()
+    started, before = time.perf_counter(), session().statistics.clock.seconds()
     client = client_of(options, graph.on_device)
     cache = session().cache(cache_settings(options))
     artifacts = graph.artifacts(sizes, options.dump_dir)
     with showing_progress(lambda: f"compiling {graph.described} for {client.platform}"):
         program, key = program_of(graph, sizes, client, options, cache, artifacts)
         seconds = time.perf_counter() - started
-        run = load_program(client, program, graph, options, cache, artifacts, seconds)
+        run = load_program(client, program, graph, options, cache, artifacts, seconds, before)
     if key is None or sizes or graph.span:  # a record would have to say which ranks the reader is to span
         return run, None
     return run, GraphRecord(graph.role, key, graph.on_device, tuple(sorted(graph.static)), graph.returned)
@@ -41,12 +42,14 @@ def revive(record: GraphRecord, options: Options) -> BoxedCallable | None:
 
     Raises UnsupportedOp and CompilationFailed for what XLA refuses.
     """
-    started = time.perf_counter()
+    started, before = time.perf_counter(), session().statistics.clock.seconds()
     client = client_of(options, record.on_device)
     cache = session().cache(cache_settings(options))
     artifacts = Artifacts(next_name(record.role))
-    program = cache.known_program(artifacts.name, client.platform, record.signature) if cache is not None else None
+    with session().statistics.clock.timed(READING):
+        program = cache.known_program(artifacts.name, client.platform, record.signature) if cache is not None else None
     if program is None:
         return None
     session().statistics.count("graphs", record.role)
-    return load_program(client, program, record, options, cache, artifacts, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return load_program(client, program, record, options, cache, artifacts, seconds, before)

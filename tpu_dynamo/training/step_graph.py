@@ -29,6 +29,7 @@ from ..cache.signature import Frame
 from ..distributed.meshes import span_collectives
 from ..graph.prepare import BoxedCallable, PreparedGraph
 from ..session import session
+from ..statistics import AUTOGRAD
 from . import optimizers
 from .data_parallel import DataParallel
 from .joint_graph import Joint, check_loss, joint
@@ -114,7 +115,8 @@ class StepGraph:
         settings = self._numbers.settings()
         bound = self._bound.get(sizes)
         if bound is None or not bound.fits(inputs, settings):
-            bound = self._bound[sizes] = self._bind(inputs, sizes)
+            with session().statistics.clock.timed(AUTOGRAD):
+                bound = self._bound[sizes] = self._bind(inputs, sizes)
         state = [tensor for _, _, tensor in bound.held]
         given = [*map(local_of, inputs), *map(local_of, state)] if bound.has_shards else [*inputs, *state]
         outputs = bound.run([*given, *self._numbers.tensors(bound.trained.numbers)])

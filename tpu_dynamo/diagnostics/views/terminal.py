@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -95,6 +96,12 @@ def _show_rest(report: Report, console: Console) -> None:
     ]
     for found in report.unrecorded:
         lines.append(f"Dynamo also counted {found.count} x '{found.gb_type}' without a record of where")
+    spent: Counter[str] = Counter()
+    for compiled in report.compiles:
+        spent.update({stage.name: stage.seconds for stage in compiled.stages})
+    if spent:
+        shown = ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in spent.most_common())
+        lines.append(f"compile time  {shown}")
     crossing = sum(b.cost.bytes_crossing.value for b in report.breaks if b.cost.bytes_crossing)
     if crossing:
         lines.append(f"estimate: {format_bytes(crossing)} leave and enter graphs at the breaks in each call")
