@@ -55,7 +55,7 @@ def stand_in() -> None:
     sys.modules["torchvision.transforms.functional"].InterpolationMode = enum.Enum("InterpolationMode", modes)
 
 
-def trained(device: str, steps: int = 3) -> dict[str, Any]:
+def trained(device: str, steps: int = 4) -> dict[str, Any]:
     """Train a small model as timm's train.py does; return its losses and what is left of them in the average."""
     import timm
     from timm.data.mixup import Mixup
