@@ -22,6 +22,14 @@ def geometric() -> Any:
     return pytest.importorskip("torch_geometric", reason="torch-geometric is not installed")
 
 
+@pytest.fixture(scope="module")
+def botorch() -> Any:
+    """Import botorch before a test begins: what it imports sets variables of the environment."""
+    pytest.importorskip("botorch.fit", reason="botorch is not installed")
+    pytest.importorskip("botorch.optim", reason="botorch is not installed")
+    return pytest.importorskip("botorch", reason="botorch is not installed")
+
+
 def check(function: Callable[[str], Any], tolerance: float = 1e-5) -> None:
     """A function of a device gives on the device what it gives on the CPU."""
     theirs, ours = function("cpu"), function("tpu")
@@ -85,9 +93,8 @@ def test_scatters_and_batches_are_the_cpus(geometric):
 @pytest.mark.shows(
     "botorch", "a Gaussian process fitted, and an acquisition function optimised", 'SingleTaskGP(x.to("tpu"), y.to("tpu"))'
 )  # fmt: skip
-def test_an_acquisition_is_optimised_as_on_the_cpu():
-    botorch = pytest.importorskip("botorch", reason="botorch is not installed")
-    gpytorch = pytest.importorskip("gpytorch", reason="gpytorch is not installed")
+def test_an_acquisition_is_optimised_as_on_the_cpu(botorch):
+    import gpytorch
 
     def found(device: str) -> list[Tensor]:
         torch.manual_seed(0)
