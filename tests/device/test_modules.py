@@ -313,3 +313,26 @@ def test_after_a_reset_compiled_autograd_runs_where_the_tensors_are():
         compiled_autograd.reset()
     assert net.weight.grad is not None
     assert torch.equal(net.weight.grad.cpu(), torch.full((2, 3), 4.0))
+
+
+def test_norms_take_any_memory_order_and_are_one_program_each():
+    """PyTorch's own kernels for devices from outside refuse channels-last inputs, and make four programs of a norm."""
+
+    def norms(device: str) -> list[torch.Tensor]:
+        images = torch.linspace(-9, 9, 256).sin().view(2, 8, 4, 4).to(device)
+        images = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+        scale = torch.linspace(1, 2, 8, device=device)
+        normed = [
+            torch.nn.functional.group_norm(images, 2, scale, -scale),
+            torch.nn.functional.layer_norm(images.transpose(1, 3), (8,), scale, -scale).transpose(1, 3),
+        ]
+        return [*normed, *torch.autograd.grad(sum((each * images.cos()).sum() for each in normed), images)]
+
+    for ours, theirs in zip(norms("tpu"), norms("cpu"), strict=True):
+        assert ours.stride() == theirs.stride()
+        torch.testing.assert_close(ours.detach().cpu(), theirs.detach(), rtol=1e-4, atol=1e-4)
+    x = torch.ones(2, 8, 4, 4, device="tpu")
+    before = tpu_dynamo.stats().executions
+    torch.nn.functional.group_norm(x, 2)
+    torch.nn.functional.layer_norm(x, (4, 4))
+    assert tpu_dynamo.stats().executions == before + 2

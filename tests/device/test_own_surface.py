@@ -85,6 +85,10 @@ def test_contexts_and_streams_change_nothing():
     with pytest.raises(RuntimeError, match="does not exist"):
         torch.tpu.device(7)
     assert not torch.tpu.is_current_stream_capturing()
+    stream, kept = torch.tpu.Stream(priority=-1), torch.ones(2, device="tpu")
+    with torch.tpu.stream(stream):
+        kept.record_stream(torch.tpu.current_stream())
+    assert isinstance(stream, torch.Stream) and stream.device == kept.device and stream.query()
 
 
 def test_amp_is_torch_amp_for_the_device():

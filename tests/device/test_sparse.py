@@ -57,3 +57,27 @@ def test_what_optimizers_compute_is_the_cpus(function):
     expected, actual = function(SPARSE, dense.clone()), function(SPARSE.to("tpu"), dense.to("tpu"))
     assert actual.layout == expected.layout and actual.device.type == "tpu"
     torch.testing.assert_close(actual.cpu().to_dense(), expected.to_dense())
+
+
+@pytest.mark.parametrize("padding", [None, 1])
+def test_a_bag_of_embeddings_has_sparse_gradients(padding):
+    gradients = []
+    for device in ("cpu", "tpu"):
+        torch.manual_seed(0)
+        bag = torch.nn.EmbeddingBag(6, 3, sparse=True, mode="sum", padding_idx=padding).to(device)
+        bag(torch.tensor([1, 1, 4], device=device), torch.tensor([0, 2], device=device)).square().sum().backward()
+        assert bag.weight.grad.layout == torch.sparse_coo
+        gradients.append(bag.weight.grad.to_dense().cpu())
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+def test_a_dense_tensor_becomes_sparse():
+    dense = SPARSE.to_dense()
+    there = dense.to("tpu").to_sparse()
+    assert there.device.type == "tpu" and there._values().device.type == "tpu"
+    assert torch.equal(there.to_dense().cpu(), dense)
+
+
+def test_layouts_that_the_device_has_not_are_refused_in_words():
+    with pytest.raises(NotImplementedError, match=r"quantized tensor, .*\n  try: call it on the CPU"):
+        torch.quantize_per_tensor(torch.ones(3, device="tpu"), 0.1, 0, torch.qint8)

@@ -298,3 +298,17 @@ def test_a_process_of_torchruns_names_its_device_by_its_number_on_the_host(monke
         torch.tpu.set_device(2)
     with pytest.raises(RuntimeError, match="tpu:2 does not exist"):
         torch.ones(2, device="tpu:2")
+
+
+def test_views_of_one_order_are_one_program():
+    """A column of a matrix of any width is the same operand: the strides of a token's slice grow with the text."""
+
+    def total(width: int) -> torch.Tensor:
+        x = torch.arange(3.0 * width).view(3, width).to("tpu")
+        return torch.cosh(x[:, -1:] / 100).cpu()
+
+    total(4)
+    before = tpu_dynamo.stats()
+    expected = torch.cosh(torch.arange(15.0).view(3, 5)[:, -1:] / 100)
+    torch.testing.assert_close(total(5), expected)
+    assert tpu_dynamo.stats().lowerings == before.lowerings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -266,6 +267,16 @@ NUMBERS: dict[str, Callable[[Tensor, Tensor], Any]] = {
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_of_the_cpu_stands_beside_tensors_of_the_device(name):
     assert not isinstance(check(lambda d: NUMBERS[name](numbers(d, 3, 4), torch.tensor(2.5))), str)
+
+
+@pytest.mark.parametrize("weight", [0.2, 0.5, 0.8, 1.0])
+def test_lerp_goes_from_the_nearer_end_so_that_infinite_ones_stay(weight):
+    start, end = torch.tensor([-math.inf, 1.0, 1.0]), torch.tensor([1.0, math.inf, 3.0])
+    expected = torch.lerp(start, end, weight)
+    x, y = start.to("tpu"), end.to("tpu")
+    weights = torch.full((3,), weight, device="tpu")
+    for found in (torch.lerp(x, y, weight), torch.lerp(x, y, weights), *torch._foreach_lerp([x], [y], weight)):
+        torch.testing.assert_close(found.cpu(), expected, equal_nan=True)
 
 
 # Steps of random programs: each takes tensors, writes to some, and may give another.

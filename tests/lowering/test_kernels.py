@@ -226,3 +226,13 @@ def test_fractional_pooling_without_a_batch_takes_the_first_samples(matches_eage
     pool = getattr(torch.nn.functional, f"fractional_max_pool{rank}d")
     samples = torch.rand(2, 4, rank)
     matches_eager(lambda x, s: pool(x, 2, 2, None, True, s), torch.randn(4, *[5] * rank), samples)
+
+
+@pytest.mark.parametrize("reduce", ["amax", "amin"])
+def test_segments_are_reduced_by_both_names_of_extremes(reduce):
+    data, offsets = torch.arange(12.0).view(6, 2), torch.tensor([0, 2, 2, 6])
+
+    def function(data, offsets):
+        return torch.segment_reduce(data, reduce, offsets=offsets)
+
+    assert torch.equal(torch.compile(function, backend="tpu")(data, offsets), function(data, offsets))

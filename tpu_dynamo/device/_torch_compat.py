@@ -68,6 +68,10 @@ class Hooks(_acc.PrivateUse1Hooks):
         return True
 
 
+# The number of the device's type.
+PRIVATE_USE = int(torch._C._autograd.DeviceType.PrivateUse1)
+
+
 class Guard(_acc.DeviceGuard):
     """The current device: there is one."""
 

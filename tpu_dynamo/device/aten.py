@@ -164,6 +164,11 @@ def copy_from_and_resize(self: torch.Tensor, dst: torch.Tensor) -> torch.Tensor:
     return copy_from(self, dst)
 
 
+@_kernel("record_stream")
+def record_stream(self: torch.Tensor, s: Any) -> None:
+    """Do nothing: PJRT frees memory when the last execution that reads it is done."""
+
+
 @_kernel("_local_scalar_dense")
 def local_scalar_dense(self: torch.Tensor) -> bool | int | float | complex:
     """Return the value of a tensor of one element; waits until it is computed."""

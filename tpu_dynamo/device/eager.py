@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Literal, TensorSpec, UnsupportedOp
+from tpu_dynamo_lowering import Literal, Output, Sparse, TensorSpec, UnsupportedOp
 from tpu_dynamo_runtime import Buffer
 
 from ..session import session
@@ -21,6 +21,7 @@ from .generator import check_draw, draw_keys
 from .host_memory import reachable
 from .operator_programs import DeviceProgram, compile_program
 from .schemas import Arguments, Schema, functional, schema_of
+from .sparse import sparse_tensor
 from .tensor_memory import assign, order_of, put_host, read, to_host
 
 log = logging.getLogger("tpu_dynamo.device")
@@ -71,13 +72,11 @@ class Eager:
             check_draw(operator, arguments.named)
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            try:
-                plan = _compile(operator, schema, arguments)
-            except UnsupportedOp as unsupported:
-                plan = unsupported.problems[0].why
-            except DATA_DEPENDENT:
-                plan = "its result depends on values"
-            self._plans[key] = plan
+            # The program knows of strides the memory order alone: a column of matrices of any width is one program.
+            orders = tuple((tuple(t.shape), order_of(t), t.dtype) for t in arguments.tensors)
+            by_order = "by order", operator, arguments.key, orders, *kinds[len(orders) :], *key[3:]
+            plan = self._plans.get(by_order) or _plan(operator, schema, arguments)
+            self._plans[key] = self._plans[by_order] = plan
         if isinstance(plan, str):
             return self._on_host(operator, schema, args, kwargs, plan)
         return _run(plan, schema, arguments)
@@ -102,6 +101,16 @@ def _check_devices(operator: OpOverload, arguments: Arguments) -> None:
                 f"{tensor.device}! ({operator})\n"
                 f'  try: .to("{NAME}") on the tensor of shape {tuple(tensor.shape)}, which is on {tensor.device}'
             )
+
+
+def _plan(operator: OpOverload, schema: Schema, arguments: Arguments) -> _Plan | str:
+    """Compile a call; return its plan, or why such calls run on the CPU."""
+    try:
+        return _compile(operator, schema, arguments)
+    except UnsupportedOp as unsupported:
+        return unsupported.problems[0].why
+    except DATA_DEPENDENT:
+        return "its result depends on values"
 
 
 def _compile(operator: OpOverload, schema: Schema, arguments: Arguments) -> _Plan:
@@ -155,19 +164,31 @@ def _run(plan: _Plan, schema: Schema, arguments: Arguments) -> Any:
             tensor = tensors[position]
             operands.append(read(tensor, order) if tensor.device.type == NAME else put_host(tensor, order))
     buffers = program(operands)
-    found: list[tuple[Buffer, TensorSpec] | None] = [
-        None if isinstance(output, Literal) else (buffers[output.result], program.results[output.result])  # pyright: ignore[reportAttributeAccessIssue]
-        for output in program.outputs
-    ]
+    found = list(zip(buffers, program.results, strict=True))
     count = plan.fresh.num_leaves
-    fresh = [None if one is None else wrap(one[0], one[1].shape, one[1].dtype, one[1].order) for one in found[:count]]
-    for tensor, one in zip(arguments.written, found[count:], strict=True):
-        if one is not None:
+    fresh = [_wrapped(output, found) for output in program.outputs[:count]]
+    for tensor, output in zip(arguments.written, program.outputs[count:], strict=True):
+        if not isinstance(output, Literal):
+            one = found[output.result]  # pyright: ignore[reportAttributeAccessIssue]
             grows = math.prod(one[1].shape) > tensor.numel()
             if grows and schema.outs and any(tensor is operand for operand in tensors):
                 raise RuntimeError(_other_shape(tensor, one[1].shape))
             assign(tensor, *one)
     return schema.returns(arguments.named, pytree.tree_unflatten(fresh, plan.fresh))
+
+
+def _wrapped(output: Output, found: Sequence[tuple[Buffer, TensorSpec]]) -> torch.Tensor | None:
+    """Return the tensor of one output of a program with these results; None for one that is None."""
+    if isinstance(output, Literal):
+        return None
+    if isinstance(output, Sparse):
+        parts = {i: _of_buffer(*found[i]) for term in output.terms for i in term}
+        return sparse_tensor(parts, output)
+    return _of_buffer(*found[output.result])  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _of_buffer(buffer: Buffer, spec: TensorSpec) -> torch.Tensor:
+    return wrap(buffer, spec.shape, spec.dtype, spec.order)
 
 
 def _on_host(operator: OpOverload, schema: Schema, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -192,8 +213,16 @@ def _on_host(operator: OpOverload, schema: Schema, args: Sequence[Any], kwargs: 
     def device(tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) in returned:
             return returned[id(tensor)]
-        buffer, spec = _uploaded(tensor)
-        return wrap(buffer, spec.shape, spec.dtype, spec.order)
+        if tensor.layout == torch.sparse_coo:
+            parts = device(tensor._indices()), device(tensor._values())
+            return torch.sparse_coo_tensor(*parts, tensor.shape, is_coalesced=tensor.is_coalesced())
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            kind = "quantized" if tensor.is_quantized else tensor.layout
+            raise NotImplementedError(
+                f"{operator} gives a {kind} tensor, and the device has strided and sparse COO tensors only\n"
+                "  try: call it on the CPU: .cpu()"
+            )
+        return _of_buffer(*_uploaded(tensor))
 
     return pytree.tree_map_only(torch.Tensor, device, results)
 

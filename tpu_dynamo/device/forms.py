@@ -37,6 +37,18 @@ def _div(self: Values, other: Values, rounding_mode: str | None = None) -> Value
     return torch.div(self, other, rounding_mode=rounding_mode)
 
 
+def lerp(self: Values, end: Values, weight: Values) -> Values:
+    """Interpolate from whichever end is nearer, as PyTorch does: an infinite end stays infinite.
+
+    Source: ATen's `lerp` in Lerp.h.
+    """
+    way = end - self
+    from_self, from_end = self + way * weight, end - way * (1 - weight)
+    if isinstance(weight, torch.Tensor):
+        return torch.where(weight.abs() < 0.5, from_self, from_end)
+    return from_self if abs(weight) < 0.5 else from_end
+
+
 def _by_position(step: Callable[..., Values]) -> Callable[..., Values]:
     """Return a function that takes the arguments of `step`, some of which go by name alone, in their order."""
     names = list(inspect.signature(step).parameters)
@@ -57,7 +69,7 @@ FORMS: dict[str, Callable[..., Values]] = {
     "div": _div,
     "addcmul": lambda self, tensor1, tensor2, value=1: self + _scaled(value, tensor1 * tensor2, self),
     "addcdiv": lambda self, tensor1, tensor2, value=1: self + _scaled(value, tensor1 / tensor2, self),
-    "lerp": lambda self, end, weight: self + (end - self) * weight,
+    "lerp": lerp,
     "fill": lambda self, value: torch.zeros_like(self) + value,
     **{name: _by_position(step) for name, step in OPTIMIZER_STEPS.items()},
 }

@@ -1,4 +1,4 @@
-"""Operators that PyTorch calls by other names on devices from outside."""
+"""Operators that PyTorch calls by other names on devices from outside, or makes of several there."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ def overrides(eager: Boxed) -> dict[str, Callable[..., Any]]:
             return eager(aten._native_batch_norm_legit.default, *args)
         return eager(aten.native_batch_norm.default, *args)
 
+    def whole(operator: OpOverload) -> Callable[..., Any]:
+        # Of PyTorch's own kernel for all devices each part would be a program, and it refuses channels-last inputs.
+        return lambda *args: eager(operator, *args)
+
     def running(operator: OpOverload) -> Callable[..., None]:
         def helper(self: torch.Tensor, values: torch.Tensor, indices: torch.Tensor, dim: int) -> None:
             found = eager(operator, self, dim)
@@ -58,6 +62,8 @@ def overrides(eager: Boxed) -> dict[str, Callable[..., Any]]:
     return {
         "conj_physical_": conj_physical_,
         "native_batch_norm": native_batch_norm,
+        "native_group_norm": whole(aten.native_group_norm.default),
+        "native_layer_norm": whole(aten.native_layer_norm.default),
         "_cummax_helper": running(aten.cummax.default),
         "_cummin_helper": running(aten.cummin.default),
         "convolution_overrideable": convolution,

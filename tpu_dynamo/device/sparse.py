@@ -6,9 +6,12 @@ XLA has no sparse tensors: what optimizers do with such gradients is done to the
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+
+from tpu_dynamo_lowering import Sparse
 
 from ._torch_compat import bookkeeping_of_sparse_tensors, contiguous_stride, library
 
@@ -92,6 +95,19 @@ def mul_(self: torch.Tensor, other: Any) -> torch.Tensor:
 def sparse_mask(self: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return a sparse tensor with the places of `mask` and a dense tensor's values there."""
     return _of(mask, mask._indices(), _as_rows(self, mask)[_rows(mask)], mask.is_coalesced())
+
+
+def sparse_tensor(results: Mapping[int, torch.Tensor] | Sequence[Any], sparse: Sparse) -> torch.Tensor:
+    """Return the COO tensor whose terms a program gives as indices (int64, dimensions x entries) and values."""
+    total: torch.Tensor | None = None
+    for indices, values in ((results[i], results[v]) for i, v in sparse.terms):
+        if sparse.gaps:
+            entries = (indices >= 0).all(0)
+            indices, values = indices[:, entries], values[entries]
+        term = torch.sparse_coo_tensor(indices, values, sparse.shape, check_invariants=False)
+        total = term if total is None else total + term
+    assert total is not None
+    return total
 
 
 def register_sparse() -> list[torch.library.Library]:

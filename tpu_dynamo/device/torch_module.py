@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from . import torch_memory
+from ._torch_compat import PRIVATE_USE
 from .generator import generator
 from .operator_programs import device_client, in_use
 
@@ -158,11 +159,12 @@ def is_bf16_supported(including_emulation: bool = True) -> bool:
     return True
 
 
-class Stream:
+class Stream(torch.Stream):
     """The order of executions. PJRT has only one, which follows from the data, so all streams are that one."""
 
-    def __init__(self, device: Any = None, priority: int = 0):
-        self.device = torch.device("tpu", 0)
+    def __new__(cls, device: Any = None, priority: int = 0) -> Stream:
+        """Return a stream of PyTorch's, by its numbers: asking for one needs a guard of the device in C++."""
+        return super().__new__(cls, stream_id=0, device_index=0, device_type=PRIVATE_USE)
 
     def synchronize(self) -> None:
         """Wait until everything that was asked of the device is done."""
@@ -173,13 +175,13 @@ class Stream:
         synchronize()
         return True
 
-    def wait_stream(self, stream: Stream) -> None:
+    def wait_stream(self, stream: Stream) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Do nothing: there is one order of executions."""
 
-    def wait_event(self, event: Event) -> None:
+    def wait_event(self, event: Event) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Do nothing: there is one order of executions."""
 
-    def record_event(self, event: Event | None = None) -> Event:
+    def record_event(self, event: Event | None = None) -> Event:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Record an event at this point, a new one if none is given; return it."""
         event = event or Event()
         event.record(self)

@@ -29,7 +29,9 @@ def check_inputs(graph_module: GraphModule, example_inputs: Sequence[Any]) -> bo
             raise UnsupportedInput(
                 f"input {name}",
                 f"is a {value.layout} tensor, and XLA has dense tensors only",
-                "pass .to_dense(), or keep the sparse part outside the compiled function",
+                "pass .values() and .offsets(), or torch.nested.to_padded_tensor(...)"
+                if value.layout == torch.jagged
+                else "pass .to_dense(), or keep the sparse part outside the compiled function",
             )
         if value.device.type == "meta":
             raise UnsupportedInput(

@@ -13,6 +13,7 @@ from tpu_dynamo_lowering import Computed, Given, Literal, MeshGroup, Number, Pro
 from tpu_dynamo_runtime import Executable, items_at
 
 from ..device.device_executable import DeviceExecutable
+from ..device.sparse import sparse_tensor
 from .prepare import BoxedCallable
 
 
@@ -85,18 +86,5 @@ class _WithGraphOutputs:
         for i in self._numbers:
             outputs[i] = outputs[i].item()
         for i, sparse in self._sparse:
-            outputs[i] = _sparse_tensor(results, sparse)
+            outputs[i] = sparse_tensor(results, sparse)
         return outputs
-
-
-def _sparse_tensor(results: Sequence[Any], sparse: Sparse) -> torch.Tensor:
-    """Return the COO tensor whose terms a program gives as indices (int64, dimensions x entries) and values."""
-    total: torch.Tensor | None = None
-    for indices, values in ((results[i], results[v]) for i, v in sparse.terms):
-        if sparse.gaps:
-            entries = (indices >= 0).all(0)
-            indices, values = indices[:, entries], values[entries]
-        term = torch.sparse_coo_tensor(indices, values, sparse.shape, check_invariants=False)
-        total = term if total is None else total + term
-    assert total is not None
-    return total

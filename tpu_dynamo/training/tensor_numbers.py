@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from ..device.forms import lerp
+
 Tensors = Any
 
 
@@ -58,7 +60,7 @@ def _addcdiv(self: Tensors, tensor1: Tensors, tensor2: Tensors, value: Tensors =
 
 
 def _lerp(self: Tensors, end: Tensors, weight: Tensors) -> Tensors:
-    return self.add_((end - self) * weight)
+    return self.copy_(lerp(self, end, weight))
 
 
 def _each(single: Callable[..., Tensors]) -> Callable[..., list[Tensors]]:

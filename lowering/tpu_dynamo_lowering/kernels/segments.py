@@ -70,6 +70,7 @@ def segment_reduce(
     dimensions before `axis`. Lengths need not add up to the dimension. Source: ATen `segment_reduce`.
     """
     begins, ends = _boundaries(lengths, offsets, axis)
+    reduce = reduce.removeprefix("a")  # ATen takes "amax" and "amin" for "max" and "min"
 
     def row(data: Array, begins: Array, ends: Array) -> Array:
         return _reduce_row(data, begins, ends, reduce, initial)
