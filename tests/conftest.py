@@ -36,11 +36,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
 
 
+# Set by pytest, and by JAX when a test has it compute something.
+_SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TPU_LIBRARY_PATH", "TPU_SKIP_MDS_QUERY")
+
+
 def global_settings() -> dict[str, Any]:
     """Return the settings of this process that a test may change and must put back, by name (0.3 ms)."""
     return {
         "working directory": os.getcwd(),
-        "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        "environment": {name: value for name, value in os.environ.items() if name not in _SET_BY_OTHERS},
         "sys.path": list(sys.path),
         "sys.argv": list(sys.argv),
         "handlers of signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)],

@@ -5,7 +5,7 @@ from .buckets.extents import Extent, is_padded
 from .buckets.pad_sizes import PaddedGraph, Unproven, pad_sizes
 from .canonical import canonical, describe_tensor, written_nodes
 from .code_digest import NoStableKey
-from .cuts import CutUp, OperatorCall, Part, cut, promised, without_lowering
+from .cuts import CutUp, OperatorCall, Part, cut, promised, refused, without_lowering
 from .errors import LoweringFailed, Unsupported, UnsupportedInput, UnsupportedOp, describe, with_code
 from .graph_data import NotData, graph_from_data, graph_to_data
 from .inline import inline
@@ -104,6 +104,7 @@ __all__ = [
     "prepare",
     "promised",
     "readable",
+    "refused",
     "register_lowering",
     "repeat_draw",
     "size_sources",

@@ -21,6 +21,7 @@ from . import outside
 from ._torch_compat import FakeTensor, HigherOrderOperator, OpOverload, custom_implementation, opaque_type
 from .code_digest import NoStableKey
 from .loop_numbers import as_number
+from .packed_layouts import PACKED_BY_CPU, rows_in_block
 from .randomness import draw_key, is_keyed
 from .sizes import SYMBOLIC, bound_offset
 from .subgraphs import subgraph
@@ -141,7 +142,7 @@ class _Writer:
             known = schema.name.partition("::")[0] in _NAMESPACES or schema.name in FOREIGN
             if not known and custom_implementation(target) is None:
                 raise NoStableKey(f"the operator {target}, whose meaning another library can change")
-            return str(target)
+            return f"{target} in blocks of {rows_in_block()}" if target in PACKED_BY_CPU else str(target)
         if isinstance(target, HigherOrderOperator):
             return f"higher order {target}"
         if target in _FUNCTIONS:

@@ -13,7 +13,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from . import outside
 from ._torch_compat import HigherOrderOperator, OpOverload, fake_mode, graph_module_of, pytree
-from .errors import Unsupported
+from .errors import Unsupported, UnsupportedOp
 from .expand import definition
 from .inline import as_placeholder
 from .refusals import refusal
@@ -68,6 +68,22 @@ def without_lowering(graph_module: GraphModule) -> dict[str, Unsupported]:
                 found[node.name] = refusal(node)
         elif isinstance(target, HigherOrderOperator) and target not in HIGHER_ORDER and str(target) in _RUN_ANYWHERE:
             found[node.name] = refusal(node)
+    return found
+
+
+def refused(graph_module: GraphModule, unsupported: UnsupportedOp) -> dict[str, Unsupported]:
+    """Return the calls of a graph that its lowering refused for their arguments, by the names of their nodes.
+
+    None at all where one of them is no call of the graph's own: of an operator that a decomposition called, or that a
+    pass added.
+    """
+    targets = {node.name: node.target for node in graph_module.graph.nodes if node.op == "call_function"}
+    found: dict[str, Unsupported] = {}
+    for problem in unsupported.problems:
+        target = targets.get(problem.node or "")
+        if not isinstance(target, OpOverload) or not problem.operation.startswith(str(target)):
+            return {}
+        found[str(problem.node)] = problem
     return found
 
 

@@ -36,18 +36,22 @@ def describe_call(node: Node) -> str:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """One operation that cannot be lowered, or one input that no program can take; code: the page that explains it."""
+    """One operation that cannot be lowered, or one input that no program can take.
+
+    code: the page that explains it. node: the name of the operation's node, in the graph in which it was met.
+    """
 
     operation: str
     why: str
     hint: str
     line: SourceLine | None
     code: str = "TPU101"
+    node: str | None = field(default=None, compare=False)
 
     @classmethod
     def at(cls, node: Node, why: str, hint: str) -> Unsupported:
         """Make the refusal of `node`, described by its arguments and its line."""
-        return cls(describe_call(node), why, hint, user_line(node))
+        return cls(describe_call(node), why, hint, user_line(node), node=node.name)
 
     def as_dict(self) -> dict[str, str | int | None]:
         """Return the refusal as plain data."""

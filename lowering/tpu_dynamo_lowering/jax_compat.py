@@ -343,6 +343,7 @@ def array_type(value: Any) -> jax.ShapeDtypeStruct:
     """Return the shape and dtype of an MLIR tensor value."""
     shape, element = ir.RankedTensorType(value.type).shape, element_type(value)
     name = _NUMPY.get(element) or re.sub("^u?i", lambda sign: sign[0].replace("i", "int"), element)
+    name = name.replace("f8", "float8_").lower()
     return jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(name))
 
 
@@ -419,6 +420,17 @@ def fft_parameters(operation: Any) -> dict[str, Any]:
     """Return the kind of an `fft`, such as `RFFT`, and its lengths."""
     kind = str(operation.attributes["fft_type"]).split()[-1].rstrip(">")
     return {"fft_type": kind, "lengths": tuple(ir.DenseI64ArrayAttr(operation.attributes["fft_length"]))}
+
+
+def gather_parameters(operation: Any) -> dict[str, Any]:
+    """Return what a `gather` takes at each index, as rows.gather_one names it, and whether it is batched."""
+    dims = stablehlo.GatherDimensionNumbers(operation.attributes["dimension_numbers"])
+    return {
+        "collapsed": tuple(dims.collapsed_slice_dims),
+        "start_index_map": tuple(dims.start_index_map),
+        "slice_sizes": tuple(ir.DenseI64ArrayAttr(operation.attributes["slice_sizes"])),
+        "batching": bool(dims.operand_batching_dims),
+    }
 
 
 def dialects(operations_: Iterable[Any]) -> set[str]:

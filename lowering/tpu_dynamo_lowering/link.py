@@ -66,7 +66,8 @@ def _lower_kernels(kernels: Mapping[str, KernelCall], platform: str, replicas: i
             lowered[symbol] = _kernel_bytecode(_CachedKernel(call), platform, replicas)
         except NotImplementedError as error:
             why = _NO_RULE.sub(r"XLA has no \1 for the platform \2", str(error))
-            refused.append(Unsupported(call.what, why, "compute it outside the compiled function", call.line))
+            hint = "compute it outside the compiled function"
+            refused.append(Unsupported(call.what, why, hint, call.line, node=call.node))
         except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
             why = f"{call.what}: {type(error).__name__}: {error}"
             raise LoweringFailed("tracing a kernel", why, call.line) from error

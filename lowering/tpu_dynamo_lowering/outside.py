@@ -63,12 +63,18 @@ def register(overload: OpOverload, how: How, function: Callable[..., Any], signe
     """Enter the lowering of an operator; the second of one function takes the place of the first.
 
     signed: the function whose parameters are to be the schema's. Raises TypeError for what is no overload, for an
-    operator of ATen's, for one that another function lowers already, and for other parameters than the schema's.
+    operator of ATen's, for one that writes to its arguments, for one that another function lowers already, and for
+    other parameters than the schema's.
     """
     if not isinstance(overload, OpOverload):
         raise TypeError(f"{overload}: a lowering is of an overload, as torch.ops.library.operator.default")
     if overload.namespace in ("aten", "prims") or overload in TABLE:
         raise TypeError(f"{overload} is PyTorch's own operator, and tpu_dynamo says how it is lowered")
+    if overload._schema.is_mutable:
+        raise TypeError(
+            f"{overload} writes to its arguments, and a lowering says only what an operator returns: let it return new"
+            ' tensors, or run it alone with options={"fallback": "operator"}'
+        )
     if (why := mismatch(signed, overload)) is not None:
         raise TypeError(why)
     name, home = str(overload), f"{signed.__module__}.{signed.__qualname__}"

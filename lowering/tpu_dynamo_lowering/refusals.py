@@ -12,10 +12,8 @@ HINT = (
     'compute it outside the compiled function, run such graphs in eager with options={"fallback": "eager"}, '
     "or open an issue that names the operator"
 )
-_OF_A_LIBRARY = (
-    "say what it computes with tpu_dynamo.lowers, or run it alone in eager, and the rest compiled, with "
-    'options={"fallback": "operator"}'
-)
+_ALONE = 'run it alone in eager, and the rest compiled, with options={"fallback": "operator"}'
+_OF_A_LIBRARY = f"say what it computes with tpu_dynamo.lowers, or {_ALONE}"
 
 
 def refusal(node: Node) -> Unsupported:
@@ -29,7 +27,7 @@ def refusal(node: Node) -> Unsupported:
         )
     if isinstance(target, HigherOrderOperator) and str(target).startswith("auto_functionalized") and node.args:
         why = f"{node.args[0]} writes to its arguments, and no rewrite, kernel or decomposition says what"
-        return Unsupported.at(node, why, f"let it return new tensors, and {_OF_A_LIBRARY}")
+        return Unsupported.at(node, why, f"let it return new tensors and have a lowering, or {_ALONE}")
     why = "no rewrite, kernel or decomposition says what it means in StableHLO"
     if not isinstance(target, OpOverload) or target.namespace in ("aten", "prims"):
         return Unsupported.at(node, why, HINT)

@@ -110,6 +110,34 @@ def test_every_place_of_an_operator_gives_eagers_results(matches_eager, function
     matches_eager(function, torch.randn(3, 3), **OPERATOR)
 
 
+@torch.library.custom_op("own_tests_alone::picky", mutates_args=())
+def picky(x: torch.Tensor, by: int) -> torch.Tensor:
+    return x * by
+
+
+picky.register_fake(lambda x, by: torch.empty_like(x))
+
+
+@tpu_dynamo.lowers(torch.ops.own_tests_alone.picky.default, language="jax")
+def lower_picky(x, by):
+    if by > 2:
+        raise NotImplementedError("by more than two")
+    return x * by
+
+
+def test_a_call_that_is_refused_for_its_arguments_runs_alone():
+    def chain(x):
+        return picky(twice(picky(picky(x.sin(), 2).cos(), 3) + 1).exp(), 2) - 1
+
+    x = torch.randn(3, 3)
+    found = torch.compile(chain, backend="tpu", options=OPERATOR, fullgraph=True)(x)
+    stats = tpu_dynamo.stats()
+    torch.testing.assert_close(found, chain(x))
+    assert {name.split()[0].split(".")[1]: n for name, n in stats.operator_calls.items()} == {"picky": 1, "twice": 1}
+    assert (stats.lowerings, stats.executions) == (3, 3)
+    assert any("by more than two" in why for why in stats.fallbacks)
+
+
 def test_a_graph_serves_several_sizes():
     compiled = torch.compile(sandwich, backend="tpu", options=OPERATOR, fullgraph=True, dynamic=True)
     for n in (3, 4):

@@ -171,3 +171,28 @@ def test_training_in_float8_gives_the_cpus_losses(recipe, emulate):
     expected, _ = trained(model, given.to(dtype), "cpu")
     actual, _ = trained(model, given.to(dtype), "tpu")
     assert actual == pytest.approx(expected, rel=max(torch.finfo(dtype).eps, 1e-5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["AdamW8bit", "AdamW4bit", "AdamWFp8"])
+def test_narrow_optimizers_step_on_the_device_and_are_refused_in_a_whole_step(name):
+    kind = getattr(pytest.importorskip("torchao.optim"), name)
+
+    def losses(model: nn.Module, device: str) -> list[float]:
+        optimizer, inputs, found = kind(model.parameters(), lr=1e-2), given.to(device), []
+        for _ in range(2):
+            loss = (model(inputs) - inputs).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return found
+
+    model, given = nn.Linear(64, 64, bias=False), torch.randn(8, 64)  # fewer numbers are not quantised
+    with torch.compiler.set_stance("force_eager"):  # torchao compiles its update, on the CPU with a C++ compiler
+        expected = losses(copy.deepcopy(model), "cpu")
+    on_device = copy.deepcopy(model).to("tpu")
+    assert losses(on_device, "tpu") == pytest.approx(expected, rel=1e-2)  # a grid's step in a few elements
+    step = tpu_dynamo.train_step(on_device, kind(on_device.parameters(), lr=1e-2), nn.functional.mse_loss)
+    with pytest.raises(tpu_dynamo.UnsupportedOptimizer, match=rf"{name}(.|\n)*exp_avg(.|\n)*several tensors"):
+        step(given.to("tpu"), given.to("tpu"))

@@ -45,6 +45,21 @@ def test_a_flipped_byte_anywhere_costs_a_compilation(kind, place):
     assert made() == (0, 0)
 
 
+def test_a_cache_of_another_release_is_counted_and_made_anew():
+    x = torch.randn(4)
+    expected = run(scaled, x)
+    for kind in ("program", "executable"):
+        for file in files(kind):
+            data = bytearray(file.read_bytes())
+            data[8:12] = (7000).to_bytes(4, "little")  # the schema's version
+            file.write_bytes(data)
+    torch.testing.assert_close(run(scaled, x), expected)
+    assert made() == (1, 1)
+    assert tpu_dynamo.stats().cache_faults == {"foreign_version": 2}
+    torch.testing.assert_close(run(scaled, x), expected)
+    assert made() == (0, 0)
+
+
 @pytest.mark.parametrize("kind", ["program", "executable"])
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
 def test_a_file_cut_anywhere_costs_a_compilation(kind, share):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils.checkpoint import checkpoint
 
 import tpu_dynamo
@@ -476,6 +477,72 @@ def test_a_hook_on_a_gradient_is_refused_and_not_left_out():
         train_step(model, optimizer, F.mse_loss)
     handle.remove()
     step(x, y)
+
+
+class OwnRule(torch.optim.SGD):
+    """Descends by a function of its own; `begin` makes the state of a parameter that has none."""
+
+    _init_group = None  # as with torchao's
+
+    def __init__(self, parameters, rule, begin=torch.zeros_like):
+        super().__init__(parameters, lr=0.1)
+        self.rule, self.begin = rule, begin
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if not state:
+                    state["mean"] = self.begin(parameter)
+                self.rule(parameter, parameter.grad, state["mean"], group["lr"])
+
+
+def descend(parameter, gradient, mean, lr):
+    mean.lerp_(gradient, 0.5)
+    parameter.sub_(lr * mean)
+
+
+def test_what_an_optimizer_compiles_itself_is_part_of_the_step():
+    model = nn.Linear(3, 1)
+    x, y = torch.ones(4, 3), torch.ones(4, 1)
+    found = []
+    for whole in (False, True):
+        own = copy.deepcopy(model).to("tpu")
+        rule = torch.compile(descend, backend="tpu", fullgraph=True, dynamic=False) if whole else descend
+        optimizer = OwnRule(own.parameters(), rule)
+        if whole:
+            step = train_step(own, optimizer, F.mse_loss)
+            found.append([step(x.to("tpu"), y.to("tpu")).item() for _ in range(3)])
+            continue
+        losses = []
+        for _ in range(3):
+            loss = F.mse_loss(own(x.to("tpu")), y.to("tpu"))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        found.append(losses)
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("begin", "why"),
+    [
+        pytest.param(
+            lambda p: TwoTensor(p.clone(), p.clone()),
+            "mean of its state is of the type TwoTensor, which holds several tensors",
+            id="held",
+        ),
+        pytest.param(lambda p: p * torch.ones(3).tolist()[0], "cannot be traced: .*tolist", id="values"),
+    ],
+)
+def test_state_that_no_step_can_have_is_refused(begin, why):
+    model = nn.Linear(3, 1).to("tpu")
+    x, y = torch.ones(4, 3).to("tpu"), torch.ones(4, 1).to("tpu")
+    optimizer = OwnRule(model.parameters(), lambda *_: None, begin)
+    with pytest.raises(tpu_dynamo.UnsupportedOptimizer, match=rf"{why}(.|\n)*compile the model alone"):
+        train_step(model, optimizer, F.mse_loss)(x, y)
 
 
 def test_autograd_notices_that_a_step_changed_parameters():

@@ -41,7 +41,14 @@ from .inductor import (
 )
 from .joint import JointPlaces, export_joint
 from .libraries import destroy_library
-from .optimizer_steps import gradient_has_hooks, group_initialiser, mark_stepped, step_has_hooks, traced_as_compiled
+from .optimizer_steps import (
+    gradient_has_hooks,
+    group_initialiser,
+    holds_tensors,
+    mark_stepped,
+    step_has_hooks,
+    traced_as_compiled,
+)
 from .streams import leave_out_streams
 from .structured_trace import forms_are_read, trace_artifact, trace_event
 from .written_graphs import NotWritable, read_graph, write_graph
@@ -79,6 +86,7 @@ __all__ = [
     "graph_tensors",
     "group_initialiser",
     "guards",
+    "holds_tensors",
     "implicitly_replicated",
     "inductor",
     "input_name",

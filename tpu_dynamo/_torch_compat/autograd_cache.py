@@ -119,12 +119,16 @@ def _refuse_constants(module: GraphModule) -> None:
             raise BypassAOTAutogradCache(f"the graph holds the constant {node.target}")
 
 
+# The libraries of PyTorch itself; the last one is PT2E's.
+_TORCHS = ("aten", "prims", "prim", "_C", "quantized_decomposed")
+
+
 def _refuse_libraries(module: GraphModule) -> None:
     # The code of such an operator and of its gradient is in no key.
     for node in module.graph.nodes:
         operator = getattr(node.target, "overloadpacket", node.target)
         name = getattr(operator, "_qualified_op_name", "aten::")
-        if name.partition("::")[0] not in ("aten", "prims", "prim", "_C"):
+        if name.partition("::")[0] not in _TORCHS:
             raise BypassAOTAutogradCache(f"{name} is an operator of a library")
 
 

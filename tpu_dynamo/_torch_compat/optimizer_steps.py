@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from .dtensors import sharding_of
 
 
-def traced_as_compiled() -> contextlib.AbstractContextManager[None]:
-    """Return a context in which torch.compiler.is_compiling() is true, so that optimizers keep numbers in tensors."""
-    return torch.compiler._compile_session_context()
+@contextlib.contextmanager
+def traced_as_compiled() -> Iterator[None]:
+    """Let torch.compiler.is_compiling() be true, so that optimizers keep numbers in tensors, and compile nothing.
+
+    What an optimizer has under torch.compile itself, as torchao's do, becomes part of the trace.
+    """
+    with torch.compiler._compile_session_context(), torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def step_has_hooks(optimizer: torch.optim.Optimizer) -> bool:
@@ -35,3 +43,8 @@ def group_initialiser(optimizer: torch.optim.Optimizer) -> Callable[..., Any] | 
 def mark_stepped(optimizer: torch.optim.Optimizer) -> None:
     """Tell learning rate schedulers, which warn otherwise, that the optimizer has made its step."""
     optimizer._opt_called = True  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def holds_tensors(value: Any) -> bool:
+    """Return True for a tensor that is made of others, as quantised ones are, and is no DTensor."""
+    return is_traceable_wrapper_subclass(value) and sharding_of(value) is None

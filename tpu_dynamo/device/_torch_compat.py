@@ -33,6 +33,7 @@ __all__ = [
     "pytree",
     "register_backend",
     "reset_tensor",
+    "runs_on_cpu",
     "shared_storage",
     "take_flex_attention",
     "take_private_use",
@@ -222,6 +223,11 @@ def bookkeeping_of_sparse_tensors(name: str) -> Callable[..., Any]:
     base, _, overload = name.partition(".")
     operator = getattr(getattr(torch.ops.aten, base), overload or "default")
     return lambda *args, **kwargs: operator.redispatch(_SPARSE, *args, **kwargs)
+
+
+def runs_on_cpu(operator: OpOverload) -> bool:
+    """Return True for an operator that PyTorch has a kernel of for CPU tensors, its own or one for all devices."""
+    return torch._C._dispatch_has_computed_kernel_for_dispatch_key(operator.name(), "CPU")
 
 
 def without_autocast() -> Any:

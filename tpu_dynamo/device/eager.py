@@ -14,7 +14,7 @@ from tpu_dynamo_lowering import Literal, TensorSpec, UnsupportedOp
 from tpu_dynamo_runtime import Buffer
 
 from ..session import session
-from ._torch_compat import DATA_DEPENDENT, NAME, OpOverload, pytree
+from ._torch_compat import DATA_DEPENDENT, NAME, OpOverload, pytree, runs_on_cpu
 from .cells import strides_of, wrap
 from .exact import ExactOperators
 from .generator import check_draw, draw_keys
@@ -53,7 +53,8 @@ class Eager:
         """Run one call. Tensors are on the device; numbers, and indices on the CPU, are uploaded.
 
         An operator without a lowering, or with a result whose size depends on values, runs on the CPU, which is
-        counted and logged. Raises RuntimeError for a tensor of another device, as PyTorch does.
+        counted and logged. Raises RuntimeError for a tensor of another device, as PyTorch does, and
+        NotImplementedError for what has no kernel for the CPU either.
         """
         schema = schema_of(operator)
         arguments = Arguments(schema, args, kwargs)
@@ -82,6 +83,8 @@ class Eager:
         return _run(plan, schema, arguments)
 
     def _on_host(self, operator: OpOverload, schema: Schema, args: Any, kwargs: Any, why: str) -> Any:
+        if not runs_on_cpu(operator):
+            raise NotImplementedError(f"{operator}: {why}. PyTorch has no kernel of it for the CPU either.")
         session().statistics.count("fallbacks", f"{operator} on the CPU: {why}")
         if str(operator) not in self._logged:
             self._logged.add(str(operator))

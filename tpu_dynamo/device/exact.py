@@ -9,7 +9,7 @@ import torch
 
 from tpu_dynamo_lowering import TensorSpec
 
-from ._torch_compat import NAME, OpOverload, without_autocast
+from ._torch_compat import NAME, OpOverload, runs_on_cpu, without_autocast
 from .cells import Cell, cell_of, set_cell, wrap
 from .host_memory import adopt, borrowing, memory_of, seen_as
 from .schemas import Arguments, Schema
@@ -85,7 +85,7 @@ def _tensor_arguments(operator: OpOverload) -> frozenset[str]:
 
 def _rounds_nothing(operator: OpOverload, arguments: Arguments) -> bool:
     name = operator._schema.name
-    if not name.startswith("aten::") or _OTHERWISE & set(operator.tags):
+    if not name.startswith("aten::") or _OTHERWISE & set(operator.tags) or not runs_on_cpu(operator):
         return False
     met = {t.dtype for t in (*arguments.tensors, *arguments.written) if not arguments.is_number(t)}
     if name not in _MOVES:

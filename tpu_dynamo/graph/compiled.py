@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import OperatorCall, SizeSource, Unsupported, UnsupportedOp, cut, without_lowering
+from tpu_dynamo_lowering import OperatorCall, SizeSource, Unsupported, UnsupportedOp, cut, refused, without_lowering
 
 from .._torch_compat import NotWritable, read_graph, unset_fake_temporarily, write_graph
 from ..artifacts import next_name, record_unsupported
@@ -180,11 +180,14 @@ def compile_sizes(graph: PreparedGraph, sizes: Any, options: Options) -> Compile
                 return _cut_graph(graph, sizes, options, calls)
             return CompiledGraph(*specialise(graph, sizes, options))
     except UnsupportedOp as unsupported:
+        if options.fallback == "operator" and (calls := refused(graph.module, unsupported)):
+            with unset_fake_temporarily():
+                return _cut_graph(graph, sizes, options, calls)
         return fall_back(graph, options, unsupported)
 
 
 def _cut_graph(graph: PreparedGraph, sizes: Sizes, options: Options, calls: Mapping[str, Unsupported]) -> CutGraph:
-    """Cut a graph around operators that have no lowering, and compile its parts."""
+    """Cut a graph around calls that have no lowering, and compile its parts."""
     whole = cut(graph.module, sizes, calls)
     steps: list[RunPart | RunOperator] = []
     for step in whole.steps:

@@ -13,7 +13,13 @@ from torch.optim import Optimizer
 
 from tpu_dynamo_lowering import with_code
 
-from .._torch_compat import gradient_has_hooks, group_initialiser, step_has_hooks, traced_as_compiled
+from .._torch_compat import (
+    gradient_has_hooks,
+    group_initialiser,
+    holds_tensors,
+    step_has_hooks,
+    traced_as_compiled,
+)
 from .adafactor import adafactor_step
 from .numbers import NumberPath, is_nonzero
 from .tensor_numbers import TensorNumbers
@@ -115,17 +121,25 @@ def _initialise(optimizer: Optimizer, group: dict[str, Any], fresh: Sequence[tor
 def state_keys_of(optimizer: Optimizer, parameters: Sequence[torch.nn.Parameter]) -> list[StateKey]:
     """Return the keys of the tensors in the parameters' state, in a fixed order.
 
-    Raises UnsupportedOptimizer for numbers in the state, which change from step to step.
+    Raises UnsupportedOptimizer for numbers in the state, which change from step to step, and for tensors that hold
+    several, as those of 8-bit optimizers.
     """
     state_keys = []
     for number, parameter in enumerate(parameters):
         for name, value in optimizer.state.get(parameter, {}).items():
+            _check_plain(optimizer, name, value)
             if isinstance(value, torch.Tensor):
                 state_keys.append(StateKey(number, name))
             elif isinstance(value, int | float) and not isinstance(value, bool):
                 why = f"its state has the number {name}={value!r}, which would be frozen into the program"
                 raise UnsupportedOptimizer(optimizer, why, f"keep {name} in a tensor, or {_HINT}")
     return state_keys
+
+
+def _check_plain(optimizer: Optimizer, name: str, value: Any) -> None:
+    if holds_tensors(value):
+        why = f"{name} of its state is of the type {type(value).__name__}, which holds several tensors"
+        raise UnsupportedOptimizer(optimizer, why, _HINT)
 
 
 def step_function(
@@ -154,10 +168,19 @@ def step_function(
         for path, value in zip(numbers, values, strict=True):
             _set(copy, path, value)
         nonzero = {id(v): is_nonzero(_get(optimizer, p)) for p, v in zip(numbers, values, strict=True) if p[1] != "lr"}
-        with torch.no_grad(), TensorNumbers(nonzero), traced_as_compiled():
-            _plain_step(optimizer)(copy)
+        try:
+            with torch.no_grad(), TensorNumbers(nonzero), traced_as_compiled():
+                _plain_step(optimizer)(copy)
+        except NotImplementedError:
+            raise
+        except RuntimeError as error:  # as of `tolist()`, whose values a trace does not have
+            for name, value in (item for made in copy.state.values() for item in made.items()):
+                _check_plain(optimizer, name, value)
+            raise UnsupportedOptimizer(optimizer, f"its step cannot be traced: {error}", _HINT) from error
         found = {StateKey(i, n): v for i, p in enumerate(own) for n, v in copy.state.get(p, {}).items()}
         found = {state_key: value for state_key, value in found.items() if isinstance(value, torch.Tensor)}
+        for state_key, value in found.items():
+            _check_plain(optimizer, state_key.name, value)
         dtypes = {state_key: value.dtype for state_key, value in zip(state_keys, state, strict=True)}
         written[:] = found
         return [*own, *(value.to(dtypes.get(state_key, value.dtype)) for state_key, value in found.items())]

@@ -38,8 +38,8 @@ class KernelCall:
 
     symbol: the name of the function in the program. key: equal for equal calls, in any process.
     leaves, structure: the flattened arguments, with a mark in each tensor's place. operands, results: (shape,
-    dtype) of the tensors that go in and come out. what, line: the call in words and the user's line, of the first
-    of the equal calls.
+    dtype) of the tensors that go in and come out. what, line, node: the call in words, the user's line and the name of
+    the node, of the first of the equal calls.
     """
 
     symbol: str
@@ -51,6 +51,7 @@ class KernelCall:
     results: tuple[tuple[tuple[int, ...], torch.dtype], ...]
     what: str
     line: SourceLine | None
+    node: str
 
     def operand_types(self) -> list[jax.ShapeDtypeStruct]:
         """Return the operands' shapes and dtypes as JAX describes them."""
@@ -109,6 +110,7 @@ def _call_of(node: Node, function: Callable[..., Any], key: str, symbol: str) ->
         results=_types(tensors_of(node)),
         what=describe_call(node),
         line=user_line(node),
+        node=node.name,
     )
 
 

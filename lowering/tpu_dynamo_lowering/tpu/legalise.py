@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
 from jax import Array
 
 from .. import jax_compat
-from . import fourier, integers
+from . import fourier, integers, rows
 
 _WIDE = ("i64", "ui64")
 _SINGLE = ("f32", "complex<f32>")
+# What XLA lays out so that a slice of one row is no slice of memory, and a copy of so little is no matter.
+_BYTES, _SMALL = 1, 2**16
 
 
 def legalise(module: Any) -> None:
@@ -23,6 +26,8 @@ def legalise(module: Any) -> None:
             form = _contraction(operation)
         elif name == "stablehlo.fft":
             form = _transform(operation)
+        elif name == "stablehlo.gather":
+            form = _single_slice(operation)
         else:
             continue
         if form is None:
@@ -57,3 +62,17 @@ def _transform(operation: Any) -> partial[Array] | None:
     if single and all(map(fourier.is_for_xla, parameters["lengths"])):
         return None
     return partial(fourier.fft, **parameters)
+
+
+def _single_slice(operation: Any) -> partial[Array] | None:
+    """Return the function that gathers one slice of a large tensor of bytes; None for other operations.
+
+    XLA makes of such a gather a slice, for which it copies the whole tensor: the table of an embedding in int8 that is
+    asked for one token.
+    """
+    operand, result = (jax_compat.array_type(value) for value in (operation.operands[0], operation.results[0]))
+    parameters = jax_compat.gather_parameters(operation)
+    single = result.size == math.prod(parameters["slice_sizes"])
+    if operand.dtype.itemsize != _BYTES or operand.size < _SMALL or not single or parameters.pop("batching"):
+        return None
+    return partial(rows.gather_one, **parameters, shape=result.shape)
