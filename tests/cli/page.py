@@ -20,6 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 SCREENS = Path(__file__).with_name("screens")
 _PROGRAM = "tpu-dynamo"
 
+_SCREEN = "<!-- not run: a screen, taken by tests/cli/screens.py -->"
 _HEAD = """\
 # The command line
 
@@ -76,7 +77,7 @@ def _section(words: list[str], command: Any) -> str:
         parts += ["| | |", "| --- | --- |", *(f"| `{_cell(name)}` | {_cell(text or '')} |" for name, text in rows), ""]
     screen = SCREENS / f"{'-'.join(words)}.txt"
     if screen.exists():
-        parts += ["```console", screen.read_text(encoding="utf-8").rstrip(), "```", ""]
+        parts += [_SCREEN, "```console", screen.read_text(encoding="utf-8").rstrip(), "```", ""]
     return "\n".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import re
 from pathlib import Path
@@ -48,6 +49,15 @@ def test_the_first_line_says_it_all_and_each_change_has_its_carets(report):
         ((at, line),) = [(i, line) for i, line in enumerate(lines) if case.text in line and "^" not in line]
         assert lines[at + 1] == " " * line.index(case.text) + "^" * len(case.text)
     assert "torch._dynamo.mark_dynamic(x, 0, min=3, max=4)" in " ".join(text.split())
+
+
+def test_a_notebook_prints_the_text_too(report, monkeypatch):
+    plain = as_text(report)
+    shell = type("ZMQInteractiveShell", (), {})
+    monkeypatch.setattr(builtins, "get_ipython", shell, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter sets it
+    assert as_text(report) == plain
+    assert "\x1b" not in plain
 
 
 def test_json_follows_the_published_schema(report):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 # The history names what there was.
 PRESENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# Also one that belongs to an item of a list, and is indented as that is.
+_BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -33,7 +35,10 @@ def name_of(page: Path) -> str:
 def blocks(page: Path, *languages: str) -> list[Block]:
     """Return the page's blocks of code in these languages."""
     text = page.read_text(encoding="utf-8")
-    found = [Block(match[1], match[2], text[: match.start()].count("\n") + 1) for match in _BLOCK.finditer(text)]
+    found = [
+        Block(match["language"], textwrap.dedent(match["text"]), text[: match.start()].count("\n") + 1)
+        for match in _BLOCK.finditer(text)
+    ]
     return [block for block in found if block.language in languages]
 
 
@@ -53,9 +58,10 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of the page's headings, as GitHub makes them."""
+    """Return the anchors of the page's headings, as GitHub makes them, and of the names that the site documents."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    names = re.findall(r"^::: (\S+)$", prose(page), re.MULTILINE)
+    return {*names, *(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)}
 
 
 def commands(page: Path) -> list[str]:

@@ -15,7 +15,7 @@ import typer
 from tpu_dynamo.formatting import format_bytes
 
 from .compile import cost_data, memory_data
-from .console import print_json, results, say, table, waiting
+from .console import cut, print_json, results, say, table, waiting
 from .exit_codes import ExitCode, end, refuse
 from .factory_graphs import Factory, Init, MeshSizes, Optimizer, Target, Training, build, mesh_of
 from .shared_options import Json, NoProgress
@@ -112,13 +112,15 @@ def _show(graphs: Sequence[TargetGraph], fitting: Sequence[TargetGraph], top: in
     ranked = sorted(lines.items(), key=lambda item: (-item[1].cycles, -item[1].nbytes))
     whole = _Line(sum(line.cycles for _, line in ranked), sum(line.nbytes for _, line in ranked))
     if ranked:
-        shown = table("CYCLES", "SHARE", "BYTES", "LINE", "SOURCE", right=("CYCLES", "SHARE", "BYTES"))
+        shown = table(
+            "CYCLES", "SHARE", "BYTES", "LINE", "SOURCE", right=("CYCLES", "SHARE", "BYTES"), flexible="SOURCE"
+        )
         for (file, number), line in ranked[:top]:
             share = line.cycles / whole.cycles if whole.cycles else line.nbytes / max(whole.nbytes, 1)
             place = f"{os.path.basename(file)}:{number}" if file else ""
             source = linecache.getline(file, number or 0).strip() if file else "(what belongs to no line)"
             cycles = f"{line.cycles:,}" if estimated else ""
-            shown.add_row(cycles, f"{share:.1%}", format_bytes(line.nbytes), place, source)
+            shown.add_row(cycles, f"{share:.1%}", format_bytes(line.nbytes), place, cut(source))
         results().print(shown)
         if len(ranked) > top:
             say(f"{len(ranked) - top} more lines: --top {len(ranked)}")

@@ -42,7 +42,17 @@ def show(report: Report, console: Console, shown: int = _SHOWN_CHANGES, verbose:
 def as_text(report: Report, width: int = 110) -> str:
     """Return the report as plain text of this width."""
     kept = io.StringIO()
-    show(report, Console(file=kept, width=width, no_color=True, highlight=False, legacy_windows=False))
+    # Not left to rich: in a notebook it would show the text and write none, with FORCE_COLOR it would write styles.
+    plain = Console(
+        file=kept,
+        width=width,
+        force_jupyter=False,
+        force_terminal=False,
+        no_color=True,
+        highlight=False,
+        legacy_windows=False,
+    )
+    show(report, plain)
     return kept.getvalue()
 
 
