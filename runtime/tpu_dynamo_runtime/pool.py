@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 from .job import Span
 from .pjrt import Client, LoadedExecutable
 from .traffic import Traffic
+from .watching import watched_compile
 from .xla_flags import XlaFlags
 
 # From a client, a program and its digest to the executable.
@@ -110,7 +111,8 @@ class Pool:
                 return entry.executable
             if self._forked:
                 raise ForkedProcess(entry.client.platform)
-            executable = entry.obtain(entry.client, entry.stablehlo, entry.digest)
+            with watched_compile("loading a program"):
+                executable = entry.obtain(entry.client, entry.stablehlo, entry.digest)
             entry.executable = executable
             entry.last_use = self._traffic.executions
         self._evict(entry)

@@ -42,6 +42,7 @@ from .inductor import (
 from .joint import JointPlaces, export_joint
 from .libraries import destroy_library
 from .optimizer_steps import gradient_has_hooks, group_initialiser, mark_stepped, step_has_hooks, traced_as_compiled
+from .ranges import TorchRanges, watching_compiles
 from .streams import leave_out_streams
 from .structured_trace import forms_are_read, trace_artifact, trace_event
 from .written_graphs import NotWritable, read_graph, write_graph
@@ -64,6 +65,7 @@ __all__ = [
     "Policy",
     "ShapeEnv",
     "Sharding",
+    "TorchRanges",
     "become_default_backend",
     "compile_lock",
     "compile_with_aot_autograd",
@@ -110,6 +112,7 @@ __all__ = [
     "unset_fake_temporarily",
     "unusual",
     "usable",
+    "watching_compiles",
     "wrap_hooks",
     "write_graph",
 ]

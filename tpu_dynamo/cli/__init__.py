@@ -18,6 +18,7 @@ from .explain import explain
 from .manifest import manifest
 from .ops import ops
 from .plan import plan
+from .profile import profile
 from .report import AfterDashes, report
 from .run import run
 from .warmup import warmup
@@ -56,6 +57,7 @@ def root(
 
 app.command()(ops)
 app.command(cls=AfterDashes)(report)
+app.command(cls=AfterDashes)(profile)
 app.command()(explain)
 app.command()(warmup)
 app.add_typer(manifest, name="manifest")
