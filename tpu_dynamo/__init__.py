@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from .own_operators.lowers import lowers as lowers
     from .precompiled import Precompiled as Precompiled
     from .precompiled import precompile as precompile
+    from .profiling.recorder import AlreadyProfiling as AlreadyProfiling
+    from .profiling.run import ProfiledRun as ProfiledRun
+    from .profiling.run import profile as profile
     from .session import explain_last_miss as explain_last_miss
     from .session import forbid_compile as forbid_compile
     from .session import reset as reset
@@ -78,6 +81,8 @@ _PLACES = {
     ".own_operators.jax_op": ("jax_op",),
     ".own_operators.lowers": ("lowers",),
     ".precompiled": ("Precompiled", "precompile"),
+    ".profiling.recorder": ("AlreadyProfiling",),
+    ".profiling.run": ("ProfiledRun", "profile"),
     ".session": ("explain_last_miss", "forbid_compile", "reset", "reset_stats", "stats"),
     ".statistics": ("Snapshot",),
     ".training": ("TrainStep", "UnsupportedOptimizer", "train_step"),

@@ -32,6 +32,7 @@ from .cache.settings import CacheSettings, cache_settings
 from .cache.spanning import spanning
 from .cache.timed import TimedMaker
 from .distributed import together
+from .profiling import PROFILE_VARIABLE
 from .statistics import EXECUTION, READING, Snapshot, Statistics
 
 
@@ -140,6 +141,10 @@ class Session:
     def _watch_forks(self) -> None:
         if not self._watching:
             self._watching = True
+            if os.environ.get(PROFILE_VARIABLE):
+                from .profiling.asked import begin  # which nobody else needs
+
+                begin(os.environ[PROFILE_VARIABLE])
             os.register_at_fork(after_in_child=self._graphs.after_fork)
             os.register_at_fork(after_in_child=self._operators.after_fork)
             os.register_at_fork(after_in_child=self.statistics.after_fork)

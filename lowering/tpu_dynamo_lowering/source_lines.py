@@ -65,14 +65,29 @@ def user_line(node: Node) -> SourceLine | None:
 
 
 def operation_name(line: SourceLine, node: Node) -> str:
-    """Return the name of an operation in HLO, such as `/project/model.py:7/aten.mm.default`.
+    """Return the name of an operation in HLO, such as `/project/model.py:7/self.layers.0/aten.mm.default`.
 
-    Tools that show HLO show this name, and the costs of a program are split by the place that it begins with.
+    Tools that show HLO show this name; the costs of a program are split by the place that it begins with, and what a
+    profile measures also by the module, which is absent for operations outside of any.
     """
-    return f"{line.file}:{line.line}/{node.target}"
+    module = module_path(node)
+    return f"{line.file}:{line.line}/{module}/{node.target}" if module else f"{line.file}:{line.line}/{node.target}"
+
+
+def module_path(node: Node) -> str:
+    """Return where the innermost module that calls an operation stands in the whole model, as `self.layers.0`.
+
+    The empty string outside of modules. Backward operations have the module of their forward operation.
+    """
+    stack = node.meta.get("nn_module_stack") or node.meta.get("fwd_nn_module_stack")
+    if not stack:
+        return ""
+    path = str(list(stack.values())[-1][0])
+    steps = re.findall(r"\w+", re.sub(r"^L\['\w+'\]|^\w+", "", path))
+    return ".".join(["self", *(step for step in steps if step != "_modules")])
 
 
 def named_operation(text: str) -> tuple[str, SourceLine] | None:
     """Find the first operation of a graph, and its line, whose HLO name is in a message of XLA's; None for none."""
-    match = re.search(r'op_name="(?:[^"]*/)??(/[^":]+|<[^">]+>):(\d+)/([\w.]+)', text)
+    match = re.search(r'op_name="(?:[^"]*/)??(/[^":]+|<[^">]+>):(\d+)/(?:self[\w.]*/)?([\w.]+)', text)
     return None if match is None else (match[3], SourceLine(match[1], int(match[2])))

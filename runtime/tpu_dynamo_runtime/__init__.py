@@ -76,6 +76,9 @@ if TYPE_CHECKING:
     from .topology_compiler import CompileError as CompileError
     from .traffic import Traffic as Traffic
     from .transfer import Copying as Copying
+    from .watching import Watcher as Watcher
+    from .watching import Watching as Watching
+    from .watching import watched_compile as watched_compile
     from .xla_flags import FlagRefused as FlagRefused
     from .xla_flags import XlaFlags as XlaFlags
     from .xla_flags import with_flags as with_flags
@@ -128,6 +131,7 @@ _PLACES = {
     ".topology_compiler": ("CompileError",),
     ".traffic": ("Traffic",),
     ".transfer": ("Copying",),
+    ".watching": ("Watcher", "Watching", "watched_compile"),
     ".xla_flags": ("FlagRefused", "XlaFlags", "with_flags"),
 }
 

@@ -32,10 +32,11 @@ class CopiedExecutable(Executable):
         kept: Mapping[int, Callable[[Buffer], torch.Tensor]] | None = None,
         buffer_of: Callable[[torch.Tensor], Buffer | None] = lambda tensor: None,
         residents: Residents | None = None,
+        described: str = "",
     ):
         self._kept = kept or {}
-        super().__init__(interface, self._kept)
-        self._launch = Launch(program, interface.results, traffic)
+        super().__init__(interface, self._kept, described)
+        self._launch = Launch(program, interface.results, traffic, described)
         self._transfer = Copying(program.client, traffic)
         self._constants = [self._transfer.put(tensor) for tensor in interface.constants]
         self.constant_bytes = sum(buffer.nbytes for buffer in self._constants)

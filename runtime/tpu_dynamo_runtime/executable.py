@@ -31,12 +31,14 @@ class Executable(ABC):
     """A program, called with a graph's inputs, CPU tensors, and giving the graph's tensor outputs.
 
     kept: numbers of results that stay in the memory order in which the program gives them.
+    described: the graph that it computes, for people; equal graphs share a program.
     `constant_bytes` are what the program's constants take of a device's own memory.
     """
 
     constant_bytes = 0
 
-    def __init__(self, interface: ProgramInterface, kept: Collection[int] = ()):
+    def __init__(self, interface: ProgramInterface, kept: Collection[int] = (), described: str = ""):
+        self.described = described
         # Dimensions in their own order are asked for more quickly as None.
         self._operands = [o if _permutes(o.order) else replace(o, order=None) for o in interface.operands]
         orders = [(i, result.order) for i, result in enumerate(interface.results) if i not in kept]

@@ -13,8 +13,9 @@ _NAME = re.compile(r"%([\w.\-]+)")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\](?:\{([^}]*)\})?")
 _MEMORY_SPACE = re.compile(r"S\((\d+)\)")
 _OPERATION_NAME = re.compile(r'\bop_name="((?:[^"\\]|\\.)*)"')
-# A name that begins with the place it comes from, as lowering writes it: /project/model.py:7/aten.mm.default/...
-_PLACE = re.compile(r"(.+?):(\d+)(?:/|$)")
+# A name that begins with the place it comes from, as lowering writes it, with the module where there is one:
+# /project/model.py:7/self.layers.0/aten.mm.default/...
+_PLACE = re.compile(r"(.+?):(\d+)(?:/(self(?:\.\w+)*)(?=/))?(?:/([^/]*)|$)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _PLAUSIBLE = 2**62
 # What Pallas notes for profilers, the one attribute that XLA prints on several lines.
@@ -33,6 +34,15 @@ class Array:
     elements: int
     nbytes: int
     in_main_memory: bool
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An operation of the user's: its file and line, its module as `self.layers.0`, its name as `aten.mm.default`."""
+
+    place: tuple[str, int]
+    module: str
+    operator: str
 
 
 @dataclass(frozen=True)
@@ -59,12 +69,20 @@ class Instruction:
         # Seen in libtpu 0.0.52 for a scatter on a SparseCore: the largest number there is.
         return None if match is None or int(match[1]) > _PLAUSIBLE else int(match[1])
 
+    @cached_property
+    def origin(self) -> Origin | None:
+        """The operation of the user's that it computes; None where its name does not tell."""
+        name = _OPERATION_NAME.search(self.attributes)
+        match = _PLACE.match(name[1]) if name is not None else None
+        if match is None:
+            return None
+        file = match[1].replace("\\\\", "\\").replace('\\"', '"')
+        return Origin((file, int(match[2])), match[3] or "", match[4] or "")
+
     @property
     def source_line(self) -> tuple[str, int] | None:
         """The user's file and line that it computes; None where its name does not tell."""
-        name = _OPERATION_NAME.search(self.attributes)
-        match = _PLACE.match(name[1]) if name is not None else None
-        return None if match is None else (match[1].replace("\\\\", "\\").replace('\\"', '"'), int(match[2]))
+        return None if self.origin is None else self.origin.place
 
     def attribute(self, key: str) -> str:
         """Return a plain attribute, such as the `index` of a get-tuple-element; the empty string if it is absent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from .hlo import Computation, Instruction, Module
+from .hlo import Computation, Instruction, Module, Origin
 
 # How many steps an instruction may be from the one that it was made for.
 _FAR = 6
@@ -15,16 +15,23 @@ SourceLine = tuple[str, int]
 
 def place_of(module: Module, computation: Computation, instruction: Instruction) -> SourceLine | None:
     """Find the source line of an instruction; else of one inside it, else of a neighbour that it serves."""
-    if instruction.source_line is not None:
-        return instruction.source_line
-    inside = Counter(
-        inner.source_line
+    found = origin_of(module, computation, instruction)
+    return None if found is None else found.place
+
+
+def origin_of(module: Module, computation: Computation, instruction: Instruction) -> Origin | None:
+    """Find the operation of an instruction as `place_of` finds its line."""
+    if instruction.origin is not None:
+        return instruction.origin
+    inside = [
+        inner.origin
         for name in instruction.called("calls")
         for inner in module.computations[name].instructions.values()
-        if inner.source_line is not None
-    )
+        if inner.origin is not None
+    ]
     if inside:
-        return inside.most_common(1)[0][0]
+        (place, _), *_ = Counter(origin.place for origin in inside).most_common(1)
+        return next(origin for origin in inside if origin.place == place)
     return _nearest(computation, instruction, _users) or _nearest(computation, instruction, _operands)
 
 
@@ -40,12 +47,12 @@ def _nearest(
     computation: Computation,
     instruction: Instruction,
     neighbours: Callable[[Computation, Instruction], Iterable[Instruction]],
-) -> SourceLine | None:
-    """Find the source line of the nearest neighbour that has one: XLA's copies and prefetches have none."""
+) -> Origin | None:
+    """Find the operation of the nearest neighbour that has one: XLA's copies and prefetches have none."""
     reached = [instruction]
     for _ in range(_FAR):
         reached = [n for i in reached for n in neighbours(computation, i) if n.opcode != "tuple"]
-        places = [i.source_line for i in reached if i.source_line is not None]
-        if places:
-            return places[0]
+        origins = [i.origin for i in reached if i.origin is not None]
+        if origins:
+            return origins[0]
     return None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
+from typing import Any
 
 import torch
 
 from .job import RankLost
-from .pjrt import Buffer, Client, ResultsConsumer, Unremembered, XlaRuntimeError, dead_ranks
+from .pjrt import Buffer, Client, LoadedExecutable, ResultsConsumer, Unremembered, XlaRuntimeError, dead_ranks
 from .pool import PooledProgram
 from .residents import MemoryOrder
 from .traffic import Traffic
 from .transfer import numpy_dtype
+from .watching import Watching
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,12 @@ _OF_THE_PROGRAM = ("INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNIMP
 class Launch:
     """A program that is called with the buffers of its parameters and gives those of its results.
 
-    traffic: where executions are counted.
+    traffic: where executions are counted. described: the graph that it computes, for people; empty for an eager
+    operator.
     """
 
-    def __init__(self, program: PooledProgram, results: Sequence[Result], traffic: Traffic):
+    def __init__(self, program: PooledProgram, results: Sequence[Result], traffic: Traffic, described: str = ""):
+        self.described = described
         self._program = program
         self._traffic = traffic
         self._consume = consumer_of(program.client, results)
@@ -59,7 +64,7 @@ class Launch:
         executable = self._program.executable or self._program.loaded()
         try:
             with Unremembered():
-                buffers = self._consume(executable.execute_sharded(operands))
+                buffers = self._consume(self._execute(executable)(operands))
         except XlaRuntimeError as error:
             self.explain(error)
             raise
@@ -78,6 +83,14 @@ class Launch:
         if not own and len(span) > 1 and (dead := dead_ranks(span)):
             raise RankLost(dead, str(error).splitlines()[0]) from error
 
+    def _execute(self, executable: LoadedExecutable) -> Callable[[Sequence[Buffer]], Any]:
+        watcher = Watching.now
+        return (
+            executable.execute_sharded
+            if watcher is None
+            else partial(watcher.execute, self._program, self.described, executable)
+        )
+
     def into(self, buffers: list[Buffer], operands: Sequence[Buffer]) -> None:
         """Run the program, and append the results to `buffers` before a signal's handler may raise."""
         executable = self._program.executable or self._program.loaded()
@@ -85,7 +98,7 @@ class Launch:
             with Unremembered():
                 # From the execution to the list it is one call of C's: signals are handled between Python's
                 # instructions.
-                buffers.extend(chain.from_iterable(map(self._consume, map(executable.execute_sharded, (operands,)))))
+                buffers.extend(chain.from_iterable(map(self._consume, map(self._execute(executable), (operands,)))))
         except XlaRuntimeError as error:
             self.explain(error)
             raise

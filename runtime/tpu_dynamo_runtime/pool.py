@@ -11,6 +11,7 @@ from .first_execution import FirstExecution
 from .job import Span
 from .pjrt import Client, LoadedExecutable
 from .traffic import Traffic
+from .watching import watched_compile
 from .xla_flags import XlaFlags
 
 # From a client, a program and its digest to the executable.
@@ -120,7 +121,8 @@ class Pool:
                 return entry.executable
             if self._forked:
                 raise ForkedProcess(entry.client.platform)
-            executable = entry.obtain(entry.client, entry.stablehlo, entry.digest)
+            with watched_compile("loading a program"):
+                executable = entry.obtain(entry.client, entry.stablehlo, entry.digest)
             if self._timed is not None:
                 executable = FirstExecution(entry, executable, self._timed)
             entry.executable = executable

@@ -16,6 +16,7 @@ from .pjrt import Buffer, Client, Unremembered, to_dlpack
 from .pool import PooledProgram
 from .resizable import cpu_allocator, storage_at
 from .traffic import Traffic
+from .watching import Watching
 
 # XLA's CPU client copies what is less aligned, and a copy would not see later changes.
 _ALIGNMENT = 64
@@ -33,9 +34,14 @@ class SharedExecutable(Executable):
     """
 
     def __init__(
-        self, program: PooledProgram, traffic: Traffic, interface: ProgramInterface, handed_out: Iterable[int] = ()
+        self,
+        program: PooledProgram,
+        traffic: Traffic,
+        interface: ProgramInterface,
+        handed_out: Iterable[int] = (),
+        described: str = "",
     ):
-        super().__init__(interface)
+        super().__init__(interface, described=described)
         client = program.client
         self._allocator = cpu_allocator()
         self._handed_out = list(handed_out) if self._allocator is not None else []
@@ -65,8 +71,12 @@ class SharedExecutable(Executable):
             # In the order of the parameters, so each finds its place among the residents.
             operands.insert(i, moving(inputs[position]))
         executable = self._program.executable or self._program.loaded()
+        watcher = Watching.now
         with Unremembered():
-            buffers = self._consume(executable.execute_sharded(operands))
+            if watcher is None:
+                buffers = self._consume(executable.execute_sharded(operands))
+            else:
+                buffers = self._consume(watcher.execute(self._program, self.described, executable, operands))
         self._traffic.executions += 1
         self._program.last_use = self._traffic.executions
         outputs = list(map(tensor_from_dlpack, map(to_dlpack, buffers, repeat(None))))

@@ -13,6 +13,7 @@ import torch
 from .pjrt import Buffer, Client
 from .resizable import let_resize
 from .traffic import Traffic
+from .watching import Watching
 
 # NumPy has no such formats itself: the bytes are passed as integers of the same width.
 _EXTENDED = {
@@ -35,11 +36,20 @@ class Copying:
     def put(self, tensor: torch.Tensor) -> Buffer:
         """Copy the tensor to the device."""
         self._traffic.bytes_to_device += tensor.nbytes
-        return self._client.put_copied(as_numpy(tensor.detach()))
+        array, watcher = as_numpy(tensor.detach()), Watching.now
+        if watcher is None:
+            return self._client.put_copied(array)
+        with watcher.during("transfer", "to the device", tensor.nbytes):
+            return self._client.put_copied(array)
 
     def take(self, buffers: Sequence[Buffer], dtypes: Sequence[torch.dtype]) -> list[torch.Tensor]:
         """Copy buffers to the host."""
-        arrays = self._client.take_copied(buffers)
+        watcher = Watching.now
+        if watcher is None:
+            arrays = self._client.take_copied(buffers)
+        else:
+            with watcher.during("transfer", "to the host", sum(buffer.nbytes for buffer in buffers)):
+                arrays = self._client.take_copied(buffers)
         self._traffic.bytes_to_host += sum(array.nbytes for array in arrays)
         return [let_resize(as_torch(array, dtype)) for array, dtype in zip(arrays, dtypes, strict=True)]
 

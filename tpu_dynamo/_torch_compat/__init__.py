@@ -49,6 +49,7 @@ from .optimizer_steps import (
     step_has_hooks,
     traced_as_compiled,
 )
+from .ranges import TorchRanges, watching_compiles
 from .streams import leave_out_streams
 from .structured_trace import forms_are_read, trace_artifact, trace_event
 from .written_graphs import NotWritable, read_graph, write_graph
@@ -71,6 +72,7 @@ __all__ = [
     "Policy",
     "ShapeEnv",
     "Sharding",
+    "TorchRanges",
     "become_default_backend",
     "compile_lock",
     "compile_with_aot_autograd",
@@ -118,6 +120,7 @@ __all__ = [
     "unset_fake_temporarily",
     "unusual",
     "usable",
+    "watching_compiles",
     "wrap_hooks",
     "write_graph",
 ]

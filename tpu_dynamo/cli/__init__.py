@@ -19,6 +19,7 @@ from .manifest import manifest
 from .memory import memory
 from .ops import ops
 from .plan import plan
+from .profile import profile
 from .report import AfterDashes, report
 from .run import run
 from .warmup import warmup
@@ -57,6 +58,7 @@ def root(
 
 app.command()(ops)
 app.command(cls=AfterDashes)(report)
+app.command(cls=AfterDashes)(profile)
 app.command()(explain)
 app.command()(warmup)
 app.add_typer(manifest, name="manifest")

@@ -40,8 +40,10 @@ class DeviceExecutable:
     (donation) unless another tensor holds that.
     """
 
-    def __init__(self, entry: PooledProgram, program: Program):
+    def __init__(self, entry: PooledProgram, program: Program, described: str = ""):
+        """described: the graph that it computes, for people."""
         self._launch = launch(entry, program)
+        self._launch.described = described
         self._traffic = session().statistics.traffic
         self._operands = [
             (a.position, a.spec.physical_shape, strides_of(a.spec.physical_shape, a.spec.order), a.spec.order)

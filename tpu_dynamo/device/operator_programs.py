@@ -11,7 +11,7 @@ import torch
 from torch.fx import GraphModule
 
 from tpu_dynamo_lowering import NoStableKey, Output, Program, TensorSpec, lower, trace
-from tpu_dynamo_runtime import Buffer, Client, Copying, Launch, PooledProgram, Result, Span, client
+from tpu_dynamo_runtime import Buffer, Client, Copying, Launch, PooledProgram, Result, Span, client, watched_compile
 
 from ..cache.settings import cache_settings
 from ..cache.signature import Frame, signature
@@ -82,7 +82,7 @@ def compile_program(
     that does. Raises UnsupportedOp for what has no lowering, what `function` raises, and what `Session.load_operator`
     does.
     """
-    with operators.compiling():
+    with operators.compiling(), watched_compile("compiling an eager operator"):
         return in_fresh_thread(lambda: _compile(function, specs, span, place))
 
 

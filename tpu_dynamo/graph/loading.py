@@ -109,15 +109,21 @@ def load_program(
         "graph %s: program in %.2f s, loaded for %s in %.2f s",
         artifacts.name, lowering_seconds, client.platform, taken,
     )  # fmt: skip
+    described = graph.described if isinstance(graph, PreparedGraph) else f"{graph.role} graph {artifacts.name}"
     if graph.on_device:
-        return with_graph_outputs(DeviceExecutable(loaded, program), program, draw_keys)
-    executable = _cpu_executable(client, program, graph, options, loaded)
+        return with_graph_outputs(DeviceExecutable(loaded, program, described), program, draw_keys)
+    executable = _cpu_executable(client, program, graph, options, loaded, described)
     session().note(executable)
     return with_graph_outputs(executable, program, _draw_from_default_generator)
 
 
 def _cpu_executable(
-    client: Client, program: Program, graph: PreparedGraph | GraphRecord, options: Options, loaded: PooledProgram
+    client: Client,
+    program: Program,
+    graph: PreparedGraph | GraphRecord,
+    options: Options,
+    loaded: PooledProgram,
+    described: str,
 ) -> Executable:
     """Return the SharedExecutable or CopiedExecutable that runs a program on CPU tensors."""
     traffic = session().statistics.traffic
@@ -128,7 +134,7 @@ def _cpu_executable(
     interface = ProgramInterface(operands, results, updates, program.constants)
     if client.platform == "cpu" and options.transfer != "copy":
         handed_out = results_of(program.outputs[: graph.returned])
-        return SharedExecutable(loaded, traffic, interface, handed_out)
+        return SharedExecutable(loaded, traffic, interface, handed_out, described)
     return CopiedExecutable(
         loaded,
         traffic,
@@ -136,6 +142,7 @@ def _cpu_executable(
         kept=kept_results(program, graph.returned) if graph.returned is not None else None,
         buffer_of=buffer_of,
         residents=session().residents(client),
+        described=described,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from tpu_dynamo_runtime import watched_compile
+
 from ..artifacts import Artifacts, next_name
 from ..cache.settings import cache_settings
 from ..options import Options
@@ -28,7 +30,10 @@ def specialise(graph: PreparedGraph, sizes: Sizes, options: Options) -> tuple[Bo
     client = client_of(options, graph.on_device)
     cache = session().cache(cache_settings(options))
     artifacts = graph.artifacts(sizes, options.dump_dir)
-    with showing_progress(lambda: f"compiling {graph.described} for {client.platform}"):
+    with (
+        showing_progress(lambda: f"compiling {graph.described} for {client.platform}"),
+        watched_compile(f"compiling {graph.name}"),
+    ):
         program, key = program_of(graph, sizes, client, options, cache, artifacts)
         seconds = time.perf_counter() - started
         run = load_program(client, program, graph, options, cache, artifacts, seconds, before)

@@ -1,0 +1,98 @@
+"""Programs that ran, read from their optimised HLO: what each operation computes, and what it is estimated to cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+from tpu_dynamo_runtime import cost_of
+from tpu_dynamo_runtime.hlo import Computation, Instruction, Module, Origin, parse_hlo
+from tpu_dynamo_runtime.hlo_places import origin_of
+
+from .recording import RecordedProgram
+from .sampling import Place
+
+EAGER = "eager operators"
+
+
+class ParsedProgram:
+    """An optimised program, which is parsed when something of it is first asked for. hlo: its text."""
+
+    def __init__(self, hlo: str):
+        self.hlo = hlo
+
+    @cached_property
+    def module(self) -> Module | None:
+        """The parsed text; None where there is none."""
+        return parse_hlo(self.hlo) if self.hlo else None
+
+    @cached_property
+    def instructions(self) -> dict[str, tuple[Computation, Instruction]]:
+        """All instructions by name, each with its computation."""
+        computations = self.module.computations.values() if self.module is not None else ()
+        return {name: (each, found) for each in computations for name, found in each.instructions.items()}
+
+    @cached_property
+    def place(self) -> Place | None:
+        """The line of its first operation that has one; None where its HLO names none of the user's lines."""
+        lines = (found.source_line for _, found in self.instructions.values())
+        return next(filter(None, lines), None)
+
+
+class RanProgram:
+    """A program of a recording. described: its graph; empty for an eager operator."""
+
+    def __init__(self, described: str, parsed: ParsedProgram):
+        self._described = described
+        self._parsed = parsed
+
+    @cached_property
+    def graph(self) -> str:
+        """Its graph's name, with a line, which graphs that were found without being traced do not know."""
+        if not self._described:
+            return EAGER
+        if self._parsed.place is None or "(" in self._described:
+            return self._described
+        file, line = self._parsed.place
+        return f"{self._described} ({Path(file).name}:{line})"
+
+    @property
+    def has_lines(self) -> bool:
+        """True if its HLO names any of the user's lines, which eager operators' does not."""
+        return self._parsed.place is not None
+
+    def has(self, operation: str) -> bool:
+        """Return True if the program has an instruction of this name."""
+        return operation in self._parsed.instructions
+
+    def opcode(self, operation: str) -> str:
+        """Return the opcode of an instruction; the empty string for one that the program does not have."""
+        found = self._parsed.instructions.get(operation)
+        return "" if found is None else found[1].opcode
+
+    def origin(self, operation: str) -> Origin | None:
+        """Return the user's operation that an instruction computes; None where nothing tells."""
+        found = self._parsed.instructions.get(operation)
+        if found is None or self._parsed.module is None:
+            return None
+        return origin_of(self._parsed.module, *found)
+
+    @cached_property
+    def estimated_shares(self) -> dict[Place | None, float]:
+        """The share of each line in XLA's estimate: of its cycles, or of the bytes that it reads and writes."""
+        if not self._parsed.hlo:
+            return {}
+        cost = cost_of(self._parsed.hlo, 0)
+        weights = {
+            None if row.file is None or row.line is None else (row.file, row.line): row.cycles or row.bytes_accessed
+            for row in cost.by_line()
+        }
+        whole = sum(weights.values())
+        return {place: weight / whole for place, weight in weights.items()} if whole else {}
+
+
+def ran_programs(programs: Iterable[RecordedProgram]) -> list[RanProgram]:
+    """Return the programs of a recording; graphs that share one have it parsed once."""
+    parsed: dict[str, ParsedProgram] = {}
+    return [RanProgram(each.described, parsed.setdefault(each.hlo, ParsedProgram(each.hlo))) for each in programs]
