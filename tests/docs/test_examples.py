@@ -17,7 +17,10 @@ EXAMPLES = {
     "graph_breaks.py": (["--fixed"], "no graph break"),
     "train_digits.py": ([], ""),
     "train_gpt.py": (["--steps", "10"], ""),
+    "train_trainer.py": ([], ""),
 }
+# Of the extra `ecosystem`.
+NEEDS = {"train_trainer.py": "accelerate"}
 
 
 def test_every_example_is_run():
@@ -28,6 +31,8 @@ def test_every_example_is_run():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs(name, tmp_path):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     arguments, told = EXAMPLES[name]
     command = [sys.executable, str(ROOT / "examples" / name), *arguments]
     done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
