@@ -113,6 +113,6 @@ def _below(section: Any) -> list[Any]:
 def _entry(page: Page) -> str:
     without_code = re.sub(r"<!--.*?-->|^```.*?^```", "", page.markdown or "", flags=re.DOTALL | re.MULTILINE)
     prose = re.sub(r"^[#|*<!].*$", "", without_code, flags=re.MULTILINE)
-    first = re.split(r"(?<=[.:]) ", " ".join(prose.split()))[0]
+    first = re.split(r"(?<=\.) ", " ".join(prose.split()))[0]
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", first)
     return f"- [{page.title}]({Path(page.file.dest_uri).with_suffix('.md').as_posix()}): {plain}"
