@@ -134,7 +134,7 @@ def _gpu_events(plane: Any, name: str, began: int, launches: dict[Any, int]) -> 
         for event in line.events:
             stats = dict(event.stats)
             start = began + round(event.start_ns)
-            launched = launches.get(stats.get("correlation_id"))
+            launched = launches.get(stats.get("correlation_id"), start)  # at the latest
             operation, run = stats.get("hlo_op") or event.name, str(stats.get("program_id", ""))
             lane = f"{name} {line.name} {number}"
             found = DeviceEvent(lane, start, start + round(event.duration_ns), operation, run, launched)

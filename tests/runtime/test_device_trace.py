@@ -70,7 +70,7 @@ def test_kernels_of_a_gpu_know_when_the_host_launched_them():
     trace = read(kernels, host)
     assert [(e.operation, e.start - 1e6, e.run, e.launched) for e in trace.operations] == [
         ("add_fusion.1", 50, "7", 1e6 + 12),
-        ("user_kernel", 80, "", None),
+        ("user_kernel", 80, "", 1e6 + 80),
     ]
     assert [(e.operation, e.end - e.start) for e in trace.copies] == [("MemcpyH2D", 30)]
 

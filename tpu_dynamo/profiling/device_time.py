@@ -98,7 +98,8 @@ def _owners(trace: DeviceTrace, executions: Sequence[Execution], programs: Seque
         for number in range(at, max(-1, at - 16), -1):
             if programs[executions[number].program].has(event.operation):
                 return number
-        return None
+        # A library's kernel, which no instruction is named by.
+        return at if at >= 0 and event.launched <= executions[at].end else None
 
     in_order = _in_order(trace.operations, executions, programs)
     known: dict[tuple[str, str], int | None] = {}

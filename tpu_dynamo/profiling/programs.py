@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,14 @@ class ParsedProgram:
         return {name: (each, found) for each in computations for name, found in each.instructions.items()}
 
     @cached_property
+    def _by_kernel(self) -> dict[str, str]:
+        return {re.sub(r"\W", "_", name): name for name in self.instructions}
+
+    def find(self, operation: str) -> tuple[Computation, Instruction] | None:
+        """Return the instruction of a name; kernels in a CUDA graph are known by their own, as `loop_add_fusion_3`."""
+        return self.instructions.get(operation) or self.instructions.get(self._by_kernel.get(operation, ""))
+
+    @cached_property
     def place(self) -> Place | None:
         """The line of its first operation that has one; None where its HLO names none of the user's lines."""
         lines = (found.source_line for _, found in self.instructions.values())
@@ -63,17 +72,17 @@ class RanProgram:
         return self._parsed.place is not None
 
     def has(self, operation: str) -> bool:
-        """Return True if the program has an instruction of this name."""
-        return operation in self._parsed.instructions
+        """Return True if the program has an instruction of this name, or one whose kernel has it."""
+        return self._parsed.find(operation) is not None
 
     def opcode(self, operation: str) -> str:
         """Return the opcode of an instruction; the empty string for one that the program does not have."""
-        found = self._parsed.instructions.get(operation)
+        found = self._parsed.find(operation)
         return "" if found is None else found[1].opcode
 
     def origin(self, operation: str) -> Origin | None:
         """Return the user's operation that an instruction computes; None where nothing tells."""
-        found = self._parsed.instructions.get(operation)
+        found = self._parsed.find(operation)
         if found is None or self._parsed.module is None:
             return None
         return origin_of(self._parsed.module, *found)

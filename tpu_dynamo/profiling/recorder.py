@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from tpu_dynamo_runtime import Buffer, LoadedExecutable, PooledProgram, Watching
+from tpu_dynamo_runtime import Buffer, LoadedExecutable, PooledProgram, Watching, client, resolve, tpu_chips
 from tpu_dynamo_runtime.device_trace import CALL
 from tpu_dynamo_runtime.profiler_compat import TraceAnnotation, start_profiler, stop_profiler
 
@@ -52,6 +52,8 @@ class Recorder:
         """Start recording. Raises AlreadyProfiling."""
         if Watching.now is not None:
             raise AlreadyProfiling
+        if resolve("auto", tpu_chips()) != "cpu":
+            client()  # PJRT records the devices of clients that are there
         self._compiles.enter_context(watching_compiles(lambda what: self.during("compile", what)))
         self._torch.start()
         self._traced = start_profiler()

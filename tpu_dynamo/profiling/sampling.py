@@ -13,8 +13,8 @@ from types import CodeType, FrameType
 
 Place = tuple[str, int]
 
-# A sample takes some 10 us, and the thread that is sampled loses the interpreter meanwhile.
-_SECONDS_BETWEEN = 0.002
+# A sample takes some 20 us, and the thread that is sampled loses the interpreter meanwhile.
+_SECONDS_BETWEEN = 0.005
 # Code that is none of the user's: of these packages, of Python's own library, and made by torch.fx.
 _PACKAGES = ("torch", "tpu_dynamo", "tpu_dynamo_lowering", "tpu_dynamo_runtime", "jax", "jaxlib")
 _GENERATED = ("<eval_with_key", "<frozen ", "<__array_function__")
@@ -49,7 +49,7 @@ def place_of_frame(frame: FrameType | None) -> Place | None:
 
 
 class Sampler:
-    """Notes, every two milliseconds, which of the user's lines a thread is at.
+    """Notes, every five milliseconds, which of the user's lines a thread is at.
 
     samples: the time in nanoseconds since the epoch, and the line.
     """

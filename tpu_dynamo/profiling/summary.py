@@ -27,8 +27,10 @@ def format_share(share: float) -> str:
 
 
 def format_place(file: str | None, line: int | None) -> str:
-    """Return a line as `model.py:12`, from the current folder on."""
-    return "not of any line" if file is None else f"{format_relative_path(file)}:{line}"
+    """Return a line as `model.py:12`, from the current folder on; of a library from its package on."""
+    if file is None:
+        return "not of any line"
+    return f"{file.rpartition('site-packages/')[2] if 'site-packages/' in file else format_relative_path(file)}:{line}"
 
 
 def typical(steps: Iterable[Step]) -> Step | None:
