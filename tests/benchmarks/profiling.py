@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+import timeit
 
 import torch
 
@@ -15,7 +16,6 @@ import tpu_dynamo
 from tpu_dynamo_runtime import Watching
 
 from .gpt2 import GPT2, loss_of
-from .side_by_side import seconds
 
 
 def main() -> None:
@@ -70,8 +70,8 @@ def main() -> None:
         if Watching.now is not None:
             raise AssertionError
 
-    found = seconds({"ask": ask, "nothing": nothing})
-    print(f"asking who watches: {(found['ask'] - found['nothing']) * 1e9:.0f} ns")
+    least = {way: min(timeit.repeat(way, repeat=50, number=20_000)) / 20_000 for way in (ask, nothing)}
+    print(f"asking who watches: {(least[ask] - least[nothing]) * 1e9:.0f} ns")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def test_what_happens_in_between_is_named():
     with torch.no_grad(), tpu_dynamo.profile() as run:
         compiled(torch.randn(8, 64))
         for _ in range(3):
-            sum(j * j for j in range(300_000))  # the host's own work
+            sum(j * j for j in range(1_000_000))  # the host's own work
             compiled(torch.randn(8, 64))
             run.step()
     profile = run.profile
@@ -82,7 +82,7 @@ def test_what_happens_in_between_is_named():
     assert profile.parts["compile"] > 0
     assert len(profile.steps) == 3
     own = at(profile, "# the host's own " + "work", __file__)
-    assert own.parts["host"] > 0.5 * profile.parts["host"]
+    assert own is max(profile.lines, key=lambda line: line.parts.get("host", 0.0))
 
 
 def test_a_step_of_train_step_is_one_graph():
@@ -114,7 +114,7 @@ def test_a_graph_that_breaks_has_the_users_code_outside_of_dispatch():
 
         @torch.compiler.disable
         def slow(self, x):
-            sum(j * j for j in range(300_000))  # between graphs
+            sum(j * j for j in range(1_000_000))  # between graphs
             return x
 
     compiled = torch.compile(Broken().to("tpu"), backend="tpu")
@@ -130,7 +130,7 @@ def test_a_graph_that_breaks_has_the_users_code_outside_of_dispatch():
     assert len([graph for graph in profile.graphs if graph.name.startswith("inference")]) == 2
     own = at(profile, "# between " + "graphs", __file__)
     assert own.parts["host"] == pytest.approx(own.seconds, rel=0.05)
-    assert own.parts["host"] > 0.5 * profile.parts["host"]
+    assert own is max(profile.lines, key=lambda line: line.parts.get("host", 0.0))
 
 
 def test_copies_count_by_direction_and_line():

@@ -9,7 +9,7 @@ import threading
 import time
 from functools import lru_cache
 from importlib.util import find_spec
-from types import CodeType, FrameType
+from types import FrameType
 
 Place = tuple[str, int]
 
@@ -32,8 +32,8 @@ def _standard_library() -> str:
 
 
 @lru_cache(maxsize=65536)
-def _is_users(code: CodeType) -> bool:
-    file = code.co_filename
+def _is_users(file: str) -> bool:
+    # By the file's name, whose hash is kept: that of a code object is computed of all its constants, each time.
     if file.startswith((*_folders(), *_GENERATED)):
         return False
     return not (file.startswith(_standard_library()) and "site-packages" not in file)
@@ -42,7 +42,7 @@ def _is_users(code: CodeType) -> bool:
 def place_of_frame(frame: FrameType | None) -> Place | None:
     """Return the innermost line of a frame and its callers that is the user's or one of their libraries'."""
     while frame is not None:
-        if _is_users(frame.f_code):
+        if _is_users(frame.f_code.co_filename):
             return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
     return None
