@@ -191,6 +191,20 @@ def _of_buffer(buffer: Buffer, spec: TensorSpec) -> torch.Tensor:
     return wrap(buffer, spec.shape, spec.dtype, spec.order)
 
 
+def _on_device(operator: OpOverload, result: torch.Tensor) -> torch.Tensor:
+    """Copy a result of the CPU to the device. Raises NotImplementedError for a layout that the device has not."""
+    if result.layout == torch.sparse_coo:
+        indices, values = (_of_buffer(*_uploaded(part)) for part in (result._indices(), result._values()))
+        return torch.sparse_coo_tensor(indices, values, result.shape, is_coalesced=result.is_coalesced())
+    if result.layout != torch.strided or result.is_quantized:
+        kind = "quantized" if result.is_quantized else result.layout
+        raise NotImplementedError(
+            f"{operator} gives a {kind} tensor, and the device has strided and sparse COO tensors only\n"
+            "  try: call it on the CPU: .cpu()"
+        )
+    return _of_buffer(*_uploaded(result))
+
+
 def _on_host(operator: OpOverload, schema: Schema, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run a call on the CPU, and bring the results back to the device."""
     hosts: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -213,16 +227,7 @@ def _on_host(operator: OpOverload, schema: Schema, args: Sequence[Any], kwargs: 
     def device(tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) in returned:
             return returned[id(tensor)]
-        if tensor.layout == torch.sparse_coo:
-            parts = device(tensor._indices()), device(tensor._values())
-            return torch.sparse_coo_tensor(*parts, tensor.shape, is_coalesced=tensor.is_coalesced())
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            kind = "quantized" if tensor.is_quantized else tensor.layout
-            raise NotImplementedError(
-                f"{operator} gives a {kind} tensor, and the device has strided and sparse COO tensors only\n"
-                "  try: call it on the CPU: .cpu()"
-            )
-        return _of_buffer(*_uploaded(tensor))
+        return _on_device(operator, tensor)
 
     return pytree.tree_map_only(torch.Tensor, device, results)
 
