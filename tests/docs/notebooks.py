@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -19,11 +20,19 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """Return a notebook with the outputs of a run in an empty folder; raises CellExecutionError."""
+    """Return a notebook with the outputs of a run in an empty folder; raises CellExecutionError.
+
+    nbclient leaves handlers of signals behind, which are put back.
+    """
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": folder}})
-        client.execute()
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            client.execute()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
     return notebook
 
 

@@ -21,6 +21,8 @@ WITH_CODE = [page for page in PRESENT if runnable(page)]
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     if "v5e" in page.read_text(encoding="utf-8") and not plugin_installed("tpu"):
         pytest.skip("compiles for a TPU, and libtpu is not installed")
+    if any("torchao" in block.text for block in blocks(page, "python")):
+        pytest.importorskip("torchao", reason="of the extra `ecosystem`")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONWARNINGS", "default")
     logging.getLogger("tpu_dynamo").setLevel(logging.WARNING)
