@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import tpu_dynamo
+from tpu_dynamo_runtime import tpu_chips
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +36,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if sampled and of_many and zlib.crc32(item.name.encode()) % sampled.args[0]:
             item.add_marker(pytest.mark.slow)
 
+
+# JAX would load libtpu when a test has it compute something, and without a TPU no profile is possible after that.
+if "TPU_DYNAMO_TARGET" not in os.environ and not tpu_chips():
+    jax.config.update("jax_platforms", "cpu")
 
 # Set by pytest, and by JAX when a test has it compute something.
 _SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TPU_LIBRARY_PATH", "TPU_SKIP_MDS_QUERY")

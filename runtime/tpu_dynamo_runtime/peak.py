@@ -15,8 +15,9 @@ from .hlo_places import SourceLine, place_of
 from .notebook_tables import html_table
 
 _DTYPE_AND_SIZES = re.compile(r"([a-z]\w*)\[([\d,<=]*)\]")
-# The operator in a name as lowering writes it: /project/model.py:7/aten.mm.default/...
-_OPERATOR = re.compile(r'\bop_name="(?:[^"\\]|\\.)*?:\d+/([^"/]+)')
+# The operator in a name as lowering writes it: /project/model.py:7/self.layers.0/aten.mm.default/..., some without the
+# module.
+_OPERATOR = re.compile(r'\bop_name="(?:[^"\\]|\\.)*?:\d+/(?:self[^"/]*/)?([^"/]+)')
 
 
 @dataclass(frozen=True)

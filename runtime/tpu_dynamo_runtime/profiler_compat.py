@@ -7,7 +7,12 @@ from typing import Any
 
 from jax.profiler import StepTraceAnnotation as StepTraceAnnotation
 from jax.profiler import TraceAnnotation as TraceAnnotation
-from jaxlib import _profiler  # pyright: ignore[reportAttributeAccessIssue]
+from jaxlib import (
+    _profiler,  # pyright: ignore[reportAttributeAccessIssue]
+    xla_client,
+)
+
+from .pjrt import tpu_chips
 
 _session: list[Any] = []
 
@@ -15,9 +20,10 @@ _session: list[Any] = []
 def start_profiler() -> bool:
     """Let PJRT record what its devices do, from now on; False where a session of ours or JAX's runs already.
 
-    Devices of a platform are recorded if its client is there before. Python's functions are not recorded.
+    Also where JAX has loaded libtpu and there is no TPU: libtpu's part of a session would end the process. Devices of a
+    platform are recorded if its client is there before. Python's functions are not recorded.
     """
-    if _session:
+    if _session or (xla_client.pjrt_plugin_loaded("tpu") and not tpu_chips()):
         return False
     options = _profiler.ProfileOptions()
     options.python_tracer_level = 0

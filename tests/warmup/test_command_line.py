@@ -229,7 +229,7 @@ def test_costs_and_forms_of_a_model(folder, monkeypatch):
     run = CliRunner()
     shown = run.invoke(app, ["cost", "warm_models:with_inputs", "--target", "cpu", "--training"])
     assert shown.exit_code == 0, shown.output
-    assert "torch.relu(self.first(x))" in shown.stdout
+    assert "return self.last(torch.dropout(torc" in shown.stdout
     assert "0001-backward" in shown.stdout
     data = json.loads(run.invoke(app, ["cost", "warm_models:with_inputs", "--target", "cpu", "--json"]).stdout)
     assert data[0]["graph"] == "0000-inference"
