@@ -68,7 +68,7 @@ class Session:
         self._operators = Pool(alone, self.statistics.traffic, limit=4096)
         self._caches: dict[CacheSettings, Cache] = {}
         self.last_miss: Miss | None = None
-        self._watching = False
+        self._prepared = False
         self._forbidding = 0
         self._executables: WeakSet[HoldsConstants] = WeakSet()
         self._residents: WeakKeyDictionary[Client, Residents] = WeakKeyDictionary()
@@ -138,9 +138,9 @@ class Session:
     def _note_miss(self, miss: Miss) -> None:
         self.last_miss = miss
 
-    def _watch_forks(self) -> None:
-        if not self._watching:
-            self._watching = True
+    def _prepare_process(self) -> None:
+        if not self._prepared:
+            self._prepared = True
             if os.environ.get(PROFILE_VARIABLE):
                 from .profiling.asked import begin  # which nobody else needs
 
@@ -161,7 +161,7 @@ class Session:
         place: str = "",
         forbidden: bool = False,
     ) -> PooledProgram:
-        self._watch_forks()
+        self._prepare_process()
         tell_what_is_held(client)
         if span:
             together.agree(span, program, place)

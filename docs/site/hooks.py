@@ -1,4 +1,4 @@
-"""What the site has besides the pages of docs/: the papers of the project, the examples, and text for machines.
+"""Adds to the pages of docs/ the papers of the project, the examples, and text for machines.
 
 Beside each page lies its Markdown, and llms.txt lists them all, as https://llmstxt.org says.
 """
