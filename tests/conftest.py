@@ -84,13 +84,23 @@ def unchanged_settings() -> Iterator[None]:
     assert not changed, f"the test left these changed for those after it: {', '.join(changed)}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def caches_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give what is made for several tests caches of this run: never the user's own, whose lines may be another tree's."""
+    directory = tmp_path_factory.mktemp("shared cache")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name.startswith("TPU_DYNAMO_CACHE")]:
+            patch.delenv(variable)
+        patch.setenv("TPU_DYNAMO_CACHE_DIR", str(directory / "ours"))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(directory / "torchs"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def clean_state(
     unchanged_settings: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """No compiled code, counts, seeds or cache of an earlier test, and never the user's own cache."""
-    for variable in [name for name in os.environ if name.startswith("TPU_DYNAMO_CACHE")]:
-        monkeypatch.delenv(variable)
     directory = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("TPU_DYNAMO_CACHE_DIR", str(directory / "ours"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(directory / "torchs"))
