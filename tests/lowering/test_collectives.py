@@ -17,13 +17,13 @@ from tpu_dynamo_lowering import UnsupportedOp, jax_compat, lower, prepare
 from tpu_dynamo_lowering.kernels import collectives
 
 c10d = torch.ops._c10d_functional
-RANKS = 4
-ALL, PAIRS, STEPS = "0,1,2,3", "0,1|2,3", "0,2|1,3"
+RANKS = 8
+ALL, PAIRS, STEPS = "0,1,2,3,4,5,6,7", "0,1|2,3|4,5|6,7", "0,2|1,3|4,6|5,7"
 
 
 @pytest.fixture(scope="module")
 def run_on_all():
-    """Run a function with collectives on four devices: takes and returns each rank's tensors."""
+    """Run a function with collectives on eight devices: takes and returns each rank's tensors."""
     client = xla_client.make_cpu_client(asynchronous=False, num_devices=RANKS)
     devices = client.local_devices()
     sharding = NamedSharding(Mesh(np.array(devices), ("ranks",)), PartitionSpec("ranks"))
@@ -47,7 +47,7 @@ def run_on_all():
 
 
 def each_rank(dtype=torch.float32):
-    return [(torch.arange(8).view(4, 2) * (rank + 1) - 3).to(dtype) for rank in range(RANKS)]
+    return [(torch.arange(16).view(8, 2) * (rank + 1) - 3).to(dtype) for rank in range(RANKS)]
 
 
 def groups_of(text):
@@ -97,10 +97,10 @@ def test_moves_within_groups(run_on_all):
         return [
             c10d.all_gather_into_tensor(x, 2, STEPS),
             *c10d.all_gather_into_tensor_coalesced([x, x + 1], 2, STEPS),
-            c10d.all_to_all_single(x, [2, 2], [2, 2], STEPS),
+            c10d.all_to_all_single(x, [4, 4], [4, 4], STEPS),
             c10d.broadcast(x, 1, STEPS),
             torch.ops._c10d_functional.all_reduce_coalesced([x, x * 2], "max", PAIRS)[1],
-            torch.ops.tpu_dynamo.value_of_rank([7, 5, 3, 1]) + 0 * x[0].long(),
+            torch.ops.tpu_dynamo.value_of_rank([15, 13, 11, 9, 7, 5, 3, 1]) + 0 * x[0].long(),
         ]
 
     found = run_on_all(compute, inputs)
@@ -117,7 +117,7 @@ def test_moves_within_groups(run_on_all):
             for ours, theirs in zip(found, wanted, strict=False):
                 assert ours[rank].view(torch.int32).equal(theirs.view(torch.int32))
     for rank in range(RANKS):
-        assert found[6][rank].tolist() == [7 - 2 * rank] * 2
+        assert found[6][rank].tolist() == [15 - 2 * rank] * 2
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float64, torch.complex64], ids=str)
@@ -125,7 +125,7 @@ def test_dtypes(run_on_all, dtype):
     inputs = each_rank(dtype)
 
     def compute(x):
-        return [c10d.all_reduce(x, "sum", ALL), c10d.broadcast(x, 3, ALL), c10d.all_gather_into_tensor(x, 4, ALL)]
+        return [c10d.all_reduce(x, "sum", ALL), c10d.broadcast(x, 3, ALL), c10d.all_gather_into_tensor(x, RANKS, ALL)]
 
     total, sent, gathered = run_on_all(compute, inputs)
     wanted = torch.stack(inputs).sum(0).to(dtype)
@@ -134,12 +134,38 @@ def test_dtypes(run_on_all, dtype):
         assert sent[rank].equal(inputs[3]) and gathered[rank].equal(torch.cat(inputs))
 
 
+def test_a_step_whose_weights_are_shared_out_equals_one_device(run_on_all):
+    """Gathered rows, a part of the batch each, gradients scattered, and momentum of a rank's own rows."""
+    torch.manual_seed(0)
+    weight, momentum, x, y = torch.randn(16, 4), torch.randn(16, 4), torch.randn(24, 4), torch.randn(24, 16)
+
+    def update(weight, momentum, gradient):
+        momentum = 0.9 * momentum + gradient
+        return weight - 0.1 * momentum, momentum
+
+    def step(rows, momentum, x, y):
+        whole = c10d.wait_tensor(c10d.all_gather_into_tensor(rows, RANKS, ALL))
+        error = x @ whole.t() - y
+        gradient = c10d.reduce_scatter_tensor(2 * error.t() @ x / error.numel(), "avg", RANKS, ALL)
+        loss = c10d.all_reduce(error.square().mean(), "avg", ALL)
+        return [c10d.wait_tensor(loss), *update(rows, momentum, c10d.wait_tensor(gradient))]
+
+    loss, rows, moments = run_on_all(step, *([*each.chunk(RANKS)] for each in (weight, momentum, x, y)))
+    leaf = weight.clone().requires_grad_()
+    wanted = torch.nn.functional.mse_loss(x @ leaf.t(), y)
+    wanted.backward()
+    for ours, theirs in zip((torch.cat(rows), torch.cat(moments)), update(weight, momentum, leaf.grad), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    for each in loss:
+        torch.testing.assert_close(each, wanted.detach())
+
+
 @pytest.mark.parametrize(
     "call, why",
     [
         (lambda x: c10d.all_reduce(x, "median", ALL), "no collective reduces by 'median'"),
         (lambda x: c10d.all_reduce(x.long(), "avg", ALL), "sum, and divide what comes out"),
-        (lambda x: c10d.reduce_scatter_tensor(x[:3], "sum", 4, ALL), "3 rows cannot be scattered over 4 ranks"),
+        (lambda x: c10d.reduce_scatter_tensor(x[:3], "sum", RANKS, ALL), "3 rows cannot be scattered over 8 ranks"),
         (lambda x: c10d.all_to_all_single(x, [1, 3], [1, 3], PAIRS), "pad them to equal ones"),
         (lambda x: c10d.isend(x, 1, 0, ALL), "send and receive between compiled functions"),
         (lambda x: c10d.irecv(x, 1, 0, ALL), "send and receive between compiled functions"),
@@ -149,18 +175,19 @@ def test_dtypes(run_on_all, dtype):
 )
 def test_what_has_no_meaning_is_refused(call, why):
     with pytest.raises(UnsupportedOp, match=why):
-        lower(prepare(traced(call, torch.ones(4, 2))), {}, platform="cpu", replicas=RANKS)
+        lower(prepare(traced(call, torch.ones(8, 2))), {}, platform="cpu", replicas=RANKS)
 
 
 def test_a_program_names_replicas_and_no_channels():
     program = lower(
-        prepare(traced(lambda x: c10d.all_reduce(x, "sum", PAIRS), torch.ones(4))), {}, platform="tpu", replicas=4
+        prepare(traced(lambda x: c10d.all_reduce(x, "sum", PAIRS), torch.ones(4))), {}, platform="tpu", replicas=RANKS
     )
     text = program.text()
-    assert "replica_groups = dense<[[0, 1], [2, 3]]>" in text
+    groups = "[[0, 1], [2, 3], [4, 5], [6, 7]]"
+    assert f"replica_groups = dense<{groups}>" in text
     assert "channel" not in text and "global_device_ids" not in text
-    assert program.replicas == 4
-    assert any("all_reduce" in line and "[[0, 1], [2, 3]]" in line for line in program.outline())
+    assert program.replicas == RANKS
+    assert any("all_reduce" in line and groups in line for line in program.outline())
     assert tpu_dynamo
 
 
