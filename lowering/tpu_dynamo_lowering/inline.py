@@ -47,7 +47,7 @@ def _copy_attribute(graph: Graph, node: Node, value: Any) -> Node:
     else:  # as a DeviceMesh
         name = f"_object{node.name}"
         setattr(owner, name, value)
-    copy = graph.get_attr(name)
+    copy = graph.create_node("get_attr", name)  # `get_attr` warns of what is no tensor
     copy.meta.update(node.meta)
     copy.meta.setdefault("val", value)
     return copy

@@ -110,7 +110,7 @@ def _keep_meshes(graph_module: GraphModule) -> None:
             names[id(real)] = f"_mesh{len(names)}"
             setattr(graph_module, names[id(real)], real)
         with graph.inserting_before(before):
-            made = graph.get_attr(names[id(real)])
+            made = graph.create_node("get_attr", names[id(real)])  # `get_attr` warns of what is no tensor
         made.meta["val"] = real
         return made
 

@@ -192,7 +192,7 @@ def _constant(owner: GraphModule, value: Any) -> Node:
     """Return a node of an object that is no tensor, as a DeviceMesh."""
     name = f"_object_{len(owner.graph.nodes)}"
     setattr(owner, name, value)
-    node = owner.graph.get_attr(name)
+    node = owner.graph.create_node("get_attr", name)  # `get_attr` warns of what is no tensor
     node.meta["val"] = value
     return node
 
