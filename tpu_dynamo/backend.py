@@ -67,13 +67,14 @@ def compile_captured(
         if watch is None
         else None
     )
-    given = options, forms, captured_frame(graph_module), SavedValues()
+    frame = captured_frame(graph_module)
+    given = options, forms, frame, SavedValues()
     compile_role = partial(compile_graph, *given, watch) if kept is None else partial(compile_entry, *given)
 
     def inference(module: GraphModule, inputs: Sequence[Any]) -> Any:
         return compile_role("inference", module if rewritten is None else rewritten(module), inputs)
 
-    with session().statistics.clock.timed(AUTOGRAD), finding_programs(options):
+    with session().statistics.clock.timed(AUTOGRAD), finding_programs(options, frame.operations):
         return compile_with_aot_autograd(
             graph_module,
             example_inputs,

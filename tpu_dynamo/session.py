@@ -170,7 +170,7 @@ class Session:
             return entry
         self.statistics.count("cache_misses", "memory")
         obtain = partial(self._obtain, cache, graph, flags, span, forbidden)
-        return pool.enter(client, program.stablehlo, program.digest, obtain, flags, span)
+        return pool.enter(client, program.stablehlo, program.digest, obtain, flags, span, program.operations)
 
     def _obtain(
         self,
@@ -179,33 +179,36 @@ class Session:
         flags: XlaFlags,
         span: Span,
         forbidden: bool,
-        client: Client,
-        stablehlo: bytes,
-        digest: str,
+        entry: PooledProgram,
     ) -> LoadedExecutable:
-        maker: PlatformMaker = TimedMaker(flagged(spanning(client, span), flags), self.statistics.clock)
+        maker: PlatformMaker = TimedMaker(flagged(spanning(entry.client, span), flags), self.statistics.clock)
         if forbidden or self._forbidding:
             maker = ForbiddenMaker(maker, f"graph {graph}" if graph else "an eager operator")
         if cache is None:
-            return self._compile(maker, span, stablehlo, digest)
-        with self.statistics.clock.timed(READING):
-            return cache.executable(maker, stablehlo, digest, graph, together.others(span))
+            found = self._compile(maker, span, entry)
+        else:
+            with self.statistics.clock.timed(READING):
+                found = cache.executable(
+                    maker, entry.stablehlo, entry.digest, graph, together.others(span), entry.operations
+                )
+        entry.compiled_operations = found.operations
+        return found.executable
 
-    def _compile(self, maker: PlatformMaker, span: Span, stablehlo: bytes, digest: str) -> LoadedExecutable:
+    def _compile(self, maker: PlatformMaker, span: Span, entry: PooledProgram) -> Obtained:
         others = together.others(span)
 
         def make() -> tuple[Obtained, None]:
-            return Obtained(maker.compile(stablehlo), None, ()), None
+            return Obtained(maker.compile(entry.stablehlo), None, (), entry.operations), None
 
         if others is not None:
-            found, _ = shared(others, maker, executable_key(digest, maker.environment), make)
+            found, _ = shared(others, maker, executable_key(entry.digest, maker.environment), make)
         else:
             found, _ = make()
         if found.level is None:
             self.statistics.count("xla_compiles")
         else:
             self.statistics.count("cache_hits", found.level)
-        return found.executable
+        return found
 
     def note(self, executable: HoldsConstants) -> None:
         """Remember a graph's executable, by a weak reference, as one that holds constants."""

@@ -14,6 +14,7 @@ from .jax_functions import Signature as JaxSignature
 from .jax_shapes import fake_results
 from .layouts import dense_order
 from .link import take_kernel_seconds
+from .operation_names import operation_names
 from .ops import PATTERNS, TABLE
 from .outside import register as register_lowering
 from .pipeline import lower, prepare, readable, trace
@@ -35,7 +36,7 @@ from .randomness import fold_into_draw, repeat_draw
 from .rewrites.optimizers import OPTIMIZER_STEPS
 from .segments import Functional, Operator, drawn_values, functional, with_outputs
 from .sizes import SizeSource, plain_numbers, size_sources
-from .source_lines import SourceLine, is_own, named_operation, user_line
+from .source_lines import SourceLine, is_own, module_path, named_operation, operation_name, user_line
 from .survey import survey
 from .table import How, Lowering, all_lowerings
 from .target import AttentionForm
@@ -98,7 +99,10 @@ __all__ = [
     "is_own",
     "is_padded",
     "lower",
+    "module_path",
     "named_operation",
+    "operation_name",
+    "operation_names",
     "own_definitions",
     "pad_sizes",
     "plain_numbers",

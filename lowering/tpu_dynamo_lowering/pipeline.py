@@ -31,6 +31,7 @@ from .loop_draws import carry_keys
 from .loop_numbers import carry_numbers
 from .matrix_results import return_matrices
 from .nested_results import flatten_results
+from .operation_names import operation_names
 from .products import restore_products
 from .program import Program
 from .randomness import give_keys, replay_draws
@@ -161,6 +162,7 @@ def lower(
         linked.custom_calls,
         tuple(offsets.items()),
         replicas,
+        operation_names(graph_module, sizes),
     )
     observe("stablehlo.mlir", program.text)
     return program

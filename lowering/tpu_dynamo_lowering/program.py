@@ -134,6 +134,7 @@ class Program:
     custom_calls: the targets of its custom calls, which whoever compiles or loads it must have registered.
     replicas: the number of devices that it spans, one of each rank in the order of their positions; 0 for one without
     collectives, which runs on a device alone.
+    operations: the names of the graph's operations that stablehlo has, as `operation_names` lists them.
     """
 
     stablehlo: bytes
@@ -147,6 +148,7 @@ class Program:
     custom_calls: tuple[str, ...] = ()
     storage_offsets: tuple[tuple[int, int], ...] = ()
     replicas: int = 0
+    operations: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> int:

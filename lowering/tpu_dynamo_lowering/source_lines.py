@@ -56,11 +56,16 @@ def user_line(node: Node) -> SourceLine | None:
     Backward nodes carry the trace of the forward operation. None where a node has no trace, as nodes that
     AOTAutograd adds by itself.
     """
-    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if is_own(frame[0])]
-    if not (own or frames):
+    return _innermost_line(node.meta.get("stack_trace") or "")
+
+
+# Operations of one line have one trace, and a program's nodes are asked several times; a trace has up to 100 frames.
+@lru_cache(maxsize=4096)
+def _innermost_line(stack_trace: str) -> SourceLine | None:
+    frames = _FRAME.findall(stack_trace)
+    if not frames:
         return None
-    file, line, function = (own or frames)[-1]
+    file, line, function = next((frame for frame in reversed(frames) if is_own(frame[0])), frames[-1])
     return SourceLine(file, int(line), function)
 
 

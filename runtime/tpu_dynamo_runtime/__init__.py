@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .pool import Load as Load
     from .pool import Pool as Pool
     from .pool import PooledProgram as PooledProgram
+    from .renaming import Renaming as Renaming
     from .residents import Residents as Residents
     from .resizable import give_address as give_address
     from .shared import SharedExecutable as SharedExecutable
@@ -114,6 +115,7 @@ _PLACES = {
         "unknown_targets",
     ),
     ".pool": ("ForkedProcess", "Load", "Pool", "PooledProgram"),
+    ".renaming": ("Renaming",),
     ".residents": ("Residents",),
     ".resizable": ("give_address",),
     ".shared": ("SharedExecutable",),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .chips import Chip
 from .hlo_dump import Assignment
+from .renaming import Renaming
 from .targets import page_of
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -84,6 +85,11 @@ class DoesNotFit(MemoryError):
             f"the program does not fit: it needs {needed / 2**30:.2f} GiB{room}\n"
             f"{hint}\n  XLA says:\n    {why}{page_of(self.code)}"
         )
+
+    def renamed(self, renaming: Renaming) -> DoesNotFit:
+        """Return the same refusal with other names of operations."""
+        laid_out = self.assignment and Assignment(self.assignment.proto, renaming.text(self.assignment.hlo))
+        return DoesNotFit(self.target, self.needed, self.available, renaming.text(self.why), laid_out)
 
     def explained(self, held: str) -> DoesNotFit:
         """Return the same refusal with what needs the memory, in words of lines that begin with two spaces."""

@@ -8,6 +8,8 @@ events of the host's threads; a CUDA device is a plane `/device:GPU:0` with a li
 from __future__ import annotations
 
 import re
+import sys
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -62,7 +64,7 @@ def read_device_trace(xspace: bytes) -> DeviceTrace:
     planes = {plane.name: plane for plane in ProfileData.from_serialized_xspace(xspace).planes}
     began = _start_of(planes)
     launches: dict[Any, int] = {}
-    calls: dict[int, int] = {}
+    calls: dict[int, tuple[int, int]] = {}
     host: list[DeviceEvent] = []
     for name, plane in planes.items():
         if name.startswith("/host:"):
@@ -75,12 +77,12 @@ def read_device_trace(xspace: bytes) -> DeviceTrace:
             for event, is_copy in read(plane, name, began, launches):
                 (copies if is_copy else operations).append(event)
     synchronous = not operations
-    operations = _launched_together(host) if synchronous else operations
+    operations = _launched_together(host, sorted(calls.values())) if synchronous else operations
 
     def in_time(events: list[DeviceEvent]) -> tuple[DeviceEvent, ...]:
         return tuple(sorted(events, key=lambda event: event.start))
 
-    return DeviceTrace(in_time(operations), in_time(copies), synchronous, calls)
+    return DeviceTrace(in_time(operations), in_time(copies), synchronous, {n: start for n, (start, _) in calls.items()})
 
 
 def _start_of(planes: dict[str, Any]) -> int:
@@ -90,8 +92,10 @@ def _start_of(planes: dict[str, Any]) -> int:
     return int(stats.get("profile_start_time", 0))
 
 
-def _host_events(plane: Any, began: int, launches: dict[Any, int], calls: dict[int, int]) -> Iterator[DeviceEvent]:
-    """Yield a host's operations; note when it launched what has a correlation id, and when numbered calls began.
+def _host_events(
+    plane: Any, began: int, launches: dict[Any, int], calls: dict[int, tuple[int, int]]
+) -> Iterator[DeviceEvent]:
+    """Yield a host's operations; note when it launched what has a correlation id, and when numbered calls were made.
 
     What an operation begins and leaves to other threads is done at the event `end: NAME`, whose consumer id is the
     producer id of the operation's.
@@ -105,7 +109,7 @@ def _host_events(plane: Any, began: int, launches: dict[Any, int], calls: dict[i
             if "correlation_id" in stats:
                 launches.setdefault(stats["correlation_id"], start)
             if CALL in stats:
-                calls[int(stats[CALL])] = start
+                calls[int(stats[CALL])] = start, start + round(event.duration_ns)
             if "hlo_op" in stats and event.duration_ns:
                 run = f"{stats.get('program_id', '')}/{stats.get('run_id', '')}"
                 lane = f"{line.name} {number}"
@@ -118,12 +122,26 @@ def _host_events(plane: Any, began: int, launches: dict[Any, int], calls: dict[i
         yield operation if end is None or end <= operation.end else replace(operation, pending_until=end)
 
 
-def _launched_together(events: list[DeviceEvent]) -> list[DeviceEvent]:
-    """Return the CPU client's operations, which were launched when the first of their run began."""
+def _launched_together(events: list[DeviceEvent], calls: list[tuple[int, int]]) -> list[DeviceEvent]:
+    """Return the CPU client's operations, which were launched when the first of their run began.
+
+    calls: starts and ends of the host's, in order. Nothing is left to do when the call of a run returns; a thread that
+    waits for the processor then notes the end of its work up to a millisecond too late.
+    """
     first: dict[str, int] = {}
     for event in events:
         first[event.run] = min(event.start, first.get(event.run, event.start))
-    return [replace(event, launched=first[event.run]) for event in events]
+    starts = [start for start, _ in calls]
+
+    def launched(event: DeviceEvent) -> DeviceEvent:
+        start = first[event.run]
+        at = bisect_right(starts, start) - 1
+        returned = calls[at][1] if at >= 0 and start <= calls[at][1] else sys.maxsize
+        end = max(event.start, min(event.end, returned))
+        pending = min(event.pending_until or end, returned)
+        return replace(event, end=end, launched=start, pending_until=pending if pending > end else None)
+
+    return list(map(launched, events))
 
 
 def _gpu_events(plane: Any, name: str, began: int, launches: dict[Any, int]) -> Iterator[tuple[DeviceEvent, bool]]:

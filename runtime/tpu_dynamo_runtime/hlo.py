@@ -12,7 +12,7 @@ _OPCODE = re.compile(r"\s*([\w\-]+)\(")
 _NAME = re.compile(r"%([\w.\-]+)")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\](?:\{([^}]*)\})?")
 _MEMORY_SPACE = re.compile(r"S\((\d+)\)")
-_OPERATION_NAME = re.compile(r'\bop_name="((?:[^"\\]|\\.)*)"')
+OPERATION_NAME = re.compile(r'\bop_name="((?:[^"\\]|\\.)*)"')
 # A name that begins with the place it comes from, as lowering writes it, with the module where there is one:
 # /project/model.py:7/self.layers.0/aten.mm.default/...
 _PLACE = re.compile(r"(.+?):(\d+)(?:/(self(?:\.\w+)*)(?=/))?(?:/([^/]*)|$)")
@@ -72,12 +72,8 @@ class Instruction:
     @cached_property
     def origin(self) -> Origin | None:
         """The operation of the user's that it computes; None where its name does not tell."""
-        name = _OPERATION_NAME.search(self.attributes)
-        match = _PLACE.match(name[1]) if name is not None else None
-        if match is None:
-            return None
-        file = match[1].replace("\\\\", "\\").replace('\\"', '"')
-        return Origin((file, int(match[2])), match[3] or "", match[4] or "")
+        name = OPERATION_NAME.search(self.attributes)
+        return None if name is None else origin_in(unescaped(name[1]))
 
     @property
     def source_line(self) -> tuple[str, int] | None:
@@ -128,6 +124,22 @@ class Module:
 
     computations: dict[str, Computation]
     entry: Computation
+
+
+def origin_in(name: str) -> Origin | None:
+    """Read the operation of the user's in a name that begins with one; None for other names."""
+    match = _PLACE.match(name)
+    return None if match is None else Origin((match[1], int(match[2])), match[3] or "", match[4] or "")
+
+
+def unescaped(text: str) -> str:
+    """Return the text that XLA prints so within quotes."""
+    return re.sub(r"\\(.)", r"\1", text)
+
+
+def escaped(text: str) -> str:
+    """Return a text as XLA prints it within quotes."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def parse_hlo(text: str) -> Module:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from weakref import WeakValueDictionary
 
 from .first_execution import FirstExecution
 from .job import Span
 from .pjrt import Client, LoadedExecutable
+from .renaming import Renaming
 from .traffic import Traffic
 from .watching import watched_compile
 from .xla_flags import XlaFlags
 
-# From a client, a program and its digest to the executable.
-Load = Callable[[Client, bytes, str], LoadedExecutable]
+# From a program to its executable; it notes on the program as what that was compiled.
+Load = Callable[["PooledProgram"], LoadedExecutable]
 
 
 class ForkedProcess(RuntimeError):
@@ -32,8 +33,12 @@ class PooledProgram:
     """A program that is loaded, or was and will be again when it is called.
 
     Lives as long as a compiled function uses it. obtain: how it is loaded. span: the ranks that run
-    it together, empty for one device. last_use: the count of executions when it
-    last ran.
+    it together, empty for one device. operations: the names of its graph's operations in stablehlo. last_use: the
+    count of executions when it last ran.
+
+    compiled_operations: the names in the executable, which one that was found has from the source that it was compiled
+    from; None where they are not known. operations_of: by each graph that it computes, in words, gives the names that
+    the operations have there; None where nobody knows them.
     """
 
     def __init__(
@@ -44,12 +49,16 @@ class PooledProgram:
         obtain: Load,
         load: Callable[[PooledProgram], LoadedExecutable],
         span: Span = (),
+        operations: Sequence[str] = (),
     ):
         self.client = client
         self.stablehlo = stablehlo
         self.digest = digest
         self.obtain = obtain
         self.span = span
+        self.operations = operations
+        self.compiled_operations: Sequence[str] | None = None
+        self.operations_of: dict[str, Callable[[], Sequence[str] | None]] = {}
         self.executable: LoadedExecutable | None = None
         self.last_use = 0
         # Not held while others load: threads that compile ahead compile beside each other.
@@ -59,6 +68,11 @@ class PooledProgram:
     def loaded(self) -> LoadedExecutable:
         """Return the executable, loaded anew if it was evicted. Raises ForkedProcess, and what loading raises."""
         return self.executable or self._load(self)
+
+    def renaming(self, graph: str) -> Renaming:
+        """Return the renaming from the executable's operations to those of a graph, where both are known."""
+        names = self.operations_of[graph]() if graph in self.operations_of else None
+        return Renaming(self.compiled_operations, names or ())
 
 
 class Pool:
@@ -98,17 +112,19 @@ class Pool:
         load: Load | None = None,
         flags: XlaFlags = (),
         span: Span = (),
+        operations: Sequence[str] = (),
     ) -> PooledProgram:
         """Return a program, loaded. Raises what loading raises.
 
         load: how this one is loaded, now and after it was evicted, if not as the others. flags: of XLA, with
-        which it is compiled. span: the ranks whose devices it runs on, if it has collectives.
+        which it is compiled. span: the ranks whose devices it runs on, if it has collectives. operations: the names of
+        its graph's operations in stablehlo.
         """
         with self._lock:
             entry = self._entries.get((client, digest, flags, span))
             if entry is None:
                 entry = self._entries[client, digest, flags, span] = PooledProgram(
-                    client, stablehlo, digest, load or self._load, self._renew, span
+                    client, stablehlo, digest, load or self._load, self._renew, span, operations
                 )
             elif entry.executable is None:
                 entry.obtain = load or self._load  # who asks last says how
@@ -122,7 +138,7 @@ class Pool:
             if self._forked:
                 raise ForkedProcess(entry.client.platform)
             with watched_compile("loading a program"):
-                executable = entry.obtain(entry.client, entry.stablehlo, entry.digest)
+                executable = entry.obtain(entry)
             if self._timed is not None:
                 executable = FirstExecution(entry, executable, self._timed)
             entry.executable = executable

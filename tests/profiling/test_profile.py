@@ -36,8 +36,8 @@ def test_a_step_begins_with_the_forward_graph_and_has_all_parts(trained):
     for step in profile.steps:
         assert all(step.parts[part] > 0 for part in ("guards", "dispatch", "execution", "host"))
         assert step.parts["compile"] == 0
-        # What the device does while the host is on its way already is no execution of the host's.
-        assert step.device >= 0.98 * step.parts["execution"]
+        # The CPU client's calls return when their programs have ended, so that the host waits while the device works.
+        assert step.device == pytest.approx(step.parts["execution"], rel=1e-6)
     graphs = {graph.name.split()[0]: graph for graph in profile.graphs}
     assert graphs["forward"].calls == graphs["backward"].calls == 4
     assert graphs["forward"].split == "profiler"

@@ -7,7 +7,7 @@ from jax.profiler import ProfileData
 
 from tpu_dynamo_runtime.device_trace import read_device_trace
 
-STATS = ("hlo_op", "hlo_module", "program_id", "correlation_id", "run_id", "_p", "_c")
+STATS = ("hlo_op", "hlo_module", "program_id", "correlation_id", "run_id", "_p", "_c", "tpu_dynamo_call")
 BEGAN = """planes { name: "Task Environment" stats { metadata_id: 1 uint64_value: 1000000 }
  stat_metadata { key: 1 value { id: 1 name: "profile_start_time" } } }"""
 
@@ -85,6 +85,18 @@ def test_operations_of_the_cpu_client_are_launched_with_their_run_and_may_end_el
     assert [(e.operation, e.launched, e.pending_until) for e in trace.operations] == [
         ("dot.1", 1e6 + 10, 1e6 + 40),
         ("add", 1e6 + 10, None),
+    ]
+
+
+def test_what_a_thread_notes_after_the_call_returned_ends_with_the_call():
+    lines = {
+        "python": [event(4, 5, 20, tpu_dynamo_call=0), event(1, 10, 5, hlo_op=0, run_id=1, _p=8)],
+        "worker": [event(2, 22, 90, hlo_op=1, run_id=1, _p=9), event(3, 70, 1, _c=8)],
+    }
+    trace = read(plane("/host:CPU", lines, ["dot.1", "add", "end: dot.1", "call"], ["dot.1", "add"]))
+    assert [(e.operation, e.end - 1e6, e.pending_until) for e in trace.operations] == [
+        ("dot.1", 15, 1e6 + 25),
+        ("add", 25, None),
     ]
 
 

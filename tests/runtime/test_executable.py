@@ -32,7 +32,7 @@ def identity(*shapes: tuple[int, ...]) -> bytes:
 
 def load(program: bytes, operands, results, copying: bool = False, constants=(), traffic=None) -> Executable:
     cpu, traffic = client("cpu"), traffic or Traffic()
-    entry = Pool(lambda on, stablehlo, digest: on.compile(stablehlo), traffic).enter(cpu, program, "")
+    entry = Pool(lambda entry: entry.client.compile(entry.stablehlo), traffic).enter(cpu, program, "")
     kind = CopiedExecutable if copying else SharedExecutable
     return kind(entry, traffic, ProgramInterface(operands, results, constants=constants))
 

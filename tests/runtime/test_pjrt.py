@@ -51,7 +51,7 @@ def no_clients(monkeypatch):
 @pytest.mark.usefixtures("no_clients")
 def test_reset_forgets_clients_and_what_they_made_lives_on():
     old = client("cpu")
-    pool = Pool(lambda on, program, digest: on.compile(program), Traffic())
+    pool = Pool(lambda entry: entry.client.compile(entry.stablehlo), Traffic())
     entry = pool.enter(old, bytecode(DOUBLE), "")
     doubled = SharedExecutable(entry, Traffic(), ProgramInterface([Operand(0)], [Result((4,), torch.float32)]))
     del entry

@@ -8,7 +8,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tpu_dynamo_runtime import Pool, Traffic
+from tpu_dynamo_runtime import Pool, PooledProgram, Traffic
 
 
 class Loads:
@@ -17,8 +17,8 @@ class Loads:
     def __init__(self):
         self.made: list[str] = []
 
-    def __call__(self, client: Any, stablehlo: bytes, digest: str) -> Any:
-        self.made.append(digest)
+    def __call__(self, entry: PooledProgram) -> Any:
+        self.made.append(entry.digest)
         return type("Executable", (), {})()
 
 

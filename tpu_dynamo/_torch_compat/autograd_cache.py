@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 # Increased when the contents of a key, or of an OutputCode of ours, change.
-_SCHEMA = "3"
+_SCHEMA = "4"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 from torch.utils._sympy.value_ranges import ValueRanges
 
+from tpu_dynamo_lowering import module_path
+
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 # What is read of nodes after AOTAutograd.
@@ -87,6 +89,8 @@ def write_graph(graph_module: GraphModule) -> bytes:
             constants[str(node.target)] = getattr(graph_module, str(node.target))
         arguments = map_aggregate((node.args, node.kwargs), lambda a: _argument(a, numbers))
         meta = {key: pytree.tree_map(_value, node.meta[key]) for key in _KEPT if key in node.meta}
+        if module := module_path(node):
+            meta["nn_module_stack"] = {"": (module, None)}
         numbers[node] = len(nodes)
         nodes.append((node.op, node.name, node.target, *arguments, meta))
     written = _Written(nodes, constants, *_facts(graph_module))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -119,14 +119,15 @@ class Cache:
         digest: str,
         graph: str | None = None,
         others: executables.Others | None = None,
-    ) -> Any:
+        operations: Sequence[str] = (),
+    ) -> executables.Obtained:
         """Return the executable of a program, from the store or compiled and then kept there. Raises what XLA raises.
 
         graph: the name of the program's graph, None for an eager operator. others: the job's other processes, one of
-        which compiles.
+        which compiles. operations: the names of the graph's operations in stablehlo.
         """
         started = time.perf_counter()
-        found = executables.obtain(self.store, maker, stablehlo, digest, others)
+        found = executables.obtain(self.store, maker, stablehlo, digest, others, operations)
         key = executables.executable_key(digest, maker.environment)
         record(self.store, executables.KIND, key)
         _log_lookup(graph, executables.KIND, key, found.level is not None, time.perf_counter() - started)
@@ -140,7 +141,7 @@ class Cache:
             self._report(self._neighbours.explain_executable(graph, maker, digest))
         elif graph is not None:
             _record_event("disk", "miss", {"reason": "its program is new"})
-        return found.executable
+        return found
 
     def explain_executable(self, graph: str, maker: executables.Maker, digest: str) -> Miss:
         """Return why the store has no executable of a program that it has."""

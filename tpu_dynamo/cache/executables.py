@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from tpu_dynamo_runtime import Environment
 from tpu_dynamo_runtime.store import Store
 
 from .entries import EXECUTABLE
+from .packed_names import pack_names, unpack_names
 
 log = logging.getLogger("tpu_dynamo.cache")
 
@@ -50,11 +51,15 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class Obtained:
-    """An executable, and the levels that were searched: `disk`, `remote`, `job`. level: the one that had it."""
+    """An executable, and the levels that were searched: `disk`, `remote`, `job`. level: the one that had it.
+
+    operations: the names of its graph's operations in it; None where they are not known.
+    """
 
     executable: Any
     level: str | None
     asked: tuple[str, ...]
+    operations: Sequence[str] | None = None
 
 
 def executable_key(digest: str, environment: Environment) -> str:
@@ -79,23 +84,31 @@ class Others(Protocol):
         ...
 
 
-def obtain(store: Store, maker: Maker, stablehlo: bytes, digest: str, others: Others | None = None) -> Obtained:
+def obtain(
+    store: Store,
+    maker: Maker,
+    stablehlo: bytes,
+    digest: str,
+    others: Others | None = None,
+    operations: Sequence[str] = (),
+) -> Obtained:
     """Return a program's executable, from the store or compiled and then kept there. Raises what XLA raises.
 
-    others: the job's other processes, one of which compiles what the store does not have.
+    others: the job's other processes, one of which compiles what the store does not have. operations: the names of the
+    graph's operations in stablehlo.
     """
     key = executable_key(digest, maker.environment)
     loaded = _load(store, maker, key)
     if loaded is not None:
         if others is not None:
             others.publish(key, loaded.data)
-        return Obtained(loaded.executable, "disk", ("disk",))
-    make = partial(_make, store, maker, key, stablehlo, digest)
+        return Obtained(loaded.executable, "disk", ("disk",), loaded.operations)
+    make = partial(_make, store, maker, key, stablehlo, digest, operations)
     if others is None:
         return make()[0]
     found, data = shared(others, maker, key, make)
     if found.level == "job" and data is not None and store.may_write() and store.get(KIND, key) is None:
-        _keep(store, maker, key, digest, data, 0.0)
+        _keep(store, maker, key, digest, data, None, 0.0)
     return found
 
 
@@ -125,33 +138,36 @@ def shared(
 
 @dataclass(frozen=True)
 class _Loaded:
-    """An executable, and the bytes that it was loaded from.
+    """An executable, the bytes that it was loaded from, and the names of operations in it, where they are known.
 
     Those are what is passed on: of an executable that was loaded, XLA's CPU client does not serialise every function.
     """
 
     executable: Any
     data: bytes
+    operations: Sequence[str] | None
 
 
-def _make(store: Store, maker: Maker, key: str, stablehlo: bytes, digest: str) -> tuple[Obtained, bytes | None]:
+def _make(
+    store: Store, maker: Maker, key: str, stablehlo: bytes, digest: str, operations: Sequence[str]
+) -> tuple[Obtained, bytes | None]:
     """Return an executable that others wrote meanwhile or that is compiled and kept, and its bytes where it has any."""
     data = None
     with store.exclusive(KIND, key):
         # Another process may have made it in the meantime.
         loaded = _load(store, maker, key)
         if loaded is not None:
-            return Obtained(loaded.executable, "disk", ("disk",)), loaded.data
+            return Obtained(loaded.executable, "disk", ("disk",), loaded.operations), loaded.data
         if store.has_remote:
             loaded = _load(store, maker, key, remote=True)
             if loaded is not None:
-                return Obtained(loaded.executable, "remote", ("disk", "remote")), loaded.data
+                return Obtained(loaded.executable, "remote", ("disk", "remote"), loaded.operations), loaded.data
         started = time.perf_counter()
         executable = maker.compile(stablehlo)
         seconds = time.perf_counter() - started
         if store.may_write() and (data := serialised(maker, executable, key)) is not None:
-            _keep(store, maker, key, digest, data, seconds)
-    return Obtained(executable, None, ("disk", "remote") if store.has_remote else ("disk",)), data
+            _keep(store, maker, key, digest, data, operations, seconds)
+    return Obtained(executable, None, ("disk", "remote") if store.has_remote else ("disk",), operations), data
 
 
 def _load(store: Store, maker: Maker, key: str, *, remote: bool = False) -> _Loaded | None:
@@ -159,8 +175,8 @@ def _load(store: Store, maker: Maker, key: str, *, remote: bool = False) -> _Loa
     if entry is None:
         return None
     try:
-        data = entry.sections["executable"]
-        return _Loaded(maker.deserialise(data), data)
+        data, names = entry.sections["executable"], entry.sections.get("operations")
+        return _Loaded(maker.deserialise(data), data, None if names is None else unpack_names(names))
     except (KeyError, RuntimeError, ValueError) as error:
         # Some machines refuse code that others of their kind compiled, as with AVX-512.
         store.reject(KIND, key, f"{type(error).__name__}: {error}")
@@ -176,10 +192,19 @@ def serialised(maker: Maker, executable: Any, key: str) -> bytes | None:
         return None
 
 
-def _keep(store: Store, maker: Maker, key: str, digest: str, data: bytes, seconds: float) -> None:
+def _keep(
+    store: Store,
+    maker: Maker,
+    key: str,
+    digest: str,
+    data: bytes,
+    operations: Sequence[str] | None,
+    seconds: float,
+) -> None:
     described: dict[str, Any] = {
         "program": digest,
         "environment": dict(maker.environment),
         "compile_seconds": round(seconds, 3),
     }
-    store.put(KIND, key, {"executable": data}, described)
+    names = {} if operations is None else {"operations": pack_names(operations)}
+    store.put(KIND, key, {"executable": data, **names}, described)

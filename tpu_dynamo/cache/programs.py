@@ -25,6 +25,7 @@ from tpu_dynamo_lowering import (
 from tpu_dynamo_runtime.store import Store
 
 from .entries import PROGRAM
+from .packed_names import pack_names, unpack_names
 from .signature import Signature
 
 KIND = PROGRAM
@@ -32,7 +33,7 @@ KIND = PROGRAM
 
 def find(store: Store, key: str, *, remote: bool = True) -> Program | None:
     """Return the program of graphs whose signature has this key; None where there is none that can be read."""
-    entry = store.get(KIND, key, ("description", "stablehlo", "constants"), remote=remote)
+    entry = store.get(KIND, key, ("description", "stablehlo", "constants", "operations"), remote=remote)
     if entry is None:
         return None
     try:
@@ -50,7 +51,7 @@ def keep(store: Store, signature: Signature, program: Program) -> None:
 
 
 def encode(program: Program) -> dict[str, bytes]:
-    """Return a program as named sections: JSON, bytecode, and the constants' bytes one after the other."""
+    """Return a program as named sections: JSON, bytecode, the constants' bytes one after the other, and names."""
     described = {
         "digest": program.digest,
         "arguments": [[a.position, _spec(a.spec)] for a in program.arguments],
@@ -67,6 +68,7 @@ def encode(program: Program) -> dict[str, bytes]:
         "description": json.dumps(described, separators=(",", ":")).encode(),
         "stablehlo": program.stablehlo,
         "constants": b"".join(map(_bytes, program.constants)),
+        "operations": pack_names(program.operations),
     }
 
 
@@ -87,6 +89,7 @@ def decode(sections: Mapping[str, bytes]) -> Program:
         custom_calls=tuple(map(str, described["custom_calls"])),
         storage_offsets=tuple((int(position), int(offset)) for position, offset in described["storage_offsets"]),
         replicas=int(described["replicas"]),
+        operations=unpack_names(sections["operations"]),
     )
 
 

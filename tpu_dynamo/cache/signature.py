@@ -25,7 +25,7 @@ from ..options import Options
 from ..version import versions
 
 # Raised when a program or its entry is made or read in another way.
-_SCHEMA = 3
+_SCHEMA = 4
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,15 @@ class Frame:
     """Dynamo's knowledge of the code that a graph was captured from; it explains misses and is no part of the key.
 
     inputs: the names of the graph's inputs in Python's terms, as `L['x']`. guards: kinds and sources. shape_guards:
-    conditions on sizes and their ranges. function: the qualified name of the function, as `Model.forward`.
+    conditions on sizes and their ranges. function: the qualified name of the function, as `Model.forward`. operations:
+    the names that the operations of Dynamo's graph have by their lines.
     """
 
     inputs: tuple[str, ...] = ()
     guards: tuple[str, ...] = ()
     shape_guards: tuple[str, ...] = ()
     function: str = ""
+    operations: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from .attempts import Attempts, gather
 from .backend_events import cache_lookups, failures_of, fallbacks_of, stages_of, unsupported_operations
 from .breaks import Cut, breaks_of, find_cuts, fingerprints
+from .checked_calls import checked_calls
 from .costs import seconds_of
 from .messages import parse_message
 from .model import FrameCompile, OperatorCalls, Report, ReportedRun, SkippedFrame, Unrecorded
@@ -58,6 +59,7 @@ def build_report(trace: Trace, run: ReportedRun, recompile_limit: int, counted: 
         ),
         buckets=bucket_uses(compiles, counted.padded),
         not_padded=unsupported_operations(compiles, ("not padded",)),
+        checks=checked_calls(compiles),
         unrecorded=tuple(_unrecorded(cuts, counted.breaks)),
         compiles=tuple(_compile(c, causes.get(id(c)), several) for c in compiles if c.id != "-"),
     )

@@ -299,6 +299,21 @@ class BucketUse:
 
 
 @dataclass(frozen=True)
+class CheckedCalls:
+    """Calls of a graph that were compared with eager operators, of one verdict of `tpu_dynamo.check`.
+
+    operators, why, place: of the first of them, what is at fault, in words, and where; or why it was not compared.
+    """
+
+    graph: str
+    verdict: str
+    calls: int
+    operators: tuple[str, ...] = ()
+    why: str = ""
+    place: SourceSpan | None = None
+
+
+@dataclass(frozen=True)
 class Unrecorded:
     """A break that Dynamo counted without leaving a record of where it was."""
 
@@ -342,4 +357,5 @@ class Report:
     operator_calls: tuple[OperatorCalls, ...] = ()
     buckets: tuple[BucketUse, ...] = ()
     not_padded: tuple[UnsupportedOperation, ...] = ()
+    checks: tuple[CheckedCalls, ...] = ()
     schema_version: int = SCHEMA_VERSION

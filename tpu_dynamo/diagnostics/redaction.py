@@ -10,6 +10,7 @@ from .model import (
     Advice,
     Break,
     BucketUse,
+    CheckedCalls,
     FailedGuard,
     FrameCompile,
     Quantity,
@@ -68,6 +69,7 @@ def redact(report: Report) -> Report:
         cache=tuple(replace(level, reasons=(), misses=()) for level in report.cache),
         buckets=tuple(_bucket_use(use, names) for use in report.buckets),
         not_padded=tuple(replace(u, place=names.place(u.place) if u.place else None) for u in report.not_padded),
+        checks=tuple(_checked(c, names) for c in report.checks),
         compiles=tuple(_compile(c, names) for c in report.compiles),
     )  # fmt: skip
 
@@ -119,6 +121,11 @@ def _skipped(found: SkippedFrame, names: Redaction) -> SkippedFrame:
 def _bucket_use(found: BucketUse, names: Redaction) -> BucketUse:
     function, dimension = names.name("function", found.function), names.name("value", found.dimension)
     return replace(found, function=function, dimension=dimension, line=found.line.replace(found.dimension, dimension))
+
+
+def _checked(found: CheckedCalls, names: Redaction) -> CheckedCalls:
+    place = names.place(found.place) if found.place else None
+    return replace(found, graph=names.name("graph", found.graph), why="", place=place)
 
 
 def _compile(found: FrameCompile, names: Redaction) -> FrameCompile:

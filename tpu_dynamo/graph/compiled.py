@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from ..options import Options
 from ..session import session
 from .bucketed import padding_of
 from .cut import CutGraph, RunOperator, RunPart, part_of
+from .moved_operations import move_operations
 from .prepare import BoxedCallable, PreparedGraph, Sizes
 from .saved_values import SavedValues
 from .specialise import specialise
@@ -110,10 +112,16 @@ class DynamicGraph:
         return SymbolicRecord(graph.role, module, graph.on_device, static, graph.returned, graph.frame)
 
     @classmethod
-    def again(cls, record: SymbolicRecord, options: Options, saved: SavedValues) -> DynamicGraph:
-        """Return the graph of a record; it looks for programs when it is called."""
+    def again(
+        cls, record: SymbolicRecord, options: Options, saved: SavedValues, captured: Sequence[str]
+    ) -> DynamicGraph:
+        """Return the graph of a record; it looks for programs when it is called.
+
+        captured: the names of the operations of Dynamo's graph in this process.
+        """
         session().statistics.count("graphs", record.role)
         module = read_graph(record.module)
+        move_operations(module, record.frame.operations, captured)
         graph = PreparedGraph(
             name=next_name(record.role),
             role=record.role,
@@ -122,7 +130,7 @@ class DynamicGraph:
             on_device=record.on_device,
             static=record.static,
             returned=record.returned,
-            frame=record.frame,
+            frame=replace(record.frame, operations=tuple(captured)),
         )
         return cls(graph, options, saved)
 

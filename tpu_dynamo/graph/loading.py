@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -20,6 +20,7 @@ from tpu_dynamo_runtime import (
     Operand,
     PooledProgram,
     ProgramInterface,
+    Renaming,
     Result,
     SharedExecutable,
     XlaRuntimeError,
@@ -48,11 +49,13 @@ def explaining_xla(
     program: Program,
     artifacts: Artifacts,
     too_large: Callable[[Exception], DoesNotFit | None] = lambda error: None,
+    renamed: Callable[[str], str] = str,
 ) -> Iterator[None]:
     """Turn XLA's errors within the context into UnsupportedOp or CompilationFailed, with the user's line.
 
     What is refused about a flag in the options becomes an OptionError. too_large: returns the error for a program that
-    was refused for its size.
+    was refused for its size. renamed: gives a message the graph's own lines, where the program was found and has those
+    of another source.
     """
     try:
         yield
@@ -62,7 +65,7 @@ def explaining_xla(
         if isinstance(error, XlaRuntimeError) and (refusal := too_large(error)) is not None:
             raise refusal from error
         forms = {"stablehlo.mlir": program.text()}
-        raise refusal_of_xla(platform, str(error), lambda: artifacts.write_repro(forms)) from error
+        raise refusal_of_xla(platform, renamed(str(error)), lambda: artifacts.write_repro(forms)) from error
 
 
 def load_program(
@@ -74,12 +77,14 @@ def load_program(
     artifacts: Artifacts,
     lowering_seconds: float,
     before: Mapping[str, float],
+    operations: Callable[[], Sequence[str] | None],
 ) -> BoxedCallable:
     """Load a graph's program, from the cache or compiled by XLA, and return what AOTAutograd can call.
 
     lowering_seconds: the time that it took to have the program, for logs. before: the seconds by stage before that, for
-    the report. Raises UnsupportedOp and
-    CompilationFailed for what XLA refuses, DoesNotFit for what is too large for the device, OptionError for a flag.
+    the report. operations: gives the names of the graph's operations, which those of a program that was found may not
+    be; None where nobody knows them. Raises UnsupportedOp and CompilationFailed for what XLA refuses, DoesNotFit for
+    what is too large for the device, OptionError for a flag.
     """
     started = time.perf_counter()
     span = graph.span if isinstance(graph, PreparedGraph) else ()
@@ -88,10 +93,14 @@ def load_program(
         refusal = client.does_not_fit(program.stablehlo, options.xla_flags, span, error)
         if refusal is None or not isinstance(graph, PreparedGraph):
             return refusal
+        refusal = refusal.renamed(renaming())
         interface = interface_of(program, graph, client.platform)
         return refusal_in_words(refusal, memory_needed(program, refusal), interface)
 
-    with explaining_xla(client.platform, program, artifacts, too_large):
+    def renaming() -> Renaming:
+        return Renaming(program.operations, operations() or ())
+
+    with explaining_xla(client.platform, program, artifacts, too_large, lambda text: renaming().text(text)):
         loaded = session().load(
             client,
             program,
@@ -104,12 +113,13 @@ def load_program(
         )
     taken = time.perf_counter() - started
     record_event("stages", lambda: {"graph": artifacts.name, "seconds": session().statistics.seconds_since(before)})
-    artifacts.observe("optimised.hlo", lambda: client.optimised_hlo(loaded.loaded()))
     log.info(
         "graph %s: program in %.2f s, loaded for %s in %.2f s",
         artifacts.name, lowering_seconds, client.platform, taken,
     )  # fmt: skip
     described = graph.described if isinstance(graph, PreparedGraph) else f"{graph.role} graph {artifacts.name}"
+    loaded.operations_of[described] = operations
+    artifacts.observe("optimised.hlo", lambda: loaded.renaming(described).text(client.optimised_hlo(loaded.loaded())))
     if graph.on_device:
         return with_graph_outputs(DeviceExecutable(loaded, program, described), program, draw_keys)
     executable = _cpu_executable(client, program, graph, options, loaded, described)

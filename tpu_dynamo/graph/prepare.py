@@ -12,7 +12,7 @@ import sympy
 import torch
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import SizeSource, plain_numbers, prepare, readable, size_sources, user_line
+from tpu_dynamo_lowering import SizeSource, operation_names, plain_numbers, prepare, readable, size_sources, user_line
 from tpu_dynamo_runtime import Span
 
 from .._torch_compat import (
@@ -159,4 +159,5 @@ def written_inputs(graph_module: GraphModule) -> list[int]:
 def captured_frame(graph_module: GraphModule) -> Frame:
     """Return what Dynamo knows of the code that it captured a graph from; called while Dynamo compiles it."""
     placeholders = graph_module.graph.find_nodes(op="placeholder")
-    return Frame(tuple(map(input_name, placeholders)), tuple(guards()), tuple(shape_guards()), frame_function())
+    names, operations = tuple(map(input_name, placeholders)), operation_names(graph_module)
+    return Frame(names, tuple(guards()), tuple(shape_guards()), frame_function(), operations)

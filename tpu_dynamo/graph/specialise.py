@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
 
+from tpu_dynamo_lowering import operation_names
 from tpu_dynamo_runtime import watched_compile
 
 from ..artifacts import Artifacts, next_name
+from ..cache.packed_names import pack_names
 from ..cache.settings import cache_settings
 from ..options import Options
 from ..progress import showing_progress
@@ -36,16 +40,20 @@ def specialise(graph: PreparedGraph, sizes: Sizes, options: Options) -> tuple[Bo
     ):
         program, key = program_of(graph, sizes, client, options, cache, artifacts)
         seconds = time.perf_counter() - started
-        run = load_program(client, program, graph, options, cache, artifacts, seconds, before)
+        names = operation_names(graph.module, sizes)
+        run = load_program(client, program, graph, options, cache, artifacts, seconds, before, lambda: names)
     if key is None or sizes or graph.span:  # a record would have to say which ranks the reader is to span
         return run, None
-    return run, GraphRecord(graph.role, key, graph.on_device, tuple(sorted(graph.static)), graph.returned)
+    static = tuple(sorted(graph.static))
+    written = pack_names(names), pack_names(graph.frame.operations)
+    return run, GraphRecord(graph.role, key, graph.on_device, static, graph.returned, *written)
 
 
-def revive(record: GraphRecord, options: Options) -> BoxedCallable | None:
+def revive(record: GraphRecord, options: Options, captured: Sequence[str]) -> BoxedCallable | None:
     """Load a graph that another process compiled, without the graph; None where its program is no longer kept.
 
-    Raises UnsupportedOp and CompilationFailed for what XLA refuses.
+    captured: the names of the operations of Dynamo's graph in this process. Raises UnsupportedOp and CompilationFailed
+    for what XLA refuses.
     """
     started, before = time.perf_counter(), session().statistics.clock.seconds()
     client = client_of(options, record.on_device)
@@ -57,4 +65,5 @@ def revive(record: GraphRecord, options: Options) -> BoxedCallable | None:
         return None
     session().statistics.count("graphs", record.role)
     seconds = time.perf_counter() - started
-    return load_program(client, program, record, options, cache, artifacts, seconds, before)
+    names = partial(record.operations_here, captured)
+    return load_program(client, program, record, options, cache, artifacts, seconds, before, names)

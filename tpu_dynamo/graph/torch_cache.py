@@ -91,15 +91,18 @@ def _raising(error: Exception) -> BoxedCallable:
 
 
 @contextmanager
-def finding_programs(options: Options) -> Iterator[None]:
-    """Let entries of torch's cache become graphs again within the context, with these options."""
+def finding_programs(options: Options, captured: Sequence[str] = ()) -> Iterator[None]:
+    """Let entries of torch's cache become graphs again within the context, with these options.
+
+    captured: the names of the operations of the Dynamo graph that was looked up; empty where there was none.
+    """
 
     saved = SavedValues()  # of the forward and the backward graph of one entry
 
     def find(record: Record) -> CompiledGraph | DynamicGraph | None:
         if isinstance(record, SymbolicRecord):
-            return DynamicGraph.again(record, options, saved)
-        found = revive(record, options)
+            return DynamicGraph.again(record, options, saved, captured)
+        found = revive(record, options, captured)
         return CompiledGraph(found) if found is not None else None
 
     with reviving(find):

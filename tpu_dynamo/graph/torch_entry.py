@@ -11,7 +11,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from tpu_dynamo_runtime import Renaming
+
 from .._torch_compat import BypassAOTAutogradCache, FXGraphCacheMiss, NotWritable, OutputCode
+from ..cache.packed_names import unpack_names
 from ..cache.signature import Frame
 from ..session import session
 
@@ -20,7 +23,8 @@ from ..session import session
 class GraphRecord:
     """The names and numbers with which another process finds a graph's program, and calls it.
 
-    signature: the key of its program in the store. The rest as in PreparedGraph.
+    signature: the key of its program in the store. operations, captured: packed, the names that the operations of the
+    graph and of Dynamo's graph had in the process that compiled it. The rest as in PreparedGraph.
     """
 
     role: str
@@ -28,6 +32,18 @@ class GraphRecord:
     on_device: bool
     static: tuple[int, ...]
     returned: int | None
+    operations: bytes
+    captured: bytes
+
+    def operations_here(self, captured: Sequence[str]) -> tuple[str, ...] | None:
+        """Return the names of the graph's operations by those that Dynamo's graph has in this process.
+
+        None where they do not tell: Dynamo's frame was found as well.
+        """
+        before = unpack_names(self.captured)
+        if len(before) != len(captured):
+            return None
+        return tuple(map(Renaming(before, captured).name, unpack_names(self.operations)))
 
 
 @dataclass(frozen=True)

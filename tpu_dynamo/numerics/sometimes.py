@@ -36,7 +36,7 @@ def checking_sometimes(options: Options) -> Watch | None:
         def tell(call: RecordedCall) -> None:
             found = check_call(call, options)
             session().statistics.count("checks", verdict(found))
-            record_event("checks", found.as_dict)
+            record_event("checks", lambda: {**found.as_dict(), "verdict": verdict(found), "why": _why(found)})
             if not found.right and not warned.is_set():
                 warned.set()
                 warnings.warn(_words(found), WrongResults, stacklevel=2)
@@ -44,6 +44,11 @@ def checking_sometimes(options: Options) -> Watch | None:
         return RecordingGraph(graph, make, example_inputs, tell, options.check)
 
     return watch
+
+
+def _why(found: CheckedGraph) -> str:
+    """Return in one line what is at fault, or why the call could not be compared."""
+    return str(found.fault or found.unchecked or "").partition("\n")[0]
 
 
 def _words(found: CheckedGraph) -> str:

@@ -19,6 +19,7 @@ from .model import PARTS, Event, GraphTime, OperationTime, Parts, Profile, Step
 from .programs import RanProgram, ran_programs
 from .recording import Recording
 from .steps import step_starts
+from .summary import format_place
 from .sweep import longest
 
 # Bars of a timeline beyond which the shortest are left out.
@@ -197,6 +198,17 @@ class _Analysis:
             yield (
                 "guards and dispatch outside of our calls were not measured: PyTorch's profiler, which records them, "
                 "was in use"
+            )
+        stale = [each.graph for each in self.programs if not each.has_lines_of_its_graph]
+        if stale:
+            yield (
+                f"{', '.join(dict.fromkeys(stale))}: found in the cache without a graph to compare, so its lines are "
+                "those of the source that it was compiled from"
+            )
+        ambiguous = {place for each in self.programs for place in each.ambiguous}
+        for file, line in sorted(ambiguous):
+            yield (
+                f"{format_place(file, line)} was one line with others when it was compiled; time of theirs counts to it"
             )
         if not self.recording.xspace:
             yield (

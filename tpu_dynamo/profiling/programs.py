@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tpu_dynamo_runtime import cost_of
-from tpu_dynamo_runtime.hlo import Computation, Instruction, Module, Origin, parse_hlo
+from tpu_dynamo_runtime.hlo import Computation, Instruction, Module, Origin, origin_in, parse_hlo
 from tpu_dynamo_runtime.hlo_places import origin_of
 
 from .recording import RecordedProgram
@@ -45,31 +45,51 @@ class ParsedProgram:
     @cached_property
     def place(self) -> Place | None:
         """The line of its first operation that has one; None where its HLO names none of the user's lines."""
+        return next(iter(self.places), None)
+
+    @cached_property
+    def places(self) -> dict[Place, None]:
+        """The lines of its operations, in their order."""
         lines = (found.source_line for _, found in self.instructions.values())
-        return next(filter(None, lines), None)
+        return dict.fromkeys(filter(None, lines))
 
 
 class RanProgram:
-    """A program of a recording. described: its graph; empty for an eager operator."""
+    """A program of a recording."""
 
-    def __init__(self, described: str, parsed: ParsedProgram):
-        self._described = described
+    def __init__(self, recorded: RecordedProgram, parsed: ParsedProgram):
+        self._recorded = recorded
         self._parsed = parsed
 
     @cached_property
     def graph(self) -> str:
         """Its graph's name, with a line, which graphs that were found without being traced do not know."""
-        if not self._described:
+        described = self._recorded.described
+        if not described:
             return EAGER
-        if self._parsed.place is None or "(" in self._described:
-            return self._described
+        if self._parsed.place is None or "(" in described:
+            return described
         file, line = self._parsed.place
-        return f"{self._described} ({Path(file).name}:{line})"
+        return f"{described} ({Path(file).name}:{line})"
 
     @property
     def has_lines(self) -> bool:
         """True if its HLO names any of the user's lines, which eager operators' does not."""
         return self._parsed.place is not None
+
+    @cached_property
+    def has_lines_of_its_graph(self) -> bool:
+        """True if the lines that its HLO names are the graph's, not those of the source that it was compiled from."""
+        operations = self._recorded.operations
+        if not self._recorded.described or not self.has_lines:
+            return True
+        known = {origin.place for origin in map(origin_in, operations or ()) if origin is not None}
+        return operations is not None and known >= self._parsed.places.keys()
+
+    @property
+    def ambiguous(self) -> frozenset[Place]:
+        """Lines to which time of others counts as well, since they were one when the program was compiled."""
+        return self._recorded.ambiguous
 
     def has(self, operation: str) -> bool:
         """Return True if the program has an instruction of this name, or one whose kernel has it."""
@@ -104,4 +124,4 @@ class RanProgram:
 def ran_programs(programs: Iterable[RecordedProgram]) -> list[RanProgram]:
     """Return the programs of a recording; graphs that share one have it parsed once."""
     parsed: dict[str, ParsedProgram] = {}
-    return [RanProgram(each.described, parsed.setdefault(each.hlo, ParsedProgram(each.hlo))) for each in programs]
+    return [RanProgram(each, parsed.setdefault(each.hlo, ParsedProgram(each.hlo))) for each in programs]

@@ -78,7 +78,7 @@ class Recorder:
             recording.platform = recording.platform or program.client.platform
             if program not in hlo:
                 hlo[program] = program.client.optimised_hlo(executable)
-            recording.programs.append(RecordedProgram(described, hlo[program]))
+            recording.programs.append(_recorded(program, described, hlo[program]))
         self._programs.clear()
         return recording
 
@@ -122,3 +122,9 @@ class Recorder:
                 self.recording.spans.append(
                     Span(kind, what, start, time.time_ns(), threading.get_ident(), place, nbytes)
                 )
+
+
+def _recorded(program: PooledProgram, described: str, hlo: str) -> RecordedProgram:
+    """Return a program that ran, with the lines of one of the graphs that it computes."""
+    renaming, names = program.renaming(described), program.operations_of.get(described)
+    return RecordedProgram(described, renaming.text(hlo), names and names(), frozenset(renaming.ambiguous))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -51,10 +52,16 @@ class TorchRange:
 
 @dataclass(frozen=True)
 class RecordedProgram:
-    """A program that ran. hlo: as XLA optimised it. described: its graph; empty for an eager operator."""
+    """A program that ran. hlo: as XLA optimised it. described: its graph; empty for an eager operator.
+
+    operations: the names of the graph's operations, by which the hlo calls them; None where nobody knows them, since no
+    graph was traced. ambiguous: lines of theirs that were one with others when the program was compiled.
+    """
 
     described: str
     hlo: str
+    operations: Sequence[str] | None = None
+    ambiguous: frozenset[Place] = frozenset()
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import NoStableKey, Program, UnsupportedOp
-from tpu_dynamo_runtime import Environment, Span
+from tpu_dynamo_lowering import NoStableKey, Program, UnsupportedOp, operation_names
+from tpu_dynamo_runtime import Environment, Renaming
 
 from .._torch_compat import unset_fake_temporarily
 from ..artifacts import Artifacts
@@ -87,7 +87,7 @@ class Warmer:
             self._stage("trace")
             return
         lowered = time.perf_counter()
-        executable, known = self._executable(artifacts, program, graph.span)
+        executable, known = self._executable(artifacts, program, graph, sizes)
         if key is None:
             self.warmed.uncacheable.append(f"{artifacts.name}: {session().last_miss}")
         compiled = time.perf_counter()
@@ -125,14 +125,22 @@ class Warmer:
                 return slot.program, signed.key, True
             return slot.keep(lower_and_count(graph, sizes, self._maker, self._options, artifacts)), signed.key, False
 
-    def _executable(self, artifacts: Artifacts, program: Program, span: Span) -> tuple[str, bool]:
+    def _executable(
+        self, artifacts: Artifacts, program: Program, graph: PreparedGraph, sizes: Sizes
+    ) -> tuple[str, bool]:
         """Return the key of a program's executable, and True if it was in the cache. Raises CompilationFailed."""
-        maker = flagged(spanning(self._placing, span), self._options.xla_flags)
+        maker = flagged(spanning(self._placing, graph.span), self._options.xla_flags)
         watched = _WatchedMaker(maker, self._stage, self._checking)
         key = executables.executable_key(program.digest, maker.environment)
+
+        def renamed(message: str) -> str:
+            return Renaming(program.operations, operation_names(graph.module, sizes)).text(message)
+
         try:
-            with explaining_xla(self._maker.platform, program, artifacts):
-                self._cache.executable(watched, program.stablehlo, program.digest, artifacts.name)
+            with explaining_xla(self._maker.platform, program, artifacts, renamed=renamed):
+                self._cache.executable(
+                    watched, program.stablehlo, program.digest, artifacts.name, operations=program.operations
+                )
         except _NotCompiled:
             miss = self._cache.explain_executable(artifacts.name, maker, program.digest)
             self.warmed.missing.append(str(miss))

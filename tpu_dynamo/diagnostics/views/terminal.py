@@ -15,6 +15,7 @@ from tpu_dynamo.diagnostics.printable import one_line, visible
 from tpu_dynamo.diagnostics.source_locations import shortened
 from tpu_dynamo.diagnostics.summary import Change, changes, format_location, format_location_of, sentence
 from tpu_dynamo.diagnostics.views.buckets import show_buckets
+from tpu_dynamo.diagnostics.views.checks import show_checks
 from tpu_dynamo.formatting import format_bytes, format_count, format_duration
 
 _SHOWN_CHANGES = 8
@@ -35,6 +36,7 @@ def show(report: Report, console: Console, shown: int = _SHOWN_CHANGES, verbose:
     if len(found) > shown:
         console.print(Text(f"\n… and {len(found) - shown} more: --html FILE shows all of them", style="dim"))
     _show_rest(report, console)
+    show_checks(report, console)
     show_buckets(report, console)
     _show_cache(report.cache, console, verbose)
 
