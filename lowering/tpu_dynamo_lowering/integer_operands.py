@@ -9,6 +9,7 @@ from torch.fx import Graph, Node
 
 from ._torch_compat import FakeTensorMode, OpOverload
 from .inserted_calls import insert_call
+from .quantised_tensors import DEQUANTIZE
 
 aten = torch.ops.aten
 
@@ -37,7 +38,7 @@ def integers_of(graph: Graph, node: Any, mode: FakeTensorMode) -> Integers | Non
     """
     if not isinstance(node, Node) or not isinstance(node.target, OpOverload):
         return None
-    if node.target.namespace == "quantized_decomposed":
+    if node.target.namespace == "quantized_decomposed" or node.target in DEQUANTIZE:
         return _dequantised(graph, node, mode)
     if node.target is aten.clone.default:
         return integers_of(graph, node.args[0], mode)
@@ -81,7 +82,7 @@ def _dequantised(graph: Graph, node: Node, mode: FakeTensorMode) -> Integers | N
     if value.meta["val"].dtype not in _INTEGERS:
         return None
     dtype = node.meta["val"].dtype
-    if name in ("dequantize_per_tensor", "dequantize_per_token"):
+    if name in ("dequantize", "dequantize_per_tensor", "dequantize_per_token"):
         scale, zero_point = arguments[1:3]
     elif name == "dequantize_per_channel":
         shape = [1] * value.meta["val"].ndim

@@ -34,6 +34,7 @@ from .nested_results import flatten_results
 from .operation_names import operation_names
 from .products import restore_products
 from .program import Program
+from .quantised_tensors import take_integers
 from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
 from .target import AttentionForm, Target
@@ -112,6 +113,7 @@ def lower(
     mode = fake_mode()
     graph = bind_sizes(graph_module, sizes, mode)
     flatten_results(graph.graph)
+    take_integers(graph.graph, mode)
     cast_as_eager(graph, mode)
     restore_strides(graph, mode)
     join_tiles(graph, mode)

@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.quantised [--match REGEX] [--target v5e:2x2] [--tokens 2048] [--layers 2] [--widths 1b]
 
-Needs libtpu and torchao; no chip, and takes minutes. Decoders have the widths of Llama 3.2 1B or Llama 3 8B and random
-weights on the meta device, and compute the scores of each token of one sequence. Their linear layers are quantised, the
-head too; "and table" also the embedding, in int8. Compiled with `xla_tpu_enable_flash_attention` off, since libtpu's
-own attention has no cycles.
+Needs libtpu and torchao; no chip, and takes minutes. Decoders have the widths of Llama 3.2 1B, Llama 3 8B or TinyLlama
+1.1B and random weights on the meta device, and compute the scores of each token of one sequence. Their linear layers
+are quantised, the head too; "and table" also the embedding, in int8. Compiled with `xla_tpu_enable_flash_attention`
+off, since libtpu's own attention has no cycles.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from rich.table import Table
 
 import tpu_dynamo
 
+_HEADS = {"num_attention_heads": 32, "num_key_value_heads": 8}
 WIDTHS: dict[str, dict[str, int]] = {
-    "1b": dict(hidden_size=2048, intermediate_size=8192, num_attention_heads=32, num_key_value_heads=8),
-    "8b": dict(hidden_size=4096, intermediate_size=14336, num_attention_heads=32, num_key_value_heads=8),
+    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "vocab_size": 128256, **_HEADS},
+    "8b": {"hidden_size": 4096, "intermediate_size": 14336, "vocab_size": 128256, **_HEADS},
+    "tiny": {"hidden_size": 2048, "intermediate_size": 5632, "vocab_size": 32000, **_HEADS, "num_key_value_heads": 4},
 }
 # Of the TPU's own product of two int8 tensors, as optimised HLO has it: operands are named, so their types are before.
 _PRODUCT = re.compile(r"= s32\[[^ ]* (?:convolution|dot)\(")
@@ -38,7 +40,7 @@ def decoder(widths: str, layers: int) -> torch.nn.Module:
     class Scores(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            config = LlamaConfig(**WIDTHS[widths], vocab_size=128256, num_hidden_layers=layers, use_cache=False)
+            config = LlamaConfig(**WIDTHS[widths], num_hidden_layers=layers, use_cache=False)
             self.decoder = LlamaForCausalLM(config)
 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:

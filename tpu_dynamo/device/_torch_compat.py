@@ -11,7 +11,11 @@ import torch
 from torch import _tensor_str
 from torch._dynamo.eval_frame import skip_code
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+)
 from torch.nn.attention import flex_attention as flex
 from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
@@ -19,6 +23,7 @@ from torch.utils import backend_registration
 __all__ = [
     "DATA_DEPENDENT",
     "NAME",
+    "NO_FAKE_TENSOR",
     "OpOverload",
     "answer",
     "as_view",
@@ -45,6 +50,9 @@ NAME = "tpu"
 
 # Errors of tracing for an operator whose result's size or value depends on data.
 DATA_DEPENDENT = (DynamicOutputShapeException, DataDependentOutputException)
+
+# The error of tracing for an operator whose result is of a kind that fake tensors have not, as of a quantised dtype.
+NO_FAKE_TENSOR = UnsupportedFakeTensorException
 
 _acc = torch._C._acc
 _META = torch._C.DispatchKeySet(torch._C.DispatchKey.Meta)

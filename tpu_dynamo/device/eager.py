@@ -14,7 +14,7 @@ from tpu_dynamo_lowering import Literal, Output, Sparse, TensorSpec, Unsupported
 from tpu_dynamo_runtime import Buffer
 
 from ..session import session
-from ._torch_compat import DATA_DEPENDENT, NAME, OpOverload, pytree, runs_on_cpu
+from ._torch_compat import DATA_DEPENDENT, NAME, NO_FAKE_TENSOR, OpOverload, pytree, runs_on_cpu
 from .cells import strides_of, wrap
 from .exact import ExactOperators
 from .generator import check_draw, draw_keys
@@ -111,6 +111,8 @@ def _plan(operator: OpOverload, schema: Schema, arguments: Arguments) -> _Plan |
         return unsupported.problems[0].why
     except DATA_DEPENDENT:
         return "its result depends on values"
+    except NO_FAKE_TENSOR as unsupported:
+        return f"no program can give its result: {unsupported}"
 
 
 def _compile(operator: OpOverload, schema: Schema, arguments: Arguments) -> _Plan:
