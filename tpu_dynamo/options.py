@@ -65,7 +65,8 @@ class Options:
     the backward recomputes more.
     attention: the form of scaled_dot_product_attention. `plain` is products and a softmax, whose scores are in memory;
     `fused` is a kernel that never has them, interpreted where there is no TPU, and an error for calls that it cannot
-    compute; `auto` is the kernel on a TPU whose fast memory does not hold the scores of a block of queries.
+    compute; `auto` is the kernel on a TPU whose fast memory does not hold the scores of a block of queries, or where
+    few queries see some of 4,096 keys and more.
     buckets: sizes to which changing dimensions are padded, so that one executable serves many: `"pow2"`,
     `{"multiple": 128}`, a list of sizes, or these by dimension, `{"tokens[1]": "pow2"}`. Results are as without; a
     graph of which that is not proven is compiled for each size, counted and named in `stats()`. See

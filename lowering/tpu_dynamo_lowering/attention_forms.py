@@ -10,7 +10,7 @@ from torch.fx import Graph, Node
 
 from ._torch_compat import FakeTensorMode, OpOverload
 from .attention_operators import ATTENTION, ATTENTION_BACKWARD
-from .mask_reading import read_mask
+from .mask_reading import boolean_of, read_mask
 
 aten = torch.ops.aten
 
@@ -70,6 +70,19 @@ def _rows(graph: Graph, node: Node, mode: FakeTensorMode) -> Node:
         rows.meta["val"] = value.reshape(-1, max(value.shape[-2:]))
     rows.meta.update({key: each for key, each in node.meta.items() if key == "stack_trace"})
     return rows
+
+
+def show_masks(graph: Graph, values: Mapping[Node, torch.Tensor]) -> None:
+    """Give attention the boolean masks of which PyTorch made what it adds to scores on CPUs: zeros and -inf, in place.
+
+    values: as for `name_masks`. A kernel tells by a boolean mask what it need not read.
+    """
+    for node in graph.nodes:
+        if _schema_name(node) not in _FORWARD | _BACKWARD:
+            continue
+        mask = _argument(node, "attn_mask")
+        if mask is not None and (shown := boolean_of(mask, values)) is not None:
+            _set_argument(node, "attn_mask", shown)
 
 
 def share_heads(graph: Graph) -> None:

@@ -84,6 +84,14 @@ def read_mask(node: Node, values: Mapping[Node, torch.Tensor], queries: int, key
     return None
 
 
+def boolean_of(node: Node, values: Mapping[Node, torch.Tensor]) -> Node | None:
+    """Return the boolean mask of which a node makes zeros and -inf; None for what is made otherwise."""
+    if node.target is not aten.where.self or not _is_added(node, values):
+        return None
+    mask = node.args[0]
+    return mask if isinstance(mask, Node) and mask.meta["val"].shape == node.meta["val"].shape else None
+
+
 def _is_copy(node: Node) -> bool:
     """Tell whether a node copies a boolean mask, as to another device."""
     if node.target is not aten._to_copy.default:

@@ -1,4 +1,4 @@
-"""The door of lowering to Pallas: JAX's own kernels, their estimates, and what a kernel's bytecode holds."""
+"""The door of lowering to Pallas: JAX's own kernels, and what a kernel's bytecode holds."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.experimental import pallas
 from jax.experimental.pallas.ops.tpu.megablox import common
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as mask_info
-from jax.extend.core import jaxpr_as_fun
 from jaxlib.mlir import ir, passmanager
 from jaxlib.mosaic.python import tpu
 
 from .jax_compat import new_context, operations, parse
+from .pallas_calls import estimated
 
 # The score of what a mask hides, and what no score of finite operands comes near.
 HIDDEN = splash.DEFAULT_MASK_VALUE
 
 _CALL = "tpu_custom_call"
+# Where a kernel of attention has them: behind the two arrays of its schedule and the queries.
+_KEYS_AND_VALUES = (3, 4)
 
 
 class Schedule(NamedTuple):
@@ -39,8 +40,8 @@ class Schedule(NamedTuple):
     runs: whether a step computes anything; rows have as many steps as the longest.
     """
 
-    blocks: np.ndarray
-    runs: np.ndarray
+    blocks: np.ndarray | Array
+    runs: np.ndarray | Array
 
 
 class Kernel(NamedTuple):
@@ -93,13 +94,39 @@ def forward(
         )
         return out, normaliser
 
-    return _estimated(kernel.estimate, call)(query, key, value, segments)
+    return estimated(kernel.estimate, call)(query, key, value, segments)
+
+
+def read_cache(kernel: Kernel, query: Array, key: Array, value: Array, shown: Array) -> tuple[Array, Array]:
+    """Compute attention of each batch to the keys that are shown, as `forward` does.
+
+    query: [batch, heads, queries, features]; key, value: [batch, heads, keys, features]; shown: int32[batch, keys], 1
+    for a key that is seen. Keys whose features fill no whole registers are taken with their last two dimensions
+    exchanged, as XLA keeps them: else it would copy them all.
+    """
+    layouts = {True: splash.QKVLayout.HEAD_DIM_MINOR, False: splash.QKVLayout.SEQ_MINOR}
+    of_keys, of_values = (layouts[each.shape[-1] % splash.NUM_LANES == 0] for each in (key, value))
+    sizes = splash.BlockSizes(kernel.block_q, kernel.block_kv, k_layout=of_keys, v_layout=of_values)
+
+    def call(query: Array, key: Array, value: Array, shown: Array, *schedule: Array) -> tuple[Array, Array]:
+        mask = kernel._replace(schedule=Schedule(*schedule)).mask(query.shape[2])
+
+        def of_batch(query: Array, key: Array, value: Array, shown: Array) -> tuple[Array, Array]:
+            segments = splash.SegmentIds(jnp.ones(query.shape[1], jnp.int32), shown)
+            given = (query, key, value, segments, None, HIDDEN, False, sizes, None, True, None, kernel.cap)
+            out, (normaliser,) = splash._splash_attention_forward(mask, *given, kernel.interpret)
+            return out, normaliser
+
+        return jax.vmap(of_batch)(query, key, value, shown)
+
+    held = () if kernel.interpret else _KEYS_AND_VALUES
+    return estimated(kernel.estimate, call, held)(query, key, value, shown, *kernel.schedule)
 
 
 def query_gradient(kernel: Kernel, *operands: Any) -> Array:
     """Compute the gradient of the query. operands: as for `key_gradients`."""
     backward = splash._splash_attention_bwd_dq
-    return _estimated(kernel.estimate, lambda *given: _backward(kernel, backward, {}, *given))(*operands)
+    return estimated(kernel.estimate, lambda *given: _backward(kernel, backward, {}, *given))(*operands)
 
 
 def key_gradients(kernel: Kernel, *operands: Any) -> tuple[Array, Array]:
@@ -110,7 +137,7 @@ def key_gradients(kernel: Kernel, *operands: Any) -> tuple[Array, Array]:
     """
     more = {"bkv_compute": kernel.block_kv, "use_fused_bwd_kernel": False}
     backward = splash._splash_attention_bwd_dkv
-    return _estimated(kernel.estimate, lambda *given: _backward(kernel, backward, more, *given)[1:])(*operands)
+    return estimated(kernel.estimate, lambda *given: _backward(kernel, backward, more, *given)[1:])(*operands)
 
 
 def _backward(kernel: Kernel, function: Callable[..., Any], more: dict[str, Any], *operands: Any) -> Any:
@@ -184,7 +211,7 @@ def multiply_rows(kernel: Grouped, rows: Array, matrices: Array, sizes: Array) -
         given = {"transpose_rhs": kernel.transposed, "interpret": kernel.interpret}
         return unwrap(_megablox().gmm)(rows, matrices, sizes, kernel.dtype, kernel.tiles, **given)
 
-    return _estimated(kernel.estimate, call)(rows, matrices, sizes)
+    return estimated(kernel.estimate, call)(rows, matrices, sizes)
 
 
 def multiply_groups(kernel: Grouped, left: Array, right: Array, sizes: Array) -> Array:
@@ -193,36 +220,7 @@ def multiply_groups(kernel: Grouped, left: Array, right: Array, sizes: Array) ->
     def call(left: Array, right: Array, sizes: Array) -> Array:
         return unwrap(_megablox().tgmm)(left.T, right, sizes, kernel.dtype, kernel.tiles, interpret=kernel.interpret)
 
-    return _estimated(kernel.estimate, call)(left, right, sizes)
-
-
-def _estimated(figures: tuple[int, int, int], function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` with an estimate of ours in its kernel: flops, transcendentals and bytes accessed."""
-    estimate = pallas.CostEstimate(*figures)
-
-    def call(*operands: Any) -> Any:
-        # Pallas takes neither 64-bit numbers nor, for grids, anything but int32.
-        with jax.enable_x64(False):
-            leaves, structure = jax.tree.flatten(operands)
-            shapes: list[Any] = []
-
-            def flat(*given: Array) -> list[Array]:
-                results, shape = jax.tree.flatten(function(*jax.tree.unflatten(structure, given)))
-                shapes.append(shape)
-                return results
-
-            closed = jax.make_jaxpr(flat)(*leaves)
-            equations = [
-                each.replace(params={**each.params, "cost_estimate": estimate})
-                if each.primitive.name == "pallas_call"
-                else each
-                for each in closed.jaxpr.eqns
-            ]
-            assert sum(each.primitive.name == "pallas_call" for each in equations) == 1, closed
-            counted = closed.replace(jaxpr=closed.jaxpr.replace(eqns=equations))
-            return jax.tree.unflatten(shapes[0], jaxpr_as_fun(counted)(*leaves))
-
-    return call
+    return estimated(kernel.estimate, call)(left, right, sizes)
 
 
 def strip_kernels(module: ir.Module) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from ._torch_compat import fake_mode, graph_module_of, outside_of_function_modes
-from .attention_forms import name_masks, share_heads
+from .attention_forms import name_masks, share_heads, show_masks
 from .bases import storage_offsets
 from .batched_products import restore_batches
 from .checks import drop_checks
@@ -121,6 +121,8 @@ def lower(
     results, outputs, updates = expose_results(graph, mode)
     values = constant_values(graph)
     name_masks(graph.graph, values, mode)
+    if platform == "tpu" or attention == "fused":
+        show_masks(graph.graph, values)
     share_heads(graph.graph)
     repeat_rows(graph.graph, mode)
     compute_rows(graph.graph, mode)

@@ -205,3 +205,17 @@ def test_sizes_to_specialise_on_have_graphs_of_their_own():
         torch._dynamo.mark_dynamic(x, 0, specialize_on=[lambda size: size == 8])
         torch.testing.assert_close(compiled(x), x.cumsum(0) * rows)
     assert tpu_dynamo.stats().graphs == {"inference": 2}
+
+
+def test_a_condition_for_each_bucket_gives_each_the_graph_that_its_sizes_want():
+    def function(x):
+        return x.cumsum(0) * (2 if x.shape[0] <= 8 else 3)
+
+    compiled = torch.compile(function, backend="tpu", options={"buckets": [8, 16, 32]})
+    for rows in (3, 12, 7, 20, 15, 8, 30):
+        x = torch.randn(rows, 4)
+        torch._dynamo.mark_dynamic(x, 0, specialize_on=[lambda size: size <= 8, lambda size: size <= 16])
+        torch.testing.assert_close(compiled(x), function(x))
+    stats = tpu_dynamo.stats()
+    assert stats.graphs == {"inference": 4}  # each of both that the code distinguishes, for all sizes and for fewer
+    assert stats.buckets["padded"] == stats.lowerings <= 5

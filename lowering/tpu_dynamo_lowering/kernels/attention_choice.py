@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ..target import Target
+from .cached_attention import cached_attention, is_cached, is_long
 from .fused_attention import fused_attention, fused_gradients, refusal
 from .scaled_dot_products import attend, attention_gradients, attention_of, factor_of, repeated_heads
 from .seen_keys import ALL, Seen, of_key_mask
@@ -27,11 +28,14 @@ def chosen_attention(
     `scaled_dot_product_attention` takes it. Raises NotImplementedError where the target demands the fused kernel for
     what it cannot compute.
     """
+    factor, precision = factor_of(query, scale), target.kernel_precision(query.dtype)
+    interpret = target.platform != "tpu"
+    if mask is not None and not is_causal and _reads_a_cache(query, key, value, mask, target, seen):
+        return cached_attention(query, key, value, mask, seen, factor, precision, interpret)
     fused = _fused_operands(query, key, value, mask, is_causal, target, seen, backward=False)
     if fused is None:
         return attend(query, key, value, mask, is_causal, scale, target.fast_memory, seen)
-    factor, precision = factor_of(query, scale), target.kernel_precision(query.dtype)
-    return fused_attention(query, *fused, factor, precision, target.platform != "tpu")
+    return fused_attention(query, *fused, factor, precision, interpret)
 
 
 def chosen_gradients(
@@ -57,6 +61,12 @@ def chosen_gradients(
     keys, values, seen = fused
     grads = fused_gradients(grad_out, query, keys, values, out, normaliser, seen, factor, precision, interpret)
     return grads[0], _summed(grads[1], key), _summed(grads[2], value)
+
+
+def _reads_a_cache(query: Array, key: Array, value: Array, mask: Array, target: Target, seen: Seen) -> bool:
+    """Tell whether a kernel is to leave out the part of a cache that a mask hides."""
+    wanted = target.attention == "fused" or (target.attention == "auto" and target.platform == "tpu" and is_long(key))
+    return wanted and _is_of_keys(mask, query, seen) and is_cached(query, key, value, mask, seen)
 
 
 def _fused_operands(
