@@ -208,6 +208,7 @@ def cases(size):
         "kept": lambda: close(shard(mesh, reshard_after_forward=False), sgd, max_grad_norm=0.1),
         "hybrid": lambda: close(shard(both), sgd),
         "mixed_precision": lambda: mixed_precision(mesh),
+        "hybrid_mixed_precision": lambda: mixed_precision(both),
         "adafactor": lambda: close(shard(mesh), adafactor),
         "adafactor_tp": lambda: close(tensor_parallel, adafactor, split=False),
         "muon": lambda: close(shard(mesh), muon, within=2e-3),  # which orthogonalises in bfloat16

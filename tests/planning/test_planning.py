@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 
 import tpu_dynamo
 from tpu_dynamo.planning.code import code_of
@@ -230,3 +231,20 @@ def test_a_layout_compiles_for_the_chips_of_a_topology(split):
     exchanged = graph.communication.by_axis()
     assert list(exchanged) == ["tensor"]
     assert exchanged["tensor"].nbytes == 2 * 2 * 16 * 64 * 4 * 3 // 4
+
+
+@needs_libtpu
+def test_replicas_sum_up_the_gradients_of_shards_alone():
+    """Of whole gradients it would be as many times more as the shard dimension has ranks."""
+
+    def build(mesh):
+        with torch.device("meta"):
+            model = nn.Linear(256, 256, bias=False)
+        return fully_shard(model, mesh=mesh), (torch.empty(16, 256, device="meta"),)
+
+    mesh = {"replicate": 2, "shard": 2}
+    (step,) = tpu_dynamo.compile_for(
+        build, target="v5e:2x2", mesh=mesh, optimizer=torch.optim.SGD, loss=lambda out: out.square().mean()
+    )
+    exchanged = step.communication.by_axis()
+    assert exchanged["replicate"].nbytes < 1.1 * (256 * 256 * 4 // 2)  # and the loss

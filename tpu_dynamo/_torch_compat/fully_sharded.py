@@ -24,8 +24,9 @@ class Policy:
 class Sharding:
     """One parameter of a `fully_shard` module, by the names that it has.
 
-    owners: modules and names. parameter: the sharded one. mesh, placements: over which it is sharded. whole: the spec
-    of the DTensor that it is when it is gathered, None for a plain tensor. size, stride: those of the gathered tensor.
+    owners: modules and names. parameter: the sharded one. mesh, placements: over which it is sharded. replicas: that of
+    the ranks with equal shards, None if there are none or if `mesh` has them as a dimension. whole: the spec of the
+    DTensor that it is when it is gathered, None for a plain tensor. size, stride: those of the gathered tensor.
     forward_dtype, backward_dtype: in which it is gathered, and its gradient reduced. again: whether it is gathered
     anew in the backward.
     """
@@ -34,6 +35,7 @@ class Sharding:
     parameter: torch.Tensor
     mesh: Any
     placements: tuple[Any, ...]
+    replicas: Any
     whole: Any
     size: torch.Size
     stride: tuple[int, ...]
@@ -104,12 +106,14 @@ def shardings_of(module: Module) -> Iterator[Sharding]:
         for each in group.fsdp_params:
             info, mesh_info = each._module_info, each.mesh_info
             owners = [(info.module, info.param_name), *zip(info.shared_modules, info.shared_param_names, strict=True)]
-            shard = mesh_info.shard_mesh_dim
-            placements = [Replicate() for _ in range(mesh_info.mesh.ndim)]
+            mesh, replicas, shard = mesh_info.mesh, None, mesh_info.shard_mesh_dim
+            if shard is not None and mesh.ndim == 2 and (names := mesh.mesh_dim_names):
+                mesh, replicas, shard = mesh[names[shard]], mesh[names[1 - shard]], 0
+            placements = [Replicate() for _ in range(mesh.ndim)]
             if shard is not None:
                 placements[shard] = each.fsdp_placement
             yield Sharding(
-                tuple(owners), each.sharded_param, mesh_info.mesh, tuple(placements), each._unsharded_dtensor_spec,
+                tuple(owners), each.sharded_param, mesh, tuple(placements), replicas, each._unsharded_dtensor_spec,
                 each._orig_size, tuple(each._contiguous_orig_stride), state._mp_policy.param_dtype,
                 state._mp_policy.reduce_dtype, group.post_forward_mesh_info is not None,
             )  # fmt: skip

@@ -79,14 +79,19 @@ def _gathered(parameter: Any, sharding: Sharding) -> Any:
     """
     from torch.distributed.tensor import DTensor, Partial, Replicate
 
+    shard = parameter.to_local()
+    if sharding.replicas is not None:
+        # Before the gather, so that in the backward what replicas sum up is a shard, and no whole gradient.
+        shard = shard.to(torch.promote_types(shard.dtype, sharding.backward_dtype or shard.dtype))
+        equal = DTensor.from_local(shard, sharding.replicas, [Replicate()], run_check=False)
+        shard = equal.to_local(grad_placements=[Partial("avg")])
     dimensions = sharding.mesh.ndim
     shards = DTensor.from_local(
-        parameter.to_local(), sharding.mesh, sharding.placements, run_check=False, shape=sharding.size,
-        stride=sharding.stride,
-    )  # fmt: skip
+        shard, sharding.mesh, sharding.placements, run_check=False, shape=sharding.size, stride=sharding.stride
+    )
     whole = shards.redistribute(
         placements=[Replicate()] * dimensions,
-        forward_dtype=sharding.forward_dtype,
+        forward_dtype=sharding.forward_dtype or parameter.dtype,
         backward_dtype=sharding.backward_dtype or sharding.forward_dtype,
     ).to_local(grad_placements=[Partial("avg")] * dimensions)
     if sharding.whole is None:
