@@ -151,7 +151,7 @@ def test_a_tpu_leaves_the_cache_where_it_is(features):
 
 
 def test_steps_of_a_loop_have_the_kernel_too():
-    """As decode_loop takes them; the heads that a model repeats are not there more than once either."""
+    """Steps of decode_loop are such; the heads that a model repeats are not there more than once either."""
     key, value, query, _, place = given(device="meta")
 
     def loop(key, value, query, place):

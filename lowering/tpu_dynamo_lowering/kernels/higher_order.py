@@ -142,15 +142,16 @@ def scan(
 
 @higher_order_kernel(higher_order.associative_scan)
 def associative_scan(
-    combine_graph: GraphModule, xs: Sequence[Array], additional: Sequence[Any] = (), *, compiled_for: Target = ANY
+    combine_graph: GraphModule, xs: Sequence[Array], additional: Sequence[Any] = ()
 ) -> tuple[Any, ...]:
     """Combine values along the first dimension by an associative graph, keeping the running results.
 
-    Takes a number of steps that is logarithmic in the dimension.
+    Takes a number of steps that is logarithmic in the dimension. Each takes many pairs at once, for which the
+    kernels of one target are not made.
     """
 
     def combine(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Any, ...]:
-        return jax.vmap(lambda a, b: run(combine_graph, *a, *b, *additional, compiled_for=compiled_for))(left, right)
+        return jax.vmap(lambda a, b: run(combine_graph, *a, *b, *additional))(left, right)
 
     return tuple(lax.associative_scan(combine, tuple(xs)))
 
