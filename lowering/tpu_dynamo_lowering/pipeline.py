@@ -37,6 +37,7 @@ from .program import Program
 from .quantised_tensors import take_integers
 from .randomness import give_keys, replay_draws
 from .sizes import bind_sizes
+from .subgraphs import nested
 from .target import AttentionForm, Target
 from .tied_tables import add_into_products
 from .tiles import join_tiles
@@ -120,10 +121,12 @@ def lower(
     offsets = storage_offsets(graph.graph)
     results, outputs, updates = expose_results(graph, mode)
     values = constant_values(graph)
-    name_masks(graph.graph, values, mode)
-    if platform == "tpu" or attention == "fused":
-        show_masks(graph.graph, values)
-    share_heads(graph.graph)
+    for each in nested(graph):
+        known = values if each is graph else constant_values(each)
+        name_masks(each.graph, known, mode)
+        if platform == "tpu" or attention == "fused":
+            show_masks(each.graph, known)
+        share_heads(each.graph)
     repeat_rows(graph.graph, mode)
     compute_rows(graph.graph, mode)
     take_transposed(graph.graph)

@@ -20,6 +20,12 @@ def subgraphs(node: Node) -> list[GraphModule]:
     return [inner for argument in arguments(node) if (inner := subgraph(argument)) is not None]
 
 
+def nested(graph_module: GraphModule) -> list[GraphModule]:
+    """Return a graph, and all graphs in it, at any depth."""
+    inner = (each for node in graph_module.graph.nodes if (each := subgraph(node)) is not None)
+    return [graph_module, *(graph for each in inner for graph in nested(each))]
+
+
 def operands(node: Node) -> list[Node]:
     """Return the tensors among a call's arguments, in order; repeats stay."""
     return [argument for argument in arguments(node) if subgraph(argument) is None]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._higher_order_ops.while_loop import while_loop
 
 import tpu_dynamo
 from tpu_dynamo_lowering import jax_compat, lower, prepare
@@ -147,3 +148,21 @@ def test_a_tpu_leaves_the_cache_where_it_is(features):
     layouts, operations = map(set, zip(*re.findall(caches, graph.optimized_hlo), strict=True))
     assert operations == {"parameter", "dynamic-update-slice"} | ({"bitcast"} if features == 64 else set())
     assert not any("S(1)" in layout for layout in layouts)  # that is fast memory
+
+
+def test_steps_of_a_loop_have_the_kernel_too():
+    """Steps of decode_loop are such; the heads that a model repeats are not there more than once either."""
+    key, value, query, _, place = given(device="meta")
+
+    def loop(key, value, query, place):
+        def body(number, query):
+            keys, values = (torch.repeat_interleave(each, 4, 1) for each in (key, value))
+            mask = torch.arange(key.shape[2], device=key.device) <= place[:, None, None, None] + number
+            return number + 1, F.scaled_dot_product_attention(query, keys, values, mask.expand(4, 1, 1, -1))
+
+        start = torch.zeros((), dtype=torch.int64, device=key.device)
+        return while_loop(lambda number, query: number < 4, body, (start, query))[1]
+
+    (graph,) = tpu_dynamo.compile_for(loop, (key, value, query, place), target="v5e:2x2")
+    assert "tpu_custom_call" in graph.optimized_hlo
+    assert "bf16[4,8,4096" not in graph.optimized_hlo

@@ -114,6 +114,36 @@ def test_other_searches(how):
     assert tpu_dynamo.stats().lowerings <= (9 if "assisted" in how else 5)
 
 
+def test_a_quantised_cache():
+    """Keys and values are kept as float8; a graph for the prompt, and two for one more token."""
+    how = {"cache_implementation": "quantized", "cache_config": {"backend": "fp8"}, "new": 48}
+    model = with_growing_cache("llama")
+    for length in (20, 45):
+        theirs = generated(model_of("llama"), prompts(length), **how)
+        assert torch.equal(generated(model, prompts(length), **how), theirs)
+    assert tpu_dynamo.stats().lowerings <= 7
+
+
+def test_continuous_batching():
+    """transformers pads each step to sizes of its own, a program each; the same requests need no more."""
+    from transformers import CompileConfig
+    from transformers.generation.configuration_utils import ContinuousBatchingConfig
+
+    model = decoder("llama", {"do_sample": False, "max_new_tokens": 8}, num_hidden_layers=1, attn_implementation="sdpa")
+    how: Any = {"varlen_compile_config": CompileConfig(backend="tpu", mode="default", dynamic=False)}
+    batching = ContinuousBatchingConfig(page_size=16, num_blocks=32, max_batch_tokens=128, **how)
+    given = [prompts(length)[0].tolist() for length in (9, 14)]
+    counts, found = [], []
+    for _ in range(2):
+        outputs = model.generate_batch(given, continuous_batching_config=batching, progress_bar=False)
+        found.append([list(each.generated_tokens) for each in outputs.values()])
+        counts.append(tpu_dynamo.stats().lowerings)
+    theirs = [generated(model, torch.tensor([each]), new=8)[0, len(each) :].tolist() for each in given]
+    assert found == [theirs, theirs]
+    assert 0 < counts[0] <= 13
+    assert counts[1] == counts[0]
+
+
 def in_a_process(name: str, way: str) -> None:
     """Print how many programs `generate` lowers and compiles for prompts of two lengths, and the digest of its tokens."""
     with pytest.MonkeyPatch.context() as patch:
