@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickletools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 import tpu_dynamo
 from tests.tpu_dynamo.test_cache import forget, made
+from tpu_dynamo._torch_compat import autograd_cache
 from tpu_dynamo.graph.torch_cache import kept_by_torch
 from tpu_dynamo_lowering import table
 from tpu_dynamo_lowering.ops import TABLE
@@ -330,3 +332,14 @@ def test_views_of_one_tensor_are_told_from_separate_tensors():
             result = torch.compile(function, backend="tpu")(mine, other)
             torch.testing.assert_close(result, x + 1 if apart else x * 2 + 1)
     assert told() == {"miss": 2, "hit": 2}
+
+
+def test_no_module_that_happens_to_hold_torch_is_in_a_key():
+    pickler = autograd_cache._Pickler(torch.fx.GraphModule({}, torch.fx.Graph()))
+    inside = pickler._hash_pickled_value_for_cache({"format": torch.preserve_format, "names": ["a b", "a b"]})
+    assert inside == pickler._hash_pickled_value_for_cache(
+        {"format": torch.preserve_format, "names": ["a b", "a b "[:3]]}
+    )
+    written = pickler.dumps([torch.contiguous_format, torch.per_tensor_affine])
+    words = {word for _, word, _ in pickletools.genops(written) if isinstance(word, str)}
+    assert words == {"builtins", "str", "torch.contiguous_format", "torch.per_tensor_affine"}

@@ -78,7 +78,7 @@ def key_of(graph_module: GraphModule, inputs: Sequence[Any], config: Any, cache_
             details.ours = (_SCHEMA, cache_use.tag)
             details.memories = _memories(inputs)
             details.ranges = _ranges(inputs)
-            return "a" + AOTAutogradCachePickler(graph_module).get_hash(details)
+            return "a" + _Pickler(graph_module).get_hash(details)
         except (BypassAOTAutogradCache, BypassFxGraphCache) as why:
             reason = " ".join(str(why).split())
         except (pickle.PicklingError, AttributeError, TypeError, NotImplementedError) as why:
@@ -130,6 +130,27 @@ def _refuse_libraries(module: GraphModule) -> None:
         name = getattr(operator, "_qualified_op_name", "aten::")
         if name.partition("::")[0] not in _TORCHS:
             raise BypassAOTAutogradCache(f"{name} is an operator of a library")
+
+
+class _Pickler(AOTAutogradCachePickler):
+    """Torch's pickler for keys, with the same words in every process.
+
+    A memory format or quantisation scheme is pickled as a name, for which `pickle` looks through all modules in the
+    order of their import. The first that has `torch` may be the user's own, or `__mp_main__` of a spawned process. And
+    torch pickles what is inside of a tensor subclass with references to objects that are the same in memory.
+    """
+
+    def __init__(self, graph_module: GraphModule):
+        super().__init__(graph_module)
+        self._graph_module = graph_module
+        self.dispatch_table = {**self.dispatch_table, torch.memory_format: _by_words, torch.qscheme: _by_words}
+
+    def _hash_pickled_value_for_cache(self, value: Any) -> str:
+        return _Pickler(self._graph_module).get_hash(value)
+
+
+def _by_words(each: Any) -> tuple[type[str], tuple[str]]:
+    return str, (str(each),)
 
 
 class _Details(AOTAutogradCacheDetails):
