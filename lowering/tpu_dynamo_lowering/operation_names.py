@@ -27,6 +27,6 @@ def _names(graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float])
     for node in written_nodes(graph_module, sizes):
         if (inner := subgraph(node)) is not None:
             yield from _names(inner, sizes)
-        elif node.op not in ("placeholder", "output"):
+        else:  # a backward graph's inputs too have the line that made them
             line = user_line(node)
             yield "" if line is None else operation_name(line, node)
