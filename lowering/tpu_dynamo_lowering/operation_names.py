@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import sympy
+import torch
 from torch.fx import GraphModule
 
 from .canonical import written_nodes
@@ -27,6 +28,7 @@ def _names(graph_module: GraphModule, sizes: Mapping[sympy.Symbol, int | float])
     for node in written_nodes(graph_module, sizes):
         if (inner := subgraph(node)) is not None:
             yield from _names(inner, sizes)
-        elif node.op not in ("placeholder", "output"):
+        elif node.op != "placeholder" or isinstance(node.meta.get("val"), torch.Tensor):
+            # A backward graph's inputs too have the line that made them; sizes are no operands of a program.
             line = user_line(node)
             yield "" if line is None else operation_name(line, node)

@@ -127,7 +127,8 @@ class Pool:
                     client, stablehlo, digest, load or self._load, self._renew, span, operations
                 )
             elif entry.executable is None:
-                entry.obtain = load or self._load  # who asks last says how
+                # Who asks last says how, and by which names: programs of one digest differ in these alone.
+                entry.obtain, entry.stablehlo, entry.operations = load or self._load, stablehlo, operations
         entry.loaded()
         return entry
 

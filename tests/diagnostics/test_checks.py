@@ -1,4 +1,4 @@
-"""What `options={"check": N}` found in a run is in its report, wrong calls first, with the line."""
+"""Checked calls in a report: counted by graph and verdict, wrong ones first with their lines."""
 
 from __future__ import annotations
 

@@ -31,6 +31,17 @@ def _define(name: str, factor: float) -> torch._ops.OpOverload:
 # Off by one in a hundred, and by one unit of float32's last place.
 off = _define("off", 1.01)
 nudged = _define("nudged", 1.0 + 2.0**-23)
+# The identity, whose gradient is that of `off`.
+_LIBRARY.define("right_forward(Tensor x) -> Tensor")
+_LIBRARY.impl("right_forward", lambda x: x.clone(), "CPU")
+torch.library.register_fake("planted_faults::right_forward", torch.empty_like, lib=_LIBRARY)
+right_forward = torch.ops.planted_faults.right_forward.default
+tpu_dynamo.lowers(right_forward)(lambda x: x * 1.0)
+torch.library.register_autograd(
+    "planted_faults::right_forward",
+    lambda context, g: torch.ops.planted_faults.off_gradient.default(g),
+    lib=_LIBRARY,
+)
 
 
 class Deep(torch.nn.Module):
@@ -46,6 +57,17 @@ class Deep(torch.nn.Module):
             if i == len(self.layers) // 2:
                 x = off(x)  # the planted line
         return x
+
+
+class OffInBackward(torch.nn.Module):
+    """A layer whose gradient alone is wrong."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return right_forward(self.layer(x))  # off in the backward
 
 
 def make_wrong():

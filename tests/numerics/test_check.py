@@ -95,6 +95,27 @@ def test_a_whole_step_is_compared_by_the_names_of_parameters_and_state():
     at_the_planted_line(found, "off")
 
 
+def test_a_gradient_in_a_step_is_a_result_of_its_own():
+    # Beside parameters of 1,000 times its size, an update of a hundredth of it is within the bound of theirs.
+    model = planted.OffInBackward().to("tpu")
+    step = tpu_dynamo.train_step(model, torch.optim.SGD(model.parameters(), lr=1e-6), lambda y: y.square().mean())
+    x = torch.randn(4, 8, device="tpu")
+    step(x)
+    found = tpu_dynamo.check(step, x)
+    wrong = [result.name for result in found.graphs[0].results if not result.comparison.within]
+    assert wrong == ["gradient of parameter layer.weight", "gradient of parameter layer.bias"]
+    fault = found.graphs[0].fault
+    assert fault.operators == ("planted_faults.off_gradient.default",)
+    assert "off in the backward" in fault.line.text
+    exact = torch.nn.Linear(8, 8).to("tpu")
+    right = tpu_dynamo.train_step(
+        exact, torch.optim.AdamW(exact.parameters()), lambda y: y.square().mean(), max_grad_norm=0.1
+    )
+    right(x)
+    found = tpu_dynamo.check(right, x)
+    assert found and "gradient of parameter weight" in {result.name for result in found.graphs[0].results}
+
+
 def test_small_differences_that_a_decision_amplifies_are_no_fault():
     def decides(x):
         return (planted.nudged(x) > 1.0).float() * 100

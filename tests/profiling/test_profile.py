@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 
 import pytest
@@ -195,6 +196,15 @@ def test_one_profile_at_a_time_and_none_afterwards():
     assert Watching.now is None
     assert failed.profile.seconds > 0
     assert str(failed)
+
+
+def test_a_notebook_prints_the_text_too(monkeypatch):
+    run = train("cpu", 1)
+    plain = str(run)
+    monkeypatch.setattr(builtins, "get_ipython", type("ZMQInteractiveShell", (), {}), raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter sets it
+    assert str(run) == plain
+    assert "\x1b" not in plain
 
 
 def test_a_profile_is_written_in_every_form_and_read_back(tmp_path):

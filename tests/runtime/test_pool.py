@@ -63,6 +63,16 @@ def test_clearing_unloads_what_is_in_use():
     assert loads.made == ["a", "a"]
 
 
+def test_who_asks_last_for_what_is_unloaded_says_by_which_names():
+    pool = Pool(Loads(), Traffic())
+    entry = pool.enter(None, b"old", "a", operations=("old",))
+    assert pool.enter(None, b"new", "a", operations=("new",)) is entry
+    assert (entry.stablehlo, entry.operations) == (b"old", ("old",))  # as it is loaded
+    pool.clear()
+    assert pool.enter(None, b"new", "a", operations=("new",)) is entry
+    assert (entry.stablehlo, entry.operations) == (b"new", ("new",))
+
+
 def test_threads_that_want_one_program_load_it_once():
     started = threading.Barrier(8)
     loads = Loads()

@@ -32,12 +32,14 @@ def _of_verdict(graph: str, verdict: str, calls: int, data: Mapping[str, Any]) -
     fault = data.get("fault") or {}
     line = fault.get("line") or {}
     file, number = line.get("file"), line.get("line")
-    known = isinstance(file, str) and isinstance(number, int)
+    place = None
+    if isinstance(file, str) and isinstance(number, int):
+        place = source_span(file, number, str(line.get("function") or ""))
     return CheckedCalls(
         graph=graph,
         verdict=verdict,
         calls=calls,
         operators=tuple(map(str, fault.get("operators", ()))),
         why=str(data.get("why") or ""),
-        place=source_span(file, number, str(line.get("function") or "")) if known else None,
+        place=place,
     )

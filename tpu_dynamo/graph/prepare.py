@@ -32,6 +32,9 @@ from ..distributed.meshes import span_collectives
 from ..formatting import format_count
 from .freezing import FrozenModule, check_role, freezable, freeze
 
+# In a step's graph: the positions of the inputs whose gradient a node is.
+GRADIENT_OF = "tpu_dynamo_gradient_of"
+
 # Numbers for a graph's symbols.
 Sizes = Mapping[sympy.Symbol, int | float]
 
@@ -82,6 +85,12 @@ class PreparedGraph:
         where = f" ({Path(line.file).name}:{line.line})" if line else ""
         function = f" of {self.frame.function}" if self.frame.function else ""
         return f"{self.role} graph{function}{where}, {format_count(len(operators), 'operator')}"
+
+    @property
+    def gradients(self) -> list[tuple[int, str]]:
+        """The gradients in a step, as its optimizer takes them: the positions of inputs, and the names of nodes."""
+        nodes = self.module.graph.nodes
+        return sorted((position, node.name) for node in nodes for position in node.meta.get(GRADIENT_OF, ()))
 
     @cached_property
     def size_sources(self) -> tuple[SizeSource, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from tpu_dynamo_lowering import Functional, UnsupportedOp, functional, user_line
+from tpu_dynamo_lowering import Functional, UnsupportedOp, functional, user_line, with_outputs
 
 from ..cache.forbidden import CompileForbidden
 from ..cache.signature import input_names
@@ -30,7 +30,7 @@ def check_call(call: RecordedCall, options: Options, double: bool = False) -> Ch
     double: compute everything in float64 too, not only what is not near eager's.
     """
     graph = call.graph
-    whole = functional(graph.module, call.sizes)
+    whole = functional(with_outputs(graph.module, call.gradients), call.sizes)
 
     def checked(**found: Any) -> CheckedGraph:
         return CheckedGraph(graph.name, graph.role, graph.described, len(whole.operators), **found)
@@ -76,14 +76,17 @@ def _results(call: RecordedCall, whole: Functional) -> list[tuple[str, Node, tor
     graph = call.graph
     inputs = input_names(graph.module, graph.frame.inputs)
     found = []
-    for i, (node, ours) in enumerate(zip(whole.outputs, call.outputs, strict=True)):
+    for i, (node, ours) in enumerate(zip(whole.outputs, [*call.outputs, *call.gradients.values()], strict=True)):
         if isinstance(node, Node) and isinstance(ours, torch.Tensor) and node.op == "call_function":
-            found.append((_output_name(call, i), node, ours))
+            found.append((_output_name(call, inputs, i), node, ours))
     return found + [(inputs[position], node, call.written[position]) for position, node in whole.writes]
 
 
-def _output_name(call: RecordedCall, i: int) -> str:
+def _output_name(call: RecordedCall, inputs: Sequence[str], i: int) -> str:
     graph = call.graph
+    if i >= len(call.outputs):
+        node = list(call.gradients)[i - len(call.outputs)]
+        return f"gradient of {', '.join(inputs[position] for position, name in graph.gradients if name == node)}"
     if graph.role == "backward":
         # AOTAutograd returns the gradients of the forward graph's inputs, in their order.
         captured = graph.frame.inputs

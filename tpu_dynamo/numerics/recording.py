@@ -20,6 +20,7 @@ class RecordedCall:
 
     sizes: the numbers of its symbols. inputs: as they were before the call. outputs: ours. written: ours, by the
     positions of the inputs that the graph writes to. drawn: random values that it drew, by the names of their nodes.
+    gradients: ours in the middle of a step, where they were asked for, by the names of their nodes.
     """
 
     graph: PreparedGraph
@@ -28,13 +29,15 @@ class RecordedCall:
     outputs: list[Any]
     written: dict[int, torch.Tensor]
     drawn: dict[str, torch.Tensor]
+    gradients: dict[str, torch.Tensor]
 
 
 class RecordingGraph:
     """A compiled graph of which every N-th call is recorded, and told to a function.
 
     A call that is recorded runs a program that returns, beside the graph's outputs, the random values that it draws;
-    for graphs that draw none it is the one that the other calls run.
+    for graphs that draw none it is the one that the other calls run. Where every call is recorded, that of a step
+    returns the gradients too.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class RecordingGraph:
         self._tell = tell
         self._every = every
         self._drawn = drawn_values(graph.module)
+        self._gradients = list(dict.fromkeys(name for _, name in graph.gradients)) if every == 1 else []
         self._written = written_inputs(graph.module)
         self._lock = threading.Lock()
         self._calls = 0
@@ -77,16 +81,19 @@ class RecordingGraph:
         sizes = self._graph.sizes(inputs)
         found = list(self._observed(inputs))
         inputs.clear()
-        count = len(found) - len(self._drawn)
-        outputs, drawn = found[:count], dict(zip(self._drawn, map(_copied, found[count:]), strict=True))
+        count = len(found) - len(self._drawn) - len(self._gradients)
+        observed = dict(zip([*self._drawn, *self._gradients], map(_copied, found[count:]), strict=True))
+        outputs, drawn = found[:count], {name: observed[name] for name in self._drawn}
+        gradients = {name: observed[name] for name in self._gradients}
         after = {position: _copied(tensor) for position, tensor in written.items()}
-        self._tell(RecordedCall(self._graph, sizes, before, list(map(_copied, outputs)), after, drawn))
+        self._tell(RecordedCall(self._graph, sizes, before, list(map(_copied, outputs)), after, drawn, gradients))
         return outputs
 
     def _observed_graph(self) -> PreparedGraph:
-        if not self._drawn:
+        observed = [*self._drawn, *self._gradients]
+        if not observed:
             return self._graph
-        module = with_outputs(self._graph.module, self._drawn)
+        module = with_outputs(self._graph.module, observed)
         return replace(self._graph, module=module, eager=module)
 
 

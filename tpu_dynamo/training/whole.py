@@ -15,6 +15,7 @@ from tpu_dynamo_lowering import inline, prepare, trace
 
 from .._torch_compat import local_of, sharding_of
 from ..device import NAME as DEVICE
+from ..graph.prepare import GRADIENT_OF
 from .data_parallel import DataParallel, average, broadcast_written
 from .joint_graph import Joint
 from .numbers import NumberPath
@@ -92,6 +93,8 @@ def whole_step(joint: Joint, trained: Trained, inputs: Sequence[Any]) -> tuple[G
         gradients = average(graph, gradients, trained.data_parallel)
     if trained.max_grad_norm is not None:
         gradients = _call(graph, _clipping(trained.max_grad_norm, trained.shardings()), gradients)
+    for position, gradient in zip(trained.parameters, gradients, strict=True):
+        gradient.meta[GRADIENT_OF] = (*gradient.meta.get(GRADIENT_OF, ()), position)
     parameters = [given[position] for position in trained.parameters]
     new, fresh, shardings = _update(graph, trained, parameters, gradients, state, numbers)
     for target in (*parameters, *state):

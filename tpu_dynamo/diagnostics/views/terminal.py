@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 
@@ -17,6 +16,7 @@ from tpu_dynamo.diagnostics.summary import Change, changes, format_location, for
 from tpu_dynamo.diagnostics.views.buckets import show_buckets
 from tpu_dynamo.diagnostics.views.checks import show_checks
 from tpu_dynamo.formatting import format_bytes, format_count, format_duration
+from tpu_dynamo.plain_text import plain_text
 
 _SHOWN_CHANGES = 8
 _SHOWN_OWNERS = 8
@@ -43,19 +43,7 @@ def show(report: Report, console: Console, shown: int = _SHOWN_CHANGES, verbose:
 
 def as_text(report: Report, width: int = 110) -> str:
     """Return the report as plain text of this width."""
-    kept = io.StringIO()
-    # Not left to rich: in a notebook it would show the text and write none, with FORCE_COLOR it would write styles.
-    plain = Console(
-        file=kept,
-        width=width,
-        force_jupyter=False,
-        force_terminal=False,
-        no_color=True,
-        highlight=False,
-        legacy_windows=False,
-    )
-    show(report, plain)
-    return kept.getvalue()
+    return plain_text(lambda console: show(report, console), width)
 
 
 def _show_change(number: int, change: Change, console: Console) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tpu_dynamo.diagnostics.printable import one_line
 
+from ...plain_text import plain_text
 from ..model import PARTS, Profile
 from ..summary import format_place, format_share, format_time, parts_in_words, parts_of, sentence, typical
 
@@ -42,9 +41,7 @@ def show(profile: Profile, console: Console, lines: int = _LINES) -> None:
 
 def as_text(profile: Profile, width: int = 120) -> str:
     """Return the profile as plain text of this width."""
-    kept = io.StringIO()
-    show(profile, Console(file=kept, width=width, no_color=True, highlight=False, legacy_windows=False))
-    return kept.getvalue()
+    return plain_text(lambda console: show(profile, console), width)
 
 
 def _table(*names: str, right: tuple[str, ...] = ()) -> Table:
