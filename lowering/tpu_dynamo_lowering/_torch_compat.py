@@ -194,10 +194,13 @@ def overload_if_defined(name: str) -> tuple[OpOverload, ...]:
 def copies_of_views() -> list[tuple[OpOverload, OpOverload]]:
     """List the ATen operators that copy what a view reads, each with the view that takes the same arguments."""
     found = []
+    # Of thousands of operators: what is not asked for is not made in Python.
     for name in sorted(torch._C._dispatch_get_all_op_names()):
         packet, _, overload = name.removeprefix("aten::").partition(".")
+        if not (name.startswith("aten::") and packet.endswith("_copy")):
+            continue
         view = getattr(getattr(torch.ops.aten, packet.removesuffix("_copy"), None), overload or "default", None)
-        if not (name.startswith("aten::") and packet.endswith("_copy") and view is not None and view.is_view):
+        if view is None or not view.is_view:
             continue
         copy = getattr(getattr(torch.ops.aten, packet), overload or "default")
         if [(a.name, str(a.type)) for a in copy._schema.arguments] == [

@@ -144,6 +144,7 @@ RULES: dict[OpOverload, Rule] = {
             aten.channel_shuffle.default,
             aten.native_batch_norm.default,
             aten.native_channel_shuffle.default,
+            aten.native_group_norm.default,
         ],
         _as_input,
     ),

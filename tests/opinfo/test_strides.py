@@ -62,6 +62,7 @@ COMPILED = {
     "xlogy": (lambda x: torch.xlogy(x, x.abs()), torch.randn(2, 3, 4).permute(2, 1, 0)),
     "power": (lambda x: 2.0**x, last(2, 3, 4, 4)),
     "batch_norm": (lambda x: torch.nn.functional.batch_norm(x, None, None, training=True), torch.randn(4, 5, 3).mT),
+    "group_norm": (lambda x: torch.nn.functional.group_norm(x, 2), last(2, 4, 3, 3)),
     "pad": (lambda x: torch.nn.functional.pad(x[None], (1, 1, 1, 1, 1, 1), "reflect")[0], last(3, 3, 5, 5)),
 }
 

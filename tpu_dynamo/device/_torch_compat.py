@@ -85,7 +85,7 @@ class Guard(_acc.DeviceGuard):
 
     # The device's type. PyTorch asks for it below compiled functions too; a Python function's frame there would be
     # traced by Dynamo, counted by it and reported as a graph break.
-    type_ = functools.partial(getattr, torch._C._autograd.DeviceType, "PrivateUse1")
+    type_ = staticmethod(functools.partial(getattr, torch._C._autograd.DeviceType, "PrivateUse1"))
 
 
 def owner_of_private_use() -> str:
