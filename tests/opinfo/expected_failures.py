@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch.torch_version import TorchVersion
+
 _DATA_DEPENDENT = "the result's size depends on values: refused with the user's line, as documented"
 _DYNAMO_DATA = "Dynamo refuses it: the result is a Python value that depends on the data"
 _DYNAMO_SIZE = "Dynamo refuses it: ATen gives the result a size that depends on the data"
@@ -16,10 +19,11 @@ _JITERATORS = ("unary", "binary", "4inputs_with_extra_args", "binary_return_by_r
 FORWARD: dict[str, dict[str, str]] = {
     "any": {
         **dict.fromkeys(
-            ["argwhere", "bincount", "combinations", "item", "masked_select", "nonzero", "tensor_split", "unique",
+            ["argwhere", "bincount", "item", "masked_select", "nonzero", "tensor_split", "unique",
              "unique_consecutive"],
             _DATA_DEPENDENT,
         ),
+        **({} if TorchVersion(torch.__version__) >= "2.14" else {"combinations": _DATA_DEPENDENT}),  # no mask any more
         **dict.fromkeys(["allclose", "equal", "corrcoef", "cov", "nn.functional.one_hot"], _DYNAMO_DATA),
         **dict.fromkeys(
             ["linalg.lstsq", "linalg.lstsq-grad_oriented", "nn.functional.ctc_loss", "nn.functional.gaussian_nll_loss"],

@@ -226,6 +226,20 @@ def linalg_svd(
     return u, values, vh
 
 
+@kernel(*overload_if_defined("aten::linalg_polar.default"))  # since torch 2.14
+def linalg_polar(A: Array) -> tuple[Array, Array]:
+    """Compute the factors of A = U H: U's columns are orthonormal, H is Hermitian and positive semidefinite.
+
+    By a singular value decomposition. A matrix with nan or infinities, an error in eager PyTorch, gives nan.
+    Source: ATen `linalg_polar`.
+    """
+    u, values, vh = linalg_svd(A)
+    v = adjoint(vh)
+    half = v * values[..., None, :]
+    product = jnp.matmul(half, vh)
+    return jnp.matmul(u, vh), (product + adjoint(product)) / 2
+
+
 @kernel(aten._linalg_eigh.default)
 def linalg_eigh(A: Array, UPLO: str = "L", compute_v: bool = True) -> tuple[Array, Array]:
     """Compute the ascending eigenvalues and the eigenvectors of a Hermitian matrix from its triangle `UPLO`.
