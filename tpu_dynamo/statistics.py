@@ -24,7 +24,8 @@ class Snapshot:
     """The counts at one moment.
 
     graphs: FX graphs that were compiled, by role: `forward`, `backward`, `inference`, and `step` of train_step.
-    lowerings: graphs taken to StableHLO, one for each set of concrete sizes. xla_compiles: programs compiled.
+    lowerings: graphs taken to StableHLO, one for each set of concrete sizes. xla_compiles: programs compiled. Both
+    count the programs of eager operators on the device as well.
     cache_hits, cache_misses: by level. At level `signature` a graph's program is found, at `memory` a program's
     executable in this process, at `disk` and `remote` a stored one, at `job` one that
     another rank compiled. cache_faults: faults of the cache, by the names of docs/caching.md.

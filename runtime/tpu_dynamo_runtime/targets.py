@@ -38,8 +38,10 @@ class UnknownTarget(ValueError):
     code = "TPU502"
 
     def __init__(self, target: object):
-        close = difflib.get_close_matches(str(target).lower(), (*TARGETS, *TOPOLOGIES), n=1)
-        meant = f"; did you mean {close[0]!r}?" if close else ""
+        known, given = (*TARGETS, *TOPOLOGIES), str(target).lower()
+        longer = [name for name in known if given and name.startswith(given)]
+        close = difflib.get_close_matches(given, known, n=1) or longer
+        meant = f"; did you mean {close[0]!r}?" if close else "."
         chips: dict[str, list[str]] = {}
         for name in TOPOLOGIES:
             chips.setdefault(name.partition(":")[0], []).append(name)

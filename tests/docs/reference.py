@@ -113,7 +113,7 @@ def errors() -> str:
             raised.setdefault(code, []).append(f"[`{name}`](api.md#tpu_dynamo.{name})")
     parts = [
         "# Errors",
-        "Our codes stand in messages (`[TPU101]`), in reports and in `.code` of what is raised. "
+        "Our codes stand on the last line of messages (`TPU101: ...`), in reports and in `.code` of what is raised. "
         "`tpu-dynamo explain TPU101` prints the same pages, and those of torch's `GB....`. Written by "
         "`python -m tests.docs.reference`.",
     ]

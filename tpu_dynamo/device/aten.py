@@ -34,7 +34,10 @@ def own_index() -> int:
 
 def _check_index(device: torch.device | None) -> None:
     if device is not None and device.index not in (None, 0) and device.index != own_index():
-        raise RuntimeError(f"device {device} does not exist: PyTorch gives Python devices the one index 0")
+        raise RuntimeError(
+            f"device {device} does not exist: PyTorch gives Python devices the one index 0\n"
+            '  try: "tpu"; a process has one chip, and torchrun starts a process for each (docs/many_chips.md)'
+        )
 
 
 @_kernel("empty.memory_format")
