@@ -254,6 +254,17 @@ def linalg_eigh(A: Array, UPLO: str = "L", compute_v: bool = True) -> tuple[Arra
     return values, vectors if compute_v else _empty_vector(A)
 
 
+@kernel(*overload_if_defined("aten::linalg_matrix_sqrth.default"))  # since torch 2.14
+def linalg_matrix_sqrth(self: Array) -> Array:
+    """Compute the principal square root of a Hermitian matrix from its lower triangle.
+
+    Negative eigenvalues count as zero. A matrix with nan or infinities gives nan. Source: ATen `linalg_matrix_sqrth`.
+    """
+    values, vectors = linalg_eigh(self)
+    roots = jnp.sqrt(jnp.maximum(values, 0))
+    return jnp.matmul(vectors * roots[..., None, :], adjoint(vectors))
+
+
 def _eig(matrix: Array, vectors: bool) -> tuple[Array, ...]:
     """Compute eigenvalues, and right eigenvectors if wanted, of a matrix scaled to size one by a power of two.
 
