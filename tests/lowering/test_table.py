@@ -238,6 +238,8 @@ def test_kernels_of_other_libraries_are_spelt_as_the_operators_that_are_installe
     import torch.ao.quantization.fx._decomposed  # noqa: F401
     import transformers.integrations.moe  # noqa: F401
 
+    import tests.lowering.test_tensorrt_quantisation  # noqa: F401  (for Model Optimizer, which is not installed)
+
     for name, lowering in FOREIGN.items():
         overloads = overloads_of(name)
         assert overloads, name
