@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -42,14 +43,14 @@ if "TPU_DYNAMO_TARGET" not in os.environ and not tpu_chips():
     jax.config.update("jax_platforms", "cpu")
 
 # Set by pytest, and by JAX when a test has it compute something.
-_SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TPU_LIBRARY_PATH", "TPU_SKIP_MDS_QUERY")
+_SET_BY_OTHERS = re.compile("PYTEST_CURRENT_TEST|TPU_(?!DYNAMO).*")
 
 
 def global_settings() -> dict[str, Any]:
     """Return the settings of this process that a test may change and must put back, by name (0.3 ms)."""
     return {
         "working directory": os.getcwd(),
-        "environment": {name: value for name, value in os.environ.items() if name not in _SET_BY_OTHERS},
+        "environment": {name: value for name, value in os.environ.items() if not _SET_BY_OTHERS.fullmatch(name)},
         "sys.path": list(sys.path),
         "sys.argv": list(sys.argv),
         "handlers of signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)],
