@@ -71,5 +71,5 @@ class Sampler:
 
     def _run(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN):
-            frame = sys._current_frames().get(self._thread)
-            self.samples.append((time.time_ns(), place_of_frame(frame)))
+            # No name may hold a frame between samples: its tensors would outlive it, and their memory be taken anew.
+            self.samples.append((time.time_ns(), place_of_frame(sys._current_frames().get(self._thread))))
