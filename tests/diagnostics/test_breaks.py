@@ -67,6 +67,13 @@ def test_each_pattern_of_the_advice_breaks_before_and_not_after(fix, tmp_path):
     assert sum(c.graphs for c in after.compiles) == 1
 
 
+def test_a_hook_that_takes_itself_out_of_the_graph_as_those_of_fully_shard_do_is_named():
+    model = torch.nn.Linear(3, 3)
+    model.register_forward_pre_hook(lambda module, args: torch._dynamo.disable(lambda: args)())
+    found = watch(lambda: torch.compile(model, backend="eager")(torch.rand(2, 3))).report.breaks
+    assert "train_step" in " ".join(b.advice.text for b in found if b.advice is not None)
+
+
 def run_pattern(source, file):
     file.write_text(source)
     imports = "import copy, logging, random, time, warnings, zlib\nimport numpy as np\nimport torch\n"

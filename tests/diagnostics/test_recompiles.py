@@ -117,6 +117,47 @@ def test_a_size_that_changes_is_named_with_its_range_and_marking_it_ends_the_rec
     assert not called(product, *sizes, before=mark).report.recompiles
 
 
+@torch.compiler.disable
+def half(x):
+    return x[: x.shape[0] // 2]
+
+
+def behind_a_call(x, n):
+    return half(x.sin()) * n
+
+
+def behind_a_name(x, n):
+    y = x[: x.shape[0] // 2].sin()
+    torch._dynamo.graph_break()
+    return y * n
+
+
+def argument_behind_a_break(x, n):
+    y = n * 2
+    torch._dynamo.graph_break()
+    return x * y
+
+
+@pytest.mark.parametrize("function", [behind_a_call, behind_a_name])
+def test_a_size_that_is_computed_before_a_break_is_not_said_to_be_an_argument(function):
+    calls = [(torch.ones(4, 3), 2.0), (torch.ones(8, 3), 2.0)]
+    recompiles = {found.source: found for found in called(function, *calls).report.recompiles}
+    (behind,) = set(recompiles) - {"x"}
+    advice = recompiles[behind].advice
+    assert "mark_dynamic" not in advice.text
+    assert "___stack" not in advice.title
+    assert "before the graph break at line" in advice.text
+    sources = [each.advice.text.split('SOURCES="')[1].split('"')[0] for each in recompiles.values()]
+    with torch.compiler.config.patch(dynamic_sources=",".join(sources)):
+        assert not called(function, *calls).report.recompiles
+
+
+def test_an_argument_that_is_read_behind_a_break_can_be_marked():
+    calls = [(torch.ones(4, 3), 2.0), (torch.ones(8, 3), 2.0)]
+    (found,) = called(argument_behind_a_break, *calls).report.recompiles
+    assert "torch._dynamo.mark_dynamic(x, 0, min=4, max=8)" in found.advice.text
+
+
 def test_the_environment_variable_of_the_advice_ends_them_too(monkeypatch):
     calls = [(torch.ones(4, 3), 2.0), (torch.ones(6, 3), 2.0)]
     (found,) = called(product, *calls).report.recompiles

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tpu_dynamo.formatting import format_count
+
 from .console import print_json, say
 from .exit_codes import refuse
 from .shared_options import Json
@@ -40,4 +42,4 @@ def check(
     cases = cases_of(found, file)
     if json:
         print_json([])
-    say(f"{file} is sound: {len(found.model)} models, {len(cases)} cases")
+    say(f"{file} is sound: {format_count(len(found.model), 'model')}, {format_count(len(cases), 'case')}")

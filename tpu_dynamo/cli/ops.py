@@ -67,4 +67,4 @@ def _show_all(rows: list[tuple[str, str, str]], json: bool) -> None:
         for name, way, why in rows:
             shown.add_row(name, way, cut(why))
         results().print(shown)
-    say(f"{len(rows)} operators")
+    say(format_count(len(rows), "operator"))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from tpu_dynamo.formatting import format_count
+
 from .console import results, say
 from .exit_codes import ExitCode, end, refuse
 
@@ -72,7 +74,7 @@ def report(
     if status:
         raise typer.Exit(status)
     if fail_on is not None and (bad := failing(found, before, fail_on)):
-        say(f"tpu-dynamo: {len(bad)} findings for --fail-on {fail_on}")
+        say(f"tpu-dynamo: {format_count(len(bad), 'finding')} for --fail-on {fail_on}")
         end(ExitCode.FINDINGS)
 
 

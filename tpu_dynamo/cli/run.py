@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from tpu_dynamo.formatting import format_count
+
 from .console import print_json, say
 from .exit_codes import ExitCode, refuse
 from .report import COMMAND
@@ -48,11 +50,11 @@ def run(
         refuse(f"the record cannot be written to {output}: {error.strerror}", ExitCode.ENVIRONMENT)
     if json:
         print_json(data)
-    graphs = len(found.graphs)
+    graphs = format_count(len(found.graphs), "program")
     say(
-        f"tpu-dynamo: {graphs} programs of graphs, {found.lowerings} lowered, {found.xla_compiles} compiled; "
+        f"tpu-dynamo: {graphs} of graphs, {found.lowerings} lowered, {found.xla_compiles} compiled; "
         f"wrote {', '.join(map(str, files))}"
-        if graphs
+        if found.graphs
         else f"tpu-dynamo: the command compiled no graph with this backend; wrote {output}"
     )
     raise typer.Exit(status)

@@ -105,7 +105,7 @@ class _LiveProgress:
         from rich.text import Text
 
         states = Counter(result.state for result in self._run.results.values())
-        text = Text(f"{len(self._run.results)} of {len(self._run.cases)} cases", style="bold")
+        text = Text(f"{len(self._run.results)} of {format_count(len(self._run.cases), 'case')}", style="bold")
         for state, count in states.items():
             text.append(f"   {count} {state}", style=_COLOURS[state])
         left = self._run.remaining()
@@ -209,9 +209,9 @@ def _summary(ended: Sequence[Result], checking: bool, seconds: float) -> str:
     parts = ", ".join(f"{count} {state}" for state, count in states.items())
     if checking:
         missing = sum(len(result.outcome.get("missing", ())) for result in ended)
-        what = f"{missing} programs or executables are missing"
+        what = f"missing are {missing} programs or executables" if missing else "nothing is missing"
         return f"{format_count(len(ended), 'case')} checked in {format_duration(seconds)}: {parts}; {what}"
-    what = f"{lowered} graphs lowered, {compiled} programs compiled"
+    what = f"{format_count(lowered, 'graph')} lowered, {format_count(compiled, 'program')} compiled"
     return f"{format_count(len(ended), 'case')} in {format_duration(seconds)}: {parts}; {what}"
 
 

@@ -14,6 +14,10 @@ _CODES = {
 }  # fmt: skip
 
 
+# What Dynamo calls a value that Python's stack held at a break.
+_ON_STACK = re.compile(r"^___stack\d+")
+
+
 def code_of(guard: FailedGuard) -> str:
     """Return our code for a recompile that this guard caused, as `TPU201`."""
     if guard.kind == "value" and _is_number(guard.expected) and (guard.actual is None or _is_number(guard.actual)):
@@ -21,10 +25,17 @@ def code_of(guard: FailedGuard) -> str:
     return _CODES.get(guard.kind, "TPU203")
 
 
-def advice_on(guard: FailedGuard, values: tuple[str, ...]) -> Advice:
-    """Return the change that prevents the recompile, with the value's name, its dimension and the values seen."""
+def advice_on(guard: FailedGuard, values: tuple[str, ...], behind: int | None = None) -> Advice:
+    """Return the change that prevents the recompile, with the value's name, its dimension and the values seen.
+
+    behind: the line of the graph break that made the value an input, for one that the function computes.
+    """
     source, seen = guard.source or "the value", ", ".join(values) or "not recorded"
+    if behind is not None:
+        source = _ON_STACK.sub(f"the result of line {behind}", source)
     if guard.kind == "size":
+        if behind is not None:
+            return _on_size_behind(source, full_source(guard.source or ""), guard.dimension or 0, seen, behind)
         return _on_size(source, guard.dimension or 0, values)
     if guard.kind == "shape_expression":
         return Advice(
@@ -73,6 +84,15 @@ def _on_size(source: str, dimension: int, values: tuple[str, ...]) -> Advice:
         )
     before = f"model({_name(source)})"
     return Advice(f"dimension {dimension} of {source} changes", text, before, f"{call}\n{before}")
+
+
+def _on_size_behind(source: str, spec: str, dimension: int, seen: str, line: int) -> Advice:
+    return Advice(
+        f"dimension {dimension} of {source} changes",
+        f"seen: {seen}. It is computed before the graph break at line {line}, and what is behind the break is compiled "
+        "for its size. Without the break there is one graph, whose sizes follow from the function's arguments; or set "
+        f'`TORCH_COMPILE_DYNAMIC_SOURCES="{spec}:{dimension}"`, with which Dynamo traces once for every size.',
+    )
 
 
 def _on_number(source: str, seen: str) -> Advice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +13,7 @@ from .costs import seconds_of
 from .guards import actual_value, failed_guards
 from .model import FailedGuard, Quantity, Recompile, SourceSpan
 from .recompile_advice import advice_on, code_of
-from .source_locations import excerpt, source_span
+from .source_locations import arguments_at, excerpt, source_span
 
 
 @dataclass
@@ -102,7 +103,7 @@ def _recompile(cause: Cause, compiles: Sequence[Attempts], limit: int) -> Recomp
         ranks=tuple(sorted({c.rank for c in cause.compiles if c.rank is not None})),
         so_far=so_far,
         limit=limit,
-        advice=advice_on(cause.guard, values),
+        advice=advice_on(cause.guard, values, _break_behind(first, guard)),
         compile_time=Quantity(
             sum(map(seconds_of, cause.compiles)), "s", True, f"entire_frame_compile_time_s of {names}"
         ),
@@ -113,6 +114,12 @@ def _named(compiled: Attempts, compiles: Sequence[Attempts]) -> Attempts:
     """Return a compile of the same function whose record has its name: that of a refusal at the limit has none."""
     same = (c for c in compiles if (c.process, c.frame) == (compiled.process, compiled.frame) and c.name)
     return compiled if compiled.name else next(same, compiled)
+
+
+def _break_behind(compiled: Attempts, guard: FailedGuard) -> int | None:
+    """Return the line of the graph break that made a guard's value an input; None for an argument of the function."""
+    line, name = compiled.resumes, re.match(r"\w+", guard.source or "")
+    return None if line is None or name is None or name[0] in arguments_at(compiled.file, line) else line
 
 
 def _definition(compiled: Attempts) -> SourceSpan:

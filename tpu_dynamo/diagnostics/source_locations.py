@@ -141,6 +141,20 @@ def shortened(text: str, mark: tuple[int, int] | None) -> tuple[str, tuple[int, 
     return lead + shown + tail, cut if mark else None
 
 
+def arguments_at(file: str, line: int) -> frozenset[str]:
+    """Return the names of the arguments of the innermost function that a line is in; none where it cannot be read."""
+    functions = [
+        node
+        for node in _parsed(file)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    if not functions:
+        return frozenset()
+    given = functions[-1].args
+    named = (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg)
+    return frozenset(each.arg for each in named if each is not None)
+
+
 def source_line(file: str, line: int) -> str | None:
     """Return a line of a file with its indentation and without its newline, or None where it cannot be read."""
     # An empty line still has its end; only what cannot be read is nothing at all.
@@ -181,16 +195,21 @@ def _starting_at(file: str, line: int, column: int) -> list[tuple[type[ast.AST],
 
 
 @lru_cache(maxsize=32)
-def _nodes(file: str) -> dict[tuple[int, int], list[tuple[type[ast.AST], int, int]]]:
+def _parsed(file: str) -> tuple[ast.AST, ...]:
+    """Return a file's syntax nodes, outer ones first; none where it is too large or no Python."""
     text = "".join(linecache.getlines(file))
     if len(text) > _LARGEST_FILE:
-        return {}
+        return ()
     try:
-        tree = ast.parse(text)
+        return tuple(ast.walk(ast.parse(text)))
     except (SyntaxError, ValueError, RecursionError):
-        return {}
+        return ()
+
+
+@lru_cache(maxsize=32)
+def _nodes(file: str) -> dict[tuple[int, int], list[tuple[type[ast.AST], int, int]]]:
     nodes: dict[tuple[int, int], list[tuple[type[ast.AST], int, int]]] = {}
-    for node in ast.walk(tree):
+    for node in _parsed(file):
         line, column = getattr(node, "lineno", None), getattr(node, "col_offset", None)
         if line is not None and column is not None:
             end = (type(node), getattr(node, "end_lineno", 0), getattr(node, "end_col_offset", 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tpu_dynamo.formatting import format_duration
+from tpu_dynamo.formatting import format_count, format_duration
 
 from . import trial
 from .check import Check
@@ -95,7 +95,7 @@ def _backend(found: Found) -> Iterator[Check]:
 
 def _compared(found: Found) -> Iterator[Check]:
     graphs = sum(found["graphs"].values())
-    text = f"{graphs} graphs in {format_duration(found['seconds'])}"
+    text = f"{format_count(graphs, 'graph')} in {format_duration(found['seconds'])}"
     if not graphs or not found["executions"]:
         advice = "look at TORCH_COMPILE_DISABLE and TORCHDYNAMO_DISABLE; else report it"
         yield Check(WORKING, "torch.compile", "error", "nothing was compiled", advice, found)

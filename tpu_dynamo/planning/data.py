@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..formatting import format_bytes
+from ..formatting import format_bytes, format_count
 from .code import code_of
 from .planning import Candidate, Plan
 
@@ -31,8 +31,9 @@ def plan_data(plan: Plan, model: str) -> dict[str, Any]:
 def _summary(plan: Plan) -> str:
     fitting = sum(each.fits for each in plan.candidates)
     parts = [
-        f"{format_bytes(sum(plan.facts.parameters.values()))} of parameters in {len(plan.facts.blocks)} blocks; "
-        f"{len(plan.candidates)} layouts, of which {fitting} fit"
+        f"{format_bytes(sum(plan.facts.parameters.values()))} of parameters in "
+        f"{format_count(len(plan.facts.blocks), 'block')}; "
+        f"{format_count(len(plan.candidates), 'layout')}, of which {fitting} fit"
     ]
     if plan.tensor.missing:
         parts.append(f"no tensor parallelism: {plan.tensor.missing}")

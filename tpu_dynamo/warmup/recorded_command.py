@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..formatting import format_count
 from .commands import Recorded
 
 
@@ -57,15 +58,17 @@ def as_data(command: Sequence[str], status: int, found: Recorded, seconds: float
 def as_report(data: Mapping[str, Any]) -> str:
     """Return the report for people, as Markdown. data: from `as_data`."""
     graphs, operators = data["graphs"], data["operators"]
-    processes = len({graph["process"] for graph in graphs})
+    processes = format_count(len({graph["process"] for graph in graphs}), "process")
+    programs = format_count(len(graphs), "program")
     lines = [
         f"# `{shlex.join(data['command'])}`",
         "",
-        f"Exit status {data['status']} after {data['seconds']:.1f} s. {len(graphs)} programs of graphs in {processes} "
-        f"processes: {data['lowerings']} lowered, {data['xla_compiles']} compiled, the rest found in the cache.",
+        f"Exit status {data['status']} after {data['seconds']:.1f} s. {programs} of graphs in {processes}: "
+        f"{data['lowerings']} lowered, {data['xla_compiles']} compiled, the rest found in the cache.",
     ]
     if operators["programs"]:
-        lines += ["", f"{operators['programs']} programs of single operators, {operators['found']} found in the cache."]
+        made = format_count(operators["programs"], "program")
+        lines += ["", f"{made} of single operators, {operators['found']} found in the cache."]
     lines += [
         "",
         "| process | graph | platform | program | executable | seconds | inputs |",

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..formatting import format_count
+
 
 def write_report(folder: Path, data: Mapping[str, Any]) -> list[Path]:
     """Write both files into a folder, made if missing; return their paths. Raises OSError.
@@ -24,7 +26,7 @@ def as_markdown(data: Mapping[str, Any]) -> str:
     """Return a table of the cases, and the messages of each case that has some, as Markdown."""
     what = "Check" if data["check"] else "Warmup"
     lines = [
-        f"# {what} of {len(data['cases'])} cases in {data['seconds']:.1f} s",
+        f"# {what} of {format_count(len(data['cases']), 'case')} in {data['seconds']:.1f} s",
         "",
         "| case | result | programs | lowered | compiled | trace | lower | compile | seconds |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",

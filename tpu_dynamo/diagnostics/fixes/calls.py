@@ -22,6 +22,18 @@ CALLS: tuple[Fix, ...] = (
     ),
     fix(
         "GB0007",
+        "compile each block, or take the whole step",
+        "Something takes itself out of Dynamo's graphs while they are traced. `fully_shard` does so with its hooks, so "
+        "that a sharded model makes no graph that spans its blocks: compile the blocks, "
+        '`block.compile(backend="tpu")`, or train with `tpu_dynamo.train_step`, which takes gathers, gradients and '
+        "update into one program. In code of your "
+        "own, leave `torch._dynamo.disable` out of what is traced.",
+        "",
+        "",
+        message=r"function `disable` in file .*_dynamo",
+    ),
+    fix(
+        "GB0007",
         "call the C function outside, or make it an operator",
         "Dynamo sees no code inside of a C function. If its result does not depend on tensors, compute it once, "
         "outside. If it computes on tensors, wrap it in torch.library.custom_op.",
