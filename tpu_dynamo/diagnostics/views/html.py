@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -57,6 +57,7 @@ def _environment() -> Environment:
         "bucket_rows": bucket_rows,
         "bucket_sentence": bucket_sentence,
         "code": _code,
+        "prose": _prose,
         "snippet": _snippet,
     }
     return environment
@@ -74,6 +75,14 @@ def _colours(style: str, scope: str) -> Markup:
 def _snippet(source: str) -> Markup:
     """Return Python source as HTML with colours."""
     return Markup(_highlighted(visible(source)))
+
+
+def _prose(text: str) -> Markup:
+    """Return words as HTML, with what stands between backticks as code."""
+    parts = visible(text).split("`")
+    if len(parts) % 2 == 0:  # one of them is alone, and stays as it is
+        parts[-2:] = ["`".join(parts[-2:])]
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
 def _code(found: SourceSpan, excerpt: Excerpt | None) -> list[tuple[int, Markup, bool]]:
