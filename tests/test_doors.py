@@ -23,6 +23,7 @@ JAX_DOORS = {
     "tpu_dynamo_lowering/jax_compat.py",
     "tpu_dynamo_lowering/pallas_compat.py",
     "tpu_dynamo_runtime/pjrt.py",
+    "tpu_dynamo_runtime/pjrt_job.py",
     "tpu_dynamo_runtime/profiler_compat.py",
     "tpu_dynamo_runtime/topology_worker.py",
 }

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from .lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .clients import client as client
+    from .clients import join_job as join_job
+    from .clients import reset_clients as reset_clients
     from .communication import Communication as Communication
     from .communication import Exchange as Exchange
     from .communication import Mesh as Mesh
@@ -47,14 +50,11 @@ if TYPE_CHECKING:
     from .pjrt import Client as Client
     from .pjrt import LoadedExecutable as LoadedExecutable
     from .pjrt import XlaRuntimeError as XlaRuntimeError
-    from .pjrt import client as client
-    from .pjrt import in_job as in_job
-    from .pjrt import join_job as join_job
-    from .pjrt import leave_job as leave_job
     from .pjrt import release_dropped as release_dropped
-    from .pjrt import reset_clients as reset_clients
     from .pjrt import tpu_chips as tpu_chips
     from .pjrt import unknown_targets as unknown_targets
+    from .pjrt_job import in_job as in_job
+    from .pjrt_job import leave_job as leave_job
     from .pool import ForkedProcess as ForkedProcess
     from .pool import Load as Load
     from .pool import Pool as Pool
@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from .xla_flags import with_flags as with_flags
 
 _PLACES = {
+    ".clients": ("client", "join_job", "reset_clients"),
     ".communication": ("Communication", "Exchange", "Mesh", "communication_of"),
     ".compilation": ("Compilation", "DoesNotFit", "ProgramMemory"),
     ".compilers": ("Compiler", "open_compiler"),
@@ -105,15 +106,11 @@ _PLACES = {
         "Client",
         "LoadedExecutable",
         "XlaRuntimeError",
-        "client",
-        "in_job",
-        "join_job",
-        "leave_job",
         "release_dropped",
-        "reset_clients",
         "tpu_chips",
         "unknown_targets",
     ),
+    ".pjrt_job": ("in_job", "leave_job"),
     ".pool": ("ForkedProcess", "Load", "Pool", "PooledProgram"),
     ".renaming": ("Renaming",),
     ".residents": ("Residents",),

@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
+from .clients import client
 from .compilation import Compilation
 from .job import Span
-from .pjrt import Client, XlaRuntimeError, client
+from .pjrt import Client, XlaRuntimeError
 from .topologies import find_topology
 from .topology_compiler import CompileError, TopologyCompiler
 from .xla_flags import XlaFlags

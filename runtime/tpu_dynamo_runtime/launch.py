@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from .job import RankLost
-from .pjrt import Buffer, Client, LoadedExecutable, ResultsConsumer, Unremembered, XlaRuntimeError, dead_ranks
+from .pjrt import Buffer, Client, LoadedExecutable, ResultsConsumer, Unremembered, XlaRuntimeError
+from .pjrt_job import dead_ranks
 from .pool import PooledProgram
 from .residents import MemoryOrder
 from .traffic import Traffic

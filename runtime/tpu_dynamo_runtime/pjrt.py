@@ -1,11 +1,7 @@
-"""The one door to jaxlib and PJRT: one client a platform, compiling, executing, moving buffers."""
+"""The door to jaxlib and PJRT: compiling, executing, moving buffers."""
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache as once
@@ -16,7 +12,7 @@ import jax
 import jax.core
 import numpy as np
 import torch
-from jax._src import distributed, hardware_utils, xla_bridge
+from jax._src import hardware_utils
 from jax._src.lax.linalg import initialize_lapack
 from jaxlib import (
     _jax,  # pyright: ignore[reportAttributeAccessIssue]
@@ -31,11 +27,9 @@ from .compilation import Compilation, DoesNotFit, bytes_needed, memory_of
 from .environment import Environment, compile_environment
 from .full_memory import full_memory
 from .hlo_dump import Assignment, dumping
-from .job import Job, JobError, Span, tpu_variables
-from .targets import PlatformUnavailable, resolve
+from .job import JobError, Span
+from .pjrt_job import make_cpu_client, make_plugin_client
 from .xla_flags import XlaFlags, refusal_of_flag
-
-log = logging.getLogger("tpu_dynamo.runtime")
 
 # PJRT's own buffer and executable, which have no public Python type.
 Buffer = Any
@@ -103,7 +97,7 @@ class Client:
 
     def __init__(self, platform: str):
         self.platform = platform
-        self._client = _make_cpu_client() if platform == "cpu" else _make_plugin_client(platform)
+        self._client = make_cpu_client() if platform == "cpu" else make_plugin_client(platform)
         self.device = self._client.local_devices()[0]
         self._devices = _jax.DeviceList((self.device,))
         self._sharding = jax.sharding.SingleDeviceSharding(self.device)
@@ -317,123 +311,3 @@ class Client:
         except XlaRuntimeError as error:
             self.raise_if_memory_is_full(error)
             raise
-
-
-_joined: list[tuple[Job, Any, Any]] = []
-
-
-def join_job(job: Job) -> Any:
-    """Join a job: rank 0 starts JAX's coordination service, every rank connects to it; return jaxlib's connection.
-
-    Clients that are made from then on span the job's processes. A process that falls silent for `job.heartbeat`
-    seconds ends the others. Raises JobError where a client is there already, or another job was joined.
-    """
-    if _joined:
-        if _joined[0][0] != job:
-            raise JobError(f"this process has joined a job as {_joined[0][0]}, and is to join another, {job}")
-        return _joined[0][1]
-    if _clients:
-        raise JobError(
-            "the device was used before the process joined its job, and its client knows one process alone\n"
-            "  try: torch.distributed.init_process_group() before the first tensor on the device"
-        )
-    patience, service = int(job.patience), None
-    if job.rank == 0:
-        service = _jax.get_distributed_runtime_service(
-            f"[::]:{job.port}", job.size, heartbeat_timeout=job.heartbeat, cluster_register_timeout=patience,
-            shutdown_timeout=job.heartbeat,
-        )  # fmt: skip
-    connection = _jax.get_distributed_runtime_client(
-        f"{job.host}:{job.port}", job.rank, init_timeout=patience, heartbeat_timeout=job.heartbeat,
-        shutdown_timeout=job.heartbeat, shutdown_on_destruction=False, use_compression=True,
-    )  # fmt: skip
-    connection.connect()
-    _joined.append((job, connection, service))
-    state = distributed.global_state  # where plugins' clients look for it
-    state.client, state.process_id, state.num_processes = connection, job.rank, job.size
-    return connection
-
-
-def in_job() -> bool:
-    """Return True once the process has joined a job."""
-    return bool(_joined)
-
-
-def dead_ranks(span: Span) -> list[int]:
-    """Return the ranks of a span that fell silent; waits for the first as long as the job's heartbeat allows."""
-    if not _joined:
-        return []
-    job, connection, _ = _joined[0]
-    end = time.monotonic() + job.heartbeat + 10
-    while time.monotonic() < end:
-        try:
-            living = connection.get_live_nodes(list(range(job.size)))
-        except XlaRuntimeError as error:
-            if not str(error).startswith("UNAVAILABLE"):
-                raise
-            return [0] if 0 in span else []  # who keeps the list
-        if dead := [rank for rank in span if rank not in living]:
-            return dead
-        time.sleep(0.5)
-    return []
-
-
-def leave_job() -> None:
-    """Leave the job that was joined, when every process does: a process that went earlier would count as dead."""
-    for job, connection, service in _joined:
-        connection.wait_at_barrier("tpu_dynamo/leave", int(job.patience * 1000))
-        connection.shutdown()
-        if service is not None:
-            service.shutdown()
-
-
-def _make_cpu_client() -> Any:
-    if not _joined:
-        return xla_client.make_cpu_client(asynchronous=False)
-    job, connection, _ = _joined[0]
-    return xla_client.make_cpu_client(
-        asynchronous=False,
-        distributed_client=connection,
-        node_id=job.rank,
-        num_nodes=job.size,
-        num_devices=1,
-        collectives=_jax.make_gloo_tcp_collectives(distributed_client=connection),
-    )
-
-
-def _make_plugin_client(platform: str) -> Any:
-    if platform == "tpu":
-        os.environ.update(tpu_variables(os.environ))  # libtpu reads them when it is loaded, which is here
-    # libtpu allows one client a process and CUDA reserves most of its memory, so JAX's own client is used.
-    try:
-        return xla_bridge.get_backend(platform)
-    except RuntimeError as error:
-        raise PlatformUnavailable(platform, str(error), 'options={"target": "cpu"}, or repair the plugin') from error
-
-
-_clients: dict[str, Client] = {}
-_lasting: set[Client] = set()
-_clients_lock = threading.Lock()
-
-
-def client(target: str = "auto", *, lasting: bool = False) -> Client:
-    """Return the process's client for a target, made when first asked for and then kept.
-
-    lasting: `reset_clients` does not forget it, since tensors hold its buffers. Raises UnknownTarget and
-    PlatformUnavailable.
-    """
-    platform = resolve(target, tpu_chips())
-    with _clients_lock:
-        if platform not in _clients:
-            _clients[platform] = Client(platform)
-            log.info("target %r runs on the PJRT platform %s", target, _clients[platform].version.splitlines()[0])
-        if lasting:
-            _lasting.add(_clients[platform])
-        return _clients[platform]
-
-
-def reset_clients() -> None:
-    """Forget the clients that are not lasting; those that executables still hold live on with them."""
-    with _clients_lock:
-        for platform in [platform for platform, one in _clients.items() if one not in _lasting]:
-            del _clients[platform]

@@ -19,7 +19,7 @@ from tpu_dynamo_runtime import (
     Traffic,
     XlaRuntimeError,
     client,
-    pjrt,
+    clients,
     reset_clients,
 )
 from tpu_dynamo_runtime._torch_compat import tensor_from_dlpack
@@ -44,8 +44,8 @@ def test_there_is_one_client_for_a_platform():
 @pytest.fixture
 def no_clients(monkeypatch):
     """A process's registry of clients as it is at its start, whatever other tests made."""
-    monkeypatch.setattr(pjrt, "_clients", {})
-    monkeypatch.setattr(pjrt, "_lasting", set())
+    monkeypatch.setattr(clients, "_clients", {})
+    monkeypatch.setattr(clients, "_lasting", set())
 
 
 @pytest.mark.usefixtures("no_clients")
