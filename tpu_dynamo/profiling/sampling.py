@@ -41,7 +41,8 @@ def _is_users(file: str) -> bool:
 
 def place_of_frame(frame: FrameType | None) -> Place | None:
     """Return the innermost line of a frame and its callers that is the user's or one of their libraries'."""
-    while frame is not None:
+    # Another thread's frames may end while they are walked, and CPython 3.11 was once seen to give a list for one.
+    while isinstance(frame, FrameType):
         if _is_users(frame.f_code.co_filename):
             return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
