@@ -119,6 +119,6 @@ def test_every_product_is_one_of_integers_on_a_chip():
     hlo = graph.optimized_hlo
     dtypes = dict(re.findall(r"(%\S+) = (\w+)\[", hlo))
     multiplied = re.findall(r" = s32\[\S+ convolution\((%\S+), (%\S+)\)", hlo)
-    # Of two blocks, the patches (and their sums, for the weight's zero points) and the classifier.
-    assert len(multiplied) == 2 * 6 + 3
+    # Of two blocks, the patches and the classifier; the patches' sums, for the weight's zero points, are additions.
+    assert len(multiplied) == 2 * 6 + 2
     assert {dtypes[operand] for operands in multiplied for operand in operands} == {"s8"}
