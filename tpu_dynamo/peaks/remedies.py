@@ -33,7 +33,7 @@ _LARGE = 16
 class Remedy:
     """One change that makes the peak smaller.
 
-    what: in a few words. gain: bytes, by estimate. how: what to write, and what it costs.
+    what: in a few words. gain: bytes, by estimate. how: what to write, and what it costs; empty where that is plain.
     """
 
     what: str
@@ -41,7 +41,8 @@ class Remedy:
     how: str
 
     def __str__(self) -> str:
-        return f"{self.what}: about {format_bytes(self.gain)} less; {self.how}"
+        text = f"{self.what}: about {format_bytes(self.gain)} less"
+        return f"{text}; {self.how}" if self.how else text
 
 
 def remedies(peak: Peak, interface: Interface, most: int = 3) -> list[Remedy]:
