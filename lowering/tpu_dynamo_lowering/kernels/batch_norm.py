@@ -10,6 +10,7 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
+from ..target import ANY, Target
 from .moments import moments
 from .reductions import wide
 
@@ -36,12 +37,32 @@ def _normalised_batch(input: Array, weight: Array | None, bias: Array | None, me
     return output if bias is None else output + _per_channel(bias, rank)
 
 
-def _train_batch(
-    input: Array, weight: Array | None, bias: Array | None, eps: float
-) -> tuple[Array, Array, Array, Array]:
-    """Return the normalised input and the batch's mean, 1 / sqrt(variance + eps) and unbiased variance by channel."""
+def _shifted_moments(input: Array, shift: Array) -> tuple[Array, Array]:
+    """Return each channel's mean and variance in one pass: those of what is left when a number near the mean is taken.
+
+    input: [batch, channels, ...], in half precision; shift: [channels]. As exact as eager with a shift up to 300
+    deviations from the mean. With one 1,000 away, as in a first step whose running means are zero, the error in
+    bfloat16 is some hundredths.
+    """
     axes = _batch_axes(input.ndim)
-    mean, variance = moments(wide(input), axes)
+    rest = wide(input) - _per_channel(shift, input.ndim)
+    mean = jnp.mean(rest, axis=axes)
+    variance = jnp.mean(jnp.square(rest), axis=axes) - jnp.square(mean)
+    return mean + wide(shift), jnp.maximum(variance, 0)
+
+
+def _train_batch(
+    input: Array, weight: Array | None, bias: Array | None, eps: float, shift: Array | None = None
+) -> tuple[Array, Array, Array, Array]:
+    """Return the normalised input and the batch's mean, 1 / sqrt(variance + eps) and unbiased variance by channel.
+
+    shift: numbers near the means, for one pass over half precision instead of two.
+    """
+    axes = _batch_axes(input.ndim)
+    if shift is not None and input.dtype != wide(input).dtype and input.size:
+        mean, variance = _shifted_moments(input, shift)
+    else:
+        mean, variance = moments(wide(input), axes)
     if input.dtype == jnp.float32:
         # As exact as eager, which sums in float64: the mean of what the first mean leaves over.
         rest = jnp.mean(input - mean, axis=axes, keepdims=True)
@@ -85,17 +106,20 @@ def batch_norm_functional(
     training: bool,
     momentum: float,
     eps: float,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Normalise each channel; return the output, the statistics for the gradient and the new running statistics.
 
     input: [batch, channels, ...]; all others: [channels]. In training the batch's statistics are used, and mixed into
-    the running ones by `momentum`; else the running ones, which are returned unchanged.
-    Source: ATen `_native_batch_norm_legit_functional`.
+    the running ones by `momentum`; else the running ones, which are returned unchanged. compiled_for: a TPU takes the
+    statistics of half precision in one pass, which libtpu fuses into the convolution before; the running means, from
+    which it counts, keep the digits. Source: ATen `_native_batch_norm_legit_functional`.
     """
     if not training:
         output, mean, scale = batch_norm_no_training(input, weight, bias, running_mean, running_var, momentum, eps)
         return output, mean, scale, running_mean, running_var
-    output, mean, scale, unbiased = _train_batch(input, weight, bias, eps)
+    shift = running_mean if compiled_for.platform == "tpu" else None
+    output, mean, scale, unbiased = _train_batch(input, weight, bias, eps, shift)
     return (
         output,
         mean,

@@ -14,6 +14,7 @@ from jax import Array, lax
 from ..table import kernel
 from ..target import ANY, Target
 from .call import static
+from .depthwise import add_shifts, input_gradient, suits_shifts
 from .indexing import accumulator
 from .strided_windows import convolve_blocks, suits_blocks
 
@@ -116,15 +117,19 @@ def convolution(
 
     input: [batch, channels, *spatial]; weight: [out, in / groups, *kernel], [in, out / groups, *kernel] if transposed.
     The bias is added before the result is rounded to half precision. compiled_for: on a TPU few channels are convolved
-    with a stride in blocks of pixels, and a small weight is read in the order of a TPU. Source: ATen `convolution`.
+    with a stride in blocks of pixels, channels by themselves are shifted and added, and a small weight is read in the
+    order of a TPU. Source: ATen `convolution`.
     """
     dtype = None if bias is None else accumulator(input.dtype)
     steps, around, apart = (static(each, input.ndim - 2) for each in (stride, padding, dilation))
+    of_a_tpu = compiled_for.platform == "tpu" and not transposed
     # Not the gradients: libtpu takes minutes to compile that of the weight in blocks.
-    if compiled_for.platform == "tpu" and not transposed and suits_blocks(input, weight, steps, apart, groups):
+    if of_a_tpu and suits_blocks(input, weight, steps, apart, groups):
         result = convolve_blocks(input, weight, steps, around, dtype)
+    elif of_a_tpu and suits_shifts(input, weight, steps, groups):
+        result = add_shifts(input, weight, [(pad, pad) for pad in around], apart, dtype)
     else:
-        reordered = compiled_for.platform == "tpu" and not transposed and suits_reordering(input, weight, groups)
+        reordered = of_a_tpu and suits_reordering(input, weight, groups)
         result = convolved(
             input, weight, stride, padding, dilation, transposed, output_padding, groups, dtype, reordered
         )
@@ -149,19 +154,25 @@ def convolution_backward(
     output_padding: Sequence[int],
     groups: int,
     output_mask: Sequence[bool],
+    compiled_for: Target = ANY,
 ) -> list[Array]:
     """Compute the gradients of a convolution's input, weight and bias: one convolution for each of the first two.
 
     output_mask: which of the three are wanted; the result holds only those. A convolution is linear in each operand, so
-    JAX transposes it; for complex numbers the other operand is conjugated first. Source: ATen `convolution_backward`.
+    JAX transposes it; for complex numbers the other operand is conjugated first. compiled_for: on a TPU the gradient of
+    channels by themselves is shifted and added. Source: ATen `convolution_backward`.
     """
+    steps, around, apart = (static(each, input.ndim - 2) for each in (stride, padding, dilation))
 
     def forward(x: Array, w: Array) -> Array:
         return convolved(x, w, stride, padding, dilation, transposed, output_padding, groups)
 
     grads = []
     if output_mask[0]:
-        (grad,) = jax.linear_transpose(lambda x: forward(x, jnp.conj(weight)), input)(grad_output)
+        if compiled_for.platform == "tpu" and not transposed and suits_shifts(input, weight, steps, groups):
+            grad = input_gradient(grad_output, weight, around, apart)
+        else:
+            (grad,) = jax.linear_transpose(lambda x: forward(x, jnp.conj(weight)), input)(grad_output)
         grads.append(grad)
     if output_mask[1]:
         (grad,) = jax.linear_transpose(lambda w: forward(jnp.conj(input), w), weight)(grad_output)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from jax import Array, lax
 
 from .._torch_compat import OpOverload
 from ..table import kernel
+from ..target import ANY, Target
 from .call import static
 from .indexing import accumulator
 from .scatters import scatter_add
@@ -165,6 +167,20 @@ def scatter_by_place(grad_output: Array, self: Array, indices: Array, rank: int)
     return scatter_add(zeros, 1, indices.reshape(shape), grad_output.reshape(shape)).reshape(self.shape)
 
 
+def _selected(grad_output: Array, self: Array, windows: Windows) -> Array:
+    """Sum at each place the gradients of the windows whose maximum is there, by one select_and_scatter.
+
+    Of equal values the first one is chosen, and nan before all others; the first nan, where eager names the last one.
+    Sums are rounded as eager rounds them, of half precision too.
+    """
+    limits = jnp.finfo(self.dtype)
+    finite = jnp.clip(self, float(limits.min), float(limits.max))
+    keys = jnp.where(jnp.isnan(self), np.asarray(np.inf, self.dtype), finite)
+    _, pull = jax.vjp(lambda x: _largest(x, windows), keys)
+    (total,) = pull(grad_output)
+    return total
+
+
 def _max_pool_backward(
     grad_output: Array,
     self: Array,
@@ -175,15 +191,19 @@ def _max_pool_backward(
     dilation: Sequence[int],
     ceil_mode: bool,
     indices: Array,
+    on_tpu: bool = False,
 ) -> Array:
     """Sum at each place the gradients of the windows whose maximum is there.
 
-    Selects and pads, which XLA fuses. A scatter is slow on TPUs; select_and_scatter is not, but finds no maximum in
-    windows with nan or of -inf.
+    Selects and pads, which XLA fuses on CPUs. libtpu writes each of the pads, in float32, and the places are dear there
+    too: a TPU looks for the maxima again. A scatter is slow on TPUs.
     """
     sizes = self.shape[-rank:]
     windows = windows_over(sizes, kernel_size, stride, padding, dilation, ceil_mode)
     beyond = any((start >= size).any() for size, start in zip(sizes, windows.starts(), strict=True))
+    plain = not beyond and set(windows.dilation) == {1} and jnp.issubdtype(self.dtype, jnp.floating)
+    if on_tpu and plain and self.size:
+        return _selected(grad_output, self, windows)
     if beyond or math.prod(windows.kernel) > _MOST_TAPS:
         return scatter_by_place(grad_output, self, indices, rank)
     lead = self.ndim - rank
@@ -233,9 +253,16 @@ def _enter(rank: int, forward: OpOverload, backward: OpOverload) -> None:
         dilation: Sequence[int],
         ceil_mode: bool,
         indices: Array,
+        compiled_for: Target = ANY,
     ) -> Array:
-        """Compute the gradient of maximum pooling: a sum of pads, or for large windows one scatter."""
-        return _max_pool_backward(grad_output, self, rank, kernel_size, stride, padding, dilation, ceil_mode, indices)
+        """Compute the gradient of maximum pooling: a sum of pads, or for large windows one scatter.
+
+        compiled_for: on a TPU the maxima are looked for again, without the indices.
+        """
+        return _max_pool_backward(
+            grad_output, self, rank, kernel_size, stride, padding, dilation, ceil_mode, indices,
+            compiled_for.platform == "tpu",
+        )  # fmt: skip
 
 
 _enter(2, aten.max_pool2d_with_indices.default, aten.max_pool2d_with_indices_backward.default)
