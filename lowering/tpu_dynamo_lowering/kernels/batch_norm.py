@@ -118,7 +118,9 @@ def batch_norm_functional(
     if not training:
         output, mean, scale = batch_norm_no_training(input, weight, bias, running_mean, running_var, momentum, eps)
         return output, mean, scale, running_mean, running_var
-    shift = running_mean if compiled_for.platform == "tpu" else None
+    of_a_tpu = compiled_for.platform == "tpu"
+    # What was lost to nan or infinity before is no part of this batch's output.
+    shift = jnp.where(jnp.isfinite(running_mean), running_mean, 0) if of_a_tpu else None
     output, mean, scale, unbiased = _train_batch(input, weight, bias, eps, shift)
     return (
         output,

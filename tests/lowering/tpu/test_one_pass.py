@@ -81,3 +81,15 @@ def test_a_program_for_a_tpu_neither_pads_nor_reads_places():
     of_a_tpu, of_a_cpu = (lower(graph, {}, platform=each).text() for each in ("tpu", "cpu"))
     assert of_a_tpu.count("stablehlo.select_and_scatter") == 1
     assert of_a_cpu.count("stablehlo.select_and_scatter") == 0
+
+
+@pytest.mark.parametrize("lost", [float("inf"), float("nan")], ids=str)
+def test_running_means_that_are_lost_do_not_reach_the_output(lost):
+    x = torch.randn(4, 2, 5, 5).to(torch.bfloat16)
+    weight, bias, variance, running = torch.ones(4, 2).to(torch.bfloat16)
+    running[0] = lost
+    given = x, weight, bias, running, variance, True, 0.1, 1e-5
+    expected = aten._native_batch_norm_legit_functional.default(*given)[0]
+    arrays = [array(each) for each in given[:5]]
+    found = tensor(batch_norm_functional(*arrays, *given[5:], compiled_for=TPU)[0].astype("bfloat16"))
+    torch.testing.assert_close(found, expected.double(), rtol=2e-2, atol=2e-2)
