@@ -35,7 +35,8 @@ def lowering_on_copies(node: Node) -> outside.OutsideLowering | None:
 
 def base_offsets(node: Node) -> tuple[int | None, ...]:
     """Return where the tensors that a call copies begin in their storages, from where their views are counted."""
-    return tuple(map(_offset, node.kwargs.get("_all_bases", ()))) if node.target in ON_COPIES else ()
+    bases: Any = node.kwargs.get("_all_bases", ()) if node.target in ON_COPIES else ()
+    return tuple(map(_offset, bases))
 
 
 def _offset(base: Any) -> int | None:
