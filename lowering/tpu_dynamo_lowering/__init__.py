@@ -41,6 +41,7 @@ from .survey import survey
 from .table import How, Lowering, all_lowerings
 from .target import AttentionForm
 from .tracing import own_definitions
+from .writing_operators.calls import writing_lowering
 
 __all__ = [
     "OPTIMIZER_STEPS",
@@ -120,5 +121,6 @@ __all__ = [
     "with_code",
     "with_outputs",
     "without_lowering",
+    "writing_lowering",
     "written_nodes",
 ]

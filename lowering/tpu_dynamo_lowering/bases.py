@@ -10,6 +10,7 @@ import torch
 from torch.fx import Graph, Node
 
 from ._torch_compat import FakeTensorMode, OpOverload, is_view
+from .inline import ORIGIN
 from .layouts import dense_order
 
 aten = torch.ops.aten
@@ -119,7 +120,7 @@ def _scatter(node: Node, base: Node, before: int, places: tuple[Any, ...], mode:
 
     def call(target: OpOverload, *args: Any) -> Node:
         result = graph.call_function(target, args)
-        result.meta.update({k: v for k, v in node.meta.items() if k not in ("val", "storage_offset")})
+        result.meta.update({k: v for k, v in node.meta.items() if k in ORIGIN})
         with mode:
             result.meta["val"] = target(*torch.fx.map_arg(args, lambda argument: argument.meta["val"]))
         return result

@@ -11,6 +11,7 @@ from . import outside
 from ._torch_compat import HigherOrderOperator, OpOverload
 from .errors import tensors_of
 from .table import FOREIGN, HIGHER_ORDER, PATTERN_DTYPES, PATTERNS, SHAPE_PATTERNS, TABLE, How, Lowering
+from .writing_operators.calls import lowering_on_copies
 
 # Dtypes of results for which torch-mlir's pattern is right only where all operands have one dtype.
 _NEED_ONE_DTYPE = frozenset((torch.bool, torch.float16, torch.bfloat16))
@@ -19,7 +20,7 @@ _NEED_ONE_DTYPE = frozenset((torch.bool, torch.float16, torch.bfloat16))
 def choose(node: Node) -> Lowering | How | None:
     """Return how one call is lowered: How.TORCH_MLIR, or its operator's entry; None if there is no entry."""
     if isinstance(node.target, HigherOrderOperator):
-        return HIGHER_ORDER.get(node.target)
+        return HIGHER_ORDER.get(node.target) or lowering_on_copies(node)
     if not isinstance(node.target, OpOverload):
         return None
     if node.target in PATTERNS and _suits_pattern(node):

@@ -12,16 +12,15 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from . import outside
-from ._torch_compat import HigherOrderOperator, OpOverload, fake_mode, graph_module_of, pytree
+from ._torch_compat import OpOverload, fake_mode, graph_module_of, pytree
 from .errors import Unsupported, UnsupportedOp
 from .expand import definition
 from .inline import as_placeholder
 from .refusals import refusal
 from .sizes import bind_sizes
-from .table import FOREIGN, HIGHER_ORDER, PATTERNS, TABLE
-
-# The calls of operators that write to their arguments, on copies of these: they run wherever the operator does.
-_RUN_ANYWHERE = ("auto_functionalized", "auto_functionalized_v2")
+from .table import FOREIGN, PATTERNS, TABLE
+from .writing_operators._torch_compat import ON_COPIES
+from .writing_operators.calls import lowering_on_copies
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def without_lowering(graph_module: GraphModule) -> dict[str, Unsupported]:
             known = target in PATTERNS or target in TABLE or target._schema.name in FOREIGN
             if not known and outside.find(target) is None and definition(target) is None:
                 found[node.name] = refusal(node)
-        elif isinstance(target, HigherOrderOperator) and target not in HIGHER_ORDER and str(target) in _RUN_ANYWHERE:
+        elif target in ON_COPIES and lowering_on_copies(node) is None:
             found[node.name] = refusal(node)
     return found
 
@@ -81,7 +80,8 @@ def refused(graph_module: GraphModule, unsupported: UnsupportedOp) -> dict[str, 
     found: dict[str, Unsupported] = {}
     for problem in unsupported.problems:
         target = targets.get(problem.node or "")
-        if not isinstance(target, OpOverload) or not problem.operation.startswith(str(target)):
+        alone = isinstance(target, OpOverload) or target in ON_COPIES
+        if not alone or not problem.operation.startswith(str(target)):
             return {}
         found[str(problem.node)] = problem
     return found

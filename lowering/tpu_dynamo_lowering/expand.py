@@ -17,12 +17,14 @@ from .errors import Unsupported, UnsupportedOp, tensors_of
 from .inline import inline
 from .loop_numbers import as_number
 from .nested_results import flatten_results
+from .outside import OutsideLowering, with_promised_results
 from .randomness import draw_key
 from .refusals import HINT, refusal
 from .subgraphs import subgraph, subgraphs
 from .table import How, Lowering, foreign_mismatch
 from .tracing import traced
 from .wrapped_numbers import wrap_number
+from .writing_operators.calls import base_offsets
 
 # Told of each call that is looked up in the tables, and of the choice.
 Watcher = Callable[[Node, Lowering | How | None], None]
@@ -82,6 +84,8 @@ class _Expansion:
                 continue
             if isinstance(lowering, Lowering):
                 function = lowering.function
+                if isinstance(lowering, OutsideLowering):
+                    function = with_promised_results(function, tensors_of(node))
             else:
                 function = definition(node.target)
             if function is None:
@@ -126,7 +130,7 @@ def call_key(node: Node) -> str:
             parts += [f"{v.dtype}{tuple(v.shape)}{v.stride()}" for v in tensors_of(leaf)]
         else:
             parts.append(f"{type(leaf).__name__}:{leaf!r}")
-    return f"{node.target}|{structure}|{'|'.join(parts)}"
+    return f"{node.target}{[*filter(None, base_offsets(node))] or ''}|{structure}|{'|'.join(parts)}"
 
 
 def _trace(function: Callable[..., Any], node: Node, mode: FakeTensorMode) -> GraphModule:

@@ -7,7 +7,7 @@ imported, or called, when a graph first has an operator of no library that this 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -15,7 +15,9 @@ from inspect import getdoc
 from itertools import count
 from typing import Any
 
-from ._torch_compat import OpOverload, computing
+import torch
+
+from ._torch_compat import OpOverload, computing, pytree
 from .code_digest import NoStableKey, digest_of
 from .schema_checks import mismatch
 from .table import TABLE, How, Lowering
@@ -55,6 +57,27 @@ class OutsideLowering(Lowering):
             return f"registration {self.number}"
 
 
+def with_promised_results(function: Callable[..., Any], expected: Sequence[torch.Tensor]) -> Callable[..., Any]:
+    """Return a function whose results have the shapes, and are cast to the dtypes, of an operator's fake results.
+
+    It raises NotImplementedError for another shape, or another number of results.
+    """
+    promised = [(tuple(value.shape), value.dtype) for value in expected]
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        leaves, structure = pytree.tree_flatten(function(*args, **kwargs))
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+        found = [tuple(leaves[i].shape) for i in places]
+        if found != [shape for shape, _ in promised]:
+            said = " and ".join(map(str, (found, [shape for shape, _ in promised])))
+            raise NotImplementedError(f"the shapes of its lowering's results and of its fake kernel's differ: {said}")
+        for i, (_, dtype) in zip(places, promised, strict=True):
+            leaves[i] = leaves[i].to(dtype)
+        return pytree.tree_unflatten(leaves, structure)
+
+    return call
+
+
 # By the operator's full name, `library.operator.overload`: an operator may be defined again, as in a notebook.
 _lowerings: dict[str, OutsideLowering] = {}
 
@@ -62,19 +85,14 @@ _lowerings: dict[str, OutsideLowering] = {}
 def register(overload: OpOverload, how: How, function: Callable[..., Any], signed: Callable[..., Any]) -> None:
     """Enter the lowering of an operator; the second of one function takes the place of the first.
 
-    signed: the function whose parameters are to be the schema's. Raises TypeError for what is no overload, for an
-    operator of ATen's, for one that writes to its arguments, for one that another function lowers already, and for
-    other parameters than the schema's.
+    function: writes to the tensors that the operator writes to. signed: the function whose parameters are to be the
+    schema's. Raises TypeError for what is no overload, for an operator of ATen's, for one that another function lowers
+    already, and for other parameters than the schema's.
     """
     if not isinstance(overload, OpOverload):
         raise TypeError(f"{overload}: a lowering is of an overload, as torch.ops.library.operator.default")
     if overload.namespace in ("aten", "prims") or overload in TABLE:
         raise TypeError(f"{overload} is PyTorch's own operator, and tpu_dynamo says how it is lowered")
-    if overload._schema.is_mutable:
-        raise TypeError(
-            f"{overload} writes to its arguments, and a lowering says only what an operator returns: let it return new"
-            ' tensors, or run it alone with options={"fallback": "operator"}'
-        )
     if (why := mismatch(signed, overload)) is not None:
         raise TypeError(why)
     name, home = str(overload), f"{signed.__module__}.{signed.__qualname__}"

@@ -36,6 +36,7 @@ from .products import restore_products
 from .program import Program
 from .quantised_tensors import take_integers
 from .randomness import give_keys, replay_draws
+from .row_extremes import reduce_before_scaling
 from .sizes import bind_sizes
 from .subgraphs import nested
 from .target import AttentionForm, Target
@@ -138,6 +139,7 @@ def lower(
     if platform == "tpu":
         results, outputs = return_matrices(graph, results, outputs, updates, handed_out)
         restore_batches(graph.graph, mode)
+        reduce_before_scaling(graph.graph, mode)
     restore_products(graph, mode)
     multiply_integers(graph, mode)
     carry_keys(graph, mode)

@@ -7,6 +7,7 @@ from torch.fx import Node
 from . import outside
 from ._torch_compat import HigherOrderOperator, OpOverload
 from .errors import Unsupported
+from .writing_operators.calls import written_operator
 
 HINT = (
     'compute it outside the compiled function, run such graphs in eager with options={"fallback": "eager"}, '
@@ -25,9 +26,9 @@ def refusal(node: Node) -> Unsupported:
             "a Triton kernel is code for GPUs",
             "write it in Pallas, as an operator by tpu_dynamo.jax_op, or in PyTorch's operators",
         )
-    if isinstance(target, HigherOrderOperator) and str(target).startswith("auto_functionalized") and node.args:
-        why = f"{node.args[0]} writes to its arguments, and no rewrite, kernel or decomposition says what"
-        return Unsupported.at(node, why, f"let it return new tensors and have a lowering, or {_ALONE}")
+    if (written := written_operator(node)) is not None:
+        why = "; ".join((f"no lowering says what {written} writes to its arguments", *outside.broken_entry_points()))
+        return Unsupported.at(node, why, _OF_A_LIBRARY)
     why = "no rewrite, kernel or decomposition says what it means in StableHLO"
     if not isinstance(target, OpOverload) or target.namespace in ("aten", "prims"):
         return Unsupported.at(node, why, HINT)

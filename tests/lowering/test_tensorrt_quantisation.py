@@ -72,3 +72,42 @@ def test_other_floats_are_refused_in_words():
     function = torch.compile(lambda x: torch.ops.tensorrt.quantize_op(x, x.amax(), 4, 2, False, False), backend="tpu")
     with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="a grid of 4 bits of which 2 are exponents"):
         function(torch.ones(3))
+
+
+BLOCKS = "(Tensor input, int block_size, Tensor amax, int num_bits, int exponent_bits, int scale_num_bits, int scale_exponent_bits) -> Tensor"
+if not hasattr(torch.ops.tensorrt, "dynamic_block_quantize_op"):
+    LIBRARY.define("dynamic_block_quantize_op" + BLOCKS)
+    torch.library.register_fake("tensorrt::dynamic_block_quantize_op", lambda x, *_: torch.empty_like(x), lib=LIBRARY)
+
+
+def nvfp4(x: Tensor, amax: Tensor) -> Tensor:
+    """Return the nearest numbers of NVFP4, in blocks of 16, found among all of them."""
+    unit = amax.float().max() / (6 * 448)
+    found = torch.empty_like(x)
+    numbers = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    for row, into in zip(x.reshape(-1, x.shape[-1]), found.view(-1, x.shape[-1]), strict=True):
+        for block, part in zip(row.float().split(16), into.split(16), strict=True):
+            scale = (block.abs().max() / (6 * unit)).clamp(max=448).to(torch.float8_e4m3fn).float() * unit
+            scale = scale if scale >= 1e-5 else torch.tensor(1.0)
+            distance = (block.abs() / scale)[:, None].sub(numbers).abs()
+            # Of two that are equally near the one with an even last bit, every other one.
+            nearest = (distance + 1e-6 * (torch.arange(8) % 2)).argmin(1)
+            part.copy_(numbers[nearest] * scale * block.sign())
+    return found
+
+
+@pytest.mark.parametrize("device", ["cpu", "tpu"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("width", [32, 40])
+def test_blocks_of_nvfp4(device, dtype, width):
+    x = torch.randn(3, 2, width).to(dtype)
+    x[0, 0, :16] = torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5, 6, -0.25, -0.75, -1.25, -2.5, -3.5, -5, -6])
+    x[1, 1, 16:] = 0
+    amax = torch.tensor([448.0 * 6])
+    quantize = torch.ops.tensorrt.dynamic_block_quantize_op
+    for most in (amax, x.abs().max().reshape(1)):
+        compiled = torch.compile(lambda x, most: quantize(x, 16, most, 4, 2, 8, 4), backend="tpu", fullgraph=True)
+        found = compiled(x.to(device), most.to(device))
+        torch.testing.assert_close(found.cpu(), nvfp4(x, most))
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="only NVFP4 is"):
+        torch.compile(lambda x: quantize(x, 32, x, 4, 2, 9, 8), backend="tpu")(x.to(device))

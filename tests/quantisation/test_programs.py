@@ -77,6 +77,32 @@ def to_and_from_integers(x):
     return torch.quantize_per_tensor(x, 0.04, 11, torch.quint8).dequantize().relu()
 
 
+def product_of_signs(x, y):
+    return torch._int_mm(x, y)
+
+
+def by_channel_without_zero_points(x, scales):
+    return q.dequantize_per_channel(x, scales, None, 1, *BYTE, torch.uint8)
+
+
+def by_channel_of_bytes(x, scales, zero_points):
+    integers = q.quantize_per_channel(x, scales, zero_points, 1, *BYTE, torch.uint8)
+    return integers.int(), q.dequantize_per_channel(integers, scales, zero_points, 1, *BYTE, torch.uint8)
+
+
+def by_one_group(x, scales, zero_points):
+    integers = q.quantize_per_channel_group(x, scales, zero_points, *SIGNED, torch.int8, 128)
+    grid = scales, zero_points, *SIGNED, torch.int8, 128, torch.float32
+    return integers, q.dequantize_per_channel_group(integers, *grid)
+
+
+def by_token(x):
+    scale, zero_point = q.choose_qparams_per_token_asymmetric(x, torch.int8)
+    integers = q.quantize_per_token(x, scale, zero_point, *SIGNED, torch.int8)
+    return integers, q.dequantize_per_token(integers, scale, zero_point, *SIGNED, torch.int8, torch.float32)
+
+
+BETWEEN = torch.linspace(-5, 5, 32).reshape(4, 8)
 PROGRAMS: list[tuple[Callable[..., Any], tuple[Tensor, ...]]] = [
     (mixed_product, (given(torch.int8, 3, 4), given(torch.uint8, 4, 3))),
     (batched_product, (given(torch.int8, 2, 3, 4), given(torch.int8, 2, 4, 3))),
@@ -86,6 +112,12 @@ PROGRAMS: list[tuple[Callable[..., Any], tuple[Tensor, ...]]] = [
     (convolution_of_16_bits, (given(torch.int16, 2, 4, 7, 8), given(torch.int16, 3, 4, 3, 2))),
     (transposed_convolution, (given(torch.int8, 2, 5, 6, 4), given(torch.int8, 5, 7, 3, 2), torch.arange(7.0))),
     (chosen_grids, (torch.linspace(-2, 3, 32).reshape(4, 8),)),
+    (product_of_signs, (given(torch.uint8, 32, 16), given(torch.int8, 16, 8))),
+    (product_of_signs, (given(torch.int8, 32, 16), given(torch.int8, 16, 8))),
+    (by_channel_without_zero_points, (given(torch.uint8, 4, 8), torch.arange(1.0, 9))),
+    (by_channel_of_bytes, (BETWEEN, torch.arange(1.0, 9) / 8, torch.arange(128, 136).to(torch.uint8))),
+    (by_one_group, (BETWEEN, torch.arange(1.0, 5)[:, None] / 8, torch.arange(-2, 2)[:, None])),
+    (by_token, (BETWEEN.reshape(2, 2, 8),)),
     (to_and_from_integers, (torch.linspace(-2, 12, 12).reshape(3, 4),)),
 ]  # fmt: skip
 

@@ -30,6 +30,7 @@ __all__ = [
     "bookkeeping_of_sparse_tensors",
     "contiguous_stride",
     "empty_tensor",
+    "has_device_kernel",
     "library",
     "make_generators_of_device",
     "overloads_with_prefix",
@@ -39,6 +40,7 @@ __all__ = [
     "register_backend",
     "reset_tensor",
     "runs_on_cpu",
+    "share_storage",
     "shared_storage",
     "take_flex_attention",
     "take_private_use",
@@ -235,6 +237,16 @@ def bookkeeping_of_sparse_tensors(name: str) -> Callable[..., Any]:
     base, _, overload = name.partition(".")
     operator = getattr(getattr(torch.ops.aten, base), overload or "default")
     return lambda *args, **kwargs: operator.redispatch(_SPARSE, *args, **kwargs)
+
+
+def share_storage(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return True if two tensors are in one storage, be they real, fake or of a functional trace."""
+    return torch._C._is_alias_of(one, other)
+
+
+def has_device_kernel(operator: OpOverload) -> bool:
+    """Return True if an operator has a kernel that was registered for the device itself."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "PrivateUse1")
 
 
 def runs_on_cpu(operator: OpOverload) -> bool:

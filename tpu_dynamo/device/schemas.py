@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tpu_dynamo_lowering import Unsupported, UnsupportedOp
+from tpu_dynamo_lowering import Unsupported, UnsupportedOp, writing_lowering
 
 from ._torch_compat import OpOverload, pytree
 from .forms import FORMS
@@ -72,7 +72,8 @@ def schema_of(operator: OpOverload) -> Schema:
         same = [name for name, i in infos.items() if info is not None and i.before_set == info.before_set]
         returned.append(same[0] if same else None)
     kinds = {a.name: str(a.type) for a in schema.arguments}
-    outs = tuple(a.name for a in schema.arguments if a.name in infos and a.kwarg_only)
+    # Of other libraries' operators nothing says that they do not read what they write to.
+    outs = tuple(a.name for a in schema.arguments if a.name in infos and a.kwarg_only and operator.namespace == "aten")
     base = schema.name.removeprefix("aten::").rstrip("_")
     form = _form(base, schema.overload_name or "default", [name for name in kinds if name not in outs])
     numbers = {name for name, kind in kinds.items() if kind == "Tensor" and name not in infos}
@@ -148,8 +149,7 @@ class Arguments:
         self._outs = schema.outs
         self._has_form = schema.form is not None
         self.key = tuple((n, self._take(v, n in schema.numbers)) for n, v in self.named.items() if n not in schema.outs)
-        written = [self.named[name] for name in schema.written if self.named.get(name) is not None]
-        self.written: list[torch.Tensor] = [t for one in written for t in (one if isinstance(one, list) else [one])]
+        self.written = [tensor for name in schema.written for tensor in _tensors_in(self.named.get(name))]
         if schema.typed:
             self.key += (("dtype", (torch.dtype, self.written[0].dtype)),)
 
@@ -241,7 +241,7 @@ def functional(operator: OpOverload, schema: Schema, named: dict[str, Any]) -> t
         name: pytree.tree_map_only(torch.Tensor, torch.clone, value) if name in schema.written else value
         for name, value in named.items()
     }
-    results = operator(**copies)
+    results = (writing_lowering(operator) or operator)(**copies)
     values = list(results) if isinstance(results, tuple) else [results]
     fresh = [v for v, name in zip(values, schema.returned, strict=False) if name is None]
-    return fresh, [leaf for name in schema.written for leaf in pytree.tree_leaves(copies[name])]
+    return fresh, [tensor for name in schema.written for tensor in _tensors_in(copies[name])]

@@ -139,12 +139,6 @@ def tensordot(self: Array, other: Array, dims_self: Sequence[int], dims_other: S
     return lax.dot_general(self, other, (dims, ((), ())), preferred_element_type=_accumulator(self))
 
 
-@kernel(aten._int_mm.default)
-def int_mm(self: Array, mat2: Array) -> Array:
-    """Multiply two int8 matrices, with an int32 result."""
-    return lax.dot(self, mat2, preferred_element_type=jnp.int32)
-
-
 @kernel(aten.mm.dtype)
 def mm_dtype(self: Array, mat2: Array, out_dtype: torch.dtype) -> Array:
     """Multiply two half-precision matrices, with the result in `out_dtype`."""

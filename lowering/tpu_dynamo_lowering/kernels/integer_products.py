@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import torch
 from jax import Array, lax
 
 from .. import integer_products  # noqa: F401  which defines the operators
-from ..table import foreign_kernel
+from ..table import foreign_kernel, kernel
 from ..target import ANY, Target
 from .call import static
 from .convolution import convolved, suits_reordering
@@ -62,6 +63,12 @@ def integer_einsum(
         terms = math.prod(right.shape[axis] for axis in axes[1])
         total += terms * spread(first, 0) * spread(second, 1)
     return total
+
+
+@kernel(torch.ops.aten._int_mm.default)
+def int_mm(self: Array, mat2: Array) -> Array:
+    """Multiply two matrices of int8, or of uint8 as torchao takes them on some CPUs, with an int32 result."""
+    return integer_einsum("mk,kn->mn", self, mat2, None, None)
 
 
 def _convolved_exactly(

@@ -1,0 +1,1 @@
+"""Operators that write to their arguments, and their calls in functional graphs."""
