@@ -70,6 +70,28 @@ def test_a_growing_cache_in_buckets(name, device):
     assert tpu_dynamo.stats().lowerings <= 8
 
 
+def test_a_prompt_within_a_sliding_window():
+    """The prompt, a token while there is room, two at the window's end and one behind it: graphs as many as eager's."""
+    model = with_growing_cache("mistral")
+    theirs = generated(model_of("mistral"), prompts(20), new=80)
+    assert torch.equal(generated(model, prompts(20), new=80), theirs)
+    stats = tpu_dynamo.stats()
+    assert stats.graphs == {"inference": 5}
+    assert stats.lowerings <= 6
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral"])
+def test_prompts_with_padding_before_them(name):
+    """The mask, which the model gets with each step, has one element more than the cache."""
+    tokens, new = prompts(20, rows=2), 80
+    mask = torch.ones_like(tokens)
+    mask[1, :7] = 0
+    model, plain = with_growing_cache(name), model_of(name)
+    how = {"do_sample": False, "max_new_tokens": new, "attention_mask": mask}
+    assert torch.equal(model.generate(tokens, **how), plain.generate(tokens, **how))
+    assert tpu_dynamo.stats().lowerings <= 8
+
+
 @pytest.mark.parametrize(
     ("name", "device"), [*((name, "cpu") for name in FAMILIES if name != "mistral"), ("llama", "tpu")]
 )
