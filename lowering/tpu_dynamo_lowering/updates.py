@@ -15,7 +15,7 @@ _copy = torch.ops.aten.copy_.default
 
 def written_values(graph: Graph) -> list[Node]:
     """Return what a graph of AOTAutograd's writes to its inputs."""
-    return [node.args[1] for node in graph.find_nodes(op="call_function", target=_copy)]  # pyright: ignore
+    return [node.args[1] for node in graph.find_nodes(op="call_function", target=_copy)]
 
 
 def take_writes(graph: Graph) -> list[tuple[int, Node]]:

@@ -60,7 +60,8 @@ def with_static_cache(monkeypatch: pytest.MonkeyPatch, **how: Any) -> dict[str, 
     return {"cache_implementation": "static", "compile_config": compiling, **room}
 
 
-@pytest.mark.parametrize(("name", "device"), [*((name, "cpu") for name in FAMILIES), ("llama", "tpu")])
+@pytest.mark.parametrize("device", ["cpu", "tpu"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_growing_cache_in_buckets(name, device):
     """8 programs: 5 of the cache's lengths from 64 to 512, and 3 of the prompts'."""
     model = with_growing_cache(name, device)

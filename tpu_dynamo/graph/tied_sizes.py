@@ -39,11 +39,14 @@ def fitted(bucket: Bucket, sizes: Bucket, padded: Sequence[sympy.Symbol], facts:
 
 
 def _nearest(condition: Any, sizes: Bucket, symbols: Sequence[sympy.Symbol], least: float) -> int | None:
-    """Return the number nearest to that of some symbols with which a condition holds, if it is linear in it."""
+    """Return the number nearest to that of some symbols with which a condition holds, if it is of sums and maxima.
+
+    None for one that divides: it may ask for odd sizes, of which no bucket is.
+    """
     if not isinstance(condition, Relational) or not condition.free_symbols.intersection(symbols):
         return None
     condition = condition.xreplace({other: sympy.sympify(n) for other, n in sizes.items() if other not in symbols})
-    if not condition.free_symbols.issubset(symbols):
+    if not condition.free_symbols.issubset(symbols) or condition.atoms(sympy.Function):
         return None
 
     def at(number: int) -> dict[sympy.Symbol, sympy.Integer]:
