@@ -148,7 +148,7 @@ def test_a_quantised_cache():
 
 
 def test_continuous_batching():
-    """transformers pads each step to sizes of its own, a program each; the same requests need no more."""
+    """Its cache is kept out of graphs, so that there is a program for each piece; requests and layers need no more."""
     from transformers import CompileConfig
     from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
@@ -165,6 +165,11 @@ def test_continuous_batching():
     assert found == [theirs, theirs]
     assert 0 < counts[0] <= 13
     assert counts[1] == counts[0]
+    torch._dynamo.reset()
+    deep = decoder("llama", {"do_sample": False, "max_new_tokens": 8}, num_hidden_layers=3, attn_implementation="sdpa")
+    deep.generate_batch(given, continuous_batching_config=batching, progress_bar=False)
+    assert tpu_dynamo.stats().graphs["inference"] > counts[0]
+    assert tpu_dynamo.stats().lowerings == counts[0]
 
 
 def in_a_process(name: str, way: str) -> None:
