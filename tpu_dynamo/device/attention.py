@@ -31,7 +31,8 @@ def _fake(
     scale: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     # Sizes that must agree become guards: nothing else says of changing sizes that a mask is as long as its keys.
-    torch._check(value.shape[-2] == key.shape[-2], lambda: f"{value.shape[-2]} values for {key.shape[-2]} keys")
+    if value.shape[-2] != key.shape[-2]:
+        raise ValueError(f"{value.shape[-2]} values for {key.shape[-2]} keys")
     if attn_mask is not None:
         attn_mask.expand(*query.shape[:-1], key.shape[-2])
     wide = torch.promote_types(query.dtype, torch.float32)
