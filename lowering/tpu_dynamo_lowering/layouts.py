@@ -175,19 +175,25 @@ def _with_bases(output: Node, written: Sequence[Node]) -> list[tuple[Any, Node |
     output for its strides.
     """
     values: Any = output.args[0]
-    bases = {value: _base(value) for value in values if isinstance(value, Node) and not _is_passed_on(value)}
-    for value in bases:
+    for value in values:
+        if not isinstance(value, Node) or _is_passed_on(value):
+            continue
         fake = value.meta["val"]
         if not isinstance(fake, torch.Tensor):
             why = f"is a {type(fake).__name__} (at {user_line(value)})"
             raise UnsupportedInput(f"output {value} of the graph", why)
-    shared = Counter([*bases.values(), *(_base(value) for value in written)])
+    shared = shared_memory(values, written)
+    return [
+        (value, base if (base := shared[i]) is not None and _is_whole(base) else None) for i, value in enumerate(values)
+    ]
 
-    def base(value: Any) -> Node | None:
-        found = bases.get(value) if isinstance(value, Node) else None
-        return found if found is not None and shared[found] > 1 and _is_whole(found) else None
 
-    return [(value, base(value)) for value in values]
+def shared_memory(outputs: Sequence[Any], written: Sequence[Node]) -> list[Node | None]:
+    """Return the tensor that each of a graph's outputs views, if another output or a new value of an input does too."""
+    viewed = [_base(value) if isinstance(value, Node) and not _is_passed_on(value) else None for value in outputs]
+    by_output = {value: base for value, base in zip(outputs, viewed, strict=True) if isinstance(value, Node)}
+    counts = Counter([*by_output.values(), *(_base(value) for value in written)])
+    return [base if base is not None and counts[base] > 1 else None for base in viewed]
 
 
 def _is_passed_on(node: Node) -> bool:

@@ -13,6 +13,11 @@ from .program import Argument, TensorSpec, Update
 _copy = torch.ops.aten.copy_.default
 
 
+def written_values(graph: Graph) -> list[Node]:
+    """Return what a graph of AOTAutograd's writes to its inputs."""
+    return [node.args[1] for node in graph.find_nodes(op="call_function", target=_copy)]
+
+
 def take_writes(graph: Graph) -> list[tuple[int, Node]]:
     """Erase the `copy_`s to inputs with which AOTAutograd ends a graph, in place; return positions and values."""
     positions = {node: i for i, node in enumerate(graph.find_nodes(op="placeholder"))}

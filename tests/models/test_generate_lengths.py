@@ -60,13 +60,36 @@ def with_static_cache(monkeypatch: pytest.MonkeyPatch, **how: Any) -> dict[str, 
     return {"cache_implementation": "static", "compile_config": compiling, **room}
 
 
-@pytest.mark.parametrize(("name", "device"), [*((name, "cpu") for name in FAMILIES), ("llama", "tpu")])
+@pytest.mark.parametrize("device", ["cpu", "tpu"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_growing_cache_in_buckets(name, device):
     """8 programs: 5 of the cache's lengths from 64 to 512, and 3 of the prompts'."""
     model = with_growing_cache(name, device)
     for length in lengths(name):
         theirs = generated(model_of(name), prompts(length))
         assert torch.equal(generated(model, prompts(length), device), theirs)
+    assert tpu_dynamo.stats().lowerings <= 8
+
+
+def test_a_prompt_within_a_sliding_window():
+    """The prompt, a token while there is room, two at the window's end and one behind it: graphs as many as eager's."""
+    model = with_growing_cache("mistral")
+    theirs = generated(model_of("mistral"), prompts(20), new=80)
+    assert torch.equal(generated(model, prompts(20), new=80), theirs)
+    stats = tpu_dynamo.stats()
+    assert stats.graphs == {"inference": 5}
+    assert stats.lowerings <= 6
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral"])
+def test_prompts_with_padding_before_them(name):
+    """The mask, which the model gets with each step, has one element more than the cache."""
+    tokens, new = prompts(20, rows=2), 80
+    mask = torch.ones_like(tokens)
+    mask[1, :7] = 0
+    model, plain = with_growing_cache(name), model_of(name)
+    how = {"do_sample": False, "max_new_tokens": new, "attention_mask": mask}
+    assert torch.equal(model.generate(tokens, **how), plain.generate(tokens, **how))
     assert tpu_dynamo.stats().lowerings <= 8
 
 
@@ -125,7 +148,7 @@ def test_a_quantised_cache():
 
 
 def test_continuous_batching():
-    """transformers pads each step to sizes of its own, a program each; the same requests need no more."""
+    """Its cache is kept out of graphs, so that there is a program for each piece; requests and layers need no more."""
     from transformers import CompileConfig
     from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
@@ -142,6 +165,11 @@ def test_continuous_batching():
     assert found == [theirs, theirs]
     assert 0 < counts[0] <= 13
     assert counts[1] == counts[0]
+    torch._dynamo.reset()
+    deep = decoder("llama", {"do_sample": False, "max_new_tokens": 8}, num_hidden_layers=3, attn_implementation="sdpa")
+    deep.generate_batch(given, continuous_batching_config=batching, progress_bar=False)
+    assert tpu_dynamo.stats().graphs["inference"] > counts[0]
+    assert tpu_dynamo.stats().lowerings == counts[0]
 
 
 def in_a_process(name: str, way: str) -> None:

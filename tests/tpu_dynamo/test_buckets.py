@@ -79,7 +79,7 @@ def test_a_graph_without_a_proof_is_compiled_for_each_size_and_named(monkeypatch
     monkeypatch.setattr("tpu_dynamo.graph.bucketed.log.warning", lambda text, *args: said.append(text % args))
     compiled = torch.compile(lambda x: torch.fft.rfft(x, dim=0).abs(), backend="tpu", dynamic=True, options=POW2)
     for rows in (5, 6, 7):
-        x = torch.randn(rows, 4)
+        x = torch.randn(rows, 9)  # as many columns as the result has rows would be another graph
         torch.testing.assert_close(compiled(x), torch.fft.rfft(x, dim=0).abs())
     (warning,) = said
     assert "is compiled for each size" in warning
@@ -209,3 +209,40 @@ def test_a_length_by_which_a_size_would_be_divided_is_none():
     for rows in (5, 7, 9):
         x = torch.randn(rows, 4)
         torch.testing.assert_close(compiled(x), function(x))
+
+
+@pytest.mark.parametrize("device", ["cpu", "tpu"])
+def test_strides_are_those_of_a_program_without_padding(device):
+    # A lone view with gaps is a tensor of its own there, as a cache whose last rows are kept; views that share memory
+    # are eager's. 8 rows are a bucket.
+    def function(x):
+        wide = torch.cat([x, x], 1)
+        whole, cut = wide + 1, wide.neg()
+        return whole, whole[:, 1:], cut[:, 1:], cut.exp().t(), (wide * 2).t()[1:]
+
+    padded = torch.compile(function, backend="tpu", dynamic=True, options=POW2)
+    plain = torch.compile(function, backend="tpu", dynamic=True)
+    for rows in (6, 7, 8):
+        x = torch.randn(rows, rows - 1)
+        ours, theirs = padded(x.to(device)), plain(x.to(device))
+        assert [each.stride() for each in ours] == [each.stride() for each in theirs]
+        torch.testing.assert_close([each.cpu() for each in ours], list(function(x)))
+    assert tpu_dynamo.stats().buckets["padded"] == 1
+
+
+def test_sizes_that_depend_on_each_other_have_buckets_together():
+    # A mask with one element more than the cache, of which code asks so in two conditions; 8 and 9 rows, not 8 and 16.
+    def function(cache, mask):
+        if mask.shape[0] < cache.shape[0] + 1 or mask.shape[0] > cache.shape[0] + 1:
+            return cache.sum()
+        grown = torch.cat([cache, cache[:1] * 2])
+        return (grown * mask[: grown.shape[0], None]).sum(0), grown
+
+    compiled = torch.compile(function, backend="tpu", dynamic=True, options=POW2)
+    with torch.no_grad():
+        for rows in (5, 6, 7, 8, 9, 15):
+            cache, mask = torch.randn(rows, 4), torch.randn(rows + 1)
+            torch.testing.assert_close(compiled(cache, mask), function(cache, mask))
+    stats = tpu_dynamo.stats()
+    assert stats.buckets == {"padded": 2, "calls": 6}
+    assert stats.lowerings == 2

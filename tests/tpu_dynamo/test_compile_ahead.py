@@ -80,7 +80,7 @@ def test_a_fault_of_a_thread_is_counted_and_the_call_meets_it_again(queued, monk
     compiled(torch.randn(3, 5))
     original = bucketed.Padding._make
 
-    def failing(self, bucket):
+    def failing(self, bucket, pads):
         raise ValueError("no memory")
 
     monkeypatch.setattr(bucketed.Padding, "_make", failing)

@@ -20,7 +20,7 @@ from .apart import compiled_apart, fake_copies, modules_of
 from .autograd import compile_with_aot_autograd, forward_returns, static_inputs
 from .autograd_cache import BypassAOTAutogradCache, CacheUse, FXGraphCacheMiss, OutputCode, usable
 from .dtensors import implicitly_replicated, local_of, name_of_group, sharded, sharding_of
-from .frames import frame_function, graph_tensors, guards, input_name, shape_guards, size_facts, size_hint
+from .frames import SizeFacts, frame_function, graph_tensors, guards, input_name, shape_guards, size_facts, size_hint
 from .fully_sharded import (
     Policy,
     Sharding,
@@ -72,6 +72,7 @@ __all__ = [
     "Policy",
     "ShapeEnv",
     "Sharding",
+    "SizeFacts",
     "TorchRanges",
     "become_default_backend",
     "compile_lock",

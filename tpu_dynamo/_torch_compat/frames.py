@@ -91,11 +91,19 @@ class SizeFacts:
 
     def hold(self, sizes: Mapping[sympy.Symbol, int | float]) -> bool:
         """Say whether the graph is right for these sizes."""
+        return self.failing(sizes) is None
+
+    def failing(self, sizes: Mapping[sympy.Symbol, int | float]) -> Any:
+        """Return the first condition that these sizes do not meet; None if they meet all."""
         values = {symbol: sympy.sympify(size) for symbol, size in sizes.items()}
-        try:
-            return not any(condition.xreplace(values) == sympy.false for condition in self.conditions)
-        except ZeroDivisionError:  # a condition divides by a size that would be zero
-            return False
+        return next((condition for condition in self.conditions if not _is_met(condition, values)), None)
+
+
+def _is_met(condition: Any, values: Mapping[sympy.Symbol, Any]) -> bool:
+    try:
+        return condition.xreplace(values) != sympy.false
+    except ZeroDivisionError:  # it divides by a size that would be zero
+        return False
 
 
 def size_facts(graph_module: GraphModule) -> SizeFacts:

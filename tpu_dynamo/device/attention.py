@@ -30,6 +30,11 @@ def _fake(
     is_causal: bool = False,
     scale: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    # Sizes that must agree become guards: nothing else says of changing sizes that a mask is as long as its keys.
+    if value.shape[-2] != key.shape[-2]:
+        raise ValueError(f"{value.shape[-2]} values for {key.shape[-2]} keys")
+    if attn_mask is not None:
+        attn_mask.expand(*query.shape[:-1], key.shape[-2])
     wide = torch.promote_types(query.dtype, torch.float32)
     return query.new_empty((*query.shape[:-1], value.shape[-1])), query.new_empty(query.shape[:-1], dtype=wide)
 

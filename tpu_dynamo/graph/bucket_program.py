@@ -9,7 +9,7 @@ from typing import Any
 import sympy
 import torch
 
-from tpu_dynamo_lowering import PaddedGraph, SizeSource, is_padded
+from tpu_dynamo_lowering import PaddedGraph, SizeSource, dense_order, is_padded
 
 from ..artifacts import record_event
 from ..session import session
@@ -57,7 +57,7 @@ class BucketProgram:
         inputs = [(i, place(extents, sizes)) for i, extents in enumerate(padded.inputs) if extents is not None]
         inputs = [(i, each) for i, each in inputs if each.shape != each.true]
         outputs = [
-            (i, each, _strides(padded.strides[i], sizes))
+            (i, each, _strides(padded, i, each.true, sizes))
             for i, extents in enumerate(padded.outputs[: self._cut])
             if extents is not None and (each := place(extents, sizes)).shape != each.true
         ]
@@ -103,14 +103,21 @@ class BucketProgram:
         }  # fmt: skip
 
 
-def _strides(expressions: Sequence[sympy.Expr] | None, sizes: Lengths) -> list[int] | None:
+def _strides(padded: PaddedGraph, output: int, shape: Sequence[int], sizes: Lengths) -> list[int] | None:
+    """Return the strides that a program of the true sizes gives an output; None for row-major ones.
+
+    They are eager's, but a lone view with gaps is a tensor of its own there: a cache of which the last rows are kept
+    would else have other strides after a padded step than after one of the true size, and be traced again.
+    """
+    expressions = padded.strides[output]
     if expressions is None or any(e.free_symbols - sizes.keys() for e in expressions):
         return None
-    return [count(expression, sizes) for expression in expressions]
+    strides = [count(expression, sizes) for expression in expressions]
+    return strides if output in padded.shared or dense_order(shape, strides) is not None else None
 
 
 def _true(tensor: torch.Tensor, where: Place, strides: list[int] | None) -> torch.Tensor:
-    """Return the true elements of a result, with eager's strides, in memory of their own."""
+    """Return the true elements of a result, with these strides or row-major, in memory of their own."""
     taken = where.taken(tensor)
     if strides is None:
         return taken.contiguous()

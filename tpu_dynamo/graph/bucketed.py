@@ -24,11 +24,11 @@ from .bucket_program import BucketProgram, Lengths
 from .padding import place
 from .prepare import BoxedCallable, PreparedGraph
 from .saved_values import SavedValues
+from .tied_sizes import Bucket, fitted
 
 log = logging.getLogger("tpu_dynamo")
 
 Compile = Callable[[PreparedGraph], BoxedCallable]
-Bucket = Mapping[sympy.Symbol, int | float]
 
 # How many buckets of one graph are compiled ahead.
 _MOST_AHEAD = 64
@@ -73,6 +73,7 @@ class Padding:
         self._tasks: dict[tuple[int | float, ...], Task] = {}
         self._names = [node.name for node in graph.module.graph.find_nodes(op="placeholder")]
         self._programs: dict[tuple[int | float, ...], BucketProgram] = {}
+        self._exact: dict[tuple[int | float, ...], BucketProgram] = {}
         self.numbers = graph.numbers
         self.refused: Unproven | None = None
 
@@ -96,9 +97,7 @@ class Padding:
         bucket = self._bucket(sizes)
         if bucket is None:
             session().statistics.count("buckets", "sizes for which the larger graph is another")
-            if not self.numbers:
-                return None
-            bucket = self._without_numbers(sizes)
+            return self._at_true_sizes(self._without_numbers(sizes)) if self.numbers else None
         key = tuple(bucket.values())
         if key in self._programs:
             return self._programs[key]
@@ -115,6 +114,14 @@ class Padding:
             for other in self.buckets(bucket):
                 self._submit(other)
         return self._programs.get(key)
+
+    def _at_true_sizes(self, sizes: Bucket) -> BucketProgram | None:
+        """Return the program of these true sizes, for whose bucket the graph is another, that takes numbers as inputs.
+
+        None where they cannot be inputs.
+        """
+        self._enter(sizes, self._exact)
+        return self._exact.get(tuple(sizes.values()))
 
     def enter_all(self, sizes: Mapping[sympy.Symbol, int | float]) -> bool:
         """Compile the bucket of these sizes and all others that may be asked for; False where there is none."""
@@ -137,10 +144,13 @@ class Padding:
             lowest, highest = facts.smallest.get(symbol) or 2, facts.largest.get(symbol)
             choices.append([size] if buckets is None else [*buckets.known(max(lowest, 2), highest, int(size))])
         own = tuple(bucket.values())
-        found = (values for values in itertools.product(*choices) if values != own)
-        found = [dict(zip(bucket, values, strict=True)) for values in found]
-        found.sort(key=lambda other: sum(other[symbol] != size for symbol, size in bucket.items()))
-        return [other for other in found if facts.hold(other)]
+        found: dict[tuple[int | float, ...], Bucket] = {}
+        for values in itertools.product(*choices):
+            other = self._fitted(dict(zip(bucket, values, strict=True)), dict.fromkeys(bucket, 2))
+            if other is not None and (key := tuple(other.values())) != own:
+                found.setdefault(key, other)
+        differences = {k: sum(other[symbol] != size for symbol, size in bucket.items()) for k, other in found.items()}
+        return [found[key] for key in sorted(found, key=differences.__getitem__)]
 
     def _larger(self, bucket: Bucket) -> BucketProgram | None:
         """Return the smallest compiled program that serves a bucket's calls while its own is compiled, if any.
@@ -180,13 +190,17 @@ class Padding:
         self._tasks[tuple(bucket.values())].done.set()  # before `_ready`, which may wait for who waits for this
         self._ready()
 
-    def _enter(self, bucket: Bucket) -> None:
-        """Compile a bucket, unless it is there or the graph cannot be padded."""
+    def _enter(self, bucket: Bucket, programs: dict[tuple[int | float, ...], BucketProgram] | None = None) -> None:
+        """Compile a bucket, unless it is there or the graph cannot be padded.
+
+        programs: where it is kept, if the sizes are the true ones of a call.
+        """
+        programs = self._programs if programs is None else programs
         key = tuple(bucket.values())
-        if key in self._programs or self.refused is not None:
+        if key in programs or self.refused is not None:
             return
         try:
-            self._programs[key] = self._make(bucket)
+            programs[key] = self._make(bucket, pads=programs is self._programs)
         except Unproven as unproven:
             if self.numbers:
                 self._take_numbers_as_sizes(unproven)
@@ -213,23 +227,30 @@ class Padding:
 
         return trimmed
 
-    def _bucket(self, sizes: Mapping[sympy.Symbol, int | float]) -> dict[sympy.Symbol, int | float] | None:
+    def _bucket(self, sizes: Bucket) -> Bucket | None:
         """Return the sizes of the bucket; None where the graph is right for the true ones alone."""
+        return self._fitted(sizes, sizes)
+
+    def _fitted(self, sizes: Bucket, least: Bucket) -> Bucket | None:
+        """Return the bucket of some sizes, none of it smaller than in `least`, for which the graph is right; or None.
+
+        A graph of training takes the next sizes or none: its backward graph does not have all symbols, and would find
+        others.
+        """
         facts = size_facts(self._graph.module)
         bucket = self._without_numbers(sizes)
-        for symbol, size in bucket.items():
-            if (buckets := self._buckets_of(symbol, size)) is not None:
-                bucket[symbol] = buckets.of(int(size), facts.largest.get(symbol))
-        return bucket if facts.hold(bucket) else None
+        buckets = {symbol: self._buckets_of(symbol, size) for symbol, size in bucket.items()}
+        padded = {symbol: each for symbol, each in buckets.items() if each is not None}
+        for symbol, each in padded.items():
+            bucket[symbol] = each.of(int(bucket[symbol]), facts.largest.get(symbol))
+        return fitted(bucket, {**sizes, **least}, list(padded) if self._graph.role == "inference" else [], facts)
 
     def _without_numbers(self, sizes: Mapping[sympy.Symbol, int | float]) -> dict[sympy.Symbol, int | float]:
         numbers = {source.symbol for source in self.numbers}
         return {symbol: size for symbol, size in sizes.items() if symbol not in numbers}
 
-    def _make(self, bucket: Mapping[sympy.Symbol, int | float]) -> BucketProgram:
-        changing = [symbol for symbol, size in bucket.items() if self._buckets_of(symbol, size)]
-        if self._bucket(bucket) != bucket:  # true sizes, for whose bucket the graph is another
-            changing = []
+    def _make(self, bucket: Bucket, pads: bool) -> BucketProgram:
+        changing = [symbol for symbol, size in bucket.items() if pads and self._buckets_of(symbol, size)]
         equalities = size_facts(self._graph.module).equalities
         with compile_lock:
             symbols = [*changing, *(source.symbol for source in self.numbers)]
@@ -264,6 +285,7 @@ class Padding:
         """Let each value of the graph's numbers have programs of its own, where they cannot be inputs."""
         self.numbers = ()
         self._programs.clear()
+        self._exact.clear()
         problem = unproven.problem
         log.info("graph %s is compiled for each value of its integers: %s", self._graph.name, problem)
         if not self._table:

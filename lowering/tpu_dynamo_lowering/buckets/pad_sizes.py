@@ -13,8 +13,10 @@ from torch.fx import Graph, GraphModule, Node
 
 from .._torch_compat import FakeTensorMode, OpOverload, fake_mode, graph_module_of, is_view, pytree
 from ..errors import Unsupported
+from ..layouts import shared_memory
 from ..randomness import draw_key, is_keyed
 from ..sizes import SYMBOLIC, bound_offset
+from ..updates import written_values
 from .extents import Extent, NotProven, Part, is_padded, size_of, true_size
 from .lengths import equal, require_room
 from .rules import (  # noqa: F401
@@ -49,9 +51,9 @@ class Unproven(Exception):
 class PaddedGraph:
     """A graph at padded sizes, which takes one more input: the true numbers of `symbols`, an int64[symbols].
 
-    inputs, outputs: the dimensions of each tensor, None for what is none. numbers: the expressions of outputs that are
-    numbers, by their positions. strides: those of each output, None for what is no tensor. All expressions are of the
-    symbols that change.
+    inputs, outputs: the dimensions of each tensor, None for what is none. strides: those of each output in eager, None
+    for what is no tensor. shared: the positions of outputs that share memory in eager. numbers: the expressions of
+    outputs that are numbers, by their positions. All expressions are of the symbols that change.
     """
 
     module: GraphModule
@@ -59,6 +61,7 @@ class PaddedGraph:
     inputs: tuple[tuple[Extent, ...] | None, ...]
     outputs: tuple[tuple[Extent, ...] | None, ...]
     strides: tuple[tuple[sympy.Expr, ...] | None, ...]
+    shared: frozenset[int]
     numbers: Mapping[int, sympy.Expr]
 
 
@@ -122,12 +125,14 @@ class _Walk:
         output = next(node for node in reversed(nodes) if node.op == "output")
         returned = [self._values[a] if isinstance(a, Node) else a for a in output.args[0]]
         fakes = [a.meta["val"] if isinstance(a, Node) else a for a in output.args[0]]
+        bases = shared_memory(output.args[0], written_values(self._module.graph))
         return PaddedGraph(
             graph_module_of(self._module, self._builder.graph),
             symbols,
             tuple(inputs),
             tuple(value.extents if isinstance(value, Value) else None for value in returned),
             tuple(self._strides(fake) for fake in fakes),
+            frozenset(i for i, base in enumerate(bases) if base is not None),
             {i: value.true for i, value in enumerate(returned) if isinstance(value, Number)},
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..extents import NotProven, is_padded
+from ..extents import NotProven, is_padded, size_of
 from ..values import Builder, Value
 from .pointwise import item
 from .table import Arguments, broadcast, rule
@@ -49,11 +49,18 @@ def _batch(values: list[Value]) -> None:
         raise NotProven("the number of its features changes")
 
 
+def _lengths(key: Value, value: Value) -> None:
+    """Check that keys and values have one length: a fake tensor's rule does not ask for it."""
+    if size_of(key.extents[_KEYS]) != size_of(value.extents[_KEYS]):
+        raise NotProven("its keys and values have different buckets")
+
+
 @rule(aten._scaled_dot_product_flash_attention_for_cpu.default, "tpu_dynamo::attention")
 def attention(builder: Builder, node: Node, arguments: Arguments) -> list[Value | None]:
     """Compute attention to the true keys."""
     query, key, value = (arguments[name] for name in ("query", "key", "value"))
     _batch([query, key, value])
+    _lengths(key, value)
     hidden: dict[str, Any] = {
         name: builder.hidden(each, [each.ndim + _KEYS]) for name, each in (("key", key), ("value", value))
     }
@@ -67,6 +74,7 @@ def attention_backward(builder: Builder, node: Node, arguments: Arguments) -> li
     """Give the gradients, to which true queries and keys alone contribute."""
     query, key, value = (arguments[name] for name in ("query", "key", "value"))
     _batch([query, key, value])
+    _lengths(key, value)
     hidden: dict[str, Any] = {"attn_mask": _mask(builder, arguments)}
     for name in ("grad_out", "query", "key", "value", "out"):
         hidden[name] = builder.hidden(arguments[name], [arguments[name].ndim + _KEYS])
