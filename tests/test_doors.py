@@ -20,7 +20,7 @@ PACKAGES = {
     "tpu_dynamo_runtime": ROOT / "runtime" / "tpu_dynamo_runtime",
 }
 JAX_DOORS = {
-    "tpu_dynamo_lowering/jax_compat.py",
+    "tpu_dynamo_lowering/jax_compat",
     "tpu_dynamo_lowering/pallas_compat.py",
     "tpu_dynamo_runtime/pjrt.py",
     "tpu_dynamo_runtime/pjrt_job.py",
@@ -52,7 +52,8 @@ def door_of(dotted: str) -> str | None:
 def is_door(file: str, api: str) -> bool:
     if api == "torch":
         return any(part in ("_torch_compat", "_torch_compat.py") for part in file.split("/"))
-    return file in (JAX_DOORS if api == "jax" else MLIR_DOORS)
+    doors = JAX_DOORS if api == "jax" else MLIR_DOORS
+    return file in doors or file.rpartition("/")[0] in doors
 
 
 def absolute_names(tree: ast.AST) -> Iterator[tuple[int, str]]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from jax.experimental import pallas
+from jaxlib.mlir import ir
 
 import tpu_dynamo
 from tpu_dynamo.options import OptionError, Options
@@ -208,7 +209,7 @@ def test_where_a_kernel_was_installed_is_in_no_digest(monkeypatch):
 def _bodies(lowered):
     module = jax_compat.parse(lowered.stablehlo, jax_compat.new_context())
     configs = [
-        json.loads(jax_compat.ir.StringAttr(each.attributes["backend_config"]).value)
+        json.loads(ir.StringAttr(each.attributes["backend_config"]).value)
         for each in jax_compat.operations(module)
         if "backend_config" in each.attributes
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 import tpu_dynamo
+from tpu_dynamo_lowering import UnsupportedOp
 
 REFUSED = r"accumulate_jax.default.*it writes to tensors that share memory, of which a lowering in JAX sees separate"
 
@@ -225,15 +227,25 @@ def test_a_lowering_with_other_results_is_refused_by_name():
     tpu_dynamo.lowers(overload, language="jax")(lambda x: [x, x])
     with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="returns 2 arrays: it must return the 0 results"):
         torch.compile(lambda x: overload(x), backend="tpu")(torch.ones(2))
-    shorter = torch.library.custom_op(
-        "own_tests_writes::shorter", torch.clone, mutates_args=(), schema="(Tensor x) -> Tensor"
-    )
-    shorter.register_fake(torch.empty_like)
-    tpu_dynamo.lowers(shorter._opoverload)(lambda x: x[:1])
-    with pytest.raises(
-        torch._dynamo.exc.BackendCompilerFailed, match=r"fake kernel's differ: \[\(1,\)\] and \[\(2,\)\]"
-    ):
-        torch.compile(lambda x: shorter(x), backend="tpu")(torch.ones(2))
+
+
+@pytest.mark.parametrize("language", ["torch", "jax"])
+@pytest.mark.parametrize(
+    ("results", "found"),
+    [(lambda x: x[:1], "[(1,)]"), (lambda x: (x, x), "[(2,), (2,)]")],
+    ids=["shape", "number"],
+)
+def test_a_lowering_of_other_shapes_is_refused_with_both(language, results, found):
+    name = f"own_tests_writes::other_{language}_{len(found)}"
+    operator = torch.library.custom_op(name, torch.clone, mutates_args=(), schema="(Tensor x) -> Tensor")
+    operator.register_fake(torch.empty_like)
+    tpu_dynamo.lowers(operator._opoverload, language=language)(results)
+    wanted = re.escape(f"fake kernel's differ: {found} and [(2,)]")
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match=wanted) as raised:
+        torch.compile(lambda x: operator(x) + 1, backend="tpu")(torch.ones(2))
+    assert isinstance(raised.value.inner_exception, UnsupportedOp)
+    alone = torch.compile(lambda x: operator(x) + 1, backend="tpu", options={"fallback": "operator"})
+    torch.testing.assert_close(alone(torch.ones(2)), torch.full((2,), 2.0))
 
 
 @pytest.mark.parametrize("writes", [False, True], ids=["returns", "writes"])
