@@ -263,6 +263,22 @@ def test_graphs_of_changing_sizes_are_kept_for_all_sizes(function, options, trai
     assert counts[1] == ((0, 0) if options else (1 + training, counts[1][1]))
 
 
+@pytest.mark.parametrize("device", ["cpu", "tpu"])
+def test_constants_of_graphs_of_changing_sizes_are_kept(device):
+    """As the empty keys with which a cache of transformers begins; of filled ones torch keeps no graph."""
+
+    def shifted(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.tensor([], device=x.device), x.cumsum(0)])
+
+    for _ in range(2):
+        forget()
+        compiled = torch.compile(shifted, backend="tpu", dynamic=True, options=POW2)
+        for size in (5, 7):
+            x = torch.randn(size)
+            torch.testing.assert_close(compiled(x.to(device)).cpu(), shifted(x))
+    assert (told(), made()) == ({"hit": 1}, (0, 0))
+
+
 def test_bounds_that_are_marked_decide_whether_an_entry_serves():
     for largest in (8, 64, 8):
         forget()

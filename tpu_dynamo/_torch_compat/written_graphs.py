@@ -96,7 +96,8 @@ def write_graph(graph_module: GraphModule) -> bytes:
     written = _Written(nodes, constants, *_facts(graph_module))
     data = io.BytesIO()
     try:
-        _Pickler(data, protocol=pickle.HIGHEST_PROTOCOL).dump(written)
+        with unset_fake_temporarily():  # constants are real: the device's are read
+            _Pickler(data, protocol=pickle.HIGHEST_PROTOCOL).dump(written)
     except (pickle.PicklingError, AttributeError, TypeError) as why:
         raise NotWritable(f"its sizes change, and it cannot be written down: {' '.join(str(why).split())}") from None
     return data.getvalue()
@@ -104,7 +105,8 @@ def write_graph(graph_module: GraphModule) -> bytes:
 
 def read_graph(data: bytes) -> GraphModule:
     """Return the graph that `write_graph` wrote, with symbols of an environment of its own."""
-    written: _Written = pickle.loads(data)
+    with unset_fake_temporarily():
+        written: _Written = pickle.loads(data)
     shapes = ShapeEnv()
     shapes.backed_var_to_val.update(written.traced)
     shapes.var_to_range.update(written.ranges)
