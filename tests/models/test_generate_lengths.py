@@ -200,7 +200,7 @@ def in_a_process(name: str, way: str, device: str) -> None:
 @pytest.mark.parametrize("way", ["growing", "static"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_second_process_lowers_and_compiles_nothing(name, way, device):
-    """One graph of a growing cache is traced again: Dynamo begins it anew, since floats in it are no inputs."""
+    """One graph whose sizes or ints change is traced again: Dynamo begins it anew, since floats in it are no inputs."""
     said = []
     for _ in range(2):
         command = [sys.executable, "-W", "ignore", "-c", PROCESS, name, way, device]
@@ -209,4 +209,4 @@ def test_a_second_process_lowers_and_compiles_nothing(name, way, device):
     lowered, compiled, misses, digest = said[1]
     assert int(said[0][0]) > 0
     assert (lowered, compiled, digest) == ("0", "0", said[0][3])
-    assert int(misses) <= (1 if way == "growing" else 0)
+    assert int(misses) <= (way == "growing" or name == "mistral")
