@@ -51,9 +51,32 @@ def test_single_precision_is_as_exact_as_eager(training, mean):
     assert ours.abs().max() <= 1.1 * eager.abs().max() + 8 * torch.finfo(torch.float32).eps
 
 
-def test_in_half_precision_elements_are_multiplied_and_added_once():
+@pytest.mark.parametrize("training", [False, True], ids=["in-use", "training"])
+@pytest.mark.parametrize("mean", [0, 0.3, 3, 1000, 30000])
+def test_single_precision_rounds_no_more_often_than_eager(training, mean):
+    x = torch.randn(4, 16, 15, 15) + mean * torch.randn(1, 16, 1, 1)
+    # Small means, and parameters as they are at first and after some training.
+    statistics = x.double().mean((0, 2, 3)).float(), x.double().var((0, 2, 3)).float()
+    given = [x, *statistics, 1 + 0.05 * torch.rand(16), 0.05 * torch.rand(16)]
+    exact = normalised(training)(*(each.double() for each in given))
+    eager = normalised(training)(*given).double() - exact
+    ours = torch.compile(normalised(training), backend="tpu")(*given).double() - exact
+    assert ours.square().mean() <= 1.05**2 * eager.square().mean()
+
+
+@pytest.mark.parametrize("special", [float("inf"), -float("inf"), float("nan"), 3e38])
+@pytest.mark.parametrize("which", range(5), ids=["input", "mean", "variance", "weight", "bias"])
+def test_what_is_not_finite_is_eagers(which, special):
+    given = operands(torch.float32, torch.float32, 3)
+    given[which][(..., 0, 0) if which == 0 else 2] = special
+    torch.testing.assert_close(
+        torch.compile(normalised(False), backend="tpu")(*given), normalised(False)(*given), equal_nan=True
+    )
+
+
+def test_in_half_precision_elements_are_multiplied_and_added_once_on_tpus():
     given = operands(torch.bfloat16, torch.float32, 0)
-    program = lower(prepare(traced(normalised(False), *given)), {}, platform="cpu")
+    program = lower(prepare(traced(normalised(False), *given)), {}, platform="tpu")
     of_elements = Counter(
         line.split("stablehlo.")[1].split(" ")[0]
         for line in program.text().splitlines()

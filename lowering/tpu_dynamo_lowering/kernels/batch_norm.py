@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from ..table import kernel
 from ..target import ANY, Target
-from .moments import moments
+from .moments import moments, refined_moments, scaled_deviations
 from .reductions import wide
 
 aten = torch.ops.aten
@@ -25,16 +25,33 @@ def _batch_axes(rank: int) -> tuple[int, ...]:
     return (0, *range(2, rank))
 
 
-def _normalised_batch(input: Array, weight: Array | None, bias: Array | None, mean: Array, scale: Array) -> Array:
+def _normalised_batch(
+    input: Array, weight: Array | None, bias: Array | None, mean: Array, scale: Array, compiled_for: Target
+) -> Array:
+    """Return (input - mean) * scale * weight + bias; all but the input by channel.
+
+    mean, scale: in float64 for float32 on a CPU.
+    """
     rank = input.ndim
     factor = scale if weight is None else scale * wide(weight)
+    bias = jnp.zeros_like(factor) if bias is None else bias
+    mean, factor, bias = (_per_channel(each, rank) for each in (mean, factor, bias))
     if input.dtype != wide(input).dtype:
-        # One multiplication and one addition fuse into a convolution better, and err less than half precision itself.
-        shift = -wide(mean) * factor
-        shift = shift if bias is None else wide(bias) + shift
-        return wide(input) * _per_channel(factor, rank) + _per_channel(shift, rank)
-    output = (wide(input) - _per_channel(mean, rank)) * _per_channel(factor, rank)
-    return output if bias is None else output + _per_channel(bias, rank)
+        return scaled_deviations(wide(input), mean, factor, bias, compiled_for, _product_and_sum)
+    return scaled_deviations(input, mean, factor, bias, compiled_for)
+
+
+def _product_and_sum(value: Array, mean: Array, factor: Array, bias: Array) -> Array:
+    """Return (value - mean) * factor + bias, for half precision, as value * factor and a sum.
+
+    They fuse into a convolution better than a difference before them, and err less than half precision itself.
+    """
+    return value * factor + (bias - mean * factor)
+
+
+def _counts_in_float64(input: Array, compiled_for: Target) -> bool:
+    """Return True where numbers by channel are float64, as in eager; a TPU computes that slowly."""
+    return input.dtype == jnp.float32 and compiled_for.platform == "cpu"
 
 
 def _shifted_moments(input: Array, shift: Array) -> tuple[Array, Array]:
@@ -51,8 +68,21 @@ def _shifted_moments(input: Array, shift: Array) -> tuple[Array, Array]:
     return mean + wide(shift), jnp.maximum(variance, 0)
 
 
+def _moments_in_float64(input: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return the mean and variance of float32 over `axes`, summed in float64 as in eager."""
+    mean = jnp.mean(input, axis=axes, keepdims=True, dtype=jnp.float64)
+    rounded = mean.astype(jnp.float32)
+    squares = jnp.mean(jnp.square(input - rounded), axis=axes, keepdims=True, dtype=jnp.float64)
+    return mean, squares - jnp.square(mean - rounded)
+
+
 def _train_batch(
-    input: Array, weight: Array | None, bias: Array | None, eps: float, shift: Array | None = None
+    input: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    compiled_for: Target,
+    shift: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """Return the normalised input and the batch's mean, 1 / sqrt(variance + eps) and unbiased variance by channel.
 
@@ -61,17 +91,17 @@ def _train_batch(
     axes = _batch_axes(input.ndim)
     if shift is not None and input.dtype != wide(input).dtype and input.size:
         mean, variance = _shifted_moments(input, shift)
-    else:
+    elif input.dtype != jnp.float32 or not input.size:
         mean, variance = moments(wide(input), axes)
-    if input.dtype == jnp.float32:
-        # As exact as eager, which sums in float64: the mean of what the first mean leaves over.
-        rest = jnp.mean(input - mean, axis=axes, keepdims=True)
-        mean, variance = mean + rest, variance - jnp.square(rest)
+    elif _counts_in_float64(input, compiled_for):
+        mean, variance = _moments_in_float64(input, axes)
+    else:
+        mean, variance = refined_moments(input, axes)
     mean, variance = mean.reshape(-1), variance.reshape(-1)
     scale = lax.rsqrt(variance + eps)
     count = math.prod(input.shape[a] for a in axes)
     unbiased = variance * (count / max(count - 1, 1))
-    return _normalised_batch(input, weight, bias, mean, scale), mean, scale, unbiased
+    return _normalised_batch(input, weight, bias, mean, scale, compiled_for), mean, scale, unbiased
 
 
 def _updated(running: Array, batch: Array, momentum: float) -> Array:
@@ -87,13 +117,17 @@ def batch_norm_no_training(
     running_var: Array,
     momentum: float,
     eps: float,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array, Array]:
     """Normalise each channel by the running statistics; also return their mean and 1 / sqrt(variance + eps).
 
-    input: [batch, channels, ...]; statistics, weight and bias: [channels].
+    input: [batch, channels, ...]; statistics, weight and bias: [channels]. compiled_for: on a CPU numbers by channel
+    are float64.
     """
-    scale = lax.rsqrt(wide(running_var) + eps)
-    return _normalised_batch(input, weight, bias, running_mean, scale), wide(running_mean), scale
+    in_float64 = _counts_in_float64(input, compiled_for)
+    mean, variance = (each.astype(jnp.float64) if in_float64 else wide(each) for each in (running_mean, running_var))
+    scale = lax.rsqrt(variance + eps)
+    return _normalised_batch(input, weight, bias, mean, scale, compiled_for), mean, scale
 
 
 @kernel(aten._native_batch_norm_legit_functional.default)
@@ -116,12 +150,14 @@ def batch_norm_functional(
     which it counts, keep the digits. Source: ATen `_native_batch_norm_legit_functional`.
     """
     if not training:
-        output, mean, scale = batch_norm_no_training(input, weight, bias, running_mean, running_var, momentum, eps)
+        output, mean, scale = batch_norm_no_training(
+            input, weight, bias, running_mean, running_var, momentum, eps, compiled_for
+        )
         return output, mean, scale, running_mean, running_var
     of_a_tpu = compiled_for.platform == "tpu"
     # What was lost to nan or infinity before is no part of this batch's output.
     shift = jnp.where(jnp.isfinite(running_mean), running_mean, 0) if of_a_tpu else None
-    output, mean, scale, unbiased = _train_batch(input, weight, bias, eps, shift)
+    output, mean, scale, unbiased = _train_batch(input, weight, bias, eps, compiled_for, shift)
     return (
         output,
         mean,
@@ -133,10 +169,16 @@ def batch_norm_functional(
 
 @kernel(aten._native_batch_norm_legit.no_stats)
 def batch_norm_no_stats(
-    input: Array, weight: Array | None, bias: Array | None, training: bool, momentum: float, eps: float
+    input: Array,
+    weight: Array | None,
+    bias: Array | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array, Array]:
     """Normalise each channel by the batch's statistics; also return their mean and 1 / sqrt(variance + eps)."""
-    return _train_batch(input, weight, bias, eps)[:3]
+    return _train_batch(input, weight, bias, eps, compiled_for)[:3]
 
 
 @kernel(aten.native_batch_norm.default)
@@ -149,16 +191,17 @@ def native_batch_norm(
     training: bool,
     momentum: float,
     eps: float,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array, Array]:
     """Normalise each channel by the batch's statistics in training, else by the running ones, which stay unchanged.
 
     Also returns the mean and 1 / sqrt(variance + eps) that it used, [channels] each.
     """
     if training:
-        return _train_batch(input, weight, bias, eps)[:3]
+        return _train_batch(input, weight, bias, eps, compiled_for)[:3]
     assert running_mean is not None
     assert running_var is not None
-    return batch_norm_no_training(input, weight, bias, running_mean, running_var, momentum, eps)
+    return batch_norm_no_training(input, weight, bias, running_mean, running_var, momentum, eps, compiled_for)
 
 
 @kernel(aten.native_batch_norm_backward.default)

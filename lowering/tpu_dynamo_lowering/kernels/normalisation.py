@@ -9,7 +9,8 @@ import torch
 from jax import Array, lax
 
 from ..table import kernel
-from .moments import moments, row_moments
+from ..target import ANY, Target
+from .moments import moments, refined_moments, row_moments, scaled_deviations
 from .reductions import wide
 
 aten = torch.ops.aten
@@ -17,16 +18,25 @@ aten = torch.ops.aten
 
 @kernel(aten.native_layer_norm.default)
 def native_layer_norm(
-    input: Array, normalized_shape: Sequence[int], weight: Array | None, bias: Array | None, eps: float
+    input: Array,
+    normalized_shape: Sequence[int],
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array, Array]:
     """Normalise over the last dimensions; also return the mean and 1 / sqrt(variance + eps) for the gradient.
 
-    input: [..., *normalized_shape]; weight, bias: normalized_shape; both statistics: [..., 1, ...].
+    input: [..., *normalized_shape]; weight, bias: normalized_shape; both statistics: [..., 1, ...]. compiled_for: on a
+    CPU float32 is rounded as often as in eager.
     Source: ATen `native_layer_norm`.
     """
     mean, variance = row_moments(input, len(normalized_shape))
     scale = lax.rsqrt(variance + eps)
-    output = (wide(input) - mean) * scale
+    if input.dtype == jnp.float32:
+        output = scaled_deviations(input, mean, scale, jnp.zeros_like(mean), compiled_for)
+    else:
+        output = (wide(input) - mean) * scale
     if weight is not None:
         output = output * wide(weight)
     if bias is not None:
@@ -102,14 +112,25 @@ def fused_rms_norm_backward(
 
 @kernel(aten.native_group_norm.default)
 def native_group_norm(
-    input: Array, weight: Array | None, bias: Array | None, N: int, C: int, HxW: int, group: int, eps: float
+    input: Array,
+    weight: Array | None,
+    bias: Array | None,
+    N: int,
+    C: int,
+    HxW: int,
+    group: int,
+    eps: float,
+    compiled_for: Target = ANY,
 ) -> tuple[Array, Array, Array]:
     """Normalise over groups of channels; also return each group's mean and 1 / sqrt(variance + eps).
 
-    input: [N, C, ...], HxW elements a channel; weight, bias: [C]; both statistics: [N, group].
+    input: [N, C, ...], HxW elements a channel; weight, bias: [C]; both statistics: [N, group]. compiled_for: on a CPU
+    float32 is as exact as in eager.
     Source: ATen `native_group_norm`.
     """
     grouped = wide(input).reshape(N, group, C // group * HxW)
+    if input.dtype == jnp.float32 and compiled_for.platform == "cpu" and input.size:
+        return _group_norm_for_cpus(input, weight, bias, group, eps)
     mean, variance = moments(grouped, (2,))
     scale = lax.rsqrt(variance + eps)
     output = ((grouped - mean) * scale).reshape(N, C, *input.shape[2:])
@@ -119,6 +140,28 @@ def native_group_norm(
     if bias is not None:
         output = output + wide(bias).reshape(channels)
     return output, mean.reshape(N, group), scale.reshape(N, group)
+
+
+def _group_norm_for_cpus(
+    input: Array, weight: Array | None, bias: Array | None, group: int, eps: float
+) -> tuple[Array, Array, Array]:
+    """Normalise over groups of channels, an element being rounded once; also return both statistics of each group.
+
+    input: [N, C, ...], float32; weight, bias: [C]; both statistics: [N, group].
+    """
+    batch, channels = input.shape[:2]
+    values = input.reshape(batch, group, channels // group, -1)
+    mean, variance = refined_moments(values, (2, 3))
+    scale = lax.rsqrt(variance.astype(jnp.float64) + eps)
+
+    def by_channel(value: Array | None, default: float) -> Array:
+        value = jnp.full(channels, default, input.dtype) if value is None else value
+        return value.reshape(1, group, channels // group, 1)
+
+    output = scaled_deviations(values, mean, scale * by_channel(weight, 1), by_channel(bias, 0), ANY).reshape(
+        input.shape
+    )
+    return output, mean.reshape(batch, group), scale.reshape(batch, group)
 
 
 @kernel(aten.native_group_norm_backward.default)
