@@ -121,10 +121,14 @@ ATTENTION: dict[str, Callable[[Tensor], Tensor]] = {
     "shared-heads": partial(attended, groups=4),
 }
 
+# Which eager does not compute in half precision on a CPU.
+IN_FLOAT32 = ("local_response_norm",)
+
 CASES = [
-    pytest.param(operator, inputs, id=name)
+    pytest.param(operator, inputs, dtype, id=f"{name}-{str(dtype).removeprefix('torch.')}")
     for operators, inputs in ((NORMS, ROWS), (SOFTMAXES, SCORES), (ATTENTION, QUERIES))
     for name, operator in operators.items()
+    for dtype in ((torch.float32,) if name in IN_FLOAT32 else (torch.float32, torch.bfloat16))
 ]
 
 
@@ -135,8 +139,7 @@ def error(found: Tensor, exact: Tensor) -> float:
     return (found.double()[seen] - exact[seen]).square().mean().sqrt().item() / scale
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize(("operator", "inputs"), CASES)
+@pytest.mark.parametrize(("operator", "inputs", "dtype"), CASES)
 def test_errors_are_not_larger_than_eagers(operator, inputs, dtype):
     torch.manual_seed(0)
     given = {name: make().to(dtype) for name, make in inputs.items()}

@@ -68,14 +68,6 @@ def _shifted_moments(input: Array, shift: Array) -> tuple[Array, Array]:
     return mean + wide(shift), jnp.maximum(variance, 0)
 
 
-def _moments_in_float64(input: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return the mean and variance of float32 over `axes`, summed in float64 as in eager."""
-    mean = jnp.mean(input, axis=axes, keepdims=True, dtype=jnp.float64)
-    rounded = mean.astype(jnp.float32)
-    squares = jnp.mean(jnp.square(input - rounded), axis=axes, keepdims=True, dtype=jnp.float64)
-    return mean, squares - jnp.square(mean - rounded)
-
-
 def _train_batch(
     input: Array,
     weight: Array | None,
@@ -94,7 +86,7 @@ def _train_batch(
     elif input.dtype != jnp.float32 or not input.size:
         mean, variance = moments(wide(input), axes)
     elif _counts_in_float64(input, compiled_for):
-        mean, variance = _moments_in_float64(input, axes)
+        mean, variance = moments(input.astype(jnp.float64), axes)  # as in eager
     else:
         mean, variance = refined_moments(input, axes)
     mean, variance = mean.reshape(-1), variance.reshape(-1)

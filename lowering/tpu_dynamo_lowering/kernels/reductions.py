@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..table import kernel
 from .arithmetic import is_exact
 from .casts import cast
 from .dtypes import wide
+from .moments import moments
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -188,14 +190,24 @@ def count_nonzero_dims(self: Array, dim: Sequence[int]) -> Array:
 def _variance(value: Array, dim: Dims, correction: float | None, keepdim: bool) -> tuple[Array, Array]:
     over = axes(dim, value.ndim)
     value = wide(value)
-    count = 1
-    for d in over:
-        count *= value.shape[d]
-    mean = jnp.mean(value, axis=over, keepdims=True)
-    squares = jnp.sum(jnp.square(jnp.abs(value - mean)), axis=over, keepdims=keepdim)
+    count = math.prod(value.shape[d] for d in over)
     freedom = count - (1 if correction is None else correction)
-    variance = squares / jnp.asarray(freedom if freedom > 0 else 0, squares.dtype)
-    return variance, mean if keepdim else jnp.squeeze(mean, over)
+    freedom = freedom if freedom > 0 else 0
+
+    def plain(value: Array) -> tuple[Array, Array]:
+        mean = jnp.mean(value, axis=over, keepdims=True)
+        squares = jnp.sum(jnp.square(jnp.abs(value - mean)), axis=over, keepdims=True)
+        return squares / jnp.asarray(freedom, squares.dtype), mean
+
+    def in_float64(value: Array) -> tuple[Array, Array]:
+        mean, variance = moments(value.astype(jnp.float64), over)  # as in eager
+        return (variance * count / freedom).astype(value.dtype), mean.astype(value.dtype)
+
+    if value.dtype == jnp.float32 and value.size:
+        variance, mean = lax.platform_dependent(value, cpu=in_float64, default=plain)
+    else:
+        variance, mean = plain(value)
+    return (variance, mean) if keepdim else (jnp.squeeze(variance, over), jnp.squeeze(mean, over))
 
 
 @kernel(aten.var.correction)
