@@ -19,7 +19,7 @@ def triangle(rows, columns, diagonal):
 
 
 def of_rows(x):
-    """As transformers writes it for Mamba-2."""
+    """Write the sums as transformers does for Mamba-2."""
     n = x.shape[-1]
     return x[..., None].expand(*x.shape, n).masked_fill(~triangle(n, n, 1), 0).cumsum(-2)
 
