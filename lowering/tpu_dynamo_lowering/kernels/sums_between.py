@@ -6,15 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ..table import kernel
-from ..triangular_sums import SUMS_BETWEEN
+from .. import triangular_sums  # noqa: F401  which defines the operator
+from ..table import foreign_kernel
 from .dtypes import wide
 
 # Rows that share the sums of all that comes before them: as many as a TPU's registers have.
 _BLOCK = 8
 
 
-@kernel(SUMS_BETWEEN)
+@foreign_kernel("tpu_dynamo_lowering::sums_between")
 def sums_between(self: Array, dim: int, across: int, size: int, diagonal: int) -> Array:
     """Return the sums along `dim` from j + diagonal to i, at i along `dim` and at j of `size` across it.
 
