@@ -43,6 +43,7 @@ from .target import AttentionForm, Target
 from .tied_tables import add_into_products
 from .tiles import join_tiles
 from .tracing import traced
+from .triangular_sums import name_sums
 from .updates import donate
 
 # Told the name of each intermediate form and a function that writes it out, called only when someone wants it.
@@ -128,6 +129,7 @@ def lower(
         if platform == "tpu" or attention == "fused":
             show_masks(each.graph, known)
         share_heads(each.graph)
+        name_sums(each.graph, known)
     repeat_rows(graph.graph, mode)
     compute_rows(graph.graph, mode)
     take_transposed(graph.graph)

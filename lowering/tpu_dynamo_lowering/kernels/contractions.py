@@ -11,9 +11,11 @@ from jax import Array, lax
 
 from .. import batched_products  # noqa: F401  which defines an operator
 from ..table import foreign_kernel, kernel
+from ..target import ANY, Target
 from .arithmetic import is_exact
 from .dtypes import checked_number, jax_dtype
 from .reductions import wide
+from .vector_products import multiply_vectors, suits_vectors
 
 aten = torch.ops.aten
 
@@ -40,8 +42,13 @@ def bmm(self: Array, mat2: Array) -> Array:
 
 
 @foreign_kernel("tpu_dynamo_lowering::einsum")
-def einsum(pattern: str, left: Array, right: Array) -> Array:
-    """Multiply two tensors by a pattern of einsum: one dot_general. Each letter is in the result or in both tensors."""
+def einsum(pattern: str, left: Array, right: Array, *, compiled_for: Target = ANY) -> Array:
+    """Multiply two tensors by a pattern of einsum: one dot_general. Each letter is in the result or in both tensors.
+
+    compiled_for: on a TPU few matrix rows of few columns are multiplied and added by its vector unit.
+    """
+    if compiled_for.platform == "tpu" and suits_vectors(pattern, left, right):
+        return multiply_vectors(pattern, left, right)
     return jnp.einsum(pattern, left, right, preferred_element_type=_accumulator(left))
 
 

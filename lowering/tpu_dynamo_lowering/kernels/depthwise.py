@@ -40,14 +40,16 @@ def add_shifts(
     padding: what is added before and after each spatial dimension, less than zero for what is cut off.
     """
     rank, kernel = weight.ndim - 2, weight.shape[2:]
-    zero = jnp.zeros((), input.dtype)
-    padded = wide(lax.pad(input, zero, [(0, 0, 0), (0, 0, 0), *((low, high, 0) for low, high in padding)]))
-    sizes = [size - apart * (reach - 1) for size, apart, reach in zip(padded.shape[2:], dilation, kernel, strict=True)]
+    reaches = [apart * (size - 1) for apart, size in zip(dilation, kernel, strict=True)]
     total: Any = 0.0
     for at in itertools.product(*map(range, kernel)):
-        first = [apart * step for apart, step in zip(dilation, at, strict=True)]
-        last = [start + size for start, size in zip(first, sizes, strict=True)]
-        shifted = lax.slice(padded, (0, 0, *first), (*padded.shape[:2], *last))
+        # Each shift from the input itself: slices of a padded one are tensors that libtpu writes.
+        starts = [apart * step for apart, step in zip(dilation, at, strict=True)]
+        edges = [
+            (low - start, high - reach + start, 0)
+            for (low, high), start, reach in zip(padding, starts, reaches, strict=True)
+        ]
+        shifted = wide(lax.pad(input, jnp.zeros((), input.dtype), [(0, 0, 0), (0, 0, 0), *edges]))
         total = total + shifted * wide(weight[(slice(None), 0, *at)]).reshape(-1, *(1,) * rank)
     return total.astype(input.dtype if result_dtype is None else result_dtype)
 
