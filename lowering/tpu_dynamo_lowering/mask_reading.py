@@ -89,8 +89,10 @@ def read_mask(node: Node, values: Mapping[Node, torch.Tensor], queries: int, key
 
 
 def _of_keys(node: Node, queries: int, keys: int) -> Visible | None:
-    value = node.meta["val"]
-    if value.dtype == torch.bool and value.ndim == 4 and _is_of_keys(node, keys):
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor) or value.dtype != torch.bool or value.ndim != 4:
+        return None
+    if _is_of_keys(node, keys):
         return _everything(queries, keys)._replace(shown=node)
     return None
 

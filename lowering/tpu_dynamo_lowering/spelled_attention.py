@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,21 +61,21 @@ def _name(softmax: Node, values: _Values) -> None:
         return
     if gradients.nodes and scores.choice is not None and scores.unseen != "zero":
         return  # a row that sees nothing has gradients of values alone
-    output = _output_of(softmax)
-    value = gradients.value if output is None else product_of(output)[1].node
+    output = _output_of(softmax, scores)
+    value = gradients.value if output is None else product_of(output)[1]
     if value is None or gradients.value not in (None, value) or (gradients.nodes and gradients.grad_out is None):
         return
     results = {*gradients.nodes, *([] if output is None else [output])}
-    operands = [scores.query, scores.key, value]
-    if len({each.meta["val"].dtype for each in operands}) == 1 and _is_for(scores.product, results):
+    operands = [scores.query, scores.key.transposed, value]
+    if len({each.node.meta["val"].dtype for each in operands}) == 1 and _is_for(scores.product, results):
         _Writer(softmax, scores, operands).write(output, gradients)
 
 
-def _output_of(softmax: Node) -> Node | None:
+def _output_of(softmax: Node, scores: Scores) -> Node | None:
     """Return the product of probabilities and values."""
-    for user, position, turned in uses(softmax):
+    for user, position, turned in uses(softmax, scores.shape[-2:]):
         if user.target is aten.bmm.default and position == 0 and not turned:
-            return None if product_of(user)[1].turned else user
+            return user
     return None
 
 
@@ -94,7 +95,7 @@ def _is_for(start: Node, results: set[Node]) -> bool:
 class _Writer:
     """Writes the operators of one attention: that of its result, and that of its gradients."""
 
-    def __init__(self, softmax: Node, scores: Scores, operands: list[Node]):
+    def __init__(self, softmax: Node, scores: Scores, operands: list[Matrix]):
         self._softmax, self._scores, self._operands = softmax, scores, operands
         self._graph, self._mode = softmax.graph, softmax.meta["val"].fake_mode
         self._before = self._origin = softmax
@@ -102,19 +103,19 @@ class _Writer:
     def write(self, output: Node | None, gradients: Gradients) -> None:
         """Replace the product that is the output, if it is there, and the gradients; nothing where no place fits."""
         mask_nodes = [self._scores.mask, *(self._scores.segments or ())]
-        needed = [*self._operands, *(each for each in mask_nodes if each is not None)]
+        needed = [*(each.node for each in self._operands), *(each for each in mask_nodes if each is not None)]
         results = gradients.nodes
         places = {node: i for i, node in enumerate(self._graph.nodes)}
         later = None
         if results:
-            later = _place(places, [*needed, gradients.grad_out], results)  # pyright: ignore[reportArgumentType]
+            later = _place(places, [*needed, gradients.grad_out.node], results)  # pyright: ignore[reportArgumentType]
             if later is None:
                 return
         before = _place(places, needed, [output]) if output is not None else later
         if before is None or (later is not None and places[before] > places[later]):
             return
         self._before, self._origin = before, output or self._softmax
-        operands, mask = self._shaped(), self._mask()
+        operands, mask = self._shaped_operands(), self._mask()
         forward = self._call(ATTENTION, *operands, *mask)
         out, normaliser = self._item(forward, 0), self._item(forward, 1)
         if output is not None:
@@ -122,20 +123,27 @@ class _Writer:
         if later is None or gradients.grad_out is None:
             return
         self._before, self._origin = later, results[0]
-        grad_out = self._of_shape(gradients.grad_out, out.meta["val"].shape)
+        grad_out = self._shaped(gradients.grad_out, out.meta["val"].shape)
         backward = self._call(ATTENTION_BACKWARD, grad_out, *operands, out, normaliser, *mask)
         for i, found in enumerate((gradients.of_query, gradients.of_key, gradients.of_value)):
             item = self._item(backward, i) if found else None
             for result in found:
                 self._replace(result, item)  # pyright: ignore[reportArgumentType]
 
-    def _shaped(self) -> list[Node]:
+    def _shaped_operands(self) -> list[Node]:
         """Return query, key and value as [batch, heads, length, features]."""
-        batch, heads, queries, keys = self._scores.shape
+        lead, lengths = self._scores.shape[:2], self._scores.shape[2:]
         return [
-            self._of_shape(each, (batch, heads, length, each.meta["val"].shape[-1]))
-            for each, length in zip(self._operands, (queries, keys, keys), strict=True)
+            self._shaped(each, (*lead, length, each.node.meta["val"].numel() // (math.prod(lead) * length)))
+            for each, length in zip(self._operands, (*lengths, lengths[1]), strict=True)
         ]
+
+    def _shaped(self, given: Matrix, shape: Sequence[int]) -> Node:
+        """Return matrices as [batch, heads, rows, columns]."""
+        if not given.turned:
+            return self._of_shape(given.node, shape)
+        turned = self._of_shape(given.node, (*shape[:-2], shape[-1], shape[-2]))
+        return self._call(aten.transpose.int, turned, -1, -2)
 
     def _mask(self) -> tuple[Any, ...]:
         scores, mask = self._scores, self._scores.mask
@@ -147,20 +155,27 @@ class _Writer:
 
     def _rows(self, node: Node) -> Node:
         """Return [batch, length] of what is [batch, 1, length, 1] or [batch, 1, 1, length], or has fewer dimensions."""
-        return self._call(aten.reshape.default, node, [-1, max(node.meta["val"].shape[-2:])])
+        value = node.meta["val"]
+        length = max(value.shape[-2:])
+        return self._of_shape(node, (value.numel() // length, length))
 
     def _replace(self, result: Matrix, by: Node) -> None:
         """Put a result of an operator, [batch, heads, rows, columns], in the place of a product, maybe transposed."""
         if result.turned:
             by = self._call(aten.transpose.int, by, -1, -2)
-            by = self._call(aten.clone.default, by, memory_format=torch.contiguous_format)
         by = self._of_shape(by, result.node.meta["val"].shape)
         if by.meta["val"].dtype != result.node.meta["val"].dtype:
             by = self._call(aten._to_copy.default, by, dtype=result.node.meta["val"].dtype)
         result.node.replace_all_uses_with(by)
 
-    def _of_shape(self, node: Node, shape: tuple[int, ...]) -> Node:
-        return node if node.meta["val"].shape == shape else self._call(aten.reshape.default, node, list(shape))
+    def _of_shape(self, node: Node, shape: Sequence[int]) -> Node:
+        """Return a node's elements in another shape, by operators that a partitioner lets a backward graph repeat."""
+        value = node.meta["val"]
+        if value.shape == torch.Size(shape):
+            return node
+        if not value.is_contiguous():
+            node = self._call(aten.clone.default, node, memory_format=torch.contiguous_format)
+        return self._call(aten.view.default, node, list(shape))
 
     def _item(self, node: Node, position: int) -> Node:
         with self._graph.inserting_before(self._before):

@@ -21,14 +21,14 @@ _FILLS = {aten.masked_fill.Scalar, aten.masked_fill.Tensor}
 class Gradients:
     """The products that are gradients of query, key and value, each maybe transposed, and what they are made of.
 
-    grad_out, value: have the elements of [batch, heads, length, features]; None where no gradient is there.
+    grad_out, value: with the elements of [batch, heads, length, features]; None where no gradient is there.
     """
 
     of_query: list[Matrix] = field(default_factory=list)
     of_key: list[Matrix] = field(default_factory=list)
     of_value: list[Matrix] = field(default_factory=list)
-    grad_out: Node | None = None
-    value: Node | None = None
+    grad_out: Matrix | None = None
+    value: Matrix | None = None
 
     @property
     def nodes(self) -> list[Node]:
@@ -38,16 +38,16 @@ class Gradients:
 
 def read_gradients(softmax: Node, scores: Scores, values: Mapping[Node, torch.Tensor]) -> Gradients | None:
     """Read the gradients that are made of a softmax; None where they are another function's."""
-    found, grads_out = Gradients(), set[Node]()
+    found, grads_out = Gradients(), set[Matrix]()
     through: list[Node] = []
-    for user, position, turned in uses(softmax):
+    for user, position, turned in uses(softmax, scores.shape[-2:]):
+        if position is None:
+            return None
         if user.target is aten._softmax_backward_data.default and position == 1:
             through.append(user)
         elif user.target is aten.bmm.default and turned == (position == 0):
             other = product_of(user)[1 - position]
-            if other.turned != (position == 1):
-                return None
-            grads_out.add(other.node)
+            grads_out.add(other.transposed if position == 1 else other)
             found.of_value.append(Matrix(user, position == 1))
     if len(through) > 1:
         return None
@@ -63,7 +63,7 @@ def read_gradients(softmax: Node, scores: Scores, values: Mapping[Node, torch.Te
     return found
 
 
-def _gradient_of_probabilities(backward: Node) -> tuple[Node, Node] | None:
+def _gradient_of_probabilities(backward: Node) -> tuple[Matrix, Matrix] | None:
     """Return the gradient of the output, and the values, whose product is the gradient that softmax's takes."""
     product, turned = matrix(backward.all_input_nodes[0], casts=True)
     if product.target is not aten.bmm.default:
@@ -71,7 +71,7 @@ def _gradient_of_probabilities(backward: Node) -> tuple[Node, Node] | None:
     gradient, value = product_of(product)
     if turned:
         gradient, value = value.transposed, gradient.transposed
-    return (gradient.node, value.node) if value.turned and not gradient.turned else None
+    return gradient, value.transposed
 
 
 def _read_scores(backward: Node, scores: Scores, values: Mapping[Node, torch.Tensor], found: Gradients) -> bool:
@@ -86,15 +86,22 @@ def _read_scores(backward: Node, scores: Scores, values: Mapping[Node, torch.Ten
     node, total = _follow(user, None, values)
     if not _same(total, scores.before):
         return False
-    for product, position, turned in uses(node):
-        if product.target is not aten.bmm.default:
+    for product, position, turned in uses(node, scores.shape[-2:]):
+        if product.target is not aten.bmm.default or position is None:
             return False
         other = product_of(product)[1 - position]
         of_query = turned == (position == 1)
-        if other != Matrix(scores.key if of_query else scores.query, position == 1):
+        if other != _operand(scores, of_query, position):
             return False
         (found.of_query if of_query else found.of_key).append(Matrix(product, position == 1))
     return True
+
+
+def _operand(scores: Scores, of_query: bool, position: int) -> Matrix:
+    """Return what the scores' gradient, as an operand of this position, is multiplied by."""
+    if of_query:
+        return scores.key if position == 1 else scores.key.transposed
+    return scores.query.transposed if position == 1 else scores.query
 
 
 def _follow(node: Node, scores: Scores | None, values: Mapping[Node, torch.Tensor]) -> tuple[Node, float]:

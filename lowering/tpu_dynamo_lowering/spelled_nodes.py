@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,10 +34,10 @@ class Matrix(NamedTuple):
 
 
 class Use(NamedTuple):
-    """A node that reads another as its argument of a number, maybe transposed."""
+    """A node that reads another as its argument of a number, None where it reads no matrix of it; maybe transposed."""
 
     user: Node
-    position: int
+    position: int | None
     turned: bool
 
 
@@ -70,8 +70,8 @@ def _order(node: Node) -> list[int]:
 
 
 def _swaps(node: Node) -> bool:
-    """Tell whether a node transposes matrices."""
-    if node.target not in _MOVES or (rank := node.meta["val"].ndim) < 2:
+    """Tell whether a node transposes matrices of more than one row and column."""
+    if node.target not in _MOVES or (rank := node.meta["val"].ndim) < 2 or 1 in node.meta["val"].shape[-2:]:
         return False
     return _order(node) == [*range(rank - 2), rank - 1, rank - 2]
 
@@ -105,15 +105,19 @@ def product_of(node: Node, casts: bool = False) -> tuple[Matrix, Matrix]:
     return matrix(left, casts), matrix(right, casts)
 
 
-def uses(node: Node, turned: bool = False) -> Iterator[Use]:
-    """Give the nodes that read a node's matrices themselves, or behind views, casts and transposes."""
+def uses(node: Node, size: Sequence[int], turned: bool = False) -> Iterator[Use]:
+    """Give the nodes that read a node's matrices themselves, or behind views, casts and transposes.
+
+    size: rows and columns of a matrix.
+    """
     for user in node.users:
         if _swaps(user):
-            yield from uses(user, not turned)
+            yield from uses(user, size, not turned)
         elif is_plain(user):
-            yield from uses(user, turned)
+            yield from uses(user, size, turned)
         else:
-            yield from (Use(user, i, turned) for i, each in enumerate(user.args) if each is node)
+            fits = tuple(node.meta["val"].shape[-2:]) == tuple(reversed(size) if turned else size)
+            yield from (Use(user, i if fits else None, turned) for i, each in enumerate(user.args) if each is node)
 
 
 def number(value: object, values: Mapping[Node, torch.Tensor]) -> float | None:

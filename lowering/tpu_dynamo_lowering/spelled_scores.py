@@ -11,7 +11,7 @@ import torch
 from torch.fx import Node
 
 from .mask_reading import behind_barrier, read_mask
-from .spelled_nodes import factors, has_matrices, number, plain, product_of
+from .spelled_nodes import Matrix, factors, has_matrices, number, plain, product_of
 
 aten = torch.ops.aten
 
@@ -24,16 +24,17 @@ _FILLS = {aten.masked_fill.Scalar, aten.masked_fill.Tensor}
 class Scores:
     """The capped scores of an attention, by the nodes that they are made of.
 
-    product: of queries and keys. query, key: have the elements of [batch, heads, length, features]. shape: [batch,
-    heads, queries, keys]. before: the factor of tanh's operand; after: that of its result. band, segments, mask,
-    unseen: as the attention's operator has them, but for segments' shape. inverted: whether a boolean mask is true for
-    what is hidden. choice: the mask by which scores are replaced, not added to, and whether that hides by being true.
+    product: of queries and keys. query, key: its operands, with the elements of [batch, heads, queries, features] and
+    [batch, heads, features, keys]. shape: [batch, heads, queries, keys]. before: the factor of tanh's operand; after:
+    that of its result. band, segments, mask, unseen: as the attention's operator has them, but for segments' shape.
+    inverted: whether a boolean mask is true for what is hidden. choice: the mask by which scores are replaced, not
+    added to, and whether that hides by being true.
     """
 
     product: Node
     tanh: Node
-    query: Node
-    key: Node
+    query: Matrix
+    key: Matrix
     shape: tuple[int, ...]
     before: float
     after: float
@@ -85,9 +86,9 @@ def read_scores(softmax: Node, values: Mapping[Node, torch.Tensor]) -> Scores | 
     query, key = product_of(product)
     shape = (*(1,) * (4 - len(size)), *size)
     value = product.meta["val"]
-    if query.turned or not key.turned or value.shape[-2:] != shape[-2:] or value.numel() != math.prod(shape):
+    if value.shape[-2:] != shape[-2:] or value.numel() != math.prod(shape):
         return None
-    scores = Scores(product, tanh, query.node, key.node, shape, before, after)
+    scores = Scores(product, tanh, query, key, shape, before, after)
     return scores if mask is None else _with_mask(scores, mask, values)
 
 

@@ -80,8 +80,10 @@ def fused_gradients(
         normaliser = jnp.where(unseen, 0, normaliser)  # by which the kernels' probabilities are zero
     correction = jnp.sum(wide(grad_out) * wide(out), axis=-1)
     correction = correction if grad_normaliser is None else correction - grad_normaliser
-    rows = [call.queries(each[..., None])[..., 0] for each in (normaliser.astype(jnp.float32), correction)]
-    operands = (*call.operands(query * factor, key, value), rows[0], call.queries(grad_out), rows[1])
+    # Rows that are added have no probabilities.
+    normalisers = call.queries(normaliser.astype(jnp.float32)[..., None], constant_values=-pallas_compat.HIDDEN)[..., 0]
+    correction = call.queries(correction[..., None])[..., 0]
+    operands = (*call.operands(query * factor, key, value), normalisers, call.queries(grad_out), correction)
     with jax.default_matmul_precision(precision):
         grad_query = call.of_queries(call.run(by_query, *operands)) * factor
         grad_key, grad_value = (call.of_keys(each) for each in call.run(by_key, *operands))
@@ -112,18 +114,18 @@ class _Call:
                 for each, block in zip(given, (self._block_q, self._block_kv), strict=True)
             )
             segments = tuple(jnp.broadcast_to(each, (*self._lead, each.shape[-1])) for each in padded)
-        return self.queries(query), self._keys(key), self._keys(value), segments
+        # Within a cap infinity is a score like others, and zero times infinity, in what is added, would be none.
+        repeats = {} if self._seen.cap is None else {"mode": "edge"}
+        query, key = self.queries(query, **repeats), self._heads(key, self._block_kv, **repeats)
+        return query, key, self._heads(value, self._block_kv), segments
 
-    def queries(self, x: Array) -> Array:
+    def queries(self, x: Array, **padding: Any) -> Array:
         """Return what is [..., heads, queries, features] as [heads, blocks of queries, features]."""
-        return self._heads(x, self._block_q)
+        return self._heads(x, self._block_q, **padding)
 
-    def _keys(self, x: Array) -> Array:
-        return self._heads(x, self._block_kv)
-
-    def _heads(self, x: Array, block: int) -> Array:
+    def _heads(self, x: Array, block: int, **padding: Any) -> Array:
         x = x.reshape(*self._lead, -1, *x.shape[-2:])
-        return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, -x.shape[-2] % block), (0, 0)])
+        return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, -x.shape[-2] % block), (0, 0)], **padding)
 
     def of_queries(self, x: Array) -> Array:
         """Return a result for whole blocks of queries with the shape of `query`, but its own features."""
