@@ -67,7 +67,9 @@ def _probabilities(
     if unseen != "zero":
         return products, scores.softmax(-1), scores.logsumexp(-1)
     normaliser = scores.logsumexp(-1)
-    return products, torch._safe_softmax(scores, -1), normaliser.masked_fill(normaliser == -torch.inf, 0)
+    unseen_rows = normaliser == -torch.inf
+    probabilities = scores.softmax(-1).masked_fill(unseen_rows[..., None], 0)
+    return products, probabilities, normaliser.masked_fill(unseen_rows, 0)
 
 
 def _wide(query: Tensor, *others: Tensor) -> list[Tensor]:

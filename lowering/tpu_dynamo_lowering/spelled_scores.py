@@ -86,7 +86,7 @@ def read_scores(softmax: Node, values: Mapping[Node, torch.Tensor]) -> Scores | 
     query, key = product_of(product)
     shape = (*(1,) * (4 - len(size)), *size)
     value = product.meta["val"]
-    if value.shape[-2:] != shape[-2:] or value.numel() != math.prod(shape):
+    if value.shape[-2:] != shape[-2:] or value.numel() != math.prod(shape) or not value.numel():
         return None
     scores = Scores(product, tanh, query, key, shape, before, after)
     return scores if mask is None else _with_mask(scores, mask, values)

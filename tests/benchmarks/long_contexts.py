@@ -155,19 +155,19 @@ def inference(model: nn.Module, tokens: int, words: int, attention: AttentionFor
 
 def training(model: nn.Module, tokens: int, words: int, attention: AttentionForm, compiler: Compiler) -> bytes:
     """Lower a whole step."""
-    found: list[bytes] = []
+    steps: list[PreparedGraph] = []
 
-    def compile_step(step: PreparedGraph) -> BoxedCallable:
-        artifacts = Artifacts(step.name)
-        found.append(lower_graph(step, {}, "tpu", artifacts, compiler.fast_memory, attention).stablehlo)
+    def keep_step(step: PreparedGraph) -> BoxedCallable:
+        steps.append(step)
         values: Any = step.module.graph.output_node().args[0]
         return lambda _: [torch.empty_like(value.meta["val"]) for value in values]
 
     width = model.width if isinstance(model, Gemma) else WIDTH
     ids, hidden = torch.zeros(1, tokens, dtype=torch.int64), torch.zeros(1, tokens, width, dtype=torch.bfloat16)
     with fake_copies(model, (ids, ids) if words else (hidden,), "tpu") as batch:
-        TrainStep(model, torch.optim.SGD(model.parameters(), lr=1e-4), None, None, None, compile_step)(tuple(batch))
-    return found[0]
+        TrainStep(model, torch.optim.SGD(model.parameters(), lr=1e-4), None, None, None, keep_step)(tuple(batch))
+    artifacts = Artifacts(steps[0].name)
+    return lower_graph(steps[0], {}, "tpu", artifacts, compiler.fast_memory, attention).stablehlo
 
 
 def report(name: str, program: bytes, compiler: Compiler) -> None:
