@@ -81,7 +81,7 @@ def _wide(query: Tensor, *others: Tensor) -> list[Tensor]:
 def _attention(query: Tensor, key: Tensor, value: Tensor, *mask: Any, **more: Any) -> tuple[Tensor, Tensor]:
     """Compute attention by PyTorch's operators, for graphs that run in eager."""
     wide = _wide(query, key, value)
-    _, probabilities, normaliser = _probabilities(*wide[:2], *mask, **more)
+    _, probabilities, normaliser = _probabilities(wide[0], wide[1], *mask, **more)
     return (probabilities @ wide[2]).to(query.dtype), normaliser
 
 

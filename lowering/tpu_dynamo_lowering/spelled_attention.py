@@ -107,8 +107,8 @@ class _Writer:
         results = gradients.nodes
         places = {node: i for i, node in enumerate(self._graph.nodes)}
         later = None
-        if results:
-            later = _place(places, [*needed, gradients.grad_out.node], results)  # pyright: ignore[reportArgumentType]
+        if gradients.grad_out is not None:
+            later = _place(places, [*needed, gradients.grad_out.node], results)
             if later is None:
                 return
         before = _place(places, needed, [output]) if output is not None else later

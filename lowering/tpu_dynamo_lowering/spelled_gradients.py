@@ -81,7 +81,7 @@ def _read_scores(backward: Node, scores: Scores, values: Mapping[Node, torch.Ten
     if user is None or user.target is not aten.tanh_backward.default or others[0] is not None:
         return False
     gradient, result = user.args
-    if gradient is not node or plain(result) is not scores.tanh or not _same(total, scores.after):  # pyright: ignore
+    if gradient is not node or plain(result) is not scores.tanh or not _same(total, scores.after):
         return False
     node, total = _follow(user, None, values)
     if not _same(total, scores.before):

@@ -29,7 +29,7 @@ class Matrix(NamedTuple):
 
     @property
     def transposed(self) -> Matrix:
-        """The same, transposed."""
+        """The transposed matrices."""
         return Matrix(self.node, not self.turned)
 
 
@@ -64,7 +64,7 @@ def _order(node: Node) -> list[int]:
     rank = node.meta["val"].ndim
     if node.target is aten.permute.default:
         return [dim % rank for dim in node.args[1]]  # pyright: ignore
-    order, (first, second) = list(range(rank)), (dim % rank for dim in node.args[1:3])  # pyright: ignore
+    order, (first, second) = list(range(rank)), (dim % rank for dim in node.args[1:3])
     order[first], order[second] = second, first
     return order
 

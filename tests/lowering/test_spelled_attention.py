@@ -311,7 +311,7 @@ def test_a_step_of_decoding_reads_the_part_of_a_cache_that_is_seen():
 
 
 def test_eager_computes_the_operators_too():
-    """Where an operator of a graph has no lowering, the whole graph may run in eager."""
+    """A graph with an operator that has no lowering may run in eager as a whole."""
     graph_module = traced(whole(keys_of_an_input("least")), *operands(), left_padded())
     expected = graph_module(*operands(), left_padded())
     name_attention(graph_module)

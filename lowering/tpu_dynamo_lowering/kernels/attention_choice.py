@@ -61,11 +61,10 @@ def chosen_gradients(
         interpret = target.platform != "tpu"
         keys, values, seen = fused
         grads = fused_gradients(grad_out, query, keys, values, out, normaliser, seen, factor, precision, interpret)
+    of_key, of_value = _summed(grads[1], key), _summed(grads[2], value)
     if seen.cap is None:
-        return grads[0], _summed(grads[1], key), _summed(grads[2], value)
-    return grads[0], *(
-        _with_nan(_summed(each, like), normaliser) for each, like in zip(grads[1:], (key, value), strict=True)
-    )
+        return grads[0], of_key, of_value
+    return grads[0], _with_nan(of_key, normaliser), _with_nan(of_value, normaliser)
 
 
 def _reads_a_cache(query: Array, key: Array, value: Array, mask: Array, target: Target, seen: Seen) -> bool:

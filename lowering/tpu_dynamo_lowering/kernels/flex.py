@@ -169,11 +169,11 @@ def _fused(
     if target.attention == "plain" or (target.attention == "auto" and target.platform != "tpu"):
         return None
     shape = (*query.shape[:-1], key.shape[-2])
-    found = seen_of(score_graph, block_mask[-1], shape, captured)
-    whole = [jnp.broadcast_to(each, (query.shape[0], *each.shape[1:])) for each in (key, value)]
-    if found is None or refusal(query, *whole, None) is not None:
+    found: Any = seen_of(score_graph, block_mask[-1], shape, captured)
+    keys, values = (jnp.broadcast_to(each, (query.shape[0], *each.shape[1:])) for each in (key, value))
+    if found is None or refusal(query, keys, values, None) is not None:
         return None
-    operands = fused_operands(query, *whole, None, False, target, found[0], backward)
+    operands = fused_operands(query, keys, values, None, False, target, found[0], backward)
     if operands is None:
         return None
     precision = target.kernel_precision(query.dtype)

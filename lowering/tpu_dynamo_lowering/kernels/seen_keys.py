@@ -29,7 +29,7 @@ class Seen(NamedTuple):
 
     @property
     def nothing(self) -> float:
-        """What is in a row that sees nothing, and is no mean: in the output, and in the log of its denominator."""
+        """The value of the output, and of its denominator's log, in a row that sees nothing and is no mean."""
         return math.nan if self.unseen == "nan" else 0.0
 
     def hidden(self, dtype: Any) -> float:
