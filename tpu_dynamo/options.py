@@ -63,7 +63,8 @@ class Options:
     autograd_cache: whether torch's AOTAutogradCache stores AOTAutograd's results, for later processes.
     activation_memory_budget: the share, from 0 to 1, of the values that `min_cut` would save that may be saved; below 1
     the backward recomputes more.
-    attention: the form of scaled_dot_product_attention. `plain` is products and a softmax, whose scores are in memory;
+    attention: the form of scaled_dot_product_attention, of attention with a soft cap that is spelled out, and of
+    flex_attention with at most a cap and a window. `plain` is products and a softmax, whose scores are in memory;
     `fused` is a kernel that never has them, interpreted where there is no TPU, and an error for calls that it cannot
     compute; `auto` is the kernel on a TPU whose fast memory does not hold the scores of a block of queries, or where
     few queries see some of 4,096 keys and more.

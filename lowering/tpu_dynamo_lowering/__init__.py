@@ -17,7 +17,7 @@ from .link import take_kernel_seconds
 from .operation_names import operation_names
 from .ops import PATTERNS, TABLE
 from .outside import register as register_lowering
-from .pipeline import lower, prepare, readable, trace
+from .pipeline import lower, name_attention, prepare, readable, trace
 from .program import (
     Argument,
     Computed,
@@ -101,6 +101,7 @@ __all__ = [
     "is_padded",
     "lower",
     "module_path",
+    "name_attention",
     "named_operation",
     "operation_name",
     "operation_names",

@@ -36,7 +36,7 @@ def name_masks(graph: Graph, values: Mapping[Node, torch.Tensor], mode: FakeTens
         queries, keys = (_argument(node, name).meta["val"].shape[-2] for name in ("query", "key"))
         visible = read_mask(mask, values, queries, keys)
         band = visible.band(keys) if visible is not None else None
-        if visible is None or band is None:
+        if visible is None or band is None or visible.shown is not None:
             continue
         if visible.segments is None and band in ((None, None), (None, 0)):
             _set_argument(node, "attn_mask", None)

@@ -26,19 +26,20 @@ class Visible(NamedTuple):
     """The keys that queries see: each from its first to before its last, and of its own segment.
 
     first, last: int64[queries]. segments: None, or nodes of integers that broadcast to [batch, 1, queries, 1] and
-    [batch, 1, 1, keys].
+    [batch, 1, 1, keys]. shown: None, or a boolean node of [batch, 1, 1, keys] that hides keys from all queries.
     """
 
     first: torch.Tensor
     last: torch.Tensor
     segments: tuple[Node, Node] | None = None
+    shown: Node | None = None
 
     def both(self, other: Visible) -> Visible | None:
-        """Return what is visible by this and by another; None where both have segments."""
-        if self.segments is not None and other.segments is not None:
+        """Return what is visible by this and by another; None where both have segments, or nodes of keys."""
+        if None not in (self.segments, other.segments) or None not in (self.shown, other.shown):
             return None
         first, last = torch.maximum(self.first, other.first), torch.minimum(self.last, other.last)
-        return Visible(first, last, self.segments or other.segments)
+        return Visible(first, last, self.segments or other.segments, self.shown or other.shown)
 
     def band(self, keys: int) -> tuple[int | None, int | None] | None:
         """Return how far each query sees to the left and to the right of its own number; None where that differs.
@@ -68,9 +69,11 @@ def read_mask(node: Node, values: Mapping[Node, torch.Tensor], queries: int, key
     """
     if node in values:
         return _of_value(values[node], queries, keys)
+    if node.op == "placeholder":
+        return _of_keys(node, queries, keys)
     if node.op != "call_function":
         return None
-    if (held := _behind_barrier(node)) is not None:
+    if (held := behind_barrier(node)) is not None:
         return read_mask(held, values, queries, keys)
     if node.target in _SAME or _is_copy(node) or (node.target is aten.unsqueeze.default and _keeps_matrix(node)):
         return read_mask(node.all_input_nodes[0], values, queries, keys)
@@ -79,8 +82,18 @@ def read_mask(node: Node, values: Mapping[Node, torch.Tensor], queries: int, key
     if node.target in _ANDS:
         sides = [read_mask(each, values, queries, keys) for each in (node.args[0], node.args[1])]  # pyright: ignore
         return sides[0].both(sides[1]) if sides[0] is not None and sides[1] is not None else None
+    found = None
     if node.target in _COMPARED or node.target is aten.eq.Tensor:
-        return _of_comparison(node, values, queries, keys)
+        found = _of_comparison(node, values, queries, keys)
+    return found or _of_keys(node, queries, keys)
+
+
+def _of_keys(node: Node, queries: int, keys: int) -> Visible | None:
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor) or value.dtype != torch.bool or value.ndim != 4:
+        return None
+    if _is_of_keys(node, keys):
+        return _everything(queries, keys)._replace(shown=node)
     return None
 
 
@@ -99,7 +112,7 @@ def _is_copy(node: Node) -> bool:
     return all(each.meta["val"].dtype == torch.bool for each in (node, *node.all_input_nodes))
 
 
-def _behind_barrier(node: Node) -> Node | None:
+def behind_barrier(node: Node) -> Node | None:
     """Return the value that passes an optimization barrier as this node, as in what checkpoints recompute."""
     barrier = node.args[0] if node.target is operator.getitem else None
     if not isinstance(barrier, Node) or barrier.target is not torch.ops.tpu_dynamo.optimization_barrier.default:

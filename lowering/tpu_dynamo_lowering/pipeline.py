@@ -38,6 +38,7 @@ from .quantised_tensors import take_integers
 from .randomness import give_keys, replay_draws
 from .row_extremes import reduce_before_scaling
 from .sizes import bind_sizes
+from .spelled_attention import name_capped_attention
 from .subgraphs import nested
 from .target import AttentionForm, Target
 from .tied_tables import add_into_products
@@ -64,6 +65,15 @@ def prepare(graph_module: GraphModule) -> GraphModule:
     prepared = graph_module_of(graph_module, graph)
     carry_numbers(prepared)
     return prepared
+
+
+@outside_of_function_modes()
+def name_attention(graph_module: GraphModule) -> None:
+    """Put operators in the place of spelled-out attention with a soft cap in a forward and backward graph, in place.
+
+    Cut in two, neither graph shows enough of it.
+    """
+    name_capped_attention(graph_module.graph, lambda: constant_values(graph_module))
 
 
 @outside_of_function_modes()
@@ -125,6 +135,7 @@ def lower(
     values = constant_values(graph)
     for each in nested(graph):
         known = values if each is graph else constant_values(each)
+        name_capped_attention(each.graph, lambda known=known: known)
         name_masks(each.graph, known, mode)
         if platform == "tpu" or attention == "fused":
             show_masks(each.graph, known)

@@ -1,7 +1,10 @@
 """Libtpu's answer to long contexts: a stack of Llama-3-8B's layers, with attention as one kernel and in plain form.
 
     python -m tests.benchmarks.long_contexts [--tokens 32768] [--layers 4] [--words 128256] [--target v5e:2x2]
+    python -m tests.benchmarks.long_contexts --model gemma2 [--layers 2]
 
+The second is Gemma 2 9B of transformers, with `attn_implementation="eager"`: layers of 3584, 16 heads of 256 and 8 of
+keys, 14,336 inner features, scores within 50, every other layer with a window of 4,096; 256,000 words, in inference.
 Layers of 4096, 32 heads and 8 of keys, 14,336 inner features, bfloat16, batch 1, without values. Inference begins with
 tokens and gives the last one's logits. Training is `train_step` with SGD and checkpointed layers, of the mean square of
 what the layers give, and with `--words` of the usual loss, taken in parts that are checkpointed too. Needs libtpu; no
@@ -109,30 +112,62 @@ def stack(layers: int, words: int) -> Stack:
         return Stack(layers, words).bfloat16()
 
 
-def inference(layers: int, tokens: int, words: int, attention: AttentionForm, compiler: Compiler) -> bytes:
+class Gemma(nn.Module):
+    """Gemma 2: the logits of the last token, or in training the mean square of what the layers give."""
+
+    def __init__(self, layers: int):
+        super().__init__()
+        from transformers import Gemma2Config, Gemma2ForCausalLM
+
+        config = Gemma2Config(
+            vocab_size=256_000, hidden_size=3584, intermediate_size=INNER, num_hidden_layers=layers,
+            num_attention_heads=16, num_key_value_heads=8, head_dim=256, query_pre_attn_scalar=256,
+            sliding_window=4096, attn_logit_softcapping=50.0, use_cache=False, attn_implementation="eager",
+        )  # fmt: skip
+        self.model = Gemma2ForCausalLM(config)
+        self.width = config.hidden_size
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens in inference; in training [1, tokens, width], what an embedding would give."""
+        if tokens.is_floating_point():
+            return self.model.model(inputs_embeds=tokens).last_hidden_state.float().square().mean()
+        return self.model(tokens, logits_to_keep=1).logits
+
+
+def gemma(layers: int, words: int) -> Gemma:
+    """The model without values; in training without words' embeddings and head."""
+    with torch.device("meta"):
+        model = Gemma(layers).bfloat16()
+    if not words:
+        model.model.model.embed_tokens = model.model.lm_head = nn.Identity()  # pyright: ignore
+    return model
+
+
+def inference(model: nn.Module, tokens: int, words: int, attention: AttentionForm, compiler: Compiler) -> bytes:
     """Lower a call."""
     ids = torch.zeros(1, tokens, dtype=torch.int64, device="meta")
     options = Options(attention=attention)
     with torch.no_grad():
-        (graph,) = lower_model(stack(layers, WORDS), (ids,), None, "tpu", options, fast_memory=compiler.fast_memory)
+        (graph,) = lower_model(model.eval(), (ids,), None, "tpu", options, fast_memory=compiler.fast_memory)
     return graph.program.stablehlo
 
 
-def training(layers: int, tokens: int, words: int, attention: AttentionForm, compiler: Compiler) -> bytes:
+def training(model: nn.Module, tokens: int, words: int, attention: AttentionForm, compiler: Compiler) -> bytes:
     """Lower a whole step."""
-    found: list[bytes] = []
+    steps: list[PreparedGraph] = []
 
-    def compile_step(step: PreparedGraph) -> BoxedCallable:
-        artifacts = Artifacts(step.name)
-        found.append(lower_graph(step, {}, "tpu", artifacts, compiler.fast_memory, attention).stablehlo)
+    def keep_step(step: PreparedGraph) -> BoxedCallable:
+        steps.append(step)
         values: Any = step.module.graph.output_node().args[0]
         return lambda _: [torch.empty_like(value.meta["val"]) for value in values]
 
-    model = stack(layers, words)
-    ids, hidden = torch.zeros(1, tokens, dtype=torch.int64), torch.zeros(1, tokens, WIDTH, dtype=torch.bfloat16)
+    width = model.width if isinstance(model, Gemma) else WIDTH
+    ids, hidden = torch.zeros(1, tokens, dtype=torch.int64), torch.zeros(1, tokens, width, dtype=torch.bfloat16)
     with fake_copies(model, (ids, ids) if words else (hidden,), "tpu") as batch:
-        TrainStep(model, torch.optim.SGD(model.parameters(), lr=1e-4), None, None, None, compile_step)(tuple(batch))
-    return found[0]
+        TrainStep(model, torch.optim.SGD(model.parameters(), lr=1e-4), None, None, None, keep_step)(tuple(batch))
+    artifacts = Artifacts(steps[0].name)
+    return lower_graph(steps[0], {}, "tpu", artifacts, compiler.fast_memory, attention).stablehlo
 
 
 def report(name: str, program: bytes, compiler: Compiler) -> None:
@@ -162,13 +197,15 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=0, help="of training; inference has all")
     parser.add_argument("--target", default="v5e:2x2")
     parser.add_argument("--forms", default="auto,plain")
+    parser.add_argument("--model", choices=["llama3", "gemma2"], default="llama3")
     parser.add_argument("--only", choices=["inference", "training"])
     given = parser.parse_args()
+    build = stack if given.model == "llama3" else gemma
     with open_compiler(given.target) as compiler:
-        for make in (inference, training):
+        for make, words in ((inference, WORDS), (training, given.words)):
             for form in given.forms.split(","):
                 if given.only in (None, make.__name__):
-                    program = make(given.layers, given.tokens, given.words, form, compiler)
+                    program = make(build(given.layers, words), given.tokens, given.words, form, compiler)
                     report(f"{make.__name__}, {form}", program, compiler)
 
 

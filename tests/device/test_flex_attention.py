@@ -6,6 +6,10 @@ import pytest
 import torch
 from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
 
+from tpu_dynamo.ahead_of_time.target_graphs import lower_model
+from tpu_dynamo.options import Options
+from tpu_dynamo_lowering import jax_compat
+
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 
 
@@ -17,11 +21,26 @@ def rows_without_keys(b, h, i, j):
     return (i >= j) & (i % 3 > 0)
 
 
+def window(b, h, i, j):
+    return (i >= j) & (i - j < 5)
+
+
+def window_ahead(b, h, i, j):
+    """A window of which the last queries see nothing."""
+    return (j >= i + 3) & (j < i + 9)
+
+
 def capped(score, b, h, i, j):
     return 2 * torch.tanh(score / 2)
 
 
-MASKS = {"none": None, "causal": causal, "rows-without-keys": rows_without_keys}
+MASKS = {
+    "none": None,
+    "causal": causal,
+    "window": window,
+    "window-ahead": window_ahead,
+    "rows-without-keys": rows_without_keys,
+}
 
 
 def tensors():
@@ -75,6 +94,76 @@ def test_values_and_gradients(mask, compiled):
     expected = with_gradients(lambda *given: plainly(*given, function), *tensors())
     for each, wanted in zip(found, expected, strict=True):
         torch.testing.assert_close(each.double(), wanted.double(), rtol=1e-4, atol=1e-4)
+
+
+def in_float64(query, key, value, mask, score):
+    """Attention by PyTorch's operators, and the log of each denominator."""
+    query, key, value = (x.double() for x in (query, key, value))
+    key, value = (x.repeat_interleave(2, 1) for x in (key, value))
+    scores = score(query @ key.mT / 8**0.5, 0, 0, 0, 0)
+    if mask is not None:
+        scores = scores.masked_fill(~mask(0, 0, torch.arange(32)[:, None], torch.arange(32)[None]), -torch.inf)
+    return torch._safe_softmax(scores, -1) @ value, scores.logsumexp(-1)
+
+
+def flexible(mask, score):
+    """A function of query, key and value on the CPU or the device, which gives the output and the denominators."""
+
+    def function(query, key, value):
+        blocks = create_block_mask(mask, None, None, 32, 32, query.device, BLOCK_SIZE=16) if mask else None
+        more = {"enable_gqa": True, "return_aux": AuxRequest(lse=True)}
+        out, aux = flex_attention(query, key, value, score, blocks, **more)
+        return out, aux.lse
+
+    return function
+
+
+@pytest.mark.parametrize("mask", ["causal", "window-ahead", pytest.param("none", marks=pytest.mark.slow)])
+def test_the_kernel_has_the_values_and_gradients(mask):
+    def with_both(function, *given):
+        leaves = [x.detach().clone().requires_grad_() for x in given]
+        out, lse = function(*leaves)
+        seen = lse.isfinite()
+        loss = out.square().sum() + lse.where(seen, 0).sin().sum()
+        return [x.detach().cpu().double() for x in (out, lse, *torch.autograd.grad(loss, leaves))]
+
+    called = torch.compile(flexible(MASKS[mask], capped), backend="tpu", options={"attention": "fused"})
+    found = with_both(called, *(x.to("tpu") for x in tensors()[:3]))
+    expected = with_both(lambda *given: in_float64(*given, MASKS[mask], capped), *tensors()[:3])
+    for each, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(each, wanted, rtol=1e-4, atol=1e-4)
+
+
+def squared(score, b, h, i, j):
+    return score * score
+
+
+def by_head(score, b, h, i, j):
+    return 2 * torch.tanh(score / 2) + h
+
+
+TAKEN = {
+    "cap": ("causal", capped, 3),
+    "cap-and-window": ("window", capped, 3),
+    "no-score": ("window", None, 3),
+    "rows-without-keys": ("window-ahead", capped, 3),
+    "another-mask": ("rows-without-keys", capped, 0),
+    "another-score": ("causal", squared, 0),
+    "more-than-a-cap": ("causal", by_head, 0),
+}
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_a_cap_and_a_window_take_the_kernel_and_nothing_else(case):
+    mask, score, kernels = TAKEN[case]
+    given = [x.to("meta").requires_grad_() for x in tensors()[:3]]
+
+    def attend(query, key, value):
+        return flexible(MASKS[mask], score)(query, key, value)[0]
+
+    graphs = lower_model(attend, given, None, "tpu", Options(attention="fused"), training=True)
+    texts = [jax_compat.as_text(graph.program.stablehlo) for graph in graphs]
+    assert sum(text.count("@tpu_custom_call") for text in texts) == kernels
 
 
 def test_denominators_and_largest_scores():

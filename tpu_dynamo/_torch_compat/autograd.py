@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch._dynamo import disable
@@ -14,13 +15,20 @@ from torch._functorch.partitioners import default_partition, min_cut_remateriali
 from torch._guards import TracingContext
 from torch.fx import GraphModule
 
-from tpu_dynamo_lowering import own_definitions
+from tpu_dynamo_lowering import name_attention, own_definitions
 
 from .autograd_cache import CacheUse
 from .ranks import tracing_for_all_ranks
 from .stages import Compilers, compile_in_stages
 
 _PARTITIONERS = {"min_cut": min_cut_rematerialization_partition, "default": default_partition}
+
+
+def _partition(partitioner: str, joint: GraphModule, *args: Any, **kwargs: Any) -> tuple[GraphModule, GraphModule]:
+    """Cut a joint graph in two, in which attention with a soft cap is one operator that saves no scores."""
+    name_attention(joint)
+    return _PARTITIONERS[partitioner](joint, *args, **kwargs)
+
 
 GraphCompiler = Callable[[GraphModule, Sequence[Any]], Callable[..., Any]]
 
@@ -62,7 +70,7 @@ def compile_with_aot_autograd(
         return disable(compile_undisturbed(module, inputs), reason="it is compiled")
 
     counters["aot_autograd"]["total"] += 1
-    compilers = Compilers(forward, backward_undisturbed, inference, _PARTITIONERS[partitioner])
+    compilers = Compilers(forward, backward_undisturbed, inference, partial(_partition, partitioner))
     budget = functorch_config.patch(activation_memory_budget=activation_memory_budget)
     with budget, _aot_logging(), own_definitions(), tracing_for_all_ranks():
         compiled = compile_in_stages(graph_module, list(example_inputs), compilers, cache_use)

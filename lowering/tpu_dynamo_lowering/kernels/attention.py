@@ -14,7 +14,7 @@ from .attention_choice import chosen_attention, chosen_gradients
 from .dtypes import wide
 from .moments import row_moments
 from .scaled_dot_products import attention_of
-from .seen_keys import Seen
+from .seen_keys import Seen, Unseen
 
 aten = torch.ops.aten
 
@@ -117,16 +117,20 @@ def attention_by_number(
     right: int | None = None,
     query_segments: Array | None = None,
     key_segments: Array | None = None,
+    attn_mask: Array | None = None,
+    cap: float | None = None,
+    unseen: Unseen = "zero",
     *,
     compiled_for: Target = ANY,
 ) -> tuple[Array, Array]:
-    """Compute scaled dot-product attention to keys of a query's window and segment.
+    """Compute scaled dot-product attention to keys of a query's window and segment, of scores within a cap.
 
     query: [batch, heads, queries, head]. left, right: how many keys a query sees before and after that of its own
-    number, None for all. query_segments: int[1 or batch, queries]; key_segments: int[1 or batch, keys].
+    number, None for all. query_segments: int[1 or batch, queries]; key_segments: int[1 or batch, keys]. attn_mask: as
+    `scaled_dot_product_attention` takes it. cap, unseen: as Seen has them.
     """
-    seen = Seen(left, right, _segments(query, query_segments), _segments(query, key_segments))
-    return chosen_attention(query, key, value, None, False, scale, compiled_for, seen)
+    seen = Seen(left, right, _segments(query, query_segments), _segments(query, key_segments), cap, unseen)
+    return chosen_attention(query, key, value, attn_mask, False, scale, compiled_for, seen)
 
 
 @foreign_kernel("tpu_dynamo_lowering::attention_backward")
@@ -142,12 +146,15 @@ def attention_by_number_backward(
     right: int | None = None,
     query_segments: Array | None = None,
     key_segments: Array | None = None,
+    attn_mask: Array | None = None,
+    cap: float | None = None,
+    unseen: Unseen = "zero",
     *,
     compiled_for: Target = ANY,
 ) -> tuple[Array, Array, Array]:
     """Compute the gradients of query, key and value; the scores are computed again from `logsumexp`, not saved."""
-    seen = Seen(left, right, _segments(query, query_segments), _segments(query, key_segments))
-    return chosen_gradients(grad_out, query, key, value, out, logsumexp, None, False, scale, compiled_for, seen)
+    seen = Seen(left, right, _segments(query, query_segments), _segments(query, key_segments), cap, unseen)
+    return chosen_gradients(grad_out, query, key, value, out, logsumexp, attn_mask, False, scale, compiled_for, seen)
 
 
 def _segments(query: Array, segments: Array | None) -> Array | None:

@@ -22,7 +22,7 @@ def chosen_attention(
     target: Target,
     seen: Seen = ALL,
 ) -> tuple[Array, Array]:
-    """Compute attention, and the log of each softmax denominator; both zero in a row that sees nothing.
+    """Compute attention, and the log of each softmax denominator; both as `seen` says in a row that sees nothing.
 
     query: [..., heads, queries, features]; key, value: [..., key heads, keys, features]; mask: as
     `scaled_dot_product_attention` takes it. Raises NotImplementedError where the target demands the fused kernel for
@@ -32,7 +32,7 @@ def chosen_attention(
     interpret = target.platform != "tpu"
     if mask is not None and not is_causal and _reads_a_cache(query, key, value, mask, target, seen):
         return cached_attention(query, key, value, mask, seen, factor, precision, interpret)
-    fused = _fused_operands(query, key, value, mask, is_causal, target, seen, backward=False)
+    fused = fused_operands(query, key, value, mask, is_causal, target, seen, backward=False)
     if fused is None:
         return attend(query, key, value, mask, is_causal, scale, target.fast_memory, seen)
     return fused_attention(query, *fused, factor, precision, interpret)
@@ -52,15 +52,19 @@ def chosen_gradients(
     seen: Seen = ALL,
 ) -> tuple[Array, Array, Array]:
     """Compute the gradients of query, key and value. Operands as for `chosen_attention`, whose results are given."""
-    fused = _fused_operands(query, key, value, mask, is_causal, target, seen, backward=True)
+    fused = fused_operands(query, key, value, mask, is_causal, target, seen, backward=True)
     if fused is None:
         operands = (grad_out, query, key, value, out, normaliser, mask, is_causal, scale)
-        return attention_gradients(*operands, target.fast_memory, seen)
-    factor, precision = factor_of(query, scale), target.kernel_precision(query.dtype)
-    interpret = target.platform != "tpu"
-    keys, values, seen = fused
-    grads = fused_gradients(grad_out, query, keys, values, out, normaliser, seen, factor, precision, interpret)
-    return grads[0], _summed(grads[1], key), _summed(grads[2], value)
+        grads = attention_gradients(*operands, target.fast_memory, seen)
+    else:
+        factor, precision = factor_of(query, scale), target.kernel_precision(query.dtype)
+        interpret = target.platform != "tpu"
+        keys, values, seen = fused
+        grads = fused_gradients(grad_out, query, keys, values, out, normaliser, seen, factor, precision, interpret)
+    of_key, of_value = _summed(grads[1], key), _summed(grads[2], value)
+    if seen.cap is None:
+        return grads[0], of_key, of_value
+    return grads[0], _with_nan(of_key, normaliser), _with_nan(of_value, normaliser)
 
 
 def _reads_a_cache(query: Array, key: Array, value: Array, mask: Array, target: Target, seen: Seen) -> bool:
@@ -69,7 +73,7 @@ def _reads_a_cache(query: Array, key: Array, value: Array, mask: Array, target: 
     return wanted and _is_of_keys(mask, query, seen) and is_cached(query, key, value, mask, seen)
 
 
-def _fused_operands(
+def fused_operands(
     query: Array,
     key: Array,
     value: Array,
@@ -107,6 +111,16 @@ def _is_of_keys(mask: Array, query: Array, seen: Seen) -> bool:
     if mask.dtype != jnp.bool_ or mask.ndim < 2 or mask.shape[-2] != 1 or seen.query_segments is not None:
         return False
     return query.ndim == 4 and mask.shape[-1] > 1 and (mask.ndim < 3 or mask.shape[-3] == 1)
+
+
+def _with_nan(gradient: Array, normaliser: Array) -> Array:
+    """Return gradients of keys that are nan for a head of which a query's row is, also of keys that it does not see.
+
+    So softmax's gradient has it. gradient: [..., key heads, keys, features]; normaliser: [..., heads, queries].
+    """
+    rows = jnp.any(jnp.isnan(normaliser), axis=-1)
+    heads = jnp.any(rows.reshape(*gradient.shape[:-2], -1), axis=-1)
+    return jnp.where(heads[..., None, None], jnp.nan, gradient)
 
 
 def _summed(gradient: Array, like: Array) -> Array:

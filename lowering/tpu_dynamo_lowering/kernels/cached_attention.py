@@ -10,6 +10,7 @@ from jax import Array
 
 from .fused_attention import refusal
 from .seen_keys import Seen
+from .unseen_rows import with_unseen
 
 # Rows of queries of one head of keys: a register's of the narrower dtype, and the most that there may be.
 _SUBLANES, _ROWS = 16, 128
@@ -25,7 +26,11 @@ def is_cached(query: Array, key: Array, value: Array, mask: Array, seen: Seen) -
 
     Operands as for `cached_attention`. The keys are whole registers, since padding would copy them.
     """
-    if refusal(query, key, value, None) is not None or seen._replace(cap=None) != Seen() or query.ndim != 4:
+    if (
+        refusal(query, key, value, None) is not None
+        or seen._replace(cap=None, unseen="zero") != Seen()
+        or query.ndim != 4
+    ):
         return False
     if key.shape[1] != value.shape[1] or query.shape[1] % key.shape[1]:
         return False
@@ -41,7 +46,7 @@ def is_long(key: Array) -> bool:
 def cached_attention(
     query: Array, key: Array, value: Array, mask: Array, seen: Seen, scale: float, precision: str, interpret: bool
 ) -> tuple[Array, Array]:
-    """Compute attention, and the log of each softmax denominator; both zero in a row that sees nothing.
+    """Compute attention, and the log of each softmax denominator; both as `seen` says in a row that sees nothing.
 
     query: [batch, heads, queries, features]; key, value: [batch, key heads, keys, features]. mask: bool[batch or 1,
     1, 1, keys], or the last of these dimensions. Blocks of keys before the first that any batch sees, and behind the
@@ -65,8 +70,7 @@ def cached_attention(
         out, normaliser = pallas_compat.read_cache(kernel, padded, key, value, shown.astype(jnp.int32))
     out = out[:, :, :rows].reshape(*query.shape[:-1], value.shape[-1])
     normaliser = normaliser[:, :, :rows].reshape(query.shape[:-1])
-    visible = normaliser > pallas_compat.HIDDEN / 2
-    return jnp.where(visible[..., None], out, 0), jnp.where(visible, normaliser, 0)
+    return with_unseen(out, normaliser, value, seen)
 
 
 def _steps(seen: Array) -> tuple[Array, Array]:

@@ -12,6 +12,7 @@ from jax import Array
 
 from .dtypes import wide
 from .seen_keys import Seen
+from .unseen_rows import gradients_of_means, is_unseen, with_unseen
 
 # Columns of a vector register, of which blocks are multiples, and the largest block.
 _LANES, _BLOCK = 128, 512
@@ -34,7 +35,7 @@ def refusal(query: Array, key: Array, value: Array, mask: Array | None) -> str |
 def fused_attention(
     query: Array, key: Array, value: Array, seen: Seen, scale: float, precision: str, interpret: bool
 ) -> tuple[Array, Array]:
-    """Compute attention, and the log of each softmax denominator; both zero in a row that sees nothing.
+    """Compute attention, and the log of each softmax denominator; both as `seen` says in a row that sees nothing.
 
     query: [..., heads, queries, features]; key, value: [..., key heads, keys, features]. precision: of products of
     float32, as JAX names it. interpret: without a TPU, operation by operation.
@@ -48,8 +49,7 @@ def fused_attention(
     out, normaliser = call.of_queries(out), call.of_queries(normaliser[..., None])[..., 0]
     if seen.hides_none(query.shape[-2], key.shape[-2]):
         return out, normaliser
-    visible = normaliser > pallas_compat.HIDDEN / 2
-    return jnp.where(visible[..., None], out, 0), jnp.where(visible, normaliser, 0)
+    return with_unseen(out, normaliser, value, seen)
 
 
 def fused_gradients(
@@ -63,21 +63,35 @@ def fused_gradients(
     scale: float,
     precision: str,
     interpret: bool,
+    grad_normaliser: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Compute the gradients of query, key and value. Operands as for `fused_attention`, whose results are given."""
+    """Compute the gradients of query, key and value. Operands as for `fused_attention`, whose results are given.
+
+    grad_normaliser: that of the log of each denominator, where it has one.
+    """
     from .. import pallas_compat
 
     call = _Call(query, key, value, seen, interpret)
     by_query = call.kernel(pallas_compat.query_gradient, products=2, by_keys=False)
     by_key = call.kernel(pallas_compat.key_gradients, products=3, by_keys=True)
-    factor = jnp.asarray(scale, query.dtype)
+    factor, unseen = jnp.asarray(scale, query.dtype), None
+    if seen.unseen == "mean":
+        unseen = is_unseen(normaliser)
+        normaliser = jnp.where(unseen, 0, normaliser)  # by which the kernels' probabilities are zero
     correction = jnp.sum(wide(grad_out) * wide(out), axis=-1)
-    rows = [call.queries(each[..., None])[..., 0] for each in (normaliser.astype(jnp.float32), correction)]
-    operands = (*call.operands(query * factor, key, value), rows[0], call.queries(grad_out), rows[1])
+    correction = correction if grad_normaliser is None else correction - grad_normaliser
+    # Rows that are added have no probabilities.
+    normalisers = call.queries(normaliser.astype(jnp.float32)[..., None], constant_values=-pallas_compat.HIDDEN)[..., 0]
+    correction = call.queries(correction[..., None])[..., 0]
+    operands = (*call.operands(query * factor, key, value), normalisers, call.queries(grad_out), correction)
     with jax.default_matmul_precision(precision):
         grad_query = call.of_queries(call.run(by_query, *operands)) * factor
         grad_key, grad_value = (call.of_keys(each) for each in call.run(by_key, *operands))
-    return grad_query, grad_key.reshape(key.shape), grad_value.reshape(value.shape)
+    grads = (grad_query, grad_key.reshape(key.shape), grad_value.reshape(value.shape))
+    if unseen is None:
+        return grads
+    means = gradients_of_means(grad_out, query, key, value, out, unseen, seen, scale)
+    return tuple(a + b.astype(a.dtype) for a, b in zip(grads, means, strict=True))  # pyright: ignore[reportReturnType]
 
 
 class _Call:
@@ -100,18 +114,18 @@ class _Call:
                 for each, block in zip(given, (self._block_q, self._block_kv), strict=True)
             )
             segments = tuple(jnp.broadcast_to(each, (*self._lead, each.shape[-1])) for each in padded)
-        return self.queries(query), self._keys(key), self._keys(value), segments
+        # Within a cap infinity is a score like others, and zero times infinity, in what is added, would be none.
+        repeats = {} if self._seen.cap is None else {"mode": "edge"}
+        query, key = self.queries(query, **repeats), self._heads(key, self._block_kv, **repeats)
+        return query, key, self._heads(value, self._block_kv), segments
 
-    def queries(self, x: Array) -> Array:
+    def queries(self, x: Array, **padding: Any) -> Array:
         """Return what is [..., heads, queries, features] as [heads, blocks of queries, features]."""
-        return self._heads(x, self._block_q)
+        return self._heads(x, self._block_q, **padding)
 
-    def _keys(self, x: Array) -> Array:
-        return self._heads(x, self._block_kv)
-
-    def _heads(self, x: Array, block: int) -> Array:
+    def _heads(self, x: Array, block: int, **padding: Any) -> Array:
         x = x.reshape(*self._lead, -1, *x.shape[-2:])
-        return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, -x.shape[-2] % block), (0, 0)])
+        return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, -x.shape[-2] % block), (0, 0)], **padding)
 
     def of_queries(self, x: Array) -> Array:
         """Return a result for whole blocks of queries with the shape of `query`, but its own features."""

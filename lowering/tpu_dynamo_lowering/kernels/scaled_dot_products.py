@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -48,13 +49,14 @@ class Attention(NamedTuple):
     def scores(self, products: Array | None = None) -> Array:
         """Compute the capped and masked scores, [..., queries, keys]. products: as `products` gives them."""
         scores = self.seen.capped(self.products() if products is None else products)
+        hidden = self.seen.hidden(scores.dtype)
         for visible in (self._band(*scores.shape[-2:]), self._same_segment()):
             if visible is not None:
-                scores = jnp.where(visible, scores, -jnp.inf)
+                scores = jnp.where(visible, scores, hidden)
         if self.mask is None:
             return scores
         if self.mask.dtype == jnp.bool_:
-            return jnp.where(self.mask, scores, -jnp.inf)
+            return jnp.where(self.mask, scores, hidden)
         return scores + self.mask.astype(scores.dtype)
 
     def _band(self, queries: int, keys: int) -> Array | None:
@@ -90,8 +92,11 @@ class Attention(NamedTuple):
         return arrays * row * rows <= fast_memory * _LARGEST
 
     def block(self, start: int, stop: int) -> Attention:
-        """Return the attention of the queries from `start` to `stop`, to no more keys than the last one may see."""
-        keys, right = self.key.shape[-2], self.seen.right
+        """Return the attention of the queries from `start` to `stop`, to no more keys than the last one may see.
+
+        To all where a row that sees nothing is the mean of their values.
+        """
+        keys, right = self.key.shape[-2], self.seen.right if self.seen.unseen != "mean" else None
         last = keys if right is None else max(min(stop + right, keys), 0)
         mask = self.mask
         if mask is not None and mask.ndim >= 2 and mask.shape[-2] != 1:
@@ -159,7 +164,7 @@ def attend(
     fast_memory: int | None = None,
     seen: Seen = ALL,
 ) -> tuple[Array, Array]:
-    """Compute attention, and the log of each softmax denominator; both zero in a row that sees nothing.
+    """Compute attention, and the log of each softmax denominator; both as `seen` says in a row that sees nothing.
 
     Operands as for `attention_of`; fast_memory as for `Attention.edges`. Results: [..., heads, queries, features] and
     [..., heads, queries].
@@ -172,9 +177,11 @@ def attend(
 
 def _attend(given: Attention) -> tuple[Array, Array]:
     probabilities, normaliser = softmax_with_normaliser(given.scores())
+    if given.seen.unseen == "nan":
+        probabilities = jax.nn.softmax(given.scores(), axis=-1)
     # The second product takes the values' own dtype: bfloat16 keeps the matrix unit at full speed.
     output = given.product("Gqk,kd->Gqd", probabilities.astype(given.value.dtype), given.value)
-    return output.astype(given.query.dtype), jnp.where(normaliser == -jnp.inf, 0, normaliser)
+    return output.astype(given.query.dtype), jnp.where(normaliser == -jnp.inf, given.seen.nothing, normaliser)
 
 
 def _blocks(whole: Attention, fast_memory: int | None, arrays: int = 1) -> list[Attention]:
@@ -225,7 +232,11 @@ def attention_gradients(
 def _gradients(given: Attention, grad_out: Array, out: Array, normaliser: Array) -> tuple[Array, Array, Array]:
     dtype, products = given.query.dtype, given.products()
     scores = given.scores(products)
-    probabilities = jnp.exp(scores - normaliser.astype(scores.dtype))
+    if given.seen.unseen != "zero":
+        # Of a row of the least number no digit of the denominator is left in its logarithm.
+        probabilities = jax.nn.softmax(scores, axis=-1)
+    else:
+        probabilities = jnp.exp(scores - normaliser.astype(scores.dtype))
     grad_value = given.product("Gqk,Gqd->kd", probabilities.astype(dtype), grad_out)
     grad_probabilities = given.product("Gqd,kd->Gqk", grad_out, given.value)
     correction = jnp.sum(wide(grad_out) * wide(out), axis=-1, keepdims=True)

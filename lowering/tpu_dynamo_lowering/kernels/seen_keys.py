@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
+
+Unseen = Literal["zero", "nan", "mean"]
 
 
 class Seen(NamedTuple):
@@ -13,7 +16,8 @@ class Seen(NamedTuple):
 
     Query i sees keys from i - left to i + right, without a bound on a side where that is None. query_segments,
     key_segments: None, or int[batch, queries] and int[batch, keys]: it sees keys of its own segment only. cap: scores
-    become cap * tanh(scores / cap), before anything is masked.
+    become cap * tanh(scores / cap), before anything is masked. unseen: what a row that sees nothing becomes:
+    zero; or what softmax makes of it, nan where -inf hides, and the mean of all values where the least number does.
     """
 
     left: int | None = None
@@ -21,6 +25,16 @@ class Seen(NamedTuple):
     query_segments: Array | None = None
     key_segments: Array | None = None
     cap: float | None = None
+    unseen: Unseen = "zero"
+
+    @property
+    def nothing(self) -> float:
+        """The value of the output, and of its denominator's log, in a row that sees nothing and is no mean."""
+        return math.nan if self.unseen == "nan" else 0.0
+
+    def hidden(self, dtype: Any) -> float:
+        """Return the score of what is hidden."""
+        return float(jnp.finfo(dtype).min) if self.unseen == "mean" else -math.inf
 
     def causal(self) -> Seen:
         """Return the same without the keys after a query's own, as `is_causal` aligns them: at the top left."""
@@ -41,7 +55,8 @@ class Seen(NamedTuple):
         if self.query_segments is not None:
             return False
         first_sees = self.right is None or self.right >= 0
-        return first_sees and (self.left is None or queries - 1 - self.left < keys)
+        not_empty = self.left is None or self.right is None or self.left + self.right >= 0
+        return first_sees and not_empty and (self.left is None or queries - 1 - self.left < keys)
 
     def capped(self, scores: Array) -> Array:
         """Return the scores within the cap."""
