@@ -27,18 +27,24 @@ def safe_softmax(self: Array, dim: int, dtype: torch.dtype | None = None) -> Arr
 
 
 def softmax_with_normaliser(scores: Array) -> tuple[Array, Array]:
-    """Return the softmax over the last dimension, zeros in a row of -inf, and the log of its denominator.
+    """Return the softmax over the last dimension, zeros in a row of -inf, and the log of its denominator."""
+    exponentials, total, normaliser = exponentials_of(scores)
+    return exponentials / total, normaliser
 
-    Nothing tests the values: a row's largest score is at least the least finite number, so that all exponentials of a
-    row of -inf are zero, and any other row's largest exponential is one. libtpu fuses that with the products around it,
-    and makes passes of its own for tests.
+
+def exponentials_of(scores: Array) -> tuple[Array, Array, Array]:
+    """Return the numerators of softmax over the last dimension, their sums, [..., 1], and the logs of these, [...].
+
+    Of a row of -inf the numerators are zeros, their sum one and its logarithm -inf. Nothing tests the values: a row's
+    largest score is at least the least finite number, so that all exponentials of a row of -inf are zero, and any other
+    row's largest exponential is one. libtpu fuses that with the products around it, and makes passes of its own for
+    tests.
     """
     least = float(jnp.finfo(scores.dtype).min)
     top = jnp.expand_dims(lax.reduce(scores, jnp.asarray(least, scores.dtype), lax.max, (scores.ndim - 1,)), -1)
     exponentials = jnp.exp(scores - top)
     total = jnp.sum(exponentials, axis=-1, keepdims=True)
-    probabilities = exponentials / jnp.maximum(total, 1)
-    return probabilities, jnp.squeeze(jnp.log(total) + top, -1)
+    return exponentials, jnp.maximum(total, 1), jnp.squeeze(jnp.log(total) + top, -1)
 
 
 @kernel(aten._log_softmax.default)
