@@ -265,7 +265,7 @@ def test_graphs_of_changing_sizes_are_kept_for_all_sizes(function, options, trai
 
 @pytest.mark.parametrize("device", ["cpu", "tpu"])
 def test_constants_of_graphs_of_changing_sizes_are_kept(device):
-    """As the empty keys with which a cache of transformers begins; of filled ones torch keeps no graph."""
+    """The empty keys with which a cache of transformers begins are one; torch keeps no graph with filled ones."""
 
     def shifted(x: torch.Tensor) -> torch.Tensor:
         return torch.cat([torch.tensor([], device=x.device), x.cumsum(0)])
