@@ -128,9 +128,9 @@ def native_group_norm(
     float32 is as exact as in eager.
     Source: ATen `native_group_norm`.
     """
-    grouped = wide(input).reshape(N, group, C // group * HxW)
     if input.dtype == jnp.float32 and compiled_for.platform == "cpu" and input.size:
-        return _group_norm_for_cpus(input, weight, bias, group, eps)
+        return _refined_group_norm(input, weight, bias, group, eps, compiled_for)
+    grouped = wide(input).reshape(N, group, C // group * HxW)
     mean, variance = moments(grouped, (2,))
     scale = lax.rsqrt(variance + eps)
     output = ((grouped - mean) * scale).reshape(N, C, *input.shape[2:])
@@ -142,8 +142,8 @@ def native_group_norm(
     return output, mean.reshape(N, group), scale.reshape(N, group)
 
 
-def _group_norm_for_cpus(
-    input: Array, weight: Array | None, bias: Array | None, group: int, eps: float
+def _refined_group_norm(
+    input: Array, weight: Array | None, bias: Array | None, group: int, eps: float, compiled_for: Target
 ) -> tuple[Array, Array, Array]:
     """Normalise over groups of channels, an element being rounded once; also return both statistics of each group.
 
@@ -158,10 +158,8 @@ def _group_norm_for_cpus(
         value = jnp.full(channels, default, input.dtype) if value is None else value
         return value.reshape(1, group, channels // group, 1)
 
-    output = scaled_deviations(values, mean, scale * by_channel(weight, 1), by_channel(bias, 0), ANY).reshape(
-        input.shape
-    )
-    return output, mean.reshape(batch, group), scale.reshape(batch, group)
+    output = scaled_deviations(values, mean, scale * by_channel(weight, 1), by_channel(bias, 0), compiled_for)
+    return output.reshape(input.shape), mean.reshape(batch, group), scale.reshape(batch, group)
 
 
 @kernel(aten.native_group_norm_backward.default)
